@@ -1,0 +1,175 @@
+"""Decides what each column of a table is: numeric, categorical, or of no use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.encoders._reading import (
+    Booleans,
+    Series,
+    cells_shown,
+    is_date,
+    parse_numbers,
+    read_levels,
+)
+from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
+
+MAX_LEVELS = 256
+"""Levels that a categorical column keeps, the most frequent ones; a rarer level counts as unseen."""
+
+SELDOM_CATEGORY = 20
+"""A text column with more levels than this, and more than one level for two filled cells, is no category."""
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """What training rows told about a categorical column.
+
+    Attributes:
+        name: The column.
+        levels: Its levels, as text.
+        frequency: The share of each level among the non-empty training cells.
+        n_empty: Empty training cells.
+    """
+
+    name: str
+    levels: list[str]
+    frequency: list[float]
+    n_empty: int
+
+
+@dataclass
+class ColumnKinds:
+    """The kinds of a table's columns.
+
+    Attributes:
+        numeric: Numeric columns with more than two values, or declared.
+        two_valued: Numeric columns with two values, not declared: levels in a narrow table, numbers in a wide
+            one.
+        categorical: Text columns and declared ones.
+        dropped: Why a column is of no use.
+    """
+
+    numeric: list[str] = field(default_factory=list)
+    two_valued: list[str] = field(default_factory=list)
+    categorical: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def check_declared(frame: pd.DataFrame, declared: Mapping[str, Sequence[str]], header: str) -> None:
+    """Checks the columns that the options name.
+
+    Args:
+        frame: The training rows.
+        declared: The columns that each option names.
+        header: Begins the message.
+
+    Raises:
+        StudyError: If the frame lacks one, or one is declared both categorical and numeric.
+    """
+    problems = [
+        f"'{option}' names column '{name}', which is not there.{did_you_mean(name, map(str, frame.columns))}"
+        for option, names in declared.items()
+        for name in names
+        if name not in frame.columns
+    ]
+    both = set(declared.get("categorical", ())) & set(declared.get("numeric_columns", ()))
+    problems += [f"column '{name}' is declared both categorical and numeric." for name in sorted(both)]
+    raise_all(problems, StudyError, header)
+
+
+def infer_kinds(
+    frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequence[str], header: str
+) -> ColumnKinds:
+    """Infers the kind of every column that is not declared.
+
+    Args:
+        frame: Training rows, each column once.
+        categorical: Columns declared categorical.
+        numeric: Columns declared numeric.
+        header: Begins the message.
+
+    Raises:
+        DataError: If most cells of a text column, but not all, are numbers; or a column holds dates.
+    """
+    kinds, problems = ColumnKinds(), list[str]()
+    is_categorical, is_declared_numeric = set(categorical), set(numeric)
+    for name in frame.columns:
+        if name in is_categorical:
+            kinds.categorical.append(name)
+        elif name in is_declared_numeric:
+            kinds.numeric.append(name)
+        else:
+            _infer(name, frame[name], kinds, problems)
+    raise_all(problems, DataError, header)
+    return kinds
+
+
+def _infer(name: str, series: Series, kinds: ColumnKinds, problems: list[str]) -> None:
+    if is_date(series) or isinstance(series.dtype, pd.CategoricalDtype):
+        # dates are refused, with their repair, where numbers are read
+        (kinds.numeric if is_date(series) else kinds.categorical).append(name)
+        return
+    numbers, unreadable = parse_numbers(series)
+    if unreadable.any():
+        if int(unreadable.sum()) < int((~np.isnan(numbers)).sum()):
+            problems.append(_mixed(series, unreadable))
+        else:
+            _infer_text(name, series, kinds)
+        return
+    filled = numbers[~np.isnan(numbers)]
+    seen = pd.unique(filled[:1000])
+    seen = seen if len(seen) > 2 else pd.unique(filled)  # a look at some cells mostly suffices
+    if len(seen) == 0:
+        kinds.dropped[name] = "empty"
+    elif len(seen) == 1:
+        kinds.dropped[name] = "constant"
+    else:
+        (kinds.two_valued if len(seen) == 2 else kinds.numeric).append(name)
+
+
+def _infer_text(name: str, series: Series, kinds: ColumnKinds) -> None:
+    n_filled = int(series.notna().sum())
+    n_values = series.nunique()
+    if n_values > SELDOM_CATEGORY and 2 * n_values > n_filled:
+        kinds.dropped[name] = f"free text or an identifier ({n_values} values in {n_filled} cells)"
+    else:
+        kinds.categorical.append(name)
+
+
+def _mixed(series: Series, unreadable: Booleans) -> str:
+    return (
+        f"column '{series.name}' holds numbers, but {int(unreadable.sum())} of {len(series)} cells are not "
+        f"numbers: {cells_shown(series, unreadable)}. Clean these cells (empty = unknown), or declare the "
+        f"column under `categorical` if its numbers are codes."
+    )
+
+
+def fit_levels(series: Series) -> CategoricalColumn | str:
+    """Fits a categorical column on training cells, or tells why it is of no use."""
+    codes, levels = read_levels(series)
+    counts = np.bincount(codes[codes >= 0], minlength=len(levels))
+    if len(levels) < 2:
+        return "constant" if levels else "empty"
+    kept = np.sort(np.argsort(-counts, kind="stable")[:MAX_LEVELS])
+    frequency = (counts[kept] / counts[kept].sum()).tolist()
+    return CategoricalColumn(str(series.name), [levels[i] for i in kept], frequency, int((codes < 0).sum()))
+
+
+def level_numbers(series: Series, column: CategoricalColumn) -> tuple[NDArray[np.float32], list[str]]:
+    """Looks cells up among the training levels.
+
+    Returns:
+        Level numbers ``(n,)``, float32, NaN = empty or unseen, and a line for each unseen level.
+    """
+    codes, levels = read_levels(series)
+    number = pd.Index(column.levels, dtype=object).get_indexer(pd.Index(levels, dtype=object))
+    of_level = np.append(np.where(number < 0, np.nan, number), np.nan).astype(np.float32)
+    counts = np.bincount(codes[codes >= 0], minlength=len(levels))
+    unseen = [f"'{levels[i]}' ({counts[i]} patients)" for i in np.flatnonzero(number < 0)]
+    return of_level[codes], unseen

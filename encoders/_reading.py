@@ -1,0 +1,149 @@
+"""Reads the cells of one column as numbers or as levels; a problem names the patients of what it cannot read.
+
+Empty is: NaN, None, NA, or text of blanks only. Nothing else is taken for empty and nothing is coerced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from multimodn.errors import DataError, did_you_mean, raise_all, shown
+
+Series: TypeAlias = "pd.Series[Any]"
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+Booleans: TypeAlias = NDArray[np.bool_]
+
+N_SHOWN = 3
+"""Cells that a message quotes before it only counts."""
+
+
+def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> None:
+    """Checks that every column is there once; further columns are ignored.
+
+    Raises:
+        DataError: Naming each missing or repeated column.
+    """
+    counts = frame.columns.value_counts().to_dict()
+    problems = []
+    for name in columns:
+        if name not in counts:
+            problems.append(f"column '{name}' is missing.{did_you_mean(name, frame.columns)}")
+        elif counts[name] > 1:
+            problems.append(f"column '{name}' appears {counts[name]} times; keep one of them.")
+    raise_all(problems, DataError, header)
+
+
+def is_numeric(series: Series) -> bool:
+    """Tells whether the column's dtype, or every object in it, is a number or a boolean."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return False
+    if types.is_numeric_dtype(series.dtype):  # booleans count
+        return not types.is_complex_dtype(series.dtype)
+    if series.dtype != object:
+        return False
+    return types.infer_dtype(series, skipna=True) in {"boolean", "integer", "floating", "mixed-integer-float"}
+
+
+def is_date(series: Series) -> bool:
+    """Tells whether the column holds dates, times or durations by its dtype."""
+    return types.is_datetime64_any_dtype(series.dtype) or types.is_timedelta64_dtype(series.dtype)
+
+
+def parse_numbers(series: Series) -> tuple[Floats, Booleans]:
+    """Parses a column.
+
+    Returns:
+        The numbers ``(n,)``, NaN where the cell is empty or not a number, and which cells are text that is
+        not a number, ``(n,)``.
+    """
+    if is_numeric(series):
+        numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        return numbers, np.zeros(len(series), dtype=np.bool_)
+    cells = series.astype(object)
+    text = cells.where(cells.isna(), cells.astype(str).str.strip()).to_numpy(dtype=object)
+    filled = ~pd.isna(text) & (text != "")
+    numbers = np.full(len(series), np.nan)
+    numbers[filled] = pd.to_numeric(pd.Series(text[filled], dtype=object), errors="coerce").to_numpy(
+        np.float64
+    )
+    return numbers, filled & np.isnan(numbers)
+
+
+def is_empty(series: Series) -> Booleans:
+    """Tells which cells are empty, ``(n,)``."""
+    empty = series.isna().to_numpy(np.bool_)
+    if is_numeric(series) or is_date(series):
+        return empty
+    return empty | (series.astype(object).astype(str).str.strip() == "").to_numpy(np.bool_)
+
+
+def cells_shown(series: Series, rows: Booleans) -> str:
+    """Quotes the first of some cells with their patients, and says how many more there are."""
+    found = np.flatnonzero(rows)
+    cells = [f"{series.iloc[i]!r} (patient '{series.index[i]}')" for i in found[:N_SHOWN].tolist()]
+    return shown([*cells, *[""] * (len(found) - len(cells))], N_SHOWN)
+
+
+def read_numbers(series: Series, problems: list[str], repair: str) -> Floats:
+    """Parses a numeric column and appends to ``problems`` what is not a finite number.
+
+    Args:
+        series: The column, indexed by patient.
+        problems: Receives one message for each kind of fault.
+        repair: What the message advises for text that is not a number.
+
+    Returns:
+        The numbers ``(n,)``, NaN where the cell is empty.
+    """
+    if is_date(series):
+        problems.append(
+            f"column '{series.name}' holds dates ({series.dtype}); derive a number, such as age in years or "
+            f"days since diagnosis."
+        )
+        return np.full(len(series), np.nan)
+    numbers, unreadable = parse_numbers(series)
+    if unreadable.any():
+        problems.append(
+            f"column '{series.name}' is numeric, but {int(unreadable.sum())} of {len(series)} cells are not "
+            f"numbers: {cells_shown(series, unreadable)}. {repair}"
+        )
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        problems.append(
+            f"column '{series.name}' has {int(infinite.sum())} infinite cells: "
+            f"{cells_shown(series, infinite)}. Correct them, or leave them empty."
+        )
+    return numbers
+
+
+def read_levels(series: Series) -> tuple[Integers, list[str]]:
+    """Reads a categorical column.
+
+    A level is the cell's text without blanks around it; 1, 1.0 and True are all the level '1', so that a
+    column which turned from integer to float (as pandas does beside empty cells) keeps its levels.
+
+    Returns:
+        Which level each cell holds, -1 = empty, ``(n,)``, and the levels in sorted order.
+    """
+    codes, values = pd.factorize(series, use_na_sentinel=True)
+    names = np.array([_level_name(value) for value in values], dtype=object)
+    levels = sorted(set(names.tolist()) - {""})
+    of_value = np.array(
+        [*pd.Index(levels, dtype=object).get_indexer(pd.Index(names, dtype=object)), -1], dtype=np.int64
+    )
+    return of_value[codes], levels  # code -1 = empty takes the last entry
+
+
+def _level_name(value: object) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()

@@ -1,0 +1,198 @@
+"""Scaling of numeric columns: fitted on training rows, applied once when rows are prepared.
+
+`standard`: (x - centre) / spread, clipped to +-5, after log1p where a non-negative column is heavily skewed
+to the right (counts, expression): a rule that leaves symmetric measurements alone. `quantile`: the normal
+score of the rank, by linear interpolation between at most 255 quantiles of the training rows; it needs no
+log. Either way the training mean is subtracted afterwards, so that 0 is the neutral value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from multimodn.encoders._reading import Floats, read_numbers
+from multimodn.errors import DataError, raise_all
+
+CLIP = 5.0
+"""Bound of standard-scaled values, in training spreads."""
+
+MAX_KNOTS = 255
+SKEWED = 2.0
+"""Sample skewness above which a non-negative column enters as log1p (an exponential distribution has 2)."""
+
+Scaling = Literal["quantile", "standard"]
+
+
+@dataclass(frozen=True)
+class NumericColumn:
+    """What training rows told about a numeric column.
+
+    Attributes:
+        name: The column.
+        minimum: Smallest value seen, in the column's unit; so are ``median`` and ``maximum``.
+        n_empty: Empty training cells.
+        is_log: Whether log1p comes before centre and spread.
+        centre: Subtracted first; after log1p if there is one.
+        spread: Divided by next, > 0.
+        scaled_mean: Mean of the scaled training values, subtracted last.
+    """
+
+    name: str
+    minimum: float
+    median: float
+    maximum: float
+    n_empty: int
+    is_log: bool = False
+    centre: float = 0.0
+    spread: float = 1.0
+    scaled_mean: float = 0.0
+
+
+def fit_column(name: str, numbers: Floats, scaling: Scaling, *, is_robust: bool) -> NumericColumn | None:
+    """Fits one column; None if its non-empty cells hold fewer than two distinct values.
+
+    Args:
+        name: The column.
+        numbers: Training cells ``(n,)``, NaN = empty.
+        scaling: How they will be scaled.
+        is_robust: Median and interquartile range instead of mean and standard deviation.
+    """
+    seen = np.sort(numbers[~np.isnan(numbers)])
+    if not len(seen) or seen[0] == seen[-1]:
+        return None
+    centre, spread = _centre_and_spread(seen, is_robust=is_robust)
+    if spread == 0.0:  # values so close that their spread is below the smallest float
+        return None
+    low, high = float(seen[0]), float(seen[-1])
+    column = NumericColumn(name, low, _sorted_quantile(seen, 0.5), high, len(numbers) - len(seen))
+    if scaling == "standard" and is_robust and low >= 0.0 and _skewness(seen) > SKEWED:
+        centre, spread = _centre_and_spread(np.log1p(seen), is_robust=True)
+        return replace(column, is_log=True, centre=centre, spread=spread) if spread > 0.0 else None
+    return replace(column, centre=centre, spread=spread)
+
+
+def _sorted_quantile(ordered: Floats, probability: float) -> float:
+    position = probability * (len(ordered) - 1)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    weight = position - below
+    return float(ordered[below] * (1.0 - weight) + ordered[above] * weight)
+
+
+def _centre_and_spread(ordered: Floats, *, is_robust: bool) -> tuple[float, float]:
+    unit = max(abs(float(ordered[0])), abs(float(ordered[-1])))  # squares of huge values would overflow
+    relative = ordered / unit
+    deviation = float(relative.std()) * unit
+    if not is_robust:
+        return float(relative.mean()) * unit, deviation
+    quartiles = (_sorted_quantile(relative, 0.75) - _sorted_quantile(relative, 0.25)) * unit
+    # 1.349 = interquartile range of the standard normal; quartiles coincide where most cells are zeros
+    return _sorted_quantile(ordered, 0.5), quartiles / 1.349 if quartiles > 0.0 else deviation
+
+
+def _skewness(ordered: Floats) -> float:
+    relative = ordered / ordered[-1]
+    deviation = relative - relative.mean()
+    variance = float((deviation**2).mean())
+    return float((deviation**3).mean()) / variance**1.5 if variance > 0.0 else 0.0
+
+
+class NumericScaler(nn.Module):
+    """Scales the numeric columns of a table.
+
+    The quantiles are a buffer in float32, relative to the column's centre and spread (float64, in the
+    configuration): no precision is lost on large numbers, and the buffers can live on devices without
+    float64.
+    """
+
+    knots: Tensor
+    scores: Tensor
+
+    def __init__(self, columns: list[NumericColumn], scaling: Scaling, n_knots: int) -> None:
+        super().__init__()
+        self.columns, self.scaling = list(columns), scaling
+        shape = (len(columns), n_knots if scaling == "quantile" else 0)
+        self.register_buffer("knots", torch.zeros(shape))
+        self.register_buffer("scores", torch.zeros(shape))
+
+    def fit(self, frame: pd.DataFrame) -> Tensor:
+        """Fits quantiles and means from training rows that `fit_column` has read without a problem.
+
+        Returns:
+            What `forward` answers for these rows.
+        """
+        if self.scaling == "quantile":
+            for index, column in enumerate(self.columns):
+                numbers = read_numbers(frame[column.name], [], "")
+                seen = self._standardise(index, numbers[~np.isnan(numbers)])
+                knots, scores = _quantile_knots(seen, self.knots.shape[1])
+                self.knots[index], self.scores[index] = torch.from_numpy(knots), torch.from_numpy(scores)
+        scaled: Tensor = self(frame, "", "")
+        for index, column in enumerate(self.columns):
+            mean = float(scaled[:, index].double().nanmean())
+            self.columns[index] = replace(column, scaled_mean=mean)
+        scaled -= torch.tensor([column.scaled_mean for column in self.columns])
+        return scaled
+
+    def _standardise(self, index: int, numbers: Floats) -> NDArray[np.float32]:
+        column = self.columns[index]
+        with np.errstate(over="ignore"):  # beyond float32 is beyond the clip, or beyond the last knot
+            values = np.log1p(np.maximum(numbers, 0.0)) if column.is_log else numbers
+            return ((values - column.centre) / column.spread).astype(np.float32)
+
+    def scale(self, index: int, numbers: Floats) -> Floats:
+        """Scales the cells ``(n,)`` of column ``index``; NaN stays NaN."""
+        relative = self._standardise(index, numbers)
+        if self.scaling == "standard":
+            scaled = np.clip(relative.astype(np.float64), -CLIP, CLIP)
+        else:  # tied knots have equal scores, so interpolation at a tie answers that score
+            scaled = np.interp(
+                relative, self.knots[index].float().cpu().numpy(), self.scores[index].float().cpu().numpy()
+            )
+        return scaled - self.columns[index].scaled_mean
+
+    def forward(self, frame: pd.DataFrame, repair: str, header: str) -> Tensor:
+        """Scales all columns.
+
+        Args:
+            frame: Rows with at least these columns.
+            repair: What an error advises for text that is not a number.
+            header: Begins the error message.
+
+        Returns:
+            Float32 ``(n, n_columns)``, NaN = empty.
+
+        Raises:
+            DataError: If a cell is not a finite number; every such column is named.
+        """
+        problems = list[str]()
+        scaled = np.empty((len(frame), len(self.columns)), dtype=np.float32)
+        for index, column in enumerate(self.columns):
+            scaled[:, index] = self.scale(index, read_numbers(frame[column.name], problems, repair))
+        raise_all(problems, DataError, header)
+        return torch.from_numpy(scaled)
+
+
+def _quantile_knots(
+    seen: NDArray[np.float32], n_knots: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns quantiles and their normal scores; equal quantiles share the mean of their scores."""
+    probability = np.linspace(0.0, 1.0, n_knots)
+    ordered = np.sort(seen)
+    position = probability * (len(ordered) - 1)
+    below = position.astype(np.int64)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    knots = (ordered[below] + (ordered[above] - ordered[below]) * (position - below)).astype(np.float32)
+    knots = np.maximum.accumulate(knots)  # rounding must not disturb their order
+    edge = 0.5 / n_knots
+    scores = torch.special.ndtri(torch.from_numpy(probability.clip(edge, 1.0 - edge))).numpy()
+    tie, _ = pd.factorize(knots)
+    shared = np.bincount(tie, weights=scores) / np.bincount(tie)
+    return knots, shared[tie].astype(np.float32)

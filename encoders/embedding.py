@@ -1,0 +1,154 @@
+"""Vectors that another model made of a patient, such as image features: one number a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from torch import Tensor
+
+from multimodn.base import JSON, Encoder, Options
+from multimodn.encoders._layers import Projection, automatic_components, first_linear, multilayer
+from multimodn.encoders._layout import report_dropped
+from multimodn.encoders._reading import check_columns, is_empty, read_numbers
+from multimodn.encoders._scaling import NumericColumn, NumericScaler, fit_column
+from multimodn.errors import DataError, raise_all, shown
+
+HEADER = "Encoder 'embedding'"
+REPAIR = "An embedding is numbers only; use kind `table` for other columns."
+
+
+class EmbeddingOptions(Options):
+    """Options of an embedding modality.
+
+    Attributes:
+        embedding_size: Width of the embedding that the patient state takes.
+        hidden_size: Width of each hidden layer.
+        n_layers: Hidden layers; 0 = a linear map.
+        dropout: Share of hidden units (without hidden layers: of inputs) set to 0 in training.
+        n_components: Principal components that replace the vector; ``auto`` = a third of the rows, at most
+            32, where there are more than 32 columns and more than one column for two training rows, else
+            none.
+    """
+
+    embedding_size: int = Field(default=32, ge=1)
+    hidden_size: int = Field(default=64, ge=1)
+    n_layers: int = Field(default=1, ge=0)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+
+
+class EmbeddingEncoder(Encoder):
+    """Standardises a vector, projects it where it is wide, and encodes it.
+
+    Mean and standard deviation are those of the training rows. Standardised values are clipped to +-5. Constant
+    columns, such as dead units, are left out with one warning.
+    """
+
+    Options: ClassVar[type[Options]] = EmbeddingOptions
+
+    def __init__(
+        self, columns: list[NumericColumn], n_components: int | None, options: EmbeddingOptions
+    ) -> None:
+        super().__init__()
+        self.options, self.n_components = options, n_components
+        self.embedding_size, self.columns = options.embedding_size, [column.name for column in columns]
+        self.scaler = NumericScaler(columns, "standard", n_knots=0)
+        self.projection = Projection(len(columns), n_components) if n_components is not None else None
+        self.layers = multilayer(
+            n_components or len(columns),
+            options.hidden_size,
+            options.n_layers,
+            options.embedding_size,
+            options.dropout,
+        )
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, options: EmbeddingOptions) -> Self:
+        """Builds the encoder from training rows; see `Encoder.fit`.
+
+        Raises:
+            DataError: If a cell is empty or not a finite number, or every column is constant.
+        """
+        check_columns(frame, dict.fromkeys(frame.columns), HEADER)
+        _check_cells(frame)
+        numbers = {name: read_numbers(frame[name], [], REPAIR) for name in frame.columns}
+        fitted = {
+            name: fit_column(name, cells, "standard", is_robust=False) for name, cells in numbers.items()
+        }
+        columns = [column for column in fitted.values() if column is not None]
+        dropped = {name: "constant" for name, column in fitted.items() if column is None}
+        report_dropped(dropped, len(columns), len(frame), HEADER)
+        scaler = NumericScaler(columns, "standard", n_knots=0)
+        scaled = scaler.fit(frame)
+        n_components = options.n_components
+        if n_components == "auto":
+            n_components = automatic_components(len(frame), len(columns))
+        projection = None
+        if n_components is not None:
+            projection = Projection.fit(scaled, min(n_components, len(columns)))
+            n_components = projection.components.shape[1]
+        encoder = cls(scaler.columns, n_components, options)
+        encoder.scaler, encoder.projection = scaler, projection
+        return encoder
+
+    def prepare(self, frame: pd.DataFrame) -> Tensor:
+        """Parses rows.
+
+        Args:
+            frame: Any patients who have the modality; columns in any order, further ones are ignored.
+
+        Returns:
+            Float32 ``(n, n_inputs)``: standardised columns or component scores.
+
+        Raises:
+            DataError: If a column is missing, or a cell is empty or not a finite number.
+        """
+        check_columns(frame, self.columns, HEADER)
+        _check_cells(frame[self.columns])
+        scaled: Tensor = self.scaler(frame, REPAIR, HEADER)
+        return scaled if self.projection is None else self.projection(scaled)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
+        embedding: Tensor = self.layers(values.to(first_linear(self.layers).weight.dtype))
+        return embedding
+
+    def summary(self) -> pd.DataFrame:
+        """Returns ``minimum``, ``median`` and ``maximum`` of every column in the training rows."""
+        rows = [asdict(column) for column in self.scaler.columns]
+        return pd.DataFrame(rows).set_index("name").rename_axis("column")[["minimum", "median", "maximum"]]
+
+    def config(self) -> dict[str, JSON]:
+        """Returns options and columns; the rest is in the state."""
+        return {
+            "options": self.options.model_dump(mode="json"),
+            "columns": [asdict(column) for column in self.scaler.columns],
+            "n_components": self.n_components,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the module, ready for ``load_state_dict``."""
+        columns = [NumericColumn(**column) for column in config["columns"]]
+        return cls(columns, config["n_components"], EmbeddingOptions.model_validate(config["options"]))
+
+
+def _check_cells(frame: pd.DataFrame) -> None:
+    problems = list[str]()
+    n_empty = np.zeros(len(frame), dtype=np.int64)
+    for name in frame.columns:
+        read_numbers(frame[name], problems, REPAIR)
+        n_empty += is_empty(frame[name])
+    found = np.flatnonzero(n_empty)
+    if len(found):
+        patients = [f"'{frame.index[i]}' ({n_empty[i]} cells)" for i in found.tolist()]
+        problems.append(
+            f"{len(found)} patients have empty cells: {shown(patients)}. An embedding is whole or absent: "
+            f"give these patients no row at all, or compute their vectors again."
+        )
+    raise_all(problems, DataError, HEADER)

@@ -1,0 +1,174 @@
+"""Tables of numbers and categories: labs, history, pathology form fields, omics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from multimodn.base import JSON, Encoder, Options
+from multimodn.encoders._columns import level_numbers
+from multimodn.encoders._layers import (
+    LevelInput,
+    PeriodicInput,
+    PiecewiseInput,
+    Projection,
+    ScaledInput,
+    first_linear,
+    multilayer,
+)
+from multimodn.encoders._layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
+from multimodn.encoders._reading import check_columns, is_empty
+from multimodn.encoders._scaling import NumericScaler
+from multimodn.errors import DataWarning, shown
+
+
+class TableEncoder(Encoder):
+    """Encodes numeric and categorical columns by a small network.
+
+    An empty cell contributes what the average training patient contributes (see
+    `multimodn.encoders._layers`), and so does a level that training never saw, with a warning. `prepare`
+    scales, looks levels up and, in a wide table, projects; `forward` encodes. Constant, all-empty and
+    free-text columns are dropped with one warning.
+    """
+
+    Options: ClassVar[type[Options]] = TableOptions
+
+    def __init__(self, layout: TableLayout, options: TableOptions) -> None:
+        super().__init__()
+        self.options, self.layout = options, layout
+        self.embedding_size, self.columns = options.embedding_size, layout.columns
+        self.scaler = NumericScaler(list(layout.numeric), layout.scaling, layout.n_knots)
+        self.projection = (
+            Projection(len(layout.numeric), layout.n_components) if layout.n_components else None
+        )
+        self.n_numeric = layout.n_components or len(layout.numeric)
+        self.numeric = (
+            _numeric_input(layout.encoding, self.n_numeric, options.n_bins) if self.n_numeric else None
+        )
+        self.levels = (
+            LevelInput([column.frequency for column in layout.categorical]) if layout.categorical else None
+        )
+        sizes = [part.output_size for part in (self.numeric, self.levels) if part is not None]
+        input_size = sum(sizes) + len(layout.indicated)
+        self.layers = multilayer(
+            input_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
+        )
+        if isinstance(self.numeric, PiecewiseInput):
+            nn.init.zeros_(
+                first_linear(self.layers).weight[:, self.n_numeric : self.numeric.output_size].data
+            )
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, options: TableOptions) -> Self:
+        """Builds the encoder from training rows; see `Encoder.fit`.
+
+        Raises:
+            DataError: If no column is of use, or a cell cannot be read.
+            StudyError: If the options name a column that is not there, or contradict each other.
+        """
+        layout = fit_layout(frame, options)
+        scaler = NumericScaler(layout.numeric, layout.scaling, layout.n_knots)
+        scaled = scaler.fit(frame)
+        projection = None
+        if layout.n_components is not None:  # components without variance are left out
+            projection = Projection.fit(scaled, layout.n_components)
+            layout = replace(layout, n_components=projection.components.shape[1])
+        encoder = cls(replace(layout, numeric=scaler.columns), options)
+        encoder.scaler, encoder.projection = scaler, projection
+        if encoder.numeric is not None and projection is None:
+            encoder.numeric.fit(scaled)
+        return encoder
+
+    def prepare(self, frame: pd.DataFrame) -> Tensor:
+        """Parses rows.
+
+        Args:
+            frame: Any patients who have the modality; columns in any order, further ones are ignored.
+
+        Returns:
+            Float32 ``(n, n_inputs)``: scaled numbers (training spreads from the training mean, NaN = empty)
+            or component scores, then level numbers (NaN = empty or unseen), then emptiness, 0 or 1.
+
+        Raises:
+            DataError: If a column is missing, or a cell of a numeric column is not a finite number.
+        """
+        check_columns(frame, self.columns, HEADER)
+        scaled: Tensor = self.scaler(frame, REPAIR, HEADER)
+        if self.projection is not None:
+            scaled = self.projection(scaled)
+        if not self.layout.categorical and not self.layout.indicated:
+            return scaled
+        empty = [is_empty(frame[name]).astype(np.float32) for name in self.layout.indicated]
+        rest = [torch.from_numpy(column)[:, None] for column in (*self._level_numbers(frame), *empty)]
+        return torch.cat([scaled, *rest], 1)
+
+    def _level_numbers(self, frame: pd.DataFrame) -> list[NDArray[np.float32]]:
+        numbers, unseen = [], []
+        for column in self.layout.categorical:
+            found, levels = level_numbers(frame[column.name], column)
+            numbers.append(found)
+            if levels:
+                unseen.append(f"column '{column.name}': {shown(levels)}")
+        if unseen:
+            warnings.warn(
+                f"{HEADER}: levels that training did not see count as the average level. {'; '.join(unseen)}",
+                DataWarning,
+                stacklevel=3,
+            )
+        return numbers
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
+        values = values.to(first_linear(self.layers).weight.dtype)
+        n_coded = self.n_numeric + len(self.layout.categorical)
+        parts = []
+        if self.numeric is not None:
+            parts.append(self.numeric(values[:, : self.n_numeric]))
+        if self.levels is not None:
+            parts.append(self.levels(values[:, self.n_numeric : n_coded]))
+        if self.layout.indicated:
+            parts.append(values[:, n_coded:])
+        embedding: Tensor = self.layers(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
+        return embedding
+
+    def summary(self) -> pd.DataFrame:
+        """Describes every column of the training rows, for reports.
+
+        Returns:
+            A row a column: ``kind`` (numeric, categorical, dropped), ``unit``, ``minimum``, ``median``,
+            ``maximum`` in that unit, ``n_empty``, ``levels``, and why it was ``dropped``.
+        """
+        rows: list[dict[str, Any]] = [{"kind": "numeric", **asdict(column)} for column in self.layout.numeric]
+        rows += [{"kind": "categorical", **asdict(column)} for column in self.layout.categorical]
+        rows += [
+            {"kind": "dropped", "name": name, "dropped": why} for name, why in self.layout.dropped.items()
+        ]
+        shown_columns = ["kind", "unit", "minimum", "median", "maximum", "n_empty", "levels", "dropped"]
+        summary = pd.DataFrame(rows).set_index("name").rename_axis("column")
+        summary["unit"] = [self.options.units.get(str(name)) for name in summary.index]
+        return summary.reindex(columns=shown_columns)
+
+    def config(self) -> dict[str, JSON]:
+        """Returns options and layout; the rest is in the state."""
+        return {"options": self.options.model_dump(mode="json"), "layout": asdict(self.layout)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the module, ready for ``load_state_dict``."""
+        return cls(TableLayout.from_config(config["layout"]), TableOptions.model_validate(config["options"]))
+
+
+def _numeric_input(
+    encoding: Numeric, n_columns: int, n_bins: int
+) -> ScaledInput | PiecewiseInput | PeriodicInput:
+    if encoding == "piecewise":
+        return PiecewiseInput(n_columns, n_bins)
+    return PeriodicInput(n_columns) if encoding == "periodic" else ScaledInput(n_columns)

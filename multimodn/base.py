@@ -1,0 +1,203 @@
+"""The two abstract classes that a modality kind and a task kind derive from.
+
+The public methods check; a subclass writes what is particular to its kind. `ARCHITECTURE.md` shows how they meet.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, Self
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from multimodn.errors import ShapeError, StudyError, did_you_mean
+
+JSON = Any
+"""What `json` can write: a fitted encoder or task is such a value plus torch buffers and parameters."""
+
+
+class Values(Protocol):
+    """Prepared values of one modality: rows that can be sliced by an index tensor. A Tensor is one."""
+
+    def __len__(self) -> int: ...  # noqa: D105
+    def __getitem__(self, rows: Tensor) -> Values: ...  # noqa: D105
+    def to(self, device: torch.device) -> Values:
+        """Returns the same rows on ``device``."""
+        ...
+
+
+class Options(BaseModel):
+    """Options of an encoder or task kind as a study file writes them; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Encoder(nn.Module, ABC):
+    """Turns the raw values of one modality into an embedding; it never sees the patient state.
+
+    A subclass is fitted on training rows (`fit`), turns any later rows into tensors once (`prepare`) and encodes
+    slices of those (`forward`). Rows whose patient lacks the modality never reach any of the three.
+
+    Attributes:
+        embedding_size: Width E of the embedding.
+        columns: The columns that `fit` saw and `prepare` asks for, in their order.
+    """
+
+    Options: ClassVar[type[Options]]
+    embedding_size: int
+    columns: list[str]
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, frame: pd.DataFrame, options: Any) -> Self:
+        """Builds the encoder from training rows.
+
+        Args:
+            frame: The modality's columns, one row for each training patient who has it, indexed by patient.
+            options: An instance of ``cls.Options``.
+
+        Raises:
+            DataError: If a column cannot be used; the message names it.
+        """
+
+    @abstractmethod
+    def prepare(self, frame: pd.DataFrame) -> Values:
+        """Parses rows into tensors, in the order of ``frame``.
+
+        Raises:
+            DataError: If a column is missing, or a cell cannot be read; the message names patient and column.
+        """
+
+    @abstractmethod
+    def forward(self, values: Any) -> Tensor:
+        """Encodes n prepared rows to ``(n, embedding_size)``."""
+
+    @abstractmethod
+    def config(self) -> dict[str, JSON]:
+        """Returns what `from_config` needs to rebuild the module so that its `state_dict` loads."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the module that `config` described, with unfitted numbers."""
+
+    def __call__(self, values: Any) -> Tensor:
+        """Encodes and checks the shape.
+
+        Raises:
+            ShapeError: If `forward` did not answer ``(n, embedding_size)``.
+        """
+        embedding: Tensor = super().__call__(values)
+        expected = (len(values), self.embedding_size)
+        if embedding.shape != expected:
+            raise ShapeError(
+                f"{type(self).__name__}.forward returned shape {tuple(embedding.shape)}, "
+                f"expected {expected} = (rows, embedding_size)."
+            )
+        return embedding
+
+
+class Task(nn.Module, ABC):
+    """A target, its decoder's outputs, their loss, and what they mean to a reader.
+
+    ``outputs`` are a decoder's raw numbers, shape ``(..., output_size)``. Everything that is compared or explained
+    lives on the link scale, ``(..., len(link_names))``: log-odds for classes, target units for regression, log-risk
+    for survival.
+
+    Attributes:
+        name: The task's name in the study.
+        output_size: Number K of raw outputs.
+        link_names: A name for each link-scale column, such as the class; ``[name]`` where there is one only.
+    """
+
+    Options: ClassVar[type[Options]]
+    name: str
+    output_size: int
+    link_names: list[str]
+
+    @staticmethod
+    @abstractmethod
+    def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns classes, scales and bins from the target columns of the training rows (empty = no label).
+
+        Raises:
+            DataError: If the labels cannot carry the task, such as a class seen once or never.
+        """
+
+    @abstractmethod
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses target columns.
+
+        Returns:
+            Targets ``(n, ...)``, finite even where there is no label, and label presence, bool ``(n,)``.
+
+        Raises:
+            DataError: If a label cannot be read; the message names patient, column and value.
+        """
+
+    @abstractmethod
+    def prior(self) -> Tensor:
+        """Returns the raw outputs ``(output_size,)`` that predict the training distribution for everyone."""
+
+    @abstractmethod
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss of each row, ``(...)``, from outputs ``(..., K)`` and targets that broadcast to them.
+
+        Not reduced, and finite on rows without a label: the caller masks, weights and averages.
+        """
+
+    @abstractmethod
+    def link(self, outputs: Tensor) -> Tensor:
+        """Maps raw outputs ``(..., K)`` to the link scale ``(..., len(link_names))``."""
+
+    @abstractmethod
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Maps raw outputs ``(n, K)`` to named quantities, ``(n,)`` each, such as a probability of each class."""
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows; a metric that is undefined on them (one class only) is NaN."""
+
+    @abstractmethod
+    def config(self) -> dict[str, JSON]:
+        """Returns what `from_config` needs to rebuild the task; every fitted number is in it or in a buffer."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the task that `config` described."""
+
+    def decoder(self, state_size: int) -> nn.Module:
+        """Builds the map from state to raw outputs; it starts at the prior for every state."""
+        linear = nn.Linear(state_size, self.output_size)
+        nn.init.zeros_(linear.weight)
+        with torch.no_grad():
+            linear.bias.copy_(self.prior())
+        return linear
+
+
+def kinds(group: str) -> list[str]:
+    """Lists the kinds declared under ``multimodn.encoders`` or ``multimodn.tasks``, ours and third parties'."""
+    return sorted({entry.name for entry in entry_points(group=f"multimodn.{group}")})
+
+
+def load_kind(group: str, kind: str) -> Any:
+    """Returns the class that an installed package declares for ``kind`` in ``group`` (``encoders``, ``tasks``).
+
+    Raises:
+        StudyError: If no package declares it; the message names the nearest kind.
+    """
+    found: Sequence[Any] = [e for e in entry_points(group=f"multimodn.{group}") if e.name == kind]
+    if not found:
+        raise StudyError(f"Unknown kind '{kind}' among {group}.{did_you_mean(kind, kinds(group))}")
+    return found[0].load()

@@ -1,0 +1,177 @@
+"""The command line: init, fit, predict, explain, evaluate."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from multimodn.data.cohort import Cohort
+    from multimodn.estimator import MultiModN
+
+app = typer.Typer(
+    help="Clinical prediction from whatever data a patient happens to have.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Run = Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
+]
+Order = Annotated[str | None, typer.Option(help="Modalities in the order of the steps: a,b,c.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")]
+
+
+def main() -> None:
+    """Runs the command line; an error that we foresaw is a message and exit status 2, not a traceback."""
+    from multimodn.errors import DataWarning, MultiModNError
+
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, DataWarning):
+            errors.print(f"[yellow]Note:[/] {message}", highlight=False)
+
+    warnings.showwarning = show
+    try:
+        app()
+    except MultiModNError as error:
+        errors.print("[red bold]Error:[/]", end=" ")
+        errors.print(str(error), markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. `multimodn fit ... --resume` goes on after the last finished epoch.")
+        sys.exit(130)
+
+
+@app.command()
+def init(
+    tables: Annotated[list[Path], typer.Argument(help="CSV, Parquet, .npz: one modality each.")],
+    id: Annotated[str, typer.Option(help="The column that names the patient, in every table.")],
+    target: Annotated[list[str], typer.Option(help="A column to predict; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.yaml"),
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented study file by looking at the tables."""
+    from multimodn.scaffold import write_study
+
+    write_study(tables, id, target, out, overwrite=overwrite)
+    console.print(f"Wrote {out}. Read its comments, change what was inferred wrongly, then: multimodn fit {out}")
+
+
+@app.command()
+def fit(
+    study: Annotated[Path, typer.Argument(help="A study file.")],
+    run: Annotated[Path, typer.Option(help="The run folder to write.")] = Path("run"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    accelerator: Annotated[str, typer.Option(help="Lightning's: cpu, gpu, auto, ...")] = "auto",
+    devices: Annotated[int, typer.Option(help="Lightning's: how many.")] = 1,
+    strategy: Annotated[str, typer.Option(help="Lightning's; for several devices ddp_find_unused_parameters_true.")] = "auto",
+) -> None:
+    """Train a study and score its test patients."""
+    from multimodn.runs import fit_run
+    from multimodn.study import Study
+    from multimodn.terminal import show_scores
+    from multimodn.training.fit import TrainerFlags
+
+    flags = TrainerFlags(accelerator, devices, strategy, progress=True)
+    model = fit_run(Study.load(study), run, resume=resume, flags=flags)
+    scores = run / "metrics.csv"
+    if scores.exists():
+        import pandas as pd
+
+        show_scores(console, pd.read_csv(scores), f"Test patients of {model.study.name}")
+    console.print(f"Wrote {run}. Next: multimodn predict {run} | multimodn explain {run} --patient ID")
+
+
+@app.command()
+def predict(run: Run, source: Sources = None, order: Order = None, out: Out = None) -> None:
+    """Predict every task for every patient, from whatever modalities they have."""
+    model = _load(run)
+    _write(model.predict(_cohort(model, source), order=_names(order)), out)
+
+
+@app.command()
+def explain(
+    run: Run,
+    patient: Annotated[list[str] | None, typer.Option(help="Patient to explain; default: all, as a table.")] = None,
+    source: Sources = None,
+    order: Order = None,
+    out: Out = None,
+) -> None:
+    """Show what each modality did to the predictions."""
+    from multimodn.terminal import show_patient
+
+    model = _load(run)
+    cohort = _cohort(model, source)
+    if not patient:
+        _write(model.contributions(cohort), out)
+        return
+    chosen = cohort.subset(patient)
+    for one in patient:
+        show_patient(console, model, chosen.subset([one]), _names(order))
+    if out:
+        _write(model.contributions(chosen), out)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    source: Sources = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All patients, as of another cohort.")] = False,
+    out: Out = None,
+) -> None:
+    """Score the test patients of the run's split, or all patients of other sources."""
+    from multimodn.terminal import show_scores
+
+    model = _load(run)
+    cohort = _cohort(model, source, labelled=True)
+    if model.split is not None and not everyone and not source:
+        cohort = cohort.subset(model.split.test)
+    scores = model.evaluate(cohort)
+    show_scores(console, scores, f"{len(cohort)} patients of {model.study.name}")
+    if out:
+        _write(scores, out)
+
+
+def _load(run: Path) -> MultiModN:
+    from multimodn.runs import load_run
+
+    return load_run(run)
+
+
+def _cohort(model: MultiModN, source: list[str] | None, labelled: bool = False) -> Cohort:
+    from multimodn.data.cohort import Cohort
+    from multimodn.errors import StudyError
+
+    replaced = {}
+    for given in source or []:
+        name, found, path = given.partition("=")
+        if not found or not path:
+            raise StudyError(f"--source {given}: expected NAME=PATH.")
+        replaced[name] = Path(path)
+    return Cohort.load(model.study, labelled=labelled, sources=replaced or None)
+
+
+def _names(order: str | None) -> list[str] | None:
+    return None if order is None else [name.strip() for name in order.split(",")]
+
+
+def _write(frame: Any, out: Path | None) -> None:
+    if out is None:
+        console.print(frame.to_csv(), end="", markup=False, highlight=False, soft_wrap=True)
+        return
+    temporary = out.with_name(f".{out.name}.partial")
+    if out.suffix == ".parquet":
+        frame.to_parquet(temporary)
+    else:
+        frame.to_csv(temporary)
+    temporary.replace(out)
+    console.print(f"Wrote {len(frame)} rows to {out}.")

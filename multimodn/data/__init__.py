@@ -1,0 +1,1 @@
+"""From tables on disk to prepared patients: sources, cohort, checks, splits, batches."""

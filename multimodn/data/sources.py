@@ -1,0 +1,195 @@
+"""Reads one source, whatever its form, to a table indexed by patient.
+
+Numbers of input columns become float32 where that loses nothing of a whole number, batch by batch, so that a table
+never stands in memory as text or float64; columns that a task or a split reads keep their own type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.data.columns import Columns, text_keys
+from multimodn.errors import DataError, did_you_mean, shown
+from multimodn.study import SourceSpec
+
+BLOCK_BYTES = 1 << 22
+BATCH_ROWS = 8192
+
+
+def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str] = ()) -> pd.DataFrame:
+    """Reads a source.
+
+    Args:
+        spec: What to read.
+        folder: Where relative paths start.
+        patient: The key column.
+        exact: Columns that keep their own type: labels, groups, split.
+
+    Returns:
+        One row for each row of the source, indexed by patient as text. Numbers are float32, or float64 where whole
+        numbers are too large for it; text is text, empty cells are missing.
+
+    Raises:
+        DataError: If it does not exist, cannot be parsed, or has no key column.
+    """
+    if spec.query is not None:
+        return _read_query(spec, folder, patient, exact)
+    path = folder / str(spec.path)
+    if not path.is_file():
+        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"the file {path} does not exist.{did_you_mean(path.name, near)}")
+    name = path.name.lower()
+    if name.endswith((".npz", ".npy")):
+        return _read_arrays(spec, folder, path, patient)
+    if name.endswith(".parquet"):
+        return _read_parquet(path, patient, exact)
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        return _read_csv(path, patient, exact)
+    raise DataError(f"{path}: unknown kind of file; use .csv, .csv.gz, .tsv, .parquet, .npz or .npy, or a query.")
+
+
+def from_frame(frame: pd.DataFrame, patient: str) -> pd.DataFrame:
+    """Indexes a DataFrame by patient as text; the key is its column ``patient`` or its index.
+
+    Raises:
+        DataError: If a key is neither text nor a whole number.
+    """
+    if patient in frame.columns:
+        return frame.drop(columns=patient).set_axis(text_keys(frame[patient]), axis=0)
+    return frame.set_axis(text_keys(frame.index), axis=0)
+
+
+def read_patients(path: Path, patient: str) -> pd.Index:
+    """Reads the patients that a CSV lists, in its key column or in its only one.
+
+    Raises:
+        DataError: If the file does not exist, is no CSV, or has several columns and none is the key.
+    """
+    from pyarrow import ArrowInvalid, csv, string
+
+    if not path.is_file():
+        raise DataError(f"the file {path} does not exist.")
+    try:
+        header = csv.open_csv(path).schema.names
+        column = patient if patient in header else header[0]
+        if column != patient and len(header) > 1:
+            raise DataError(f"{path} has no key column '{patient}'.{did_you_mean(patient, header)}")
+        options = csv.ConvertOptions(include_columns=[column], column_types={column: string()})
+        return text_keys(csv.read_csv(path, convert_options=options)[column].to_pandas())
+    except ArrowInvalid as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from None
+
+
+def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
+    """Reads a CSV in blocks, guessing types from the first one, and once more as a whole if the guess was wrong."""
+    from pyarrow import ArrowInvalid, csv, string
+
+    block = max(BLOCK_BYTES, 64 * _header_bytes(path))
+    read = csv.ReadOptions(block_size=block)
+    parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.name.lower() else ",", newlines_in_values=True)
+
+    def convert(column_types: dict[str, Any]) -> Any:
+        # An empty quoted cell is empty as well, and so is NA or NaN.
+        return csv.ConvertOptions(column_types=column_types, strings_can_be_null=True)
+
+    try:
+        schema = csv.open_csv(path, read, parse, convert({})).schema
+        kept = _checked_header(schema.names, patient, exact, str(path))
+        known = {name: string() for name in kept}
+        guess = {field.name: _guess(field.type) for field in schema if field.name not in known}
+        try:
+            stream = csv.open_csv(path, read, parse, convert(known | guess))
+            return Columns(patient, kept).read(stream)
+        except ArrowInvalid:  # a later cell is not of the guessed type
+            return Columns(patient, kept).read(csv.read_csv(path, read, parse, convert(known)).to_batches())
+    except ArrowInvalid as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from None
+
+
+def _guess(kind: Any) -> Any:
+    """Returns the type to read a column as whose first cells look like ``kind``."""
+    from pyarrow import float32, float64, string, types
+
+    if types.is_integer(kind) or types.is_null(kind):
+        return float64()
+    if types.is_floating(kind):
+        return float32()
+    return kind if types.is_boolean(kind) else string()  # a date stays as it is written
+
+
+def _header_bytes(path: Path) -> int:
+    import gzip
+
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        return len(file.readline(1 << 26))
+
+
+def _checked_header(names: list[str], patient: str, exact: Collection[str], where: str) -> list[str]:
+    """Returns the columns to keep as they are, the key first."""
+    if patient not in names:
+        raise DataError(f"{where} has no key column '{patient}'.{did_you_mean(patient, names)}")
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(f"{where} has several columns of the name {shown(twice)}; rename or remove them.")
+    return [patient, *(name for name in names if name in exact and name != patient)]
+
+
+def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            kept = _checked_header(file.schema_arrow.names, patient, exact, str(path))
+            return Columns(patient, kept).read(file.iter_batches(BATCH_ROWS))
+    except ArrowException as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
+    import duckdb
+
+    query = str(spec.query)
+    database = ":memory:" if spec.database is None else str(folder / spec.database)
+    if spec.database is not None and not Path(database).is_file():
+        raise DataError(f"the database {database} does not exist.")
+    try:
+        with duckdb.connect(database, read_only=spec.database is not None) as connection:
+            connection.execute("SET file_search_path = ?", [str(folder.absolute())])
+            relation = connection.sql(query)
+            if relation is None:
+                raise DataError(f"the query {query!r} returns no table; write a SELECT.")
+            reader = relation.fetch_arrow_reader(BATCH_ROWS)
+            kept = _checked_header(reader.schema.names, patient, exact, f"the query {query!r}")
+            return Columns(patient, kept).read(reader)
+    except duckdb.Error as error:
+        raise DataError(f"the query {query!r} failed: {error}") from None
+
+
+def _read_arrays(spec: SourceSpec, folder: Path, path: Path, patient: str) -> pd.DataFrame:
+    """Reads ``features`` (n, d) and the patient of each row; the columns are e0 to e{d-1}."""
+    try:
+        if path.suffix.lower() == ".npy":
+            features = np.load(path, allow_pickle=False)
+            keys = read_patients(folder / str(spec.patients), patient)
+        else:
+            with np.load(path, allow_pickle=False) as arrays:
+                missing = [name for name in ("patient", "features") if name not in arrays]
+                if missing:
+                    raise DataError(f"{path} has no array '{missing[0]}'.{did_you_mean(missing[0], arrays)}")
+                features, keys = arrays["features"], text_keys(arrays["patient"])
+    except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read: {error}") from None
+    if features.ndim != 2 or len(features) != len(keys) or features.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path}: `features` is {features.dtype} of shape {features.shape}, expected numbers of shape "
+            f"({len(keys)}, d), one row for each of the {len(keys)} patients."
+        )
+    names = [f"e{i}" for i in range(features.shape[1])]
+    return pd.DataFrame(features.astype(np.float32, copy=False), index=keys, columns=names)

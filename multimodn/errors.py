@@ -1,0 +1,63 @@
+"""One tree of exceptions, and the words that every message shares."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class MultiModNError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class StudyError(MultiModNError, ValueError):
+    """The study file asks for something that does not exist or does not fit."""
+
+
+class DataError(MultiModNError, ValueError):
+    """The data do not fit the study; the message names patient, column, source and the repair."""
+
+
+class ShapeError(MultiModNError, ValueError):
+    """A tensor has another shape or dtype than the module takes."""
+
+
+class BundleError(MultiModNError, ValueError):
+    """A saved model cannot be trusted: truncated, edited, or of another schema."""
+
+
+class NotFittedError(MultiModNError, AttributeError):
+    """The model was asked for something that it knows only after `fit` or `load`."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data that a person should know and that training can live with."""
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Returns `` Did you mean 'x'? Valid: ...`` for a mistyped ``word`` (empty if nothing is valid)."""
+    names = sorted({str(name) for name in valid})
+    if not names:
+        return ""
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Valid: {shown(names)}."
+
+
+def shown(names: Sequence[object], limit: int = 8) -> str:
+    """Joins ``names`` for a message, and says how many more there are."""
+    head = ", ".join(str(name) for name in names[:limit])
+    return head if len(names) <= limit else f"{head}, ... ({len(names) - limit} more)"
+
+
+def raise_all(problems: Sequence[str], kind: type[MultiModNError], header: str) -> None:
+    """Raises one error that lists every problem; does nothing if there is none.
+
+    Raises:
+        MultiModNError: Of class ``kind``, if ``problems`` is not empty.
+    """
+    if len(problems) == 1:
+        raise kind(f"{header}: {problems[0]}")
+    if problems:
+        listed = "\n".join(f"  {i}. {problem}" for i, problem in enumerate(problems, 1))
+        raise kind(f"{header}: {len(problems)} problems\n{listed}")

@@ -1,0 +1,1 @@
+"""Measuring predictions: cross-validation, baselines, tables of results."""

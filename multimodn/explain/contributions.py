@@ -1,0 +1,160 @@
+"""Shapley values of a patient's present modalities, from the predictions at their subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from math import comb
+
+import torch
+from torch import Tensor
+
+from multimodn.data.batches import Batch
+from multimodn.fusion import Ensemble
+
+MAX_EXACT = 10
+"""Up to this many modalities every subset is evaluated; beyond, orders are sampled."""
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """One task's predictions of B patients, shared out among M modalities, on a link scale of L columns.
+
+    Attributes:
+        values: ``(B, M, L)``, float64; 0 for an absent modality. Their sum over modalities is prediction - prior.
+        errors: Standard errors of ``values``; 0 = exact.
+        prior: Prediction from no modality, ``(B, L)``.
+        prediction: Prediction from all present modalities, ``(B, L)``.
+    """
+
+    values: Tensor
+    errors: Tensor
+    prior: Tensor
+    prediction: Tensor
+
+    @staticmethod
+    def joined(parts: Sequence[Contributions]) -> Contributions:
+        """Joins the patients of several batches."""
+        return Contributions(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Contributions)))
+
+
+def contributions(model: Ensemble, batch: Batch, n_pairs: int = 32, seed: int = 0) -> dict[str, Contributions]:
+    """Shares each task's prediction out among the present modalities; the encoders run once.
+
+    Exact (`shapley`) for up to `MAX_EXACT` modalities, sampled (`sampled_shapley`) beyond.
+
+    Args:
+        model: The trained networks.
+        batch: B patients.
+        n_pairs: Number of sampled orders, each with its reverse.
+        seed: Seed of the sampled orders.
+    """
+    presence = batch.presence
+    if presence.shape[1] <= MAX_EXACT:
+        return _exact(model, batch)
+    evidence = model.encode(batch)
+    sizes = {name: len(task.link_names) for name, task in model.tasks.items()}
+
+    def value(subset: Tensor) -> Tensor:
+        outputs = model.subset(evidence, subset)
+        return torch.cat([task.link(outputs[name]) for name, task in model.tasks.items()], dim=-1)
+
+    values, errors = sampled_shapley(value, presence, n_pairs, seed)
+    ends = value(torch.zeros_like(presence)).double(), value(presence).double()
+    widths = list(sizes.values())
+    parts = zip(sizes, *(tensor.split(widths, dim=-1) for tensor in (values, errors, *ends)), strict=True)
+    return {name: Contributions(*rest) for name, *rest in parts}
+
+
+def _exact(model: Ensemble, batch: Batch) -> dict[str, Contributions]:
+    presence = batch.presence
+    bits = 1 << torch.arange(presence.shape[1], device=presence.device)
+    complete = (presence * bits).sum(1)
+    result = {}
+    for name, outputs in model.lattice(batch).items():
+        by_subset = model.tasks[name].link(outputs).double()
+        values = shapley(by_subset, presence)
+        prediction = by_subset[complete, torch.arange(len(batch), device=presence.device)]
+        result[name] = Contributions(values, torch.zeros_like(values), by_subset[0], prediction)
+    return result
+
+
+def shapley(values: Tensor, presence: Tensor) -> Tensor:
+    """Computes exact Shapley values over the modalities that each patient has.
+
+    With v(S) the prediction from subset S, P the present modalities and n = |P|, modality m of P is given
+    ``sum over S in P without m of |S|! (n - |S| - 1)! / n! * (v(S + m) - v(S))``; the values of a patient add up to
+    v(P) - v(empty set). An absent modality is given 0.
+
+    Args:
+        values: v by subset bit code, ``(2 ** M, B, L)``, NaN where a subset is not within P
+            (see `multimodn.fusion.lattice`).
+        presence: Bool ``(B, M)``.
+
+    Returns:
+        ``(B, M, L)``, float64.
+
+    References:
+        Shapley (1953), A value for n-person games, https://doi.org/10.1515/9781400881970-018
+    """
+    n_modalities = presence.shape[1]
+    values = values.double()
+    codes = torch.arange(len(values), device=values.device)
+    sizes = sum((codes >> m & 1 for m in range(n_modalities)), torch.zeros_like(codes))
+    weights = _weights(n_modalities).to(values.device)[presence.sum(1)]  # (B, M): by |S|
+    contributions = values.new_zeros(len(presence), n_modalities, values.shape[-1])
+    for m in range(n_modalities):
+        without = codes[(codes >> m & 1) == 0]
+        gain = (values[without | 1 << m] - values[without]).nan_to_num(0.0)
+        contributions[:, m] = torch.einsum("bs,sbl->bl", weights[:, sizes[without]], gain)
+    return contributions
+
+
+def _weights(n_modalities: int) -> Tensor:
+    """Row n, column s: the weight |S|! (n - |S| - 1)! / n! of a subset of size s among n players."""
+    table = torch.zeros(n_modalities + 1, max(n_modalities, 1), dtype=torch.float64)
+    for n in range(1, n_modalities + 1):
+        for s in range(n):
+            table[n, s] = 1 / (n * comb(n - 1, s))
+    return table
+
+
+def sampled_shapley(
+    value: Callable[[Tensor], Tensor], presence: Tensor, n_pairs: int = 32, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Estimates Shapley values from random orders, each taken forwards and backwards.
+
+    Every order's gains add up to v(P) - v(empty set), and so does their mean.
+
+    Args:
+        value: v of a subset for each row: bool ``(B, M)`` to ``(B, L)``.
+        presence: Bool ``(B, M)``.
+        n_pairs: Number of orders; each is used together with its reverse (antithetic), which lowers the error.
+        seed: Seed of the orders.
+
+    Returns:
+        Values and their standard errors, both ``(B, M, L)``, float64.
+
+    References:
+        Castro et al. (2009), https://doi.org/10.1016/j.cor.2008.04.004; antithetic pairs: Mitchell et al. (2022),
+        section 4, https://arxiv.org/abs/2104.12199
+    """
+    generator = torch.Generator().manual_seed(seed)
+    empty = value(torch.zeros_like(presence)).double()
+    total = empty.new_zeros(*presence.shape, empty.shape[-1])
+    squares = torch.zeros_like(total)
+    for _ in range(n_pairs):
+        order = torch.rand(presence.shape[1], generator=generator).argsort().tolist()
+        pair = torch.zeros_like(total)
+        for direction in (order, order[::-1]):
+            subset, before = torch.zeros_like(presence), empty
+            for m in direction:
+                subset[:, m] = presence[:, m]
+                after = value(subset).double()
+                pair[:, m] += (after - before) / 2
+                before = after
+        total += pair
+        squares += pair**2
+    mean = total / n_pairs
+    variance = (squares / n_pairs - mean**2).clamp(min=0) * n_pairs / max(n_pairs - 1, 1)
+    return mean, (variance / n_pairs).sqrt()

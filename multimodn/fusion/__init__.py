@@ -1,0 +1,21 @@
+"""Sequential fusion: the state, its updates, the network, trajectories."""
+
+from multimodn.fusion.ensemble import Ensemble
+from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
+from multimodn.fusion.paths import ordered_paths, random_paths
+from multimodn.fusion.state import GatedUpdate, LinearUpdate, StateUpdate
+from multimodn.fusion.trajectory import lattice, trajectory
+
+__all__ = [
+    "Ensemble",
+    "Evidence",
+    "GatedUpdate",
+    "LinearUpdate",
+    "Outputs",
+    "SequentialFusion",
+    "StateUpdate",
+    "lattice",
+    "ordered_paths",
+    "random_paths",
+    "trajectory",
+]

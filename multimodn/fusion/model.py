@@ -1,0 +1,188 @@
+"""The network: encode once, then update a shared patient state in any order and decode it after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from multimodn.base import Task
+from multimodn.data.batches import Batch
+from multimodn.errors import ShapeError, StudyError
+from multimodn.fusion.paths import order_numbers, ordered_paths
+from multimodn.fusion.state import build_update
+
+Outputs = dict[str, Tensor]
+"""For each task the decoder's raw outputs, ``(..., output_size)``."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the encoders found in a batch, ready for any order, subset or explanation.
+
+    Attributes:
+        rows: Projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``.
+        where: Long ``(B, M)``: the row of a patient's modality in ``rows``, -1 = absent.
+    """
+
+    rows: Tensor
+    where: Tensor
+
+    @property
+    def presence(self) -> Tensor:
+        """Bool ``(B, M)``."""
+        return self.where >= 0
+
+
+class SequentialFusion(nn.Module):
+    """Modality encoders update a patient state one after another; every task reads every state.
+
+    Args:
+        encoders: For each modality a module that maps its prepared values to ``(n, embedding_size)`` and has the
+            attribute ``embedding_size``.
+        tasks: The tasks, each with a decoder of its own.
+        state_size: Width D of the state.
+        update: Name of the state update, ``gated`` or ``linear``.
+        order: Modality names in the order in which predictions take them; default: as in ``encoders``.
+
+    Raises:
+        StudyError: If there is no modality or no task, a name stands twice, or ``order`` is not a permutation.
+
+    References:
+        Swamy et al. (2023), MultiModN, https://arxiv.org/abs/2309.14118
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        tasks: Sequence[Task],
+        state_size: int = 32,
+        update: str = "gated",
+        order: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if not encoders or not tasks:
+            raise StudyError("A model needs at least one modality and one task.")
+        names = [task.name for task in tasks]
+        if len(set(names)) < len(names):
+            raise StudyError(f"Two tasks have the same name: {names}.")
+        self.modalities = list(encoders)
+        self.order = order_numbers(order or self.modalities, self.modalities)
+        if len(self.order) < len(self.modalities):
+            raise StudyError(f"The order {list(order or [])} leaves out some of {self.modalities}.")
+        self.encoders = nn.ModuleDict(encoders)
+        self.tasks = nn.ModuleDict({task.name: task for task in tasks})
+        self.decoders = nn.ModuleDict({task.name: task.decoder(state_size) for task in tasks})
+        self.update = build_update(update, [_embedding_size(n, e) for n, e in encoders.items()], state_size)
+        self.initial_state = nn.Parameter(torch.zeros(state_size))
+
+    def encode(self, batch: Batch) -> Evidence:
+        """Runs every encoder once, on the rows that have its modality and only on those.
+
+        Raises:
+            ShapeError: If the batch has other modalities than the model.
+        """
+        if list(batch.values) != self.modalities:
+            raise ShapeError(f"The batch has modalities {list(batch.values)}, expected {self.modalities}.")
+        parts = [
+            self.update.project(m, self.encoders[name](batch.values[name]))
+            for m, name in enumerate(self.modalities)
+            if len(batch.values[name])
+        ]
+        rows = torch.cat(parts) if parts else self.initial_state.new_zeros(0, 1)
+        flat = batch.presence.T.flatten()
+        where = torch.where(flat, flat.cumsum(0) - 1, -1)
+        return Evidence(rows, where.view(batch.presence.T.shape).T)
+
+    def states(self, evidence: Evidence, paths: Tensor) -> Tensor:
+        """Follows each row's path.
+
+        Args:
+            evidence: What `encode` returned for the batch.
+            paths: Long ``(B, depth)``, -1 = no step; see `multimodn.fusion.paths`.
+
+        Returns:
+            States ``(depth + 1, B, state_size)``, the first before any step. A row without a step keeps its state
+            bit for bit.
+        """
+        state = self.initial_state.expand(len(paths), -1)
+        states = [state]
+        n_modalities = len(self.modalities)
+        # all depths are sorted and counted at once: one synchronisation with the device, not one a step
+        by_modality = paths.argsort(dim=0, stable=True)
+        taken = paths.unsqueeze(-1) == torch.arange(n_modalities, device=paths.device)
+        all_counts: list[list[int]] = taken.sum(0).tolist()
+        for depth, counts in enumerate(all_counts):
+            rows = by_modality[len(paths) - sum(counts) :, depth]
+            state = self._step(state, rows, paths[:, depth], evidence, counts)
+            states.append(state)
+        return torch.stack(states)
+
+    def _step(
+        self, state: Tensor, rows: Tensor, step: Tensor, evidence: Evidence, counts: Sequence[int]
+    ) -> Tensor:
+        if not len(rows):
+            return state
+        if len(rows) == len(state) and len(rows) in counts:  # everybody takes the same modality: no shuffling
+            return self.update_state(state, evidence.rows[evidence.where[:, counts.index(len(rows))]], counts)
+        found = evidence.rows[evidence.where[rows, step[rows]]]
+        return state.index_copy(0, rows, self.update_state(state[rows], found, counts))
+
+    def update_state(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        """Applies one step to rows sorted by modality; see `multimodn.fusion.state.StateUpdate.forward`."""
+        after: Tensor = self.update(state, evidence, counts)
+        return after
+
+    def decode(self, states: Tensor) -> Outputs:
+        """Decodes states ``(..., state_size)`` by every task: the only place where a state becomes outputs."""
+        return {name: decoder(states) for name, decoder in self.decoders.items()}
+
+    def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
+        """Returns each task's raw outputs ``(B, K)`` after all present modalities.
+
+        A row without any modality gets the outputs of the initial state, the prior.
+        """
+        evidence = self.encode(batch)
+        return self.decode(self.states(evidence, self.paths(evidence, order))[-1])
+
+    def paths(self, evidence: Evidence, order: Sequence[str] | None = None) -> Tensor:
+        """Returns the paths of a batch in ``order`` (modality names; default: the model's)."""
+        numbers = self.order if order is None else order_numbers(order, self.modalities)
+        return ordered_paths(evidence.presence, numbers)
+
+    def losses(
+        self, batch: Batch, paths: Tensor, weights: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Averages each task's loss over every state that its labelled rows pass on their paths.
+
+        Args:
+            batch: Patients with targets.
+            paths: Long ``(B, depth)``.
+            weights: For each task a weight of each state, ``(depth + 1, B)``; left out, all are one.
+
+        Returns:
+            For each task a scalar; zero, without gradient to anything, where no row has its label.
+        """
+        outputs = self.decode(self.states(self.encode(batch), paths))
+        start = torch.ones(1, len(paths), dtype=torch.bool, device=paths.device)
+        visited = torch.cat([start, (paths >= 0).T])
+        losses = {}
+        for name, task in self.tasks.items():
+            counted = visited & batch.labelled[name]
+            loss = torch.where(counted, task(outputs[name], batch.targets[name]), 0.0)
+            if weights is not None:
+                loss = loss * weights[name]
+            losses[name] = loss.sum() / counted.sum().clamp(min=1)
+        return losses
+
+
+def _embedding_size(name: str, encoder: nn.Module) -> int:
+    size = getattr(encoder, "embedding_size", None)
+    if not isinstance(size, int):
+        raise StudyError(
+            f"Encoder '{name}' ({type(encoder).__name__}) has no integer attribute `embedding_size`; "
+            f"set it to the width of the embedding that it returns."
+        )
+    return size

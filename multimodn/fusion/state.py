@@ -1,0 +1,107 @@
+"""The shared patient state, and the light updates by which a modality moves it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from multimodn.errors import StudyError, did_you_mean
+
+
+class GroupedLinear(nn.Module):
+    """One linear map for each of ``n_groups`` modalities, applied to rows that are sorted by modality."""
+
+    def __init__(self, n_groups: int, in_size: int, out_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_groups, out_size, in_size))
+        self.bias = nn.Parameter(torch.zeros(n_groups, out_size))
+        nn.init.uniform_(self.weight, -(in_size**-0.5), in_size**-0.5)
+
+    def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        """Maps ``(n, in_size)`` to ``(n, out_size)``; the first ``counts[0]`` rows belong to group 0, and so on."""
+        parts = x.split(list(counts))
+        mapped = [F.linear(part, self.weight[m], self.bias[m]) for m, part in enumerate(parts) if counts[m]]
+        return mapped[0] if len(mapped) == 1 else torch.cat(mapped)
+
+
+class StateUpdate(nn.Module, ABC):
+    """Updates of the state ``(n, state_size)`` by the embeddings of all modalities.
+
+    Work that needs no state is done once by `project`, for every order, subset and explanation alike; `forward` is
+    the small rest that each step repeats.
+    """
+
+    def __init__(self, embedding_sizes: Sequence[int], state_size: int, evidence_size: int) -> None:
+        super().__init__()
+        self.state_size = state_size
+        self.projections = nn.ModuleList(nn.Linear(size, evidence_size) for size in embedding_sizes)
+
+    def project(self, modality: int, embedding: Tensor) -> Tensor:
+        """Maps an embedding ``(n, E_m)`` to the evidence ``(n, evidence_size)`` that `forward` reads."""
+        evidence: Tensor = self.projections[modality](embedding)
+        return evidence
+
+    @abstractmethod
+    def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        """Returns the states after one step of each row.
+
+        Args:
+            state: States before the step, ``(n, state_size)``, rows sorted by the modality of their step.
+            evidence: Projected embeddings of those rows, ``(n, evidence_size)``.
+            counts: Number of rows of each modality; they sum to n.
+        """
+
+
+class GatedUpdate(StateUpdate):
+    """A gated recurrent unit, with weights of its own for each modality.
+
+    In the source's notation: r reset gate, z update gate, n candidate, h' = (1 - z) n + z h.
+
+    References:
+        Cho et al. (2014), equations 5 to 8, https://arxiv.org/abs/1406.1078
+    """
+
+    def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
+        super().__init__(embedding_sizes, state_size, 3 * state_size)
+        self.recurrent = GroupedLinear(len(embedding_sizes), state_size, 3 * state_size)
+
+    def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        recurrent = self.recurrent(state, counts)
+        size = self.state_size
+        gates = torch.sigmoid(evidence[:, : 2 * size] + recurrent[:, : 2 * size])
+        reset, keep = gates[:, :size], gates[:, size:]
+        candidate = torch.tanh(torch.addcmul(evidence[:, 2 * size :], reset, recurrent[:, 2 * size :]))
+        return torch.lerp(candidate, state, keep)
+
+
+class LinearUpdate(StateUpdate):
+    """A linear map of state and embedding, the last layer of the published encoders.
+
+    References:
+        Swamy et al. (2023), MultiModN, section 3, https://arxiv.org/abs/2309.14118
+    """
+
+    def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
+        super().__init__(embedding_sizes, state_size, state_size)
+        self.recurrent = GroupedLinear(len(embedding_sizes), state_size, state_size)
+
+    def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        return evidence + self.recurrent(state, counts)
+
+
+UPDATES: dict[str, type[StateUpdate]] = {"gated": GatedUpdate, "linear": LinearUpdate}
+
+
+def build_update(name: str, embedding_sizes: Sequence[int], state_size: int) -> StateUpdate:
+    """Builds the state update called ``name``.
+
+    Raises:
+        StudyError: If there is no such update; the message names the nearest.
+    """
+    if name not in UPDATES:
+        raise StudyError(f"Unknown state update '{name}'.{did_you_mean(name, UPDATES)}")
+    return UPDATES[name](embedding_sizes, state_size)  # type: ignore[call-arg]

@@ -1,0 +1,98 @@
+"""A run folder: the study, checkpoints while training, and at the end the bundle and its scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import make_split
+from multimodn.errors import StudyError
+from multimodn.estimator import MultiModN
+from multimodn.study import Study
+
+if TYPE_CHECKING:
+    from multimodn.training.fit import TrainerFlags
+
+BUNDLE, LOG, CHECKPOINTS = "bundle", "run.json", "checkpoints"
+
+
+def fit_run(
+    study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None
+) -> MultiModN:
+    """Trains a study into a run folder.
+
+    Writes ``study.yaml``, ``run.json`` (seed, versions, hashes, wall time), ``checkpoints/``, ``metrics.csv`` (scores
+    of the test patients, if the split has any) and at last ``bundle/``.
+
+    Args:
+        study: What to train.
+        folder: The run folder.
+        resume: Go on with an interrupted run, after its last finished epoch.
+        flags: Lightning's flags.
+
+    Raises:
+        StudyError: If the folder holds a run already, or `resume` finds one of another study or other data.
+    """
+    started = time.monotonic()
+    cohort = Cohort.load(study)
+    split = make_split(study, cohort)
+    fingerprint = {
+        "study": hashlib.sha256(study.to_yaml().encode()).hexdigest(),
+        "data": cohort.hash(),
+        "split": split.hash(),
+    }
+    _check_folder(folder, fingerprint, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "study.yaml", study.to_yaml())
+    write_text(folder / LOG, json.dumps({"fingerprint": fingerprint, "finished": False}, indent=1))
+    model = MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
+    if len(split.test):
+        scores = model.evaluate(cohort.subset(split.test))
+        write_text(folder / "metrics.csv", scores.to_csv(index=False))
+    model.save(folder / BUNDLE)
+    log = {
+        "fingerprint": fingerprint,
+        "finished": True,
+        "wall_time_s": round(time.monotonic() - started, 1),
+        **model.provenance,
+    }
+    write_text(folder / LOG, json.dumps(log, indent=1))
+    return model
+
+
+def load_run(folder: Path) -> MultiModN:
+    """Loads the bundle of a run folder, or of a bundle's own folder.
+
+    Raises:
+        BundleError: If there is none that can be trusted.
+    """
+    return MultiModN.load(folder / BUNDLE if (folder / BUNDLE).is_dir() else folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file under another name and renames it, so that nobody ever reads half of it."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _check_folder(folder: Path, fingerprint: dict[str, str], resume: bool) -> None:
+    log_file = folder / LOG
+    if not log_file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise StudyError(f"{folder} is not empty and holds no run; choose another folder.")
+        return
+    log = json.loads(log_file.read_text())
+    if not resume:
+        how = "is finished" if log.get("finished") else "was interrupted: add --resume to go on with it"
+        raise StudyError(f"{folder} holds a run that {how}. Choose another folder, or remove it.")
+    changed = [part for part, value in fingerprint.items() if log["fingerprint"].get(part) != value]
+    if changed:
+        raise StudyError(
+            f"{folder} cannot be resumed: {' and '.join(changed)} changed since it started. "
+            f"Choose another folder for a new run."
+        )

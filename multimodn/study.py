@@ -1,0 +1,226 @@
+"""The study: which patients, which modalities, which tasks, which split, how to train.
+
+A study is a YAML file or the same thing built in Python; every part checks itself, and the whole checks how
+the parts fit. What only the data can tell, such as whether a column exists, is checked when the cohort is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+
+from multimodn.errors import StudyError, did_you_mean
+from multimodn.study_file import Problem, Spec, SpecError, located, raise_problems, read_yaml, write_yaml
+from multimodn.study_parts import AllBut, CohortSpec, ModalitySpec, SourceSpec, TaskSpec, check_name
+from multimodn.study_training import (
+    ColumnSplit,
+    FileSplit,
+    RandomSplit,
+    SplitFiles,
+    SplitSpec,
+    TrainingSpec,
+)
+
+__all__ = [
+    "AllBut",
+    "CohortSpec",
+    "ColumnSplit",
+    "FileSplit",
+    "ModalitySpec",
+    "RandomSplit",
+    "SourceSpec",
+    "SplitFiles",
+    "SplitSpec",
+    "Study",
+    "TaskSpec",
+    "TrainingSpec",
+]
+
+
+class Study(Spec):
+    """A study; parts may be given as objects or as the mappings that a file would hold.
+
+    Attributes:
+        name: Its name.
+        cohort: Key, grouping key and sources.
+        modalities: The inputs.
+        tasks: The targets.
+        order: The names of all modalities in the order in which a trajectory visits them.
+        split: Who trains, who stops the training, who is only evaluated.
+        training: How to train.
+
+    Raises:
+        StudyError: On construction, naming every problem with its place and the nearest valid word.
+    """
+
+    name: str
+    cohort: CohortSpec
+    modalities: list[ModalitySpec] = Field(min_length=1)
+    tasks: list[TaskSpec] = Field(min_length=1)
+    order: list[str] = Field(default_factory=list, validate_default=True)
+    split: SplitSpec = Field(default_factory=RandomSplit, validate_default=True)
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    _folder: Path = PrivateAttr(default=Path())
+
+    def __init__(self, *, folder: str | Path = ".", **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except SpecError as error:
+            raise_problems(error, f"Study '{data.get('name', '')}'")
+        self._folder = Path(folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative sources start; not a part of the dump."""
+        return self._folder
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a study file; its folder becomes the study's.
+
+        Raises:
+            StudyError: If the file does not exist, is not YAML or is not a study; every problem is listed.
+        """
+        path = Path(path)
+        try:
+            data = read_yaml(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StudyError(f"Cannot read the study file {path}: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise StudyError(f"{path} is not a text file in UTF-8.") from None
+        except StudyError as error:
+            raise StudyError(f"{path}: {error}") from None
+        return cls.from_dict(data, path.parent, header=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Any, folder: str | Path = ".", *, header: str | None = None) -> Self:
+        """Builds a study from what a file holds.
+
+        Args:
+            data: A mapping such as `to_dict` gives.
+            folder: Where relative sources start.
+            header: What an error says first, such as the path of the file.
+
+        Raises:
+            StudyError: If it is not a study; every problem is listed.
+        """
+        if not isinstance(data, Mapping):
+            raise StudyError(
+                f"{header or 'Study'}: expected a mapping with name, cohort, ..., found {data!r:.60}."
+            )
+        if "folder" in data or not all(isinstance(key, str) for key in data):
+            valid = list(cls.model_fields)
+            wrong = [str(key) for key in data if key not in valid]
+            raise StudyError(f"{header or 'Study'}: unknown key '{wrong[0]}'.{did_you_mean(wrong[0], valid)}")
+        try:
+            return cls(folder=folder, **data)
+        except StudyError as error:
+            if header is None:
+                raise
+            _, _, rest = str(error).partition(": ")
+            raise StudyError(f"{header}: {rest}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `json` can write and `from_dict` reads back."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Returns the study as a file's text."""
+        return write_yaml(self.to_dict())
+
+    @field_validator("name")
+    @classmethod
+    def _some_name(cls, name: str) -> str:
+        if not name.strip():
+            raise ValueError("the study needs a name.")
+        return name
+
+    @field_validator("cohort")
+    @classmethod
+    def _source_names(cls, cohort: CohortSpec) -> CohortSpec:
+        for name in cohort.sources:
+            check_name(name)
+        return cohort
+
+    @field_validator("modalities", "tasks", mode="wrap")
+    @classmethod
+    def _fitting_parts(cls, parts: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Checks names and sources, whether or not the parts are otherwise right, so that all is told."""
+        problems: list[Problem] = []
+        answer = None
+        try:
+            answer = handler(parts)
+        except ValidationError as error:
+            problems += located(error, [])
+        if isinstance(parts, Sequence) and not isinstance(parts, str):
+            problems += _repeated_names(parts) + _unknown_sources(parts, info.data.get("cohort"))
+        if problems:
+            raise SpecError(problems)
+        return answer
+
+    @field_validator("order")
+    @classmethod
+    def _permutation(cls, order: list[str], info: ValidationInfo) -> list[str]:
+        if "modalities" not in info.data:
+            return order
+        names = [modality.name for modality in info.data["modalities"]]
+        if not order:
+            return names
+        unknown = [name for name in order if name not in names]
+        if unknown:
+            raise ValueError(f"unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], names)}")
+        if sorted(order) != sorted(names):
+            missing = [name for name in names if name not in order]
+            fault = f"{', '.join(missing)} is missing" if missing else "a modality is named twice"
+            raise ValueError(f"every modality stands in the order once, but {fault}.")
+        return order
+
+    @field_validator("split")
+    @classmethod
+    def _split_words(cls, split: SplitSpec, info: ValidationInfo) -> SplitSpec:
+        if isinstance(split, RandomSplit) and split.stratify is not None and "tasks" in info.data:
+            names = [task.name for task in info.data["tasks"]]
+            if split.stratify not in names:
+                text = f"unknown task '{split.stratify}'.{did_you_mean(split.stratify, names)}"
+                raise SpecError([(("stratify",), text)])
+        if isinstance(split, ColumnSplit) and split.source is not None and "cohort" in info.data:
+            sources = info.data["cohort"].sources
+            if split.source not in sources:
+                text = f"unknown source '{split.source}'.{did_you_mean(split.source, sources)}"
+                raise SpecError([(("source",), text)])
+        return split
+
+
+def _key_of(part: Any, key: str) -> str | None:
+    value = part.get(key) if isinstance(part, Mapping) else getattr(part, key, None)
+    return value if isinstance(value, str) else None
+
+
+def _repeated_names(parts: Sequence[Any]) -> list[Problem]:
+    names = [_key_of(part, "name") for part in parts]
+    return [
+        ((i, "name"), f"'{name}' is the name of another one too; names are unique.")
+        for i, name in enumerate(names)
+        if name is not None and name in names[:i]
+    ]
+
+
+def _unknown_sources(parts: Sequence[Any], cohort: CohortSpec | None) -> list[Problem]:
+    if cohort is None:
+        return []
+    named = [(i, _key_of(part, "source")) for i, part in enumerate(parts)]
+    return [
+        ((i, "source"), f"unknown source '{source}'.{did_you_mean(source, cohort.sources)}")
+        for i, source in named
+        if source is not None and source not in cohort.sources
+    ]

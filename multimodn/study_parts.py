@@ -1,0 +1,219 @@
+"""Sources, modalities and tasks of a study; each part checks itself. Import them from `multimodn.study`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from torch import nn
+
+from multimodn import base
+from multimodn.study_file import UP, Spec, SpecError, located
+
+
+def check_name(name: str) -> str:
+    """Returns ``name`` if modules can be stored under it, else raises a ValueError that says why."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"'{name}' is no valid name: use letters, digits, '_' and '-' only.")
+    if hasattr(
+        nn.ModuleDict, name
+    ):  # names become keys of a torch.nn.ModuleDict, which refuses its own attributes
+        raise ValueError(
+            f"'{name}' is reserved by torch.nn.ModuleDict; choose another name, such as '{name}_'."
+        )
+    return name
+
+
+class SourceSpec(Spec):
+    """Where one table comes from: a file, or a query.
+
+    Attributes:
+        path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file; the last holds
+            the arrays ``patient`` (ids) and ``features`` (n, d).
+        patients: For a ``.npy``: a CSV with the patient of each row.
+        query: SQL that DuckDB runs; paths in it resolve against the folder of the study.
+        database: A DuckDB file for the query; left out, the query reads files.
+    """
+
+    path: str | None = None
+    patients: str | None = None
+    query: str | None = None
+    database: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        return {"path": str(data)} if isinstance(data, str | Path) else data
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.path is None) == (self.query is None):
+            raise ValueError("give either `path` or `query`.")
+        if self.database is not None and self.query is None:
+            raise ValueError("`database` needs a `query`.")
+        if (self.patients is not None) != str(self.path).endswith(".npy"):
+            raise ValueError(
+                "a .npy `path` needs `patients`, a CSV with the patient of each row, and no other does."
+            )
+        return self
+
+    @model_serializer
+    def _dump(self) -> Any:
+        given = {name: value for name, value in self if value is not None}
+        return given["path"] if list(given) == ["path"] else given
+
+
+class CohortSpec(Spec):
+    """The patients and the tables about them.
+
+    Attributes:
+        patient: The key column, in every source; read as text, so leading zeros survive.
+        group: A column of the first task's source, such as site or family; a group is never on
+            both sides of a split.
+        sources: The tables by name.
+    """
+
+    patient: str
+    group: str | None = None
+    sources: dict[str, SourceSpec] = Field(min_length=1)
+
+
+class AllBut(Spec):
+    """All columns of a source but these (and the key)."""
+
+    all_but: list[str]
+
+
+class _KindSpec(Spec):
+    """What modalities and tasks share: a name, a kind, a source and the kind's own options beside them."""
+
+    name: str
+    kind: str
+    source: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        """Moves the keys that are not ours into `options`, which the kind checks."""
+        if not isinstance(data, Mapping):
+            return data
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        rest = {str(key): value for key, value in data.items() if key not in cls.model_fields}
+        if not rest:
+            return own
+        given = own.get("options", {})
+        return {**own, "options": {**(given if isinstance(given, Mapping) else dict(given)), **rest}}
+
+    @field_validator("name")
+    @classmethod
+    def _valid_name(cls, name: str) -> str:
+        return check_name(name)
+
+    @model_serializer
+    def _dump(self) -> dict[str, Any]:
+        own = {name: value for name, value in self if name != "options"}
+        if isinstance(own.get("columns"), AllBut):
+            own["columns"] = own["columns"].model_dump()
+        options: base.Options = self.options  # type: ignore[attr-defined]
+        return {**own, **options.model_dump(mode="json")}
+
+
+def _parse_options(spec: type[Spec], group: str, given: Any, info: ValidationInfo) -> base.Options:
+    """Validates a kind's options; their problems stand beside the spec's own keys, not below `options`."""
+    if "kind" not in info.data:  # the kind itself is wrong and already reported
+        return base.Options()
+    options: type[base.Options] = base.load_kind(group, info.data["kind"]).Options
+    if isinstance(given, options):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"expected {options.__qualname__} or a mapping, found {type(given).__name__}.")
+    try:
+        return options.model_validate(dict(given))
+    except ValidationError as error:
+        own = [name for name in spec.model_fields if name != "options"]
+        raise SpecError(
+            [((UP, *w), text) for w, text in located(error, [*own, *options.model_fields])]
+        ) from None
+
+
+class ModalitySpec(_KindSpec):
+    """One kind of input.
+
+    Attributes:
+        name: Its name.
+        kind: An encoder kind, such as `table`.
+        source: The source that holds it.
+        columns: ``"all"`` (but the key), the names, or all but some.
+        options: The encoder kind's options; a study file writes them beside the other keys.
+    """
+
+    columns: Literal["all"] | list[str] | AllBut = "all"
+    options: Any = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        base.load_kind("encoders", kind)
+        return kind
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns(cls, columns: Any) -> Any:
+        if columns == "all" or isinstance(columns, AllBut):
+            return columns
+        if isinstance(columns, Mapping):
+            return AllBut(**columns)
+        if isinstance(columns, Sequence) and not isinstance(columns, str) and columns:
+            wrong = [column for column in columns if not isinstance(column, str)]
+            twice = sorted({str(column) for column in columns if list(columns).count(column) > 1})
+            if not wrong and not twice:
+                return list(columns)
+            raise ValueError(
+                f"{wrong} is not text; quote it." if wrong else f"{', '.join(twice)} is listed twice."
+            )
+        raise ValueError(f"expected all, a list of names or {{all_but: [names]}}, found {columns!r}.")
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
+        return _parse_options(cls, "encoders", given, info)
+
+
+class TaskSpec(_KindSpec):
+    """One thing to predict.
+
+    Attributes:
+        name: Its name.
+        kind: A task kind, such as `binary`.
+        source: The source that holds its target columns.
+        options: The task kind's options, target columns among them, written beside the other keys too.
+    """
+
+    options: Any = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        base.load_kind("tasks", kind)
+        return kind
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
+        return _parse_options(cls, "tasks", given, info)
+
+    @property
+    def target_columns(self) -> list[str]:
+        """The columns of the source that the task reads."""
+        columns: list[str] = base.load_kind("tasks", self.kind).target_columns(self.options)
+        return columns

@@ -1,0 +1,102 @@
+"""Split and training of a study; each part checks itself. Import them from `multimodn.study`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from multimodn.study_file import Spec
+
+
+class RandomSplit(Spec):
+    """Patients drawn at random, group by group, with each class spread evenly.
+
+    Attributes:
+        validation: Share of patients that stops the training, in [0, 1).
+        test: Share of patients that is only evaluated, in [0, 1).
+        stratify: A task whose labels are spread evenly.
+        seed: The draw.
+    """
+
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    test: float = Field(default=0.2, ge=0, lt=1)
+    stratify: str | None = None
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _some_training(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} + test {self.test} leave nobody to train on.")
+        return self
+
+
+class ColumnSplit(Spec):
+    """A column that says train, validation or test; empty = in no part.
+
+    Attributes:
+        column: The column.
+        source: Its source; left out, the first task's.
+    """
+
+    column: str
+    source: str | None = None
+
+
+class SplitFiles(Spec):
+    """CSV files that list patients, in the key column or in their only one."""
+
+    train: str
+    validation: str | None = None
+    test: str | None = None
+
+
+class FileSplit(Spec):
+    """A split that stands in files."""
+
+    files: SplitFiles
+
+
+def _split_tag(data: Any) -> str:
+    if isinstance(data, ColumnSplit) or (isinstance(data, Mapping) and "column" in data):
+        return "<column>"
+    if isinstance(data, FileSplit) or (isinstance(data, Mapping) and "files" in data):
+        return "<files>"
+    return "<random>"
+
+
+SplitSpec = Annotated[
+    Annotated[RandomSplit, Tag("<random>")]
+    | Annotated[ColumnSplit, Tag("<column>")]
+    | Annotated[FileSplit, Tag("<files>")],
+    Discriminator(_split_tag),
+]
+
+
+class TrainingSpec(Spec):
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training patients, at most.
+        batch_size: Patients in a batch.
+        learning_rate: Step size of AdamW.
+        weight_decay: Decoupled weight decay of AdamW.
+        patience: Epochs without a better mean validation loss before training stops.
+        members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
+        state_size: Width of the patient state.
+        update: How an embedding changes the state.
+        dropout: Share of embedding values that training zeroes, in [0, 1).
+        seed: First weights, orders and shuffling.
+    """
+
+    epochs: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    patience: int = Field(default=20, ge=1)
+    members: int = Field(default=1, ge=1, le=100)
+    state_size: int = Field(default=32, ge=1)
+    update: Literal["gated", "linear", "residual"] = "gated"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)

@@ -1,0 +1,86 @@
+"""The LightningModule: one step, one optimiser, and epochs that a resumed run repeats exactly."""
+
+from __future__ import annotations
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from multimodn.data.batches import Batch, BatchLoader
+from multimodn.fusion import SequentialFusion, random_paths
+from multimodn.study import TrainingSpec
+
+
+class FusionModule(LightningModule):
+    """Trains a `SequentialFusion` on random paths.
+
+    The loss of a batch is the mean over tasks of each task's loss, averaged over the states that its labelled rows
+    pass. Validation follows the same paths in every epoch, so that its loss moves with the model alone.
+
+    Args:
+        model: The network.
+        spec: The study's training section.
+        seed: Seed of this member of the ensemble.
+    """
+
+    def __init__(self, model: SequentialFusion, spec: TrainingSpec, seed: int) -> None:
+        super().__init__()
+        self.model, self.spec, self.seed = model, spec, seed
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; biases, scales and the initial state are not decayed, since shrinking them moves the prior."""
+        decayed = [p for p in self.model.parameters() if p.dim() > 1]
+        free = [p for p in self.model.parameters() if p.dim() <= 1]
+        groups = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+        return torch.optim.AdamW(
+            groups, lr=self.spec.learning_rate, weight_decay=self.spec.weight_decay, foreach=True
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Ties randomness to the epoch's number: what a resumed run draws is what the killed one would have."""
+        torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1_009 + self.global_rank)
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, BatchLoader):
+            loader.epoch = self.current_epoch
+            loader.rank, loader.n_processes = self.global_rank, self.trainer.world_size
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Returns the mean loss over tasks on a random path for each row."""
+        losses = self.model.losses(batch, random_paths(batch.presence))
+        self._add(batch, losses)
+        return torch.stack(list(losses.values())).mean()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Adds up the losses on paths that are the same in every epoch."""
+        paths = random_paths(batch.presence.cpu(), torch.Generator().manual_seed(self.seed))
+        self._add(batch, self.model.losses(batch, paths.to(batch.presence.device)))
+
+    def _add(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        for name, loss in losses.items():
+            count = batch.labelled[name].sum()
+            self._sums[name] = self._sums.get(name, 0.0) + loss.detach() * count
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def _log_means(self, stage: str) -> None:
+        # a task without a label in this part of the data has no loss and takes no part in the mean
+        means = {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
+        self._sums, self._counts = {}, {}
+        if means:
+            self.log(f"{stage}_loss", torch.stack(list(means.values())).mean(), sync_dist=True)
+            self.log_dict({f"{stage}_loss_{name}": mean for name, mean in means.items()}, sync_dist=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Closes the training half of the epoch, which Lightning interleaves with validation."""
+        self._train_sums, self._train_counts = self._sums, self._counts
+        self._sums, self._counts = {}, {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation losses and hands the training sums back."""
+        self._log_means("validation")
+        self._sums, self._counts = self._train_sums, self._train_counts
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the training losses."""
+        self._log_means("train")

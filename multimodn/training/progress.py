@@ -1,0 +1,54 @@
+"""A line that tells a waiting person how far training is."""
+
+from __future__ import annotations
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class EpochProgress(Callback):
+    """Shows epoch, losses and the time that is left at most, one bar for each member of an ensemble.
+
+    Args:
+        progress: Where to draw; see `progress_bar`.
+        label: What is being trained, such as ``member 2 of 5``.
+    """
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self.progress, self.label = progress, label
+        self.bar: TaskID | None = None
+        self.best = float("inf")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar."""
+        self.bar = self.progress.add_task(
+            self.label, total=trainer.max_epochs, completed=trainer.current_epoch, losses=""
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Moves the bar."""
+        if self.bar is None:
+            return
+        loss = trainer.callback_metrics.get("validation_loss", trainer.callback_metrics.get("train_loss"))
+        if loss is not None:
+            self.best = min(self.best, float(loss))
+            text = f"loss {float(loss):.4f}, best {self.best:.4f}"
+            self.progress.update(self.bar, completed=trainer.current_epoch + 1, losses=text)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fills the bar, also when training stopped early."""
+        if self.bar is not None:
+            done = trainer.current_epoch
+            self.progress.update(self.bar, total=done, completed=done)
+
+
+def progress_bar() -> Progress:
+    """Builds the bar that `EpochProgress` draws on; silent when the output is not a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.completed}/{task.total}"),
+        TextColumn("{task.fields[losses]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns)

@@ -1,0 +1,38 @@
+"""What the six task kinds share about their raw outputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from multimodn.base import Task
+from multimodn.errors import ShapeError
+
+
+class PriorTask(Task):
+    """A task with one raw output for each number of its prior.
+
+    The prior travels in `config` and not in the `state_dict`: it gives the shapes that a `state_dict` fills.
+    """
+
+    prior_outputs: Tensor
+
+    def __init__(self, name: str, prior: list[float], link_names: list[str]) -> None:
+        super().__init__()
+        self.name, self.link_names, self.output_size = name, link_names, len(prior)
+        self.register_buffer("prior_outputs", torch.tensor(prior, dtype=torch.float32), persistent=False)
+
+    def prior(self) -> Tensor:
+        return self.prior_outputs
+
+    def checked(self, outputs: Tensor) -> Tensor:
+        """Returns ``outputs``.
+
+        Raises:
+            ShapeError: If their last dimension is not the task's `output_size`.
+        """
+        if outputs.dim() == 0 or outputs.shape[-1] != self.output_size:
+            raise ShapeError(
+                f"Task '{self.name}': `outputs` has shape {tuple(outputs.shape)}, expected (..., {self.output_size})."
+            )
+        return outputs

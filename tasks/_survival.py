@@ -1,0 +1,163 @@
+"""Reading and scoring of censored times."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.errors import DataError, DataWarning, raise_all
+from multimodn.tasks._labels import Label, encode, read_numbers, two_classes, whose
+from multimodn.tasks._scores import NAN, Codes, Floats
+
+Flags = NDArray[np.bool_]
+
+
+def event_classes(task: str, frame: pd.DataFrame, column: str, positive: Label | None) -> list[str]:
+    """Returns the texts of the censored and of the event class; training rows may all have the event.
+
+    Raises:
+        DataError: See `two_classes`.
+    """
+    return two_classes(task, frame, column, positive, key="event_positive")
+
+
+def read_survival(
+    task: str, frame: pd.DataFrame, time: str, event: str, classes: list[str]
+) -> tuple[Floats, Flags]:
+    """Returns the times, NaN = no label, and whether the event happened.
+
+    A row that lacks the time or the event has no label.
+
+    Raises:
+        DataError: If a cell cannot be read, a time is negative, or an event has no time; the message names the patient.
+    """
+    codes, times = encode(task, frame, event, classes), read_numbers(task, frame, time)
+    negative, timeless = times < 0, (codes == 1) & np.isnan(times)
+    problems = []
+    if negative.any():
+        found = f"{whose(frame, negative)} has {times[negative][0]:g}"
+        problems.append(
+            f"column '{time}': {found}, expected a time of 0 or later. Correct or empty the cell."
+        )
+    if timeless.any():
+        found = f"{whose(frame, timeless)} has an event ('{classes[1]}') but no time in column '{time}'"
+        problems.append(f"column '{event}': {found}. Give the time, or empty both cells.")
+    raise_all(problems, DataError, f"Task '{task}'")
+    return np.where(codes < 0, np.nan, times), codes == 1
+
+
+def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) -> list[float]:
+    """Returns increasing ends of at most ``n_intervals`` intervals, each with an event, the last end the latest event.
+
+    Raises:
+        DataError: If there is no event later than time 0.
+    """
+    where = f"Task '{task}': column '{column}'"
+    if not (event_times > 0).any():
+        raise DataError(
+            f"{where} has no event later than time 0 in the training rows: no hazard can be learned."
+        )
+    if len(event_times) == 1:
+        message = (
+            f"{where} has one event only in the training rows. Nothing can be learned from it: add patients."
+        )
+        warnings.warn(message, DataWarning, stacklevel=3)
+    quantiles = np.quantile(event_times, np.arange(1, n_intervals + 1) / n_intervals, method="higher")
+    edges = np.unique(quantiles.astype(np.float32))  # times are kept in single precision, so compare in it
+    kept: list[float] = edges[edges > 0].tolist()
+    return kept
+
+
+def concordance(risk: Floats, time: Floats, event: Flags) -> float:
+    """Returns Harrell's concordance index; NaN if no two patients can be compared.
+
+    A pair is comparable if one patient has the event while the other is known to be free of it: its time is later, or the
+    same and censored. Equal risks count a half. Takes n log n steps, so that a biobank can be scored.
+
+    Args:
+        risk: A number that is higher the earlier the event is expected ``(n,)``.
+        time: Time of event or censoring ``(n,)``.
+        event: Whether the event happened ``(n,)``.
+
+    References:
+        Harrell, Lee and Mark (1996), https://doi.org/10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4
+    """
+    order = np.lexsort((~event, time))  # at equal times the events come first
+    time, event = time[order], event[order]
+    ranks = np.unique(risk, return_inverse=True)[1][order].astype(np.int64)
+    next_time = np.searchsorted(time, time, side="right")
+    censored_before = np.concatenate([[0], np.cumsum(~event)])
+    first = np.searchsorted(time, time, side="left")
+    starts = next_time - (
+        censored_before[next_time] - censored_before[first]
+    )  # censored at the same time are comparable
+    starts, own = starts[event], ranks[event]
+    pairs = (len(time) - starts).sum()
+    if not pairs:
+        return NAN
+    lower, up_to = _count_below(ranks, starts, own), _count_below(ranks, starts, own + 1)
+    return float((lower.sum() + up_to.sum()) / (2 * pairs))
+
+
+def _count_below(ranks: Codes, starts: Codes, limits: Codes) -> Codes:
+    """Counts for each query the positions p >= start with ranks[p] < limit, all queries at once (a wavelet matrix).
+
+    From the highest bit of the ranks down: positions are stably sorted by that bit, and a query follows the bit of its limit;
+    where that is 1, the positions of its range with a 0 are below the limit.
+    """
+    begin, end = starts.copy(), np.full_like(starts, len(ranks))
+    below = np.zeros_like(starts)
+    for bit in reversed(range(int(ranks.max() + 1).bit_length())):
+        is_one = (ranks >> bit & 1).astype(bool)
+        zeros_before = np.concatenate([[0], np.cumsum(~is_one)])
+        up = (limits >> bit & 1).astype(bool)
+        begin_zeros, end_zeros = zeros_before[begin], zeros_before[end]
+        below += np.where(up, end_zeros - begin_zeros, 0)
+        begin = np.where(up, zeros_before[-1] + begin - begin_zeros, begin_zeros)
+        end = np.where(up, zeros_before[-1] + end - end_zeros, end_zeros)
+        ranks = np.concatenate([ranks[~is_one], ranks[is_one]])
+    return below
+
+
+def integrated_brier(survival: Floats, edges: Floats, time: Floats, event: Flags) -> float:
+    """Returns the Brier score of survival curves, averaged over time by the trapezoidal rule; NaN if nothing can be scored.
+
+    Censored patients are made up for by inverse-probability-of-censoring weights, from the Kaplan-Meier curve of the
+    censoring times of the same rows. Edges after the last observed time cannot be scored and are left out.
+
+    Args:
+        survival: Chance of no event up to each edge ``(n, J)``.
+        edges: Times, increasing ``(J,)``.
+        time: Time of event or censoring ``(n,)``.
+        event: Whether the event happened ``(n,)``.
+
+    References:
+        Graf, Schmoor, Sauerbrei and Schumacher (1999), https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5
+    """
+    scored = edges < time.max(initial=-np.inf)
+    edges, survival = edges[scored], survival[:, scored]
+    if not edges.size:
+        return NAN
+    at_event, at_edge = _uncensored(time, event, time, "left"), _uncensored(time, event, edges, "right")
+    weight = np.divide(event, at_event, out=np.zeros_like(time), where=event)
+    died = (time[:, None] <= edges) * weight[:, None] * survival**2
+    alive = (time[:, None] > edges) / at_edge * (1 - survival) ** 2
+    score = (died + alive).mean(0)
+    if len(edges) == 1:
+        return float(score[0])
+    return float(np.trapezoid(score, edges) / (edges[-1] - edges[0]))
+
+
+def _uncensored(time: Floats, event: Flags, at: Floats, side: str) -> Floats:
+    """Kaplan-Meier chance of not being censored: ``right`` = up to and including each time of ``at``, ``left`` = before it.
+
+    At equal times events come before censoring, so who has the event is not at risk of being censored then.
+    """
+    order = np.lexsort((~event, time))
+    at_risk = np.arange(len(time), 0, -1)
+    chance = np.concatenate([[1.0], np.cumprod(1 - ~event[order] / at_risk)])
+    found: Floats = chance[np.searchsorted(time[order], at, side=side)]  # type: ignore[call-overload]
+    return found

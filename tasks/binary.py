@@ -1,0 +1,89 @@
+"""A yes-or-no target, such as death within the follow-up: one logit, cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from multimodn import base
+from multimodn.base import JSON
+from multimodn.tasks._labels import Label, count_classes, encode, two_classes
+from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._scores import binary_scores, to_numpy
+
+
+class BinaryOptions(base.Options):
+    """Options of a binary task.
+
+    Attributes:
+        target: Column of the label.
+        positive: Value of the positive class; may be left out where the values are 0/1, true/false, yes/no or on/off.
+    """
+
+    target: str
+    positive: Label | None = None
+
+
+class BinaryTask(PriorTask):
+    """Predicts the probability of the positive class.
+
+    The raw output is the logit, which is also the link scale. Without any modality the prediction is the log-odds of the
+    class counts in the training rows, a half added to each.
+
+    Args:
+        name: Name of the task.
+        target: Column of the label.
+        classes: Texts of the negative and the positive class.
+        prior: The raw output that predicts the training rows.
+    """
+
+    Options: ClassVar[type[base.Options]] = BinaryOptions
+
+    def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
+        super().__init__(name, prior, link_names=[name])
+        self.target, self.classes = target, classes
+
+    @staticmethod
+    def target_columns(options: Any) -> list[str]:
+        return [options.target]
+
+    @classmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        classes = two_classes(name, frame, options.target, options.positive)
+        counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes)
+        negative, positive = np.log(counts + 0.5).tolist()
+        return cls(name, options.target, classes, [positive - negative])
+
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
+        return codes.clamp(min=0).to(torch.float32), codes >= 0
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return -F.logsigmoid(self.checked(outputs)[..., 0] * (2 * target - 1))
+
+    def link(self, outputs: Tensor) -> Tensor:
+        return self.checked(outputs)
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"probability": self.checked(outputs)[..., 0].sigmoid()}
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        return binary_scores(to_numpy(target) > 0, to_numpy(self.checked(outputs)[:, 0]))
+
+    def config(self) -> dict[str, JSON]:
+        return {
+            "name": self.name,
+            "target": self.target,
+            "classes": self.classes,
+            "prior": self.prior().tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        return cls(**config)

@@ -1,0 +1,112 @@
+"""A target with several unordered classes: one logit each, cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from multimodn import base
+from multimodn.base import JSON
+from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, read_labels
+from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._scores import auroc, balanced_accuracy, mean, to_numpy
+
+
+class MulticlassOptions(base.Options):
+    """Options of a multiclass task.
+
+    Attributes:
+        target: Column of the label.
+        classes: The classes in the order of the outputs; left out, the sorted values of the training rows.
+    """
+
+    target: str
+    classes: Annotated[tuple[Label, ...], Field(min_length=2), AfterValidator(check_unique)] | None = None
+
+
+class MulticlassTask(PriorTask):
+    """Predicts the probability of each class.
+
+    The link scale is the log-odds of each class against all others. Without any modality the prediction is the class
+    frequencies of the training rows, a half added to each count.
+
+    Args:
+        name: Name of the task.
+        target: Column of the label.
+        classes: Texts of the classes, at least two.
+        prior: The raw outputs that predict the training rows.
+    """
+
+    Options: ClassVar[type[base.Options]] = MulticlassOptions
+    others: Tensor
+
+    def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
+        super().__init__(name, prior, link_names=list(classes))
+        self.target, self.classes = target, classes
+        every = torch.arange(len(classes)).repeat(len(classes), 1)
+        others = every[~torch.eye(len(classes), dtype=torch.bool)].view(len(classes), -1)
+        self.register_buffer("others", others, persistent=False)  # (K, K - 1)
+
+    @staticmethod
+    def target_columns(options: Any) -> list[str]:
+        return [options.target]
+
+    @classmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        classes = [as_text(label) for label in options.classes or read_labels(name, frame, options.target)[1]]
+        counts = (
+            count_classes(name, options.target, encode(name, frame, options.target, classes), classes) + 0.5
+        )
+        return cls(name, options.target, classes, np.log(counts / counts.sum()).tolist())
+
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
+        return codes.clamp(min=0), codes >= 0
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        chosen = target.expand(outputs.shape[:-1]).unsqueeze(-1)
+        return -self.checked(outputs).log_softmax(-1).gather(-1, chosen).squeeze(-1)
+
+    def link(self, outputs: Tensor) -> Tensor:
+        return outputs - self.checked(outputs)[..., self.others].logsumexp(-1)
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        probabilities = self.checked(outputs).softmax(-1)
+        return {name: probabilities[..., k] for k, name in enumerate(self.classes)}
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows.
+
+        Returns:
+            ``auroc``: one class against the rest, averaged over the classes that occur and do not always; ``log_loss``;
+            ``brier``: squared errors summed over classes, 0 to 2; ``balanced_accuracy`` of the likeliest class.
+        """
+        logits, codes = self.checked(outputs).detach().double(), target.long().cpu().numpy()
+        probabilities, one_hot = to_numpy(logits.softmax(-1)), np.eye(self.output_size)[codes]
+        log_odds = to_numpy(self.link(logits))  # ranks as the probability does, without rounding to ties
+        return {
+            "auroc": mean(
+                np.array([auroc(one_hot[:, k] > 0, log_odds[:, k]) for k in range(self.output_size)])
+            ),
+            "balanced_accuracy": balanced_accuracy(codes, probabilities.argmax(1)),
+            "log_loss": mean(to_numpy(self(logits, target))),
+            "brier": mean(((probabilities - one_hot) ** 2).sum(1)),
+        }
+
+    def config(self) -> dict[str, JSON]:
+        return {
+            "name": self.name,
+            "target": self.target,
+            "classes": self.classes,
+            "prior": self.prior().tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        return cls(**config)

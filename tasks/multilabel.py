@@ -1,0 +1,117 @@
+"""Several yes-or-no targets that share a task, such as comorbidities; each may be unknown alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from multimodn import base
+from multimodn.base import JSON
+from multimodn.errors import DataError, raise_all
+from multimodn.tasks._labels import Label, check_unique, count_classes, encode, two_classes
+from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._scores import binary_scores, mean, to_numpy
+
+UNKNOWN = -1.0
+"""Target of a label that a patient does not have."""
+
+
+class MultilabelOptions(base.Options):
+    """Options of a multilabel task.
+
+    Attributes:
+        targets: Columns of the labels.
+        positive: Value of the positive class in every column; may be left out where the values are 0/1, true/false,
+            yes/no or on/off.
+    """
+
+    targets: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(check_unique)]
+    positive: Label | None = None
+
+
+class MultilabelTask(PriorTask):
+    """Predicts the probability of each label.
+
+    Raw outputs are the logits, which are also the link scale. A patient's loss is the mean over the labels that are known;
+    who has none is unlabelled. Without any modality the prediction is the log-odds of the counts of each label in the
+    training rows, a half added to each.
+
+    Args:
+        name: Name of the task.
+        targets: Columns of the labels.
+        classes: For each label the texts of the negative and the positive class.
+        prior: The raw outputs that predict the training rows.
+    """
+
+    Options: ClassVar[type[base.Options]] = MultilabelOptions
+
+    def __init__(self, name: str, targets: list[str], classes: list[list[str]], prior: list[float]) -> None:
+        super().__init__(name, prior, link_names=list(targets))
+        self.targets, self.classes = targets, classes
+
+    @staticmethod
+    def target_columns(options: Any) -> list[str]:
+        return list(options.targets)
+
+    @classmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        classes, prior, problems = [], [], []
+        for column in options.targets:
+            try:
+                pair = two_classes(name, frame, column, options.positive)
+                counts = count_classes(name, column, encode(name, frame, column, pair), pair)
+            except DataError as error:
+                problems.append(str(error).removeprefix(f"Task '{name}': "))
+                continue
+            negative, positive = np.log(counts + 0.5).tolist()
+            classes.append(pair)
+            prior.append(positive - negative)
+        raise_all(problems, DataError, f"Task '{name}'")
+        return cls(name, list(options.targets), classes, prior)
+
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses the labels to ``(n, L)``, 1 = positive, 0 = negative, `UNKNOWN` = no label; see the base class."""
+        codes = [encode(self.name, frame, *pair) for pair in zip(self.targets, self.classes, strict=True)]
+        target = torch.from_numpy(np.stack(codes, axis=1)).to(torch.float32)
+        return target, (target >= 0).any(1)
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        known = target >= 0
+        losses = -F.logsigmoid(self.checked(outputs) * (2 * target - 1)) * known
+        return losses.sum(-1) / known.sum(-1).clamp(min=1)
+
+    def link(self, outputs: Tensor) -> Tensor:
+        return self.checked(outputs)
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        probabilities = self.checked(outputs).sigmoid()
+        return {name: probabilities[..., k] for k, name in enumerate(self.targets)}
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores each label on the patients who have it and averages over labels where a score is defined."""
+        log_odds, labels = to_numpy(self.checked(outputs)), to_numpy(target)
+        known = labels >= 0
+        scores = [
+            binary_scores(labels[known[:, k], k] > 0, log_odds[known[:, k], k])
+            for k in range(self.output_size)
+        ]
+        return {metric: mean(np.array([score[metric] for score in scores])) for metric in scores[0]}
+
+    def config(self) -> dict[str, JSON]:
+        return {
+            "name": self.name,
+            "targets": self.targets,
+            "classes": self.classes,
+            "prior": self.prior().tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        return cls(**config)

@@ -1,0 +1,160 @@
+"""A target with ordered classes, such as a tumour stage: cumulative logits with ordered cut points.
+
+Source: the proportional-odds model of McCullagh (1980), "Regression models for ordinal data", JRSS B 42(2), and its network
+form with one logit for each split, CORAL (Cao, Mirjalili and Raschka 2020, Pattern Recognition Letters 140). Ours lets the
+distances between the cut points depend on the state and keeps them positive, so that class probabilities are never negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from multimodn import base
+from multimodn.base import JSON
+from multimodn.errors import DataError
+from multimodn.tasks._labels import (
+    Label,
+    as_number,
+    as_text,
+    check_unique,
+    count_classes,
+    encode,
+    read_labels,
+)
+from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._scores import auroc, balanced_accuracy, mean, quadratic_kappa, to_numpy
+
+
+class OrdinalOptions(base.Options):
+    """Options of an ordinal task.
+
+    Attributes:
+        target: Column of the label.
+        classes: The classes from low to high; may be left out where all values are numbers.
+    """
+
+    target: str
+    classes: Annotated[tuple[Label, ...], Field(min_length=2), AfterValidator(check_unique)] | None = None
+
+
+class OrdinalTask(PriorTask):
+    """Predicts the probability of each class, and the expected class.
+
+    With raw outputs r_0 .. r_{K-2} the link scale is logit P(y > class k) = r_0 - sum_{j=1..k} softplus(r_j): r_0 is a score
+    that moves all splits alike (proportional odds), the others are distances between neighbouring cut points. Without any
+    modality the prediction is the class frequencies of the training rows, a half added to each count.
+
+    Args:
+        name: Name of the task.
+        target: Column of the label.
+        classes: Texts of the classes from low to high.
+        prior: The raw outputs that predict the training rows.
+    """
+
+    Options: ClassVar[type[base.Options]] = OrdinalOptions
+
+    def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
+        super().__init__(name, prior, link_names=[f">{low}" for low in classes[:-1]])
+        self.target, self.classes = target, classes
+
+    @staticmethod
+    def target_columns(options: Any) -> list[str]:
+        return [options.target]
+
+    @classmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        classes = [
+            as_text(label) for label in options.classes or _numeric_classes(name, frame, options.target)
+        ]
+        if "expected" in classes:
+            raise DataError(
+                f"Task '{name}': a class cannot be called 'expected', a prediction has a column of that name."
+            )
+        counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes)
+        return cls(name, options.target, classes, _prior(counts + 0.5))
+
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
+        return codes.clamp(min=0), codes >= 0
+
+    def link(self, outputs: Tensor) -> Tensor:
+        fall = F.softplus(self.checked(outputs)[..., 1:]).cumsum(-1)
+        return outputs[..., :1] - F.pad(fall, (1, 0))
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Returns log P(class) ``(..., K)``, finite for any finite outputs.
+
+        For a class between cut points with logits a > b: P = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
+        and 1 - exp(-softplus(r)) = sigmoid(r).
+        """
+        logits = self.link(outputs)
+        above, below = F.logsigmoid(logits), F.logsigmoid(-logits)
+        between = above[..., :-1] + below[..., 1:] + F.logsigmoid(outputs[..., 1:])
+        return torch.cat([below[..., :1], between, above[..., -1:]], dim=-1)
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        chosen = target.expand(outputs.shape[:-1]).unsqueeze(-1)
+        return -self.log_probabilities(outputs).gather(-1, chosen).squeeze(-1)
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Returns the probability of each class, and ``expected``, the expected position of the class, 0 = lowest."""
+        probabilities = self.log_probabilities(outputs).exp()
+        named = {name: probabilities[..., k] for k, name in enumerate(self.classes)}
+        return named | {"expected": self.link(outputs).sigmoid().sum(-1)}  # E[y] = sum of P(y > k)
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows.
+
+        Returns:
+            ``auroc`` averaged over the splits of the classes into low and high; and for the median class of the prediction
+            ``quadratic_kappa``, ``mae`` (in classes) and ``balanced_accuracy``.
+        """
+        logits, codes = to_numpy(self.link(outputs)), target.long().cpu().numpy()
+        median = (logits > 0).sum(1)
+        splits = [auroc(codes > k, logits[:, k]) for k in range(self.output_size)]
+        return {
+            "quadratic_kappa": quadratic_kappa(codes, median),
+            "auroc": mean(np.array(splits)),
+            "mae": mean(np.abs(median - codes).astype(np.float64)),
+            "balanced_accuracy": balanced_accuracy(codes, median),
+        }
+
+    def config(self) -> dict[str, JSON]:
+        return {
+            "name": self.name,
+            "target": self.target,
+            "classes": self.classes,
+            "prior": self.prior().tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        return cls(**config)
+
+
+def _numeric_classes(name: str, frame: pd.DataFrame, column: str) -> list[str]:
+    values = read_labels(name, frame, column)[1]
+    words = [value for value in values if as_number(value) is None]
+    if words:
+        raise DataError(
+            f"Task '{name}': column '{column}' has classes that are no numbers, so their order is unknown: "
+            f"{', '.join(values)}. Give it, from low to high, with `classes: [...]`."
+        )
+    return values
+
+
+def _prior(counts: NDArray[np.float64]) -> list[float]:
+    """Inverts `OrdinalTask.link` at the cumulative log-odds of ``counts``."""
+    above = counts[::-1].cumsum()[::-1][1:]
+    logits = np.log(above) - np.log(counts.sum() - above)
+    fall = -np.diff(logits)
+    return [*logits[:1].tolist(), *(fall + np.log(-np.expm1(-fall))).tolist()]

@@ -1,0 +1,103 @@
+"""A number, such as a score or a length of stay: mean and spread of a normal distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from multimodn import base
+from multimodn.base import JSON
+from multimodn.errors import DataError
+from multimodn.tasks._labels import read_numbers
+from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._scores import normal_scores, to_numpy
+
+LOG_SCALE_LIMIT = 5.0
+"""A predicted standard deviation stays within exp(+-5) of that of the training rows, so that a loss stays finite."""
+
+
+class RegressionOptions(base.Options):
+    """Options of a regression task.
+
+    Attributes:
+        target: Column of the number.
+    """
+
+    target: str
+
+
+class RegressionTask(PriorTask):
+    """Predicts mean and standard deviation of a number.
+
+    Raw outputs are the mean, in standard deviations of the training rows from their mean, and the logarithm of the spread
+    in the same unit, bounded smoothly. The loss is the negative log-likelihood of the standardised target; targets and the
+    link scale (the mean) are in the units of the column. Without any modality the prediction is the mean and standard
+    deviation of the training rows.
+
+    Args:
+        name: Name of the task.
+        target: Column of the number.
+        mean: Mean of the training rows, units of the column.
+        sd: Standard deviation of the training rows, the same units.
+    """
+
+    Options: ClassVar[type[base.Options]] = RegressionOptions
+
+    def __init__(self, name: str, target: str, mean: float, sd: float) -> None:
+        super().__init__(name, prior=[0.0, 0.0], link_names=[name])
+        self.target, self.mean, self.sd = target, mean, sd
+
+    @staticmethod
+    def target_columns(options: Any) -> list[str]:
+        return [options.target]
+
+    @classmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        numbers = read_numbers(name, frame, options.target)
+        numbers = numbers[~np.isnan(numbers)]
+        where = f"Task '{name}': column '{options.target}'"
+        if not numbers.size:
+            raise DataError(
+                f"{where} has no labels in the training rows. Check the column and the patient key."
+            )
+        if numbers.min() == numbers.max():
+            raise DataError(
+                f"{where} is {numbers[0]:g} in all {numbers.size} labelled training rows: nothing to learn."
+            )
+        return cls(name, options.target, float(numbers.mean()), float(numbers.std()))
+
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        numbers = torch.from_numpy(read_numbers(self.name, frame, self.target))
+        return numbers.nan_to_num(nan=self.mean).to(torch.float32), ~numbers.isnan()
+
+    def _log_scale(self, outputs: Tensor) -> Tensor:
+        return LOG_SCALE_LIMIT * torch.tanh(outputs[..., 1] / LOG_SCALE_LIMIT)
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        log_scale = self._log_scale(self.checked(outputs))
+        z = ((target - self.mean) / self.sd - outputs[..., 0]) * torch.exp(-log_scale)
+        return 0.5 * z.square() + log_scale + 0.5 * math.log(2 * math.pi)
+
+    def link(self, outputs: Tensor) -> Tensor:
+        return self.mean + self.sd * self.checked(outputs)[..., :1]
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"mean": self.link(outputs)[..., 0], "sd": self.sd * self._log_scale(outputs).exp()}
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows: ``rmse``, ``mae``, ``crps`` (units of the column), ``r2`` and ``pearson``."""
+        predicted = self.predict(outputs.detach().double())
+        return normal_scores(to_numpy(target), to_numpy(predicted["mean"]), to_numpy(predicted["sd"]))
+
+    def config(self) -> dict[str, JSON]:
+        return {"name": self.name, "target": self.target, "mean": self.mean, "sd": self.sd}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        return cls(**config)

@@ -1,0 +1,154 @@
+"""Time to an event, with censoring: a hazard for each interval of time.
+
+Source: Gensheimer and Narasimhan (2019), "A scalable discrete-time survival model for neural networks", PeerJ 7:e6257.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from multimodn import base
+from multimodn.base import JSON
+from multimodn.tasks._labels import Label
+from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._scores import to_numpy
+from multimodn.tasks._survival import concordance, event_classes, integrated_brier, read_survival, time_edges
+
+
+class SurvivalOptions(base.Options):
+    """Options of a survival task.
+
+    Attributes:
+        time: Column of the time to the event, or to the end of the observation.
+        event: Column that says whether the event happened at that time, or the observation ended (censored).
+        event_positive: Value of ``event`` that means it happened; may be left out where the values are 0/1, true/false,
+            yes/no or on/off.
+        n_intervals: Largest number of intervals of time; there are fewer where event times are tied.
+    """
+
+    time: str
+    event: str
+    event_positive: Label | None = None
+    n_intervals: Annotated[int, Field(ge=1)] = 12
+
+
+class SurvivalTask(PriorTask):
+    """Predicts a survival curve and a risk.
+
+    Raw outputs are the logits of the hazards h_j, the chance that the event happens in interval j (after edge j - 1, up to
+    and including edge j) if it did not before. The edges are quantiles of the event times of the training rows, the last one
+    is the latest of them. The loss is the negative log-likelihood of the intervals that were seen: an event counts with its
+    own interval and all before it; a censored patient counts as having survived the intervals whose middle was reached; an
+    event after the last edge counts as surviving them all. The link scale is the log-risk, the logarithm of the cumulative
+    hazard at the last edge, log sum_j -log(1 - h_j). Without any modality the prediction is the life table of the training
+    rows, each interval with one pseudo-patient at the mean hazard.
+
+    Args:
+        name: Name of the task.
+        time: Column of the time.
+        event: Column of the event.
+        classes: Texts of the censored and of the event class.
+        edges: Ends of the intervals, in the units of ``time``.
+        prior: The raw outputs that predict the training rows.
+    """
+
+    Options: ClassVar[type[base.Options]] = SurvivalOptions
+    edges: Tensor
+    middles: Tensor
+
+    def __init__(
+        self, name: str, time: str, event: str, classes: list[str], edges: list[float], prior: list[float]
+    ) -> None:
+        super().__init__(name, prior, link_names=[name])
+        self.time, self.event, self.classes = time, event, classes
+        ends = torch.tensor(edges, dtype=torch.float32)
+        self.register_buffer("edges", ends, persistent=False)
+        self.register_buffer("middles", (ends + F.pad(ends[:-1], (1, 0))) / 2, persistent=False)
+
+    @staticmethod
+    def target_columns(options: Any) -> list[str]:
+        return [options.time, options.event]
+
+    @classmethod
+    def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        classes = event_classes(name, frame, options.event, options.event_positive)
+        columns = (options.time, options.event)
+        times, events = read_survival(name, frame, *columns, classes)
+        known = ~np.isnan(times)
+        edges = time_edges(name, options.time, times[known & events], options.n_intervals)
+        task = cls(name, *columns, classes, edges, [0.0] * len(edges))
+        happened, survived = task._seen(task._target(times[known], events[known]))
+        task.prior_outputs.copy_(_life_table(happened.sum(0).double(), survived.sum(0).double()))
+        return task
+
+    @staticmethod
+    def _target(times: NDArray[np.float64], events: NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(np.stack([np.nan_to_num(times), events], axis=1)).to(torch.float32)
+
+    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses times and events to ``(n, 2)``: time, and 1 = event, 0 = censored; see the base class."""
+        times, events = read_survival(self.name, frame, self.time, self.event, self.classes)
+        return self._target(times, events), torch.from_numpy(~np.isnan(times))
+
+    def _seen(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns whether the event happened in, and whether the patient survived, each interval, bool ``(..., J)``."""
+        time, event = target[..., :1], target[..., 1:] > 0
+        after_end = time > self.edges
+        after_start = F.pad(after_end[..., :-1], (1, 0), value=True)
+        return event & after_start & ~after_end, torch.where(event, after_end, time >= self.middles)
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        happened, survived = self._seen(target)
+        loss = happened * F.logsigmoid(self.checked(outputs)) + survived * F.logsigmoid(-outputs)
+        return -loss.sum(-1)
+
+    def link(self, outputs: Tensor) -> Tensor:
+        low = -15.0  # below it log(softplus(x)) = x to single precision, and softplus would end at 0
+        log_hazard = torch.where(outputs < low, outputs, F.softplus(outputs.clamp(min=low)).log())
+        return self.checked(log_hazard).logsumexp(-1, keepdim=True)
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to t, at each edge t."""
+        survival = self.survival(outputs)
+        curve = {f"survival@{edge}": survival[..., j] for j, edge in enumerate(self._edge_names())}
+        return {"risk": self.link(outputs)[..., 0]} | curve
+
+    def survival(self, outputs: Tensor) -> Tensor:
+        """Returns the chance of no event up to each of `edges`, ``(..., J)``."""
+        return F.logsigmoid(-self.checked(outputs)).cumsum(-1).exp()
+
+    def _edge_names(self) -> list[str]:
+        short = [f"{edge:g}" for edge in self.edges.tolist()]
+        return short if len(set(short)) == len(short) else [str(edge) for edge in self.edges.tolist()]
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows: ``cindex`` (Harrell) of the log-risk and ``integrated_brier`` over the edges (Graf)."""
+        outputs = outputs.detach().double()
+        times, events = to_numpy(target)[:, 0], to_numpy(target)[:, 1] > 0
+        risk, survival = to_numpy(self.link(outputs)[:, 0]), to_numpy(self.survival(outputs))
+        return {
+            "cindex": concordance(risk, times, events),
+            "integrated_brier": integrated_brier(survival, to_numpy(self.edges), times, events),
+        }
+
+    def config(self) -> dict[str, JSON]:
+        fitted = {"classes": self.classes, "edges": self.edges.tolist(), "prior": self.prior().tolist()}
+        return {"name": self.name, "time": self.time, "event": self.event} | fitted
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        return cls(**config)
+
+
+def _life_table(happened: Tensor, survived: Tensor) -> Tensor:
+    mean = (happened.sum() + 0.5) / ((happened + survived).sum() + 1)
+    return torch.log(happened + mean) - torch.log(survived + 1 - mean)

@@ -1,0 +1,15 @@
+"""Fixtures of the whole suite."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same seed, on one thread: small tensors gain nothing from two."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
