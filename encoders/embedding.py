@@ -45,8 +45,8 @@ class EmbeddingOptions(Options):
 class EmbeddingEncoder(Encoder):
     """Standardises a vector, projects it where it is wide, and encodes it.
 
-    Mean and standard deviation are those of the training rows. Standardised values are clipped to +-5. Constant
-    columns, such as dead units, are left out with one warning.
+    Mean and standard deviation are those of the training rows. Standardised values are clipped to +-5.
+    Constant columns, such as dead units, are left out with one warning.
     """
 
     Options: ClassVar[type[Options]] = EmbeddingOptions

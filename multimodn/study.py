@@ -1,7 +1,8 @@
 """The study: which patients, which modalities, which tasks, which split, how to train.
 
 A study is a YAML file or the same thing built in Python; every part checks itself, and the whole checks how
-the parts fit. What only the data can tell, such as whether a column exists, is checked when the cohort is loaded.
+the parts fit. What only the data can tell, such as whether a column exists, is checked when
+a cohort is loaded.
 """
 
 from __future__ import annotations

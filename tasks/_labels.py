@@ -1,10 +1,11 @@
 """Reads target columns of any dtype: class labels compare as text, numbers must be numbers.
 
-The text of a label does not depend on how the table stored it: ``1``, ``1.0``, ``"1"`` and ``"1.0"`` are all ``1``;
-``True``, ``"True"`` and ``"TRUE"`` are all ``true``; surrounding blanks are dropped and an empty text is no label. Other
-texts are taken as they stand (``01`` is not ``1``, ``Yes`` is not ``YES``). Where all classes are words of a yes-or-no answer
-(`TRUTH`), any word with the same answer stands for a class, so that ``positive: yes``, which YAML reads as true, finds
-``"yes"``, and a model fitted on true and false takes 1 and 0.
+The text of a label does not depend on how the table stored it: ``1``, ``1.0``, ``"1"`` and ``"1.0"`` are all
+``1``; ``True``, ``"True"`` and ``"TRUE"`` are all ``true``; surrounding blanks are dropped and an empty text
+is no label. Other texts are taken as they stand (``01`` is not ``1``, ``Yes`` is not ``YES``). Where all
+classes are words of a yes-or-no answer (`TRUTH`), any word with the same answer stands for a class, so that
+``positive: yes``, which YAML reads as true, finds ``"yes"``, and a model fitted on true and false takes 1 and
+0.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def pick(task: str, frame: pd.DataFrame, column: str) -> pd.Series:
 
 
 def read_labels(task: str, frame: pd.DataFrame, column: str) -> tuple[NDArray[np.int64], list[str]]:
-    """Returns for each row the position of its label among the sorted distinct texts (-1 = no label), and those.
+    """Returns for each row the position of its label among the sorted distinct texts (-1 = no label), and
+    those.
 
     Texts that are numbers are sorted as numbers, and before all others.
 
@@ -123,7 +125,8 @@ def encode(task: str, frame: pd.DataFrame, column: str, classes: Sequence[str]) 
     """Returns for each row the position of its label in ``classes``; -1 = no label.
 
     Raises:
-        DataError: If the column is missing, or a label is none of ``classes``; the message names patient and label.
+        DataError: If the column is missing, or a label is none of ``classes``; the message names patient and
+            label.
     """
     codes, values = read_labels(task, frame, column)
     lookup = np.array([*(find_class(value, classes) for value in values), -1], dtype=np.int64)
@@ -150,8 +153,8 @@ def two_classes(
 ) -> list[str]:
     """Returns the texts of the negative and the positive class of a yes-or-no column of training rows.
 
-    Only one of the two need occur: whether that is enough is for the task to say. The other one is then the opposite word
-    if there is one, else empty.
+    Only one of the two need occur: whether that is enough is for the task to say. The other one is then the
+    opposite word if there is one, else empty.
 
     Args:
         task: Name of the task, for messages.
@@ -228,8 +231,8 @@ def read_numbers(task: str, frame: pd.DataFrame, column: str) -> NDArray[np.floa
     """Returns a column as numbers; NaN = empty.
 
     Raises:
-        DataError: If the column is missing or holds dates, or a cell is no finite number; the message names patient
-            and value.
+        DataError: If the column is missing or holds dates, or a cell is no finite number; the message names
+            patient and value.
     """
     series = pick(task, frame, column)
     if series.dtype.kind in "mM":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Self
+
 import torch
 from torch import Tensor
 
-from multimodn.base import Task
+from multimodn.base import JSON, Task
 from multimodn.errors import ShapeError
 
 
@@ -23,7 +26,13 @@ class PriorTask(Task):
         self.register_buffer("prior_outputs", torch.tensor(prior, dtype=torch.float32), persistent=False)
 
     def prior(self) -> Tensor:
+        """Returns the raw outputs ``(output_size,)`` that predict the training distribution for everyone."""
         return self.prior_outputs
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the task that `config` described; the configuration is the arguments of the class."""
+        return cls(**config)
 
     def checked(self, outputs: Tensor) -> Tensor:
         """Returns ``outputs``.

@@ -66,7 +66,8 @@ def binary_scores(positive: NDArray[np.bool_], log_odds: Floats) -> dict[str, fl
 
 
 def quadratic_kappa(target: Codes, predicted: Codes) -> float:
-    """Returns Cohen's kappa with quadratic weights (Cohen 1968); NaN if target and prediction are one and the same class.
+    """Returns Cohen's kappa with quadratic weights (Cohen 1968); NaN if target and prediction are one and the
+    same class.
 
     With these weights kappa is 1 - E[(a - b)^2] / E[(a - b')^2], b' independent of a.
     """
@@ -85,8 +86,8 @@ def normal_scores(target: Floats, center: Floats, sd: Floats) -> dict[str, float
         sd: Predicted standard deviations ``(n,)``, positive.
 
     Returns:
-        ``rmse``, ``mae``, ``r2``, ``pearson``, and ``crps``, the continuous ranked probability score in the closed form of
-        Gneiting et al. (2005), equation 5, https://doi.org/10.1175/MWR2904.1.
+        ``rmse``, ``mae``, ``r2``, ``pearson``, and ``crps``, the continuous ranked probability score in the
+        closed form of Gneiting et al. (2005), equation 5, https://doi.org/10.1175/MWR2904.1.
     """
     error = target - center
     z = torch.from_numpy(error / sd)

@@ -32,7 +32,8 @@ def read_survival(
     A row that lacks the time or the event has no label.
 
     Raises:
-        DataError: If a cell cannot be read, a time is negative, or an event has no time; the message names the patient.
+        DataError: If a cell cannot be read, a time is negative, or an event has no time; the message names
+            the patient.
     """
     codes, times = encode(task, frame, event, classes), read_numbers(task, frame, time)
     negative, timeless = times < 0, (codes == 1) & np.isnan(times)
@@ -50,7 +51,8 @@ def read_survival(
 
 
 def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) -> list[float]:
-    """Returns increasing ends of at most ``n_intervals`` intervals, each with an event, the last end the latest event.
+    """Returns increasing ends of at most ``n_intervals`` intervals, each with an event, the last end the
+    latest event.
 
     Raises:
         DataError: If there is no event later than time 0.
@@ -74,8 +76,9 @@ def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) ->
 def concordance(risk: Floats, time: Floats, event: Flags) -> float:
     """Returns Harrell's concordance index; NaN if no two patients can be compared.
 
-    A pair is comparable if one patient has the event while the other is known to be free of it: its time is later, or the
-    same and censored. Equal risks count a half. Takes n log n steps, so that a biobank can be scored.
+    A pair is comparable if one patient has the event while the other is known to be free of it: its time is
+    later, or the same and censored. Equal risks count a half. Takes n log n steps, so that a biobank can be
+    scored.
 
     Args:
         risk: A number that is higher the earlier the event is expected ``(n,)``.
@@ -83,7 +86,8 @@ def concordance(risk: Floats, time: Floats, event: Flags) -> float:
         event: Whether the event happened ``(n,)``.
 
     References:
-        Harrell, Lee and Mark (1996), https://doi.org/10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4
+        Harrell, Lee and Mark (1996),
+        https://doi.org/10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4
     """
     order = np.lexsort((~event, time))  # at equal times the events come first
     time, event = time[order], event[order]
@@ -103,10 +107,11 @@ def concordance(risk: Floats, time: Floats, event: Flags) -> float:
 
 
 def _count_below(ranks: Codes, starts: Codes, limits: Codes) -> Codes:
-    """Counts for each query the positions p >= start with ranks[p] < limit, all queries at once (a wavelet matrix).
+    """Counts for each query the positions p >= start with ranks[p] < limit, all queries at once (a wavelet
+    matrix).
 
-    From the highest bit of the ranks down: positions are stably sorted by that bit, and a query follows the bit of its limit;
-    where that is 1, the positions of its range with a 0 are below the limit.
+    From the highest bit of the ranks down: positions are stably sorted by that bit, and a query follows the
+    bit of its limit; where that is 1, the positions of its range with a 0 are below the limit.
     """
     begin, end = starts.copy(), np.full_like(starts, len(ranks))
     below = np.zeros_like(starts)
@@ -123,10 +128,12 @@ def _count_below(ranks: Codes, starts: Codes, limits: Codes) -> Codes:
 
 
 def integrated_brier(survival: Floats, edges: Floats, time: Floats, event: Flags) -> float:
-    """Returns the Brier score of survival curves, averaged over time by the trapezoidal rule; NaN if nothing can be scored.
+    """Returns the Brier score of survival curves, averaged over time by the trapezoidal rule; NaN if nothing
+    can be scored.
 
-    Censored patients are made up for by inverse-probability-of-censoring weights, from the Kaplan-Meier curve of the
-    censoring times of the same rows. Edges after the last observed time cannot be scored and are left out.
+    Censored patients are made up for by inverse-probability-of-censoring weights, from the Kaplan-Meier curve
+    of the censoring times of the same rows. Edges after the last observed time cannot be scored and are left
+    out.
 
     Args:
         survival: Chance of no event up to each edge ``(n, J)``.
@@ -135,7 +142,8 @@ def integrated_brier(survival: Floats, edges: Floats, time: Floats, event: Flags
         event: Whether the event happened ``(n,)``.
 
     References:
-        Graf, Schmoor, Sauerbrei and Schumacher (1999), https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5
+        Graf, Schmoor, Sauerbrei and Schumacher (1999),
+        https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5
     """
     scored = edges < time.max(initial=-np.inf)
     edges, survival = edges[scored], survival[:, scored]
@@ -152,7 +160,8 @@ def integrated_brier(survival: Floats, edges: Floats, time: Floats, event: Flags
 
 
 def _uncensored(time: Floats, event: Flags, at: Floats, side: str) -> Floats:
-    """Kaplan-Meier chance of not being censored: ``right`` = up to and including each time of ``at``, ``left`` = before it.
+    """Kaplan-Meier chance of not being censored: ``right`` = up to and including each time of ``at``,
+    ``left`` = before it.
 
     At equal times events come before censoring, so who has the event is not at risk of being censored then.
     """

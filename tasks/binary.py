@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +22,8 @@ class BinaryOptions(base.Options):
 
     Attributes:
         target: Column of the label.
-        positive: Value of the positive class; may be left out where the values are 0/1, true/false, yes/no or on/off.
+        positive: Value of the positive class; may be left out where the values are 0/1, true/false, yes/no or
+            on/off.
     """
 
     target: str
@@ -33,8 +33,8 @@ class BinaryOptions(base.Options):
 class BinaryTask(PriorTask):
     """Predicts the probability of the positive class.
 
-    The raw output is the logit, which is also the link scale. Without any modality the prediction is the log-odds of the
-    class counts in the training rows, a half added to each.
+    The raw output is the logit, which is also the link scale. Without any modality the prediction is the
+    log-odds of the class counts in the training rows, a half added to each.
 
     Args:
         name: Name of the task.
@@ -51,39 +51,43 @@ class BinaryTask(PriorTask):
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
         return [options.target]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns the classes and their frequencies from training rows; see the base class."""
         classes = two_classes(name, frame, options.target, options.positive)
         counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes)
         negative, positive = np.log(counts + 0.5).tolist()
         return cls(name, options.target, classes, [positive - negative])
 
     def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses the labels to ``(n,)``, 1 = positive, 0 = negative; see the base class."""
         codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
         return codes.clamp(min=0).to(torch.float32), codes >= 0
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the negative log-likelihood of each row; see the base class."""
         return -F.logsigmoid(self.checked(outputs)[..., 0] * (2 * target - 1))
 
     def link(self, outputs: Tensor) -> Tensor:
+        """Returns the log-odds of the positive class ``(..., 1)``."""
         return self.checked(outputs)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Returns the ``probability`` of the positive class."""
         return {"probability": self.checked(outputs)[..., 0].sigmoid()}
 
     def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows, see `binary_scores`."""
         return binary_scores(to_numpy(target) > 0, to_numpy(self.checked(outputs)[:, 0]))
 
     def config(self) -> dict[str, JSON]:
+        """Returns the arguments of the class."""
         return {
             "name": self.name,
             "target": self.target,
             "classes": self.classes,
             "prior": self.prior().tolist(),
         }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, JSON]) -> Self:
-        return cls(**config)

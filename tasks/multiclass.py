@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -33,8 +32,8 @@ class MulticlassOptions(base.Options):
 class MulticlassTask(PriorTask):
     """Predicts the probability of each class.
 
-    The link scale is the log-odds of each class against all others. Without any modality the prediction is the class
-    frequencies of the training rows, a half added to each count.
+    The link scale is the log-odds of each class against all others. Without any modality the prediction is
+    the class frequencies of the training rows, a half added to each count.
 
     Args:
         name: Name of the task.
@@ -55,10 +54,12 @@ class MulticlassTask(PriorTask):
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
         return [options.target]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns the classes and their frequencies from training rows; see the base class."""
         classes = [as_text(label) for label in options.classes or read_labels(name, frame, options.target)[1]]
         counts = (
             count_classes(name, options.target, encode(name, frame, options.target, classes), classes) + 0.5
@@ -66,17 +67,21 @@ class MulticlassTask(PriorTask):
         return cls(name, options.target, classes, np.log(counts / counts.sum()).tolist())
 
     def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses the labels to class positions ``(n,)``; see the base class."""
         codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
         return codes.clamp(min=0), codes >= 0
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the negative log-likelihood of each row; see the base class."""
         chosen = target.expand(outputs.shape[:-1]).unsqueeze(-1)
         return -self.checked(outputs).log_softmax(-1).gather(-1, chosen).squeeze(-1)
 
     def link(self, outputs: Tensor) -> Tensor:
+        """Returns the log-odds of each class against all others ``(..., K)``."""
         return outputs - self.checked(outputs)[..., self.others].logsumexp(-1)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Returns the probability of each class under its name."""
         probabilities = self.checked(outputs).softmax(-1)
         return {name: probabilities[..., k] for k, name in enumerate(self.classes)}
 
@@ -84,8 +89,9 @@ class MulticlassTask(PriorTask):
         """Scores labelled rows.
 
         Returns:
-            ``auroc``: one class against the rest, averaged over the classes that occur and do not always; ``log_loss``;
-            ``brier``: squared errors summed over classes, 0 to 2; ``balanced_accuracy`` of the likeliest class.
+            ``auroc``: one class against the rest, averaged over the classes that occur and do not always;
+            ``log_loss``; ``brier``: squared errors summed over classes, 0 to 2; ``balanced_accuracy`` of the
+            likeliest class.
         """
         logits, codes = self.checked(outputs).detach().double(), target.long().cpu().numpy()
         probabilities, one_hot = to_numpy(logits.softmax(-1)), np.eye(self.output_size)[codes]
@@ -100,13 +106,10 @@ class MulticlassTask(PriorTask):
         }
 
     def config(self) -> dict[str, JSON]:
+        """Returns the arguments of the class."""
         return {
             "name": self.name,
             "target": self.target,
             "classes": self.classes,
             "prior": self.prior().tolist(),
         }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, JSON]) -> Self:
-        return cls(**config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -28,8 +27,8 @@ class MultilabelOptions(base.Options):
 
     Attributes:
         targets: Columns of the labels.
-        positive: Value of the positive class in every column; may be left out where the values are 0/1, true/false,
-            yes/no or on/off.
+        positive: Value of the positive class in every column; may be left out where the values are 0/1,
+            true/false, yes/no or on/off.
     """
 
     targets: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(check_unique)]
@@ -39,9 +38,9 @@ class MultilabelOptions(base.Options):
 class MultilabelTask(PriorTask):
     """Predicts the probability of each label.
 
-    Raw outputs are the logits, which are also the link scale. A patient's loss is the mean over the labels that are known;
-    who has none is unlabelled. Without any modality the prediction is the log-odds of the counts of each label in the
-    training rows, a half added to each.
+    Raw outputs are the logits, which are also the link scale. A patient's loss is the mean over the labels
+    that are known; who has none is unlabelled. Without any modality the prediction is the log-odds of the
+    counts of each label in the training rows, a half added to each.
 
     Args:
         name: Name of the task.
@@ -58,10 +57,12 @@ class MultilabelTask(PriorTask):
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
         return list(options.targets)
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns the frequency of each label from training rows; see the base class."""
         classes, prior, problems = [], [], []
         for column in options.targets:
             try:
@@ -83,14 +84,17 @@ class MultilabelTask(PriorTask):
         return target, (target >= 0).any(1)
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the negative log-likelihood of each row; see the base class."""
         known = target >= 0
         losses = -F.logsigmoid(self.checked(outputs) * (2 * target - 1)) * known
         return losses.sum(-1) / known.sum(-1).clamp(min=1)
 
     def link(self, outputs: Tensor) -> Tensor:
+        """Returns the log-odds of each label ``(..., L)``."""
         return self.checked(outputs)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Returns the probability of each label under the name of its column."""
         probabilities = self.checked(outputs).sigmoid()
         return {name: probabilities[..., k] for k, name in enumerate(self.targets)}
 
@@ -105,13 +109,10 @@ class MultilabelTask(PriorTask):
         return {metric: mean(np.array([score[metric] for score in scores])) for metric in scores[0]}
 
     def config(self) -> dict[str, JSON]:
+        """Returns the arguments of the class."""
         return {
             "name": self.name,
             "targets": self.targets,
             "classes": self.classes,
             "prior": self.prior().tolist(),
         }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, JSON]) -> Self:
-        return cls(**config)

@@ -1,13 +1,13 @@
 """A target with ordered classes, such as a tumour stage: cumulative logits with ordered cut points.
 
-Source: the proportional-odds model of McCullagh (1980), "Regression models for ordinal data", JRSS B 42(2), and its network
-form with one logit for each split, CORAL (Cao, Mirjalili and Raschka 2020, Pattern Recognition Letters 140). Ours lets the
-distances between the cut points depend on the state and keeps them positive, so that class probabilities are never negative.
+Source: the proportional-odds model of McCullagh (1980), "Regression models for ordinal data", JRSS B 42(2),
+and its network form with one logit for each split, CORAL (Cao, Mirjalili and Raschka 2020, Pattern
+Recognition Letters 140). Ours lets the distances between the cut points depend on the state and keeps them
+positive, so that class probabilities are never negative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -49,9 +49,10 @@ class OrdinalOptions(base.Options):
 class OrdinalTask(PriorTask):
     """Predicts the probability of each class, and the expected class.
 
-    With raw outputs r_0 .. r_{K-2} the link scale is logit P(y > class k) = r_0 - sum_{j=1..k} softplus(r_j): r_0 is a score
-    that moves all splits alike (proportional odds), the others are distances between neighbouring cut points. Without any
-    modality the prediction is the class frequencies of the training rows, a half added to each count.
+    With raw outputs r_0 .. r_{K-2} the link scale is logit P(y > class k) = r_0 - sum_{j=1..k} softplus(r_j):
+    r_0 is a score that moves all splits alike (proportional odds), the others are distances between
+    neighbouring cut points. Without any modality the prediction is the class frequencies of the training
+    rows, a half added to each count.
 
     Args:
         name: Name of the task.
@@ -68,10 +69,12 @@ class OrdinalTask(PriorTask):
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
         return [options.target]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns the classes and their frequencies from training rows; see the base class."""
         classes = [
             as_text(label) for label in options.classes or _numeric_classes(name, frame, options.target)
         ]
@@ -83,18 +86,20 @@ class OrdinalTask(PriorTask):
         return cls(name, options.target, classes, _prior(counts + 0.5))
 
     def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses the labels to class positions ``(n,)``; see the base class."""
         codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
         return codes.clamp(min=0), codes >= 0
 
     def link(self, outputs: Tensor) -> Tensor:
+        """Returns the log-odds of lying above each class but the last ``(..., K - 1)``, never increasing."""
         fall = F.softplus(self.checked(outputs)[..., 1:]).cumsum(-1)
         return outputs[..., :1] - F.pad(fall, (1, 0))
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Returns log P(class) ``(..., K)``, finite for any finite outputs.
 
-        For a class between cut points with logits a > b: P = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
-        and 1 - exp(-softplus(r)) = sigmoid(r).
+        For a class between cut points with logits a > b: P = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b)
+        (1 - exp(b - a)), and 1 - exp(-softplus(r)) = sigmoid(r).
         """
         logits = self.link(outputs)
         above, below = F.logsigmoid(logits), F.logsigmoid(-logits)
@@ -102,6 +107,7 @@ class OrdinalTask(PriorTask):
         return torch.cat([below[..., :1], between, above[..., -1:]], dim=-1)
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the negative log-likelihood of each row; see the base class."""
         chosen = target.expand(outputs.shape[:-1]).unsqueeze(-1)
         return -self.log_probabilities(outputs).gather(-1, chosen).squeeze(-1)
 
@@ -115,8 +121,8 @@ class OrdinalTask(PriorTask):
         """Scores labelled rows.
 
         Returns:
-            ``auroc`` averaged over the splits of the classes into low and high; and for the median class of the prediction
-            ``quadratic_kappa``, ``mae`` (in classes) and ``balanced_accuracy``.
+            ``auroc`` averaged over the splits of the classes into low and high; and for the median class of
+            the prediction ``quadratic_kappa``, ``mae`` (in classes) and ``balanced_accuracy``.
         """
         logits, codes = to_numpy(self.link(outputs)), target.long().cpu().numpy()
         median = (logits > 0).sum(1)
@@ -129,16 +135,13 @@ class OrdinalTask(PriorTask):
         }
 
     def config(self) -> dict[str, JSON]:
+        """Returns the arguments of the class."""
         return {
             "name": self.name,
             "target": self.target,
             "classes": self.classes,
             "prior": self.prior().tolist(),
         }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, JSON]) -> Self:
-        return cls(**config)
 
 
 def _numeric_classes(name: str, frame: pd.DataFrame, column: str) -> list[str]:

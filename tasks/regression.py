@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,10 +34,10 @@ class RegressionOptions(base.Options):
 class RegressionTask(PriorTask):
     """Predicts mean and standard deviation of a number.
 
-    Raw outputs are the mean, in standard deviations of the training rows from their mean, and the logarithm of the spread
-    in the same unit, bounded smoothly. The loss is the negative log-likelihood of the standardised target; targets and the
-    link scale (the mean) are in the units of the column. Without any modality the prediction is the mean and standard
-    deviation of the training rows.
+    Raw outputs are the mean, in standard deviations of the training rows from their mean, and the logarithm
+    of the spread in the same unit, bounded smoothly. The loss is the negative log-likelihood of the
+    standardised target; targets and the link scale (the mean) are in the units of the column. Without any
+    modality the prediction is the mean and standard deviation of the training rows.
 
     Args:
         name: Name of the task.
@@ -55,10 +54,12 @@ class RegressionTask(PriorTask):
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
         return [options.target]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns mean and standard deviation from training rows; see the base class."""
         numbers = read_numbers(name, frame, options.target)
         numbers = numbers[~np.isnan(numbers)]
         where = f"Task '{name}': column '{options.target}'"
@@ -73,6 +74,7 @@ class RegressionTask(PriorTask):
         return cls(name, options.target, float(numbers.mean()), float(numbers.std()))
 
     def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Parses the numbers to ``(n,)``, units of the column; see the base class."""
         numbers = torch.from_numpy(read_numbers(self.name, frame, self.target))
         return numbers.nan_to_num(nan=self.mean).to(torch.float32), ~numbers.isnan()
 
@@ -80,14 +82,17 @@ class RegressionTask(PriorTask):
         return LOG_SCALE_LIMIT * torch.tanh(outputs[..., 1] / LOG_SCALE_LIMIT)
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the negative log-likelihood of each row; see the base class."""
         log_scale = self._log_scale(self.checked(outputs))
         z = ((target - self.mean) / self.sd - outputs[..., 0]) * torch.exp(-log_scale)
         return 0.5 * z.square() + log_scale + 0.5 * math.log(2 * math.pi)
 
     def link(self, outputs: Tensor) -> Tensor:
+        """Returns the mean, in the units of the column ``(..., 1)``."""
         return self.mean + self.sd * self.checked(outputs)[..., :1]
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Returns ``mean`` and ``sd``, in the units of the column."""
         return {"mean": self.link(outputs)[..., 0], "sd": self.sd * self._log_scale(outputs).exp()}
 
     def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
@@ -96,8 +101,5 @@ class RegressionTask(PriorTask):
         return normal_scores(to_numpy(target), to_numpy(predicted["mean"]), to_numpy(predicted["sd"]))
 
     def config(self) -> dict[str, JSON]:
+        """Returns the arguments of the class."""
         return {"name": self.name, "target": self.target, "mean": self.mean, "sd": self.sd}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, JSON]) -> Self:
-        return cls(**config)

@@ -1,11 +1,11 @@
 """Time to an event, with censoring: a hazard for each interval of time.
 
-Source: Gensheimer and Narasimhan (2019), "A scalable discrete-time survival model for neural networks", PeerJ 7:e6257.
+Source: Gensheimer and Narasimhan (2019), "A scalable discrete-time survival model for neural networks", PeerJ
+7:e6257.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -30,8 +30,8 @@ class SurvivalOptions(base.Options):
     Attributes:
         time: Column of the time to the event, or to the end of the observation.
         event: Column that says whether the event happened at that time, or the observation ended (censored).
-        event_positive: Value of ``event`` that means it happened; may be left out where the values are 0/1, true/false,
-            yes/no or on/off.
+        event_positive: Value of ``event`` that means it happened; may be left out where the values are 0/1,
+            true/false, yes/no or on/off.
         n_intervals: Largest number of intervals of time; there are fewer where event times are tied.
     """
 
@@ -44,13 +44,14 @@ class SurvivalOptions(base.Options):
 class SurvivalTask(PriorTask):
     """Predicts a survival curve and a risk.
 
-    Raw outputs are the logits of the hazards h_j, the chance that the event happens in interval j (after edge j - 1, up to
-    and including edge j) if it did not before. The edges are quantiles of the event times of the training rows, the last one
-    is the latest of them. The loss is the negative log-likelihood of the intervals that were seen: an event counts with its
-    own interval and all before it; a censored patient counts as having survived the intervals whose middle was reached; an
-    event after the last edge counts as surviving them all. The link scale is the log-risk, the logarithm of the cumulative
-    hazard at the last edge, log sum_j -log(1 - h_j). Without any modality the prediction is the life table of the training
-    rows, each interval with one pseudo-patient at the mean hazard.
+    Raw outputs are the logits of the hazards h_j, the chance that the event happens in interval j (after edge
+    j - 1, up to and including edge j) if it did not before. The edges are quantiles of the event times of the
+    training rows, the last one is the latest of them. The loss is the negative log-likelihood of the
+    intervals that were seen: an event counts with its own interval and all before it; a censored patient
+    counts as having survived the intervals whose middle was reached; an event after the last edge counts as
+    surviving them all. The link scale is the log-risk, the logarithm of the cumulative hazard at the last
+    edge, log sum_j -log(1 - h_j). Without any modality the prediction is the life table of the training rows,
+    each interval with one pseudo-patient at the mean hazard.
 
     Args:
         name: Name of the task.
@@ -76,10 +77,12 @@ class SurvivalTask(PriorTask):
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
+        """Returns the columns of the targets table that the task reads."""
         return [options.time, options.event]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
+        """Learns the intervals and their hazards from training rows; see the base class."""
         classes = event_classes(name, frame, options.event, options.event_positive)
         columns = (options.time, options.event)
         times, events = read_survival(name, frame, *columns, classes)
@@ -107,11 +110,13 @@ class SurvivalTask(PriorTask):
         return event & after_start & ~after_end, torch.where(event, after_end, time >= self.middles)
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Returns the negative log-likelihood of each row; see the base class."""
         happened, survived = self._seen(target)
         loss = happened * F.logsigmoid(self.checked(outputs)) + survived * F.logsigmoid(-outputs)
         return -loss.sum(-1)
 
     def link(self, outputs: Tensor) -> Tensor:
+        """Returns the log-risk ``(..., 1)``."""
         low = -15.0  # below it log(softplus(x)) = x to single precision, and softplus would end at 0
         log_hazard = torch.where(outputs < low, outputs, F.softplus(outputs.clamp(min=low)).log())
         return self.checked(log_hazard).logsumexp(-1, keepdim=True)
@@ -141,12 +146,9 @@ class SurvivalTask(PriorTask):
         }
 
     def config(self) -> dict[str, JSON]:
+        """Returns the arguments of the class."""
         fitted = {"classes": self.classes, "edges": self.edges.tolist(), "prior": self.prior().tolist()}
         return {"name": self.name, "time": self.time, "event": self.event} | fitted
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, JSON]) -> Self:
-        return cls(**config)
 
 
 def _life_table(happened: Tensor, survived: Tensor) -> Tensor:

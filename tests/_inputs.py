@@ -1,5 +1,7 @@
 """Small networks and batches for the suite."""
 
+from functools import cache
+
 import pandas as pd
 import torch
 from torch import nn
@@ -30,6 +32,7 @@ def make_task(kind: str, name: str, frame: pd.DataFrame, **options):
     return cls.fit(name, frame, cls.Options(**options))
 
 
+@cache
 def make_tasks():
     """One task of each of three kinds, whose targets are 0/1, three classes, and real."""
     frame = pd.DataFrame({"y": [0, 1, 0, 1, 1, 0], "c": list("abcabc"), "r": [0.1, 2.0, -1.0, 0.4, 3.0, 1.0]})

@@ -112,7 +112,10 @@ class PatientTensors:
         """Slices the patients at ``rows``."""
         position = self.position[rows]
         presence = position >= 0
-        values = {name: all_rows[position[presence[:, m], m]] for m, (name, all_rows) in enumerate(self.values.items())}
+        values = {
+            name: all_rows[position[presence[:, m], m]]
+            for m, (name, all_rows) in enumerate(self.values.items())
+        }
         targets = {name: target[rows] for name, target in self.targets.items()}
         return Batch(values, presence, targets, {name: known[rows] for name, known in self.labelled.items()})
 

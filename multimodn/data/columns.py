@@ -63,7 +63,7 @@ class Columns:
         raise DataError(f"column '{field.name}' holds {kind}; give numbers, truth values or text.")
 
     def _narrow(self, batch: Any, numeric: list[str]) -> np.ndarray[Any, Any]:
-        """Returns ``(n_columns, n_rows)`` float32; a column with whole numbers beyond it is also kept in float64."""
+        """Returns ``(n_columns, n_rows)`` float32; columns with larger whole numbers are kept as float64 too."""
         from pyarrow import bool_, compute, float32, float64
 
         block = np.empty((len(numeric), batch.num_rows), dtype=np.float32)
@@ -87,7 +87,11 @@ class Columns:
 
         block = np.concatenate(self._numbers, axis=1) if len(self._numbers) > 1 else self._numbers[0]
         self._numbers = []
-        others = {name: exact_series(chunked_array(parts)) for name, parts in self._others.items()}
+        labels = set(self.exact) - {self.patient}
+        others = {
+            name: text_series(chunked_array(parts), parse=name in labels)
+            for name, parts in self._others.items()
+        }
         others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
         self._others, self._wide = {}, {}
         key = text_keys(others.pop(self.patient))
@@ -111,29 +115,35 @@ def text_keys(keys: Any) -> pd.Index:
         keys = np.char.decode(keys)
     values = pd.Index(keys, name="patient")
     kind = values.dtype
-    if pd.api.types.is_float_dtype(kind) and not values.isna().all() or pd.api.types.is_bool_dtype(kind):
+    if (pd.api.types.is_float_dtype(kind) and not values.isna().all()) or pd.api.types.is_bool_dtype(kind):
         raise DataError(
             f"the patient key holds {kind}, in which 1 and 1.0 cannot be told apart. Store it as text, or as "
             f"whole numbers without empty cells."
         )
     missing = np.asarray(values.isna())
     if isinstance(kind, pd.StringDtype) and not missing.any():
-        return values
+        return pd.Index(values)
     text = values.astype(object).where(~missing, "").map(str)
     return pd.Index(text.to_numpy(dtype=object), name="patient")
 
 
-def exact_series(column: Any) -> pd.Series[Any]:
-    """Returns an Arrow column in its own type; text that is nothing but numbers becomes numbers.
+def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
+    """Returns an Arrow column in its own type, dates as text.
 
-    Numbers with leading zeros stay text.
+    Args:
+        column: A chunked array.
+        parse: Whether text that is nothing but numbers, none with a leading zero, becomes numbers.
     """
     from pyarrow import ArrowInvalid, compute, float64, int64, string, types
 
     kind = column.type
     if types.is_dictionary(kind) or types.is_temporal(kind):
         column = compute.cast(column, string())
-    if types.is_string(kind) and not compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py():
+    if (
+        parse
+        and types.is_string(kind)
+        and not compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py()
+    ):
         for number in (int64(), float64()):
             try:
                 column = compute.cast(column, number)

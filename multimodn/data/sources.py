@@ -1,7 +1,7 @@
 """Reads one source, whatever its form, to a table indexed by patient.
 
-Numbers of input columns become float32 where that loses nothing of a whole number, batch by batch, so that a table
-never stands in memory as text or float64; columns that a task or a split reads keep their own type.
+Numbers of input columns become float32 where that loses nothing of a whole number, batch by batch, so that a
+table never stands in memory as text or float64; columns that a task or a split reads keep their own type.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         exact: Columns that keep their own type: labels, groups, split.
 
     Returns:
-        One row for each row of the source, indexed by patient as text. Numbers are float32, or float64 where whole
-        numbers are too large for it; text is text, empty cells are missing.
+        One row for each row of the source, indexed by patient as text. Numbers are float32, or float64 where
+        whole numbers are too large for it; text is text, empty cells are missing.
 
     Raises:
         DataError: If it does not exist, cannot be parsed, or has no key column.
@@ -50,7 +50,9 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         return _read_parquet(path, patient, exact)
     if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         return _read_csv(path, patient, exact)
-    raise DataError(f"{path}: unknown kind of file; use .csv, .csv.gz, .tsv, .parquet, .npz or .npy, or a query.")
+    raise DataError(
+        f"{path}: unknown kind of file; use .csv, .csv.gz, .tsv, .parquet, .npz or .npy, or a query."
+    )
 
 
 def from_frame(frame: pd.DataFrame, patient: str) -> pd.DataFrame:
@@ -86,7 +88,7 @@ def read_patients(path: Path, patient: str) -> pd.Index:
 
 
 def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
-    """Reads a CSV in blocks, guessing types from the first one, and once more as a whole if the guess was wrong."""
+    """Reads a CSV in blocks, with the types of the first one, and once more as a whole if they do not fit."""
     from pyarrow import ArrowInvalid, csv, string
 
     block = max(BLOCK_BYTES, 64 * _header_bytes(path))
@@ -163,7 +165,7 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
             relation = connection.sql(query)
             if relation is None:
                 raise DataError(f"the query {query!r} returns no table; write a SELECT.")
-            reader = relation.fetch_arrow_reader(BATCH_ROWS)
+            reader = relation.to_arrow_reader(BATCH_ROWS)
             kept = _checked_header(reader.schema.names, patient, exact, f"the query {query!r}")
             return Columns(patient, kept).read(reader)
     except duckdb.Error as error:

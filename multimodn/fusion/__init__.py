@@ -3,7 +3,7 @@
 from multimodn.fusion.ensemble import Ensemble
 from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
 from multimodn.fusion.paths import ordered_paths, random_paths
-from multimodn.fusion.state import GatedUpdate, LinearUpdate, StateUpdate
+from multimodn.fusion.state import GatedUpdate, LinearUpdate, ResidualUpdate, StateUpdate
 from multimodn.fusion.trajectory import lattice, trajectory
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "GatedUpdate",
     "LinearUpdate",
     "Outputs",
+    "ResidualUpdate",
     "SequentialFusion",
     "StateUpdate",
     "lattice",

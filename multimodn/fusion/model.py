@@ -44,7 +44,7 @@ class SequentialFusion(nn.Module):
             attribute ``embedding_size``.
         tasks: The tasks, each with a decoder of its own.
         state_size: Width D of the state.
-        update: Name of the state update, ``gated`` or ``linear``.
+        update: Name of the state update: ``residual``, ``gated`` or ``linear``.
         order: Modality names in the order in which predictions take them; default: as in ``encoders``.
 
     Raises:
@@ -59,7 +59,7 @@ class SequentialFusion(nn.Module):
         encoders: Mapping[str, nn.Module],
         tasks: Sequence[Task],
         state_size: int = 32,
-        update: str = "gated",
+        update: str = "residual",
         order: Sequence[str] | None = None,
     ) -> None:
         super().__init__()

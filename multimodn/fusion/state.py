@@ -78,6 +78,37 @@ class GatedUpdate(StateUpdate):
         return torch.lerp(candidate, state, keep)
 
 
+class ResidualUpdate(StateUpdate):
+    """Adds the evidence to the state, and what evidence and state say only together.
+
+    ``s' = s + e + S tanh(R s + V e)``, where e is the projected embedding times a learned gain of its modality. S starts
+    at zero, so that training starts from the additive model, late fusion's, and leaves it only where that pays; the
+    gain starts small, so that a modality has to earn its influence.
+    """
+
+    GAIN = 0.3
+
+    def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
+        super().__init__(embedding_sizes, state_size, evidence_size=state_size)
+        n_modalities = len(embedding_sizes)
+        self.gain = nn.Parameter(torch.full((n_modalities, 1), self.GAIN))
+        self.mix = nn.Parameter(torch.empty(n_modalities, state_size, state_size))
+        nn.init.normal_(self.mix, std=state_size**-0.5)
+        for projection in self.projections:
+            nn.init.normal_(projection.weight, std=0.1 * projection.in_features**-0.5)
+        self.recurrent = GroupedLinear(n_modalities, state_size, state_size)
+        self.out = GroupedLinear(n_modalities, state_size, state_size)
+        nn.init.zeros_(self.out.weight)
+
+    def project(self, modality: int, embedding: Tensor) -> Tensor:
+        evidence = self.gain[modality] * self.projections[modality](embedding)
+        return torch.cat([evidence, evidence @ self.mix[modality].T], dim=1)
+
+    def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        together = torch.tanh(self.recurrent(state, counts) + evidence[:, self.state_size :])
+        return state + evidence[:, : self.state_size] + self.out(together, counts)
+
+
 class LinearUpdate(StateUpdate):
     """A linear map of state and embedding, the last layer of the published encoders.
 
@@ -93,7 +124,11 @@ class LinearUpdate(StateUpdate):
         return evidence + self.recurrent(state, counts)
 
 
-UPDATES: dict[str, type[StateUpdate]] = {"gated": GatedUpdate, "linear": LinearUpdate}
+UPDATES: dict[str, type[StateUpdate]] = {
+    "residual": ResidualUpdate,
+    "gated": GatedUpdate,
+    "linear": LinearUpdate,
+}
 
 
 def build_update(name: str, embedding_sizes: Sequence[int], state_size: int) -> StateUpdate:

@@ -11,7 +11,7 @@ from multimodn.errors import ShapeError, StudyError
 from multimodn.fusion import SequentialFusion, lattice, ordered_paths, random_paths, trajectory
 from tests._inputs import TinyEncoder, make_batch, make_model, make_tasks, make_values
 
-UPDATES = ["gated", "linear"]
+UPDATES = ["residual", "gated", "linear"]
 presences = arrays(bool, st.tuples(st.integers(1, 9), st.just(3))).map(torch.from_numpy)
 orders = st.permutations(["m0", "m1", "m2"])
 
@@ -42,7 +42,7 @@ def test_encoder_runs_once_and_only_on_rows_that_have_its_modality(presence):
         assert encoder.n_calls == int(presence[:, m].any())
 
 
-@given(presence=presences, junk=st.floats(allow_nan=True, allow_infinity=True), order=orders)
+@given(presence=presences, junk=st.floats(width=32), order=orders)
 def test_prediction_ignores_what_stands_in_an_absent_modality(presence, junk, order):
     model, values = make_model(), make_values(len(presence))
     filled = {n: torch.where(presence[:, m, None], v, junk) for m, (n, v) in enumerate(values.items())}

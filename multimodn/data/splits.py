@@ -1,0 +1,231 @@
+"""Who trains, who stops the training, who is only evaluated: by patient, and never a group on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.data.cohort import Cohort
+from multimodn.data.sources import read_patients
+from multimodn.errors import DataError, did_you_mean, raise_all, shown
+from multimodn.study import ColumnSplit, FileSplit, RandomSplit, Study
+
+BINS = 5  # quantiles of a continuous label
+PARTS = ("train", "validation", "test")
+
+Ids = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Patient identifiers of the three parts; no patient is in two.
+
+    Raises:
+        DataError: If one is.
+    """
+
+    train: Ids
+    validation: Ids
+    test: Ids
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            object.__setattr__(self, part, np.asarray(getattr(self, part), dtype=object))
+        everyone = pd.Index(np.concatenate([getattr(self, part) for part in PARTS]))
+        twice = everyone[everyone.duplicated()].unique()
+        if len(twice):
+            raise DataError(f"{len(twice)} patient(s) stand in the split twice: {shown(list(twice))}.")
+
+    def __repr__(self) -> str:
+        return f"Split({', '.join(f'{part.name} {len(getattr(self, part.name))}' for part in fields(self))})"
+
+    def hash(self) -> str:
+        """Returns a SHA-256 over the three sets of identifiers, in whatever order they stand."""
+        texts = ["\0".join(sorted(map(str, getattr(self, part)))) for part in PARTS]
+        return hashlib.sha256("\0\0".join(texts).encode()).hexdigest()
+
+
+def make_split(study: Study, cohort: Cohort) -> Split:
+    """Splits a cohort as its study says.
+
+    Raises:
+        DataError: If a group is on both sides, a patient is unknown, or nobody is left to train on.
+    """
+    spec = study.split
+    if isinstance(spec, ColumnSplit):
+        split = _split_by_column(spec, cohort)
+    elif isinstance(spec, FileSplit):
+        split = _split_by_files(study, spec, cohort)
+    else:
+        split = _split_at_random(spec, cohort)
+    if not len(split.train):
+        raise DataError("The split leaves nobody to train on.")
+    _check_groups(cohort, {part: getattr(split, part) for part in PARTS})
+    return split
+
+
+def folds(
+    cohort: Cohort, n_folds: int, repeats: int = 1, seed: int = 0, stratify: str | None = None
+) -> Iterator[tuple[Ids, Ids]]:
+    """Yields the training and test patients of repeated cross-validation, ``repeats * n_folds`` times.
+
+    Args:
+        cohort: Its groups stay together.
+        n_folds: Parts that the patients are dealt into; each is the test part once a repeat.
+        repeats: How often they are dealt anew.
+        seed: The first deal; repeat r uses ``seed + r``.
+        stratify: A task whose labels are spread evenly; numbers in quantiles, a missing one like a class.
+
+    Raises:
+        DataError: If there are fewer groups than folds, or the task is unknown.
+    """
+    groups = group_numbers(cohort)
+    n_groups = int(groups.max()) + 1
+    if not 2 <= n_folds <= n_groups:
+        raise DataError(
+            f"{n_folds} folds need at least 2 folds and as many groups; there are {n_groups} groups."
+        )
+    strata = label_strata(cohort, stratify)
+    everyone = cohort.patients.to_numpy(dtype=object)
+    for repeat in range(repeats):
+        fold = _deal(groups, strata, n_folds, seed + repeat)
+        for k in range(n_folds):
+            train, test = everyone[fold != k], everyone[fold == k]
+            _check_groups(cohort, {"train": train, "test": test})
+            yield train, test
+
+
+def group_numbers(cohort: Cohort) -> NDArray[np.int64]:
+    """Numbers the groups of patients; a patient without a group is one of their own."""
+    own = pd.Series(np.arange(len(cohort)), index=cohort.patients)
+    if cohort.groups is None:
+        return own.to_numpy()
+    numbers, distinct = pd.factorize(cohort.groups)
+    alone = numbers < 0
+    numbers[alone] = len(distinct) + np.arange(int(alone.sum()))
+    return numbers.astype(np.int64)
+
+
+def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
+    """Numbers the strata of patients: classes, quantiles of numbers, and one for those without a label.
+
+    Raises:
+        DataError: If the cohort has no such task.
+    """
+    strata = np.zeros(len(cohort), dtype=np.int64)
+    if stratify is None:
+        return strata
+    if stratify not in cohort.targets:
+        raise DataError(f"Unknown task '{stratify}' to stratify by.{did_you_mean(stratify, cohort.targets)}")
+    targets = cohort.targets[stratify]
+    for values in (targets[name] for name in targets.columns):
+        if pd.api.types.is_numeric_dtype(values.dtype) and values.nunique() > 2 * BINS:
+            values = pd.qcut(values, BINS, labels=False, duplicates="drop")
+        codes = pd.factorize(values)[0] + 1
+        strata = pd.factorize(strata * (int(codes.max()) + 1) + codes)[0]
+    return strata
+
+
+def _deal(groups: NDArray[np.int64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Deals patients into folds; where every patient is a group of their own this is exactly stratified."""
+    fold = np.empty(len(groups), dtype=np.int64)
+    if len(np.unique(groups)) == len(
+        groups
+    ):  # dealt like cards: stratum by stratum, in random order within each
+        order = np.random.default_rng(seed).permutation(len(groups))
+        order = order[np.argsort(strata[order], kind="stable")]
+        fold[order] = np.arange(len(groups)) % n_folds
+        return fold
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    # scikit-learn warns of strata smaller than the number of folds: those count to the largest.
+    counts = np.bincount(strata)
+    merged = np.where(counts[strata] < n_folds, counts.argmax(), strata)
+    if len(np.unique(merged)) > 1:
+        dealer: Any = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    else:
+        dealer = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    for k, (_, rows) in enumerate(dealer.split(groups, merged, groups)):
+        fold[rows] = k
+    return fold
+
+
+def _split_at_random(spec: RandomSplit, cohort: Cohort) -> Split:
+    groups, strata = group_numbers(cohort), label_strata(cohort, spec.stratify)
+    part = np.zeros(len(cohort), dtype=np.int64)
+    generator = np.random.default_rng(spec.seed)
+    for number, share in ((2, spec.test), (1, spec.validation)):
+        part[_draw(groups, strata, part == 0, share * len(cohort), generator)] = number
+    everyone = cohort.patients.to_numpy(dtype=object)
+    return Split(*(everyone[part == number] for number in range(3)))
+
+
+def _draw(
+    groups: NDArray[np.int64],
+    strata: NDArray[np.int64],
+    free: NDArray[np.bool_],
+    n_wanted: float,
+    generator: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Draws whole groups of about ``n_wanted`` free patients, spread over their strata."""
+    table = pd.DataFrame({"group": groups[free], "stratum": strata[free]})
+    grouped = table.groupby("group", sort=True).agg(stratum=("stratum", "first"), n=("stratum", "size"))
+    grouped = grouped.iloc[generator.permutation(len(grouped))].sort_values("stratum", kind="stable")
+    share = min(1.0, n_wanted / max(1, int(free.sum())))
+    # A running total that passes a whole step of `share` takes the group: every stretch gives its share.
+    total = grouped["n"].cumsum() * share / max(1.0, float(grouped["n"].mean()))
+    taken = np.diff(np.floor(total.to_numpy() + generator.uniform()), prepend=0.0) >= 1
+    chosen = grouped.index[taken]
+    return free & np.isin(groups, chosen.to_numpy())
+
+
+def _split_by_column(spec: ColumnSplit, cohort: Cohort) -> Split:
+    if cohort.split is None:
+        raise DataError(f"The cohort was loaded without the split column '{spec.column}'.")
+    values = cohort.split.astype("string").str.strip()
+    wrong = sorted({str(value) for value in values.dropna().unique()} - set(PARTS))
+    if wrong:
+        raise DataError(f"Split column '{spec.column}' holds '{wrong[0]}'.{did_you_mean(wrong[0], PARTS)}")
+    everyone = cohort.patients.to_numpy(dtype=object)
+    return Split(*(everyone[(values == part).fillna(False).to_numpy(dtype=bool)] for part in PARTS))
+
+
+def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
+    problems: list[str] = []
+    parts: dict[str, Ids] = {}
+    for part in PARTS:
+        file = getattr(spec.files, part)
+        try:
+            listed: Any = [] if file is None else read_patients(study.folder / file, study.cohort.patient)
+        except DataError as error:
+            problems.append(f"{part}: {error}")
+            continue
+        ids = pd.Index(listed, dtype=object)
+        unknown = ids[~ids.isin(cohort.patients)]
+        if len(unknown):
+            problems.append(
+                f"{part}: {len(unknown)} patient(s) of {file} are not in the cohort: {shown(list(unknown))}."
+            )
+        parts[part] = ids.to_numpy()
+    raise_all(problems, DataError, "The split files cannot be used")
+    return Split(**parts)
+
+
+def _check_groups(cohort: Cohort, parts: dict[str, Ids]) -> None:
+    """Refuses a group that is in two parts; patients without a group are their own."""
+    numbers = group_numbers(cohort)
+    seen: dict[str, set[int]] = {}
+    for part, ids in parts.items():
+        seen[part] = set(numbers[cohort.patients.get_indexer(pd.Index(ids, dtype=object))].tolist())
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        both = sorted(seen.get(one, set()) & seen.get(other, set()))
+        if both:
+            at = [int(np.flatnonzero(numbers == number)[0]) for number in both[:8]]
+            names = [cohort.patients[i] if cohort.groups is None else cohort.groups.iloc[i] for i in at]
+            raise DataError(f"{len(both)} group(s) are both in {one} and in {other}: {shown(names)}.")

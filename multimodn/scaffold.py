@@ -1,0 +1,291 @@
+"""`multimodn init`: a first study file, written by looking at the tables, with every inference beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from multimodn.data.sources import read_source
+from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
+from multimodn.study import SourceSpec
+from multimodn.study_file import write_yaml
+
+FEW = 10  # distinct values up to which a column is taken for classes
+ROMAN = {numeral: i for i, numeral in enumerate("0 i ii iii iv v vi vii viii".split())}
+EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
+TIME = re.compile(r"(^|_)(days?_to|time|months?_to|years?_to|followup|follow_up)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What a target column looks like.
+
+    Attributes:
+        kind: A task kind.
+        options: Its further keys.
+        reason: What in the values says so.
+        alternatives: Kinds to consider instead.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    reason: str
+    alternatives: str
+
+
+def write_study(
+    tables: Sequence[str | Path],
+    patient: str,
+    targets: Sequence[str],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+) -> str:
+    """Writes a commented study file for some tables.
+
+    Args:
+        tables: CSV, Parquet, ``.npz``; each becomes a source and a modality.
+        patient: The key column.
+        targets: Columns to predict, each in one of the tables.
+        out: The study file; sources in it are relative to its folder.
+        overwrite: Whether an existing file may go.
+
+    Returns:
+        The text of the file.
+
+    Raises:
+        StudyError: If the file exists, or a target is in no table or in several.
+        DataError: If a table cannot be read.
+    """
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise StudyError(f"{out} exists; remove it, name another file, or ask for overwriting.")
+    sources = {name: Path(table) for name, table in zip(_names(tables), tables, strict=True)}
+    frames = _read_tables(sources, patient, targets)
+    homes = _find_targets(frames, targets)
+    text = _compose(sources, frames, homes, patient, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(out)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return text
+
+
+def infer_task(values: pd.Series[Any]) -> Inferred:
+    """Guesses a task kind from a target column.
+
+    Raises:
+        DataError: If the column is empty or constant.
+    """
+    known = values.dropna()
+    distinct = sorted(known.unique().tolist(), key=lambda value: (isinstance(value, str), value))
+    if len(distinct) < 2:
+        raise DataError(
+            f"target '{values.name}' has {len(distinct)} distinct value(s); nothing can be learned from it."
+        )
+    listed = shown([_plain(value) for value in distinct])
+    if len(distinct) == 2:
+        positive = _plain(distinct[1])
+        return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
+    order = _ordered(distinct)
+    if order is not None:
+        classes = [_plain(value) for value in order]
+        return Inferred("ordinal", {"classes": classes}, f"values {listed} look ordered", "multiclass")
+    if pd.api.types.is_numeric_dtype(known.dtype):
+        return Inferred("regression", {}, f"{len(distinct)} distinct numbers", "ordinal, survival")
+    if len(distinct) > max(FEW, len(known) // 5):
+        reason = (
+            f"{len(distinct)} distinct texts among {len(known)}, which is much for classes; check the column"
+        )
+        return Inferred("multiclass", {}, reason, "another column")
+    return Inferred("multiclass", {}, f"{len(distinct)} texts without an order, {listed}", "ordinal")
+
+
+def _names(tables: Sequence[str | Path]) -> list[str]:
+    if not tables:
+        raise StudyError("Name at least one table.")
+    names = [
+        re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables
+    ]
+    names = [re.sub(r"_(parquet|npz|npy)$", "", name) for name in names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StudyError(f"Several tables are called {shown(twice)}; rename one, as each names a modality.")
+    return names
+
+
+def _read_tables(sources: dict[str, Path], patient: str, targets: Sequence[str]) -> dict[str, pd.DataFrame]:
+    problems, frames = [], {}
+    for name, path in sources.items():
+        if path.suffix == ".npy":
+            problems.append(
+                f"{path}: a .npy names no patients; write its source by hand: {{path, patients}}."
+            )
+            continue
+        try:
+            frames[name] = read_source(SourceSpec(path=str(path)), Path(), patient, targets)
+        except DataError as error:
+            problems.append(f"{path}: {error}")
+    raise_all(problems, DataError, "The tables cannot be read")
+    return frames
+
+
+def _find_targets(frames: dict[str, pd.DataFrame], targets: Sequence[str]) -> dict[str, str]:
+    """Returns for each target the table that has it."""
+    problems, homes = [], {}
+    for target in targets:
+        found = [name for name, frame in frames.items() if target in frame.columns]
+        if len(found) == 1:
+            homes[target] = found[0]
+        elif found:
+            problems.append(
+                f"target '{target}' is in several tables: {shown(found)}. Rename it in all but one."
+            )
+        else:
+            every = [str(column) for frame in frames.values() for column in frame.columns]
+            problems.append(f"no table has a column '{target}'.{did_you_mean(target, every)}")
+    if not targets:
+        problems.append("name at least one target column.")
+    raise_all(problems, StudyError, "The targets cannot be found")
+    return homes
+
+
+def _compose(
+    sources: dict[str, Path], frames: dict[str, pd.DataFrame], homes: dict[str, str], patient: str, out: Path
+) -> str:
+    lines = [
+        "# Written by `multimodn init` from the tables below. Every line is a guess that you may change.",
+        f"name: {_scalar(out.stem)}",
+        "",
+        "cohort:",
+        f"  patient: {_scalar(patient)}   # key column, in every table",
+        "  # group: site   # a column that no split may divide, such as site or family",
+        "  sources:",
+    ]
+    for name, path in sources.items():
+        relative = os.path.relpath(path.absolute(), out.parent.absolute())
+        lines.append(f"    {name}: {_scalar(relative)}   # {len(frames[name])} rows")
+    lines += ["", "modalities:"]
+    used = [name for name, frame in frames.items() if set(frame.columns) - set(homes)]
+    for name in used:
+        lines += _modality(
+            name, sources[name], frames[name], [t for t, home in homes.items() if home == name]
+        )
+    lines += [f"  # source {name} holds targets only" for name in frames if name not in used]
+    lines += ["", "tasks:"]
+    for target, home in homes.items():
+        lines += _task(target, home, frames[home])
+    first = next(iter(homes))
+    lines += [
+        "",
+        "# The order in which a trajectory visits the modalities.",
+        f"order: [{', '.join(used)}]",
+        "",
+        f"split: {{validation: 0.2, test: 0.2, stratify: {_name(first)}, seed: 0}}",
+        "",
+        "training: {epochs: 200, batch_size: 64, learning_rate: 0.001, patience: 20, state_size: 32, members: 1, seed: 0}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) -> list[str]:
+    inputs = [column for column in frame.columns if column not in targets]
+    kind = "embedding" if path.suffix == ".npz" else "table"
+    numbers = [str(c) for c in inputs if pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    texts = [str(c) for c in inputs if str(c) not in set(numbers)]
+    lines = [f"  - name: {name}", f"    kind: {kind}   # inferred from {path.suffix}", f"    source: {name}"]
+    if targets:
+        left_out = ", ".join(_scalar(target) for target in targets)
+        lines.append(
+            f"    columns: {{all_but: [{left_out}]}}   # targets are no inputs; add what follows the outcome"
+        )
+    else:
+        lines.append("    columns: all")
+    lines.append(f"    # numeric ({len(numbers)}): {_comment(shown(numbers))}")
+    if texts:
+        lines.append(f"    # categorical ({len(texts)}): {_comment(shown(texts))}")
+    suspects = [column for column in inputs if EVENT.search(str(column)) or TIME.search(str(column))]
+    if suspects:
+        lines.append(f"    # known before the outcome? if not, add to all_but: {_comment(shown(suspects))}")
+    return lines
+
+
+def _task(target: str, home: str, frame: pd.DataFrame) -> list[str]:
+    inferred = infer_task(frame[target])
+    why = _comment(f"inferred: {inferred.reason}; alternatives: {inferred.alternatives}")
+    lines = [
+        f"  - name: {_name(target)}",
+        f"    kind: {inferred.kind}   # {why}",
+        f"    source: {home}",
+        f"    target: {_scalar(target)}",
+    ]
+    for key, value in inferred.options.items():
+        listed = f"[{', '.join(map(_scalar, value))}]" if isinstance(value, list) else _scalar(value)
+        lines.append(f"    {key}: {listed}   # inferred; check")
+    times = [str(c) for c in frame.columns if c != target and TIME.search(str(c))]
+    if inferred.kind == "binary" and EVENT.search(target) and times:
+        lines.append(
+            f"    # with a time this may be survival: "
+            f"{_comment(f'{{kind: survival, time: {times[0]}, event: {target}}}; times here: {shown(times)}')}"
+        )
+    return lines
+
+
+def _ordered(distinct: list[Any]) -> list[Any] | None:
+    """Returns the values in their order, if they look like grades, T stages, Roman numerals or small whole numbers."""
+    if len(distinct) > FEW:
+        return None
+    if all(not isinstance(value, str) for value in distinct):
+        whole = all(float(value).is_integer() and 0 <= value <= 20 for value in distinct)
+        return sorted(distinct) if whole else None
+    ranks = [_rank(str(value)) for value in distinct]
+    if any(rank is None for rank in ranks):
+        return None
+    return [
+        value
+        for _, value in sorted(zip(ranks, distinct, strict=True), key=lambda pair: (pair[0], str(pair[1])))
+    ]
+
+
+def _rank(text: str) -> tuple[int, str] | None:
+    """Returns the place of ``Stage IIIa``, ``pT2``, ``G3``, ``grade 1`` in their order, or None."""
+    match = re.fullmatch(
+        r"(?:stage|grade|[pcy]*[tnmg])?[\s_]*([ivx]+|\d)[\s_]*([a-d]?)", text.strip().lower()
+    )
+    if match is None:
+        return None
+    numeral, letter = match.groups()
+    if numeral.isdigit():
+        return int(numeral), letter
+    return (ROMAN[numeral], letter) if numeral in ROMAN else None
+
+
+def _plain(value: Any) -> Any:
+    """Returns 1 for 1.0: a column with empty cells stores whole numbers as floats."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _name(column: str) -> str:
+    return re.sub(r"[^\w-]", "_", column)
+
+
+def _scalar(value: Any) -> str:
+    """Writes a value as YAML in a line of its own, quoted where it has to be."""
+    return write_yaml([value])[2:].strip()
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())
