@@ -23,6 +23,9 @@ Booleans: TypeAlias = NDArray[np.bool_]
 N_SHOWN = 3
 """Cells that a message quotes before it only counts."""
 
+MAX_MISSING_NAMED = 20
+"""Missing columns named one by one, each with its nearest name; comparing thousands would take minutes."""
+
 
 def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> None:
     """Checks that every column is there once; further columns are ignored.
@@ -31,12 +34,18 @@ def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> N
         DataError: Naming each missing or repeated column.
     """
     counts = frame.columns.value_counts().to_dict()
-    problems = []
-    for name in columns:
-        if name not in counts:
-            problems.append(f"column '{name}' is missing.{did_you_mean(name, frame.columns)}")
-        elif counts[name] > 1:
-            problems.append(f"column '{name}' appears {counts[name]} times; keep one of them.")
+    wanted = list(columns)
+    missing = [name for name in wanted if name not in counts]
+    problems = [
+        f"column '{name}' appears {counts[name]} times; keep one."
+        for name in wanted
+        if counts.get(name, 0) > 1
+    ]
+    if len(missing) > MAX_MISSING_NAMED:
+        problems.append(f"{len(missing)} of {len(wanted)} columns are missing: {shown(missing)}.")
+    else:  # only a column that has no use here can be a mistyped one
+        spare = [str(name) for name in counts.keys() - set(wanted)]
+        problems += [f"column '{name}' is missing.{did_you_mean(name, spare)}" for name in missing]
     raise_all(problems, DataError, header)
 
 

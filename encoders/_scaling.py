@@ -144,6 +144,7 @@ class NumericScaler(nn.Module):
     def _standardise(self, index: int, numbers: Floats) -> NDArray[np.float32]:
         column = self.columns[index]
         with np.errstate(over="ignore"):  # beyond float32 is beyond the clip, or beyond the last knot
+            # training saw nothing below 0 there, so such a cell counts as 0, like a cell beyond the clip
             values = np.log1p(np.maximum(numbers, 0.0)) if column.is_log else numbers
             return ((values - column.centre) / column.spread).astype(np.float32)
 

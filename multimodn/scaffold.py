@@ -16,11 +16,12 @@ from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
 from multimodn.study import SourceSpec
 from multimodn.study_file import write_yaml
+from multimodn.study_parts import check_name
 
 FEW = 10  # distinct values up to which a column is taken for classes
-ROMAN = {numeral: i for i, numeral in enumerate("0 i ii iii iv v vi vii viii".split())}
+ROMAN = {numeral: i for i, numeral in enumerate(["0", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii"])}
 EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
-TIME = re.compile(r"(^|_)(days?_to|time|months?_to|years?_to|followup|follow_up)", re.IGNORECASE)
+TIME = re.compile(r"(^|_)((days?|months?|years?)_to_(?!birth)|time|followup|follow_up)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _names(tables: Sequence[str | Path]) -> list[str]:
     names = [
         re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables
     ]
-    names = [re.sub(r"_(parquet|npz|npy)$", "", name) for name in names]
+    names = [_name(re.sub(r"_(parquet|npz|npy)$", "", name)) for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StudyError(f"Several tables are called {shown(twice)}; rename one, as each names a modality.")
@@ -177,7 +178,9 @@ def _compose(
         relative = os.path.relpath(path.absolute(), out.parent.absolute())
         lines.append(f"    {name}: {_scalar(relative)}   # {len(frames[name])} rows")
     lines += ["", "modalities:"]
-    used = [name for name, frame in frames.items() if set(frame.columns) - set(homes)]
+    used = [
+        name for name, frame in frames.items() if set(frame.columns) - {t for t in homes if homes[t] == name}
+    ]
     for name in used:
         lines += _modality(
             name, sources[name], frames[name], [t for t, home in homes.items() if home == name]
@@ -194,7 +197,7 @@ def _compose(
         "",
         f"split: {{validation: 0.2, test: 0.2, stratify: {_name(first)}, seed: 0}}",
         "",
-        "training: {epochs: 200, batch_size: 64, learning_rate: 0.001, patience: 20, state_size: 32, members: 1, seed: 0}",
+        "training: {epochs: 200, batch_size: 64, learning_rate: 0.001, patience: 20, members: 1, seed: 0}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -203,7 +206,8 @@ def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) ->
     inputs = [column for column in frame.columns if column not in targets]
     kind = "embedding" if path.suffix == ".npz" else "table"
     numbers = [str(c) for c in inputs if pd.api.types.is_numeric_dtype(frame[c].dtype)]
-    texts = [str(c) for c in inputs if str(c) not in set(numbers)]
+    identifiers = [str(c) for c in inputs if str(c) not in set(numbers) and _is_identifier(frame[c])]
+    texts = [str(c) for c in inputs if str(c) not in {*numbers, *identifiers}]
     lines = [f"  - name: {name}", f"    kind: {kind}   # inferred from {path.suffix}", f"    source: {name}"]
     if targets:
         left_out = ", ".join(_scalar(target) for target in targets)
@@ -213,12 +217,21 @@ def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) ->
     else:
         lines.append("    columns: all")
     lines.append(f"    # numeric ({len(numbers)}): {_comment(shown(numbers))}")
+    if identifiers:
+        lines.append(
+            f"    # left out, a text of its own for nearly every patient: {_comment(shown(identifiers))}"
+        )
     if texts:
         lines.append(f"    # categorical ({len(texts)}): {_comment(shown(texts))}")
     suspects = [column for column in inputs if EVENT.search(str(column)) or TIME.search(str(column))]
     if suspects:
         lines.append(f"    # known before the outcome? if not, add to all_but: {_comment(shown(suspects))}")
     return lines
+
+
+def _is_identifier(values: pd.Series[Any]) -> bool:
+    known = values.dropna()
+    return len(known) > FEW and known.nunique() > 0.9 * len(known)
 
 
 def _task(target: str, home: str, frame: pd.DataFrame) -> list[str]:
@@ -236,14 +249,14 @@ def _task(target: str, home: str, frame: pd.DataFrame) -> list[str]:
     times = [str(c) for c in frame.columns if c != target and TIME.search(str(c))]
     if inferred.kind == "binary" and EVENT.search(target) and times:
         lines.append(
-            f"    # with a time this may be survival: "
-            f"{_comment(f'{{kind: survival, time: {times[0]}, event: {target}}}; times here: {shown(times)}')}"
+            f"    # with a time this may be survival: {{kind: survival, time: {times[0]}, event: {target}}}; "
+            f"times here: {_comment(shown(times))}"
         )
     return lines
 
 
 def _ordered(distinct: list[Any]) -> list[Any] | None:
-    """Returns the values in their order, if they look like grades, T stages, Roman numerals or small whole numbers."""
+    """Returns grades, T stages, Roman numerals or small whole numbers in their order; None for others."""
     if len(distinct) > FEW:
         return None
     if all(not isinstance(value, str) for value in distinct):
@@ -279,7 +292,12 @@ def _plain(value: Any) -> Any:
 
 
 def _name(column: str) -> str:
-    return re.sub(r"[^\w-]", "_", column)
+    """Returns a valid name near that of a column."""
+    name = re.sub(r"[^\w-]", "_", column)
+    try:
+        return check_name(name)
+    except ValueError:  # one of torch's own words
+        return f"{name}_"
 
 
 def _scalar(value: Any) -> str:

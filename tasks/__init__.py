@@ -1,4 +1,4 @@
-"""One file for each task kind; a study's ``kind`` names one of them through the entry points ``multimodn.tasks``."""
+"""One file for each task kind; a study finds them by the entry points ``multimodn.tasks``."""
 
 from __future__ import annotations
 

@@ -80,10 +80,9 @@ def pick(task: str, frame: pd.DataFrame, column: str) -> pd.Series:
 
 
 def read_labels(task: str, frame: pd.DataFrame, column: str) -> tuple[NDArray[np.int64], list[str]]:
-    """Returns for each row the position of its label among the sorted distinct texts (-1 = no label), and
-    those.
+    """Returns for each row the position of its label among the distinct texts, and those texts.
 
-    Texts that are numbers are sorted as numbers, and before all others.
+    The position is -1 where there is no label. Texts that are numbers are sorted as numbers, and before all others.
 
     Raises:
         DataError: If the column is missing.
@@ -172,8 +171,8 @@ def two_classes(
         raise DataError(f"{where} has no labels in the training rows. Check the column and the patient key.")
     if len(values) > 2:
         raise DataError(
-            f"{where} has {len(values)} values, expected 2: {shown(values)}. Empty the cells that are neither, or use "
-            f"`kind: multiclass`."
+            f"{where} has {len(values)} values, expected 2: {shown(values)}. Empty the cells that are neither, "
+            f"or use `kind: multiclass`."
         )
     at = _positive_position(where, values, positive, key)
     word = values[at]
@@ -193,7 +192,8 @@ def _positive_position(where: str, values: Sequence[str], positive: Label | None
     answers = [TRUTH.get(value.lower()) for value in values]
     if None in answers or (len(answers) == 2 and answers[0] == answers[1]):
         raise DataError(
-            f"{where} has the values {shown(values)}: say which one is positive, for example `{key}: {values[-1]}`."
+            f"{where} has the values {shown(values)}: say which one is positive, "
+            f"for example `{key}: {values[-1]}`."
         )
     return answers.index(True) if True in answers else 0
 
@@ -219,8 +219,8 @@ def count_classes(
     if rare:
         times = shown(rare).replace("1 times", "once").replace("0 times", "never")
         warnings.warn(
-            f"{where}: some classes are (almost) unseen in the training rows: {times}. Nothing can be learned about "
-            f"them: merge classes, or add patients.",
+            f"{where}: some classes are (almost) unseen in the training rows: {times}. Nothing can be learned "
+            f"about them: merge classes, or add patients.",
             DataWarning,
             stacklevel=3,
         )
@@ -237,8 +237,8 @@ def read_numbers(task: str, frame: pd.DataFrame, column: str) -> NDArray[np.floa
     series = pick(task, frame, column)
     if series.dtype.kind in "mM":
         raise DataError(
-            f"Task '{task}': column '{column}' holds dates or durations ({series.dtype}), expected numbers. Convert it, "
-            f"for example to days."
+            f"Task '{task}': column '{column}' holds dates or durations ({series.dtype}), expected numbers. "
+            f"Convert it, for example to days."
         )
     cells = series.astype(object)
     cells = cells.mask(cells.isin([""]) | (cells.astype(str).str.strip() == ""), np.nan)
@@ -247,7 +247,8 @@ def read_numbers(task: str, frame: pd.DataFrame, column: str) -> NDArray[np.floa
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported
         unusable = ~np.isfinite(numbers.astype(np.float32)) & ~empty
     problems = [
-        f"column '{column}': patient '{patient}' has '{cell}', expected a finite number. Correct or empty the cell."
+        f"column '{column}': patient '{patient}' has '{cell}', expected a finite number. "
+        f"Correct or empty the cell."
         for patient, cell in cells[unusable].head(_LISTED).items()
     ]
     if unusable.sum() > _LISTED:

@@ -33,7 +33,7 @@ def auroc(positive: NDArray[np.bool_], score: Floats) -> float:
 
 
 def auprc(positive: NDArray[np.bool_], score: Floats) -> float:
-    """Returns the average precision (area under the precision-recall curve); NaN unless both classes occur."""
+    """Returns the average precision; NaN unless both classes occur."""
     if positive.all() or not positive.any():
         return NAN
     from sklearn.metrics import average_precision_score

@@ -78,7 +78,7 @@ class MultilabelTask(PriorTask):
         return cls(name, list(options.targets), classes, prior)
 
     def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
-        """Parses the labels to ``(n, L)``, 1 = positive, 0 = negative, `UNKNOWN` = no label; see the base class."""
+        """Parses the labels to ``(n, L)``: 1 positive, 0 negative, `UNKNOWN` no label; see the base class."""
         codes = [encode(self.name, frame, *pair) for pair in zip(self.targets, self.classes, strict=True)]
         target = torch.from_numpy(np.stack(codes, axis=1)).to(torch.float32)
         return target, (target >= 0).any(1)

@@ -18,7 +18,7 @@ from multimodn.tasks._outputs import PriorTask
 from multimodn.tasks._scores import normal_scores, to_numpy
 
 LOG_SCALE_LIMIT = 5.0
-"""A predicted standard deviation stays within exp(+-5) of that of the training rows, so that a loss stays finite."""
+"""A predicted spread is within exp(+-5) times that of the training rows, so that a loss stays finite."""
 
 
 class RegressionOptions(base.Options):

@@ -103,7 +103,7 @@ class SurvivalTask(PriorTask):
         return self._target(times, events), torch.from_numpy(~np.isnan(times))
 
     def _seen(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns whether the event happened in, and whether the patient survived, each interval, bool ``(..., J)``."""
+        """Returns for each interval whether the event happened, and whether it was survived, ``(..., J)``."""
         time, event = target[..., :1], target[..., 1:] > 0
         after_end = time > self.edges
         after_start = F.pad(after_end[..., :-1], (1, 0), value=True)
@@ -122,7 +122,7 @@ class SurvivalTask(PriorTask):
         return self.checked(log_hazard).logsumexp(-1, keepdim=True)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to t, at each edge t."""
+        """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to edge t."""
         survival = self.survival(outputs)
         curve = {f"survival@{edge}": survival[..., j] for j, edge in enumerate(self._edge_names())}
         return {"risk": self.link(outputs)[..., 0]} | curve
@@ -136,7 +136,7 @@ class SurvivalTask(PriorTask):
         return short if len(set(short)) == len(short) else [str(edge) for edge in self.edges.tolist()]
 
     def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows: ``cindex`` (Harrell) of the log-risk and ``integrated_brier`` over the edges (Graf)."""
+        """Scores labelled rows: ``cindex`` (Harrell's) and ``integrated_brier`` (Graf's)."""
         outputs = outputs.detach().double()
         times, events = to_numpy(target)[:, 0], to_numpy(target)[:, 1] > 0
         risk, survival = to_numpy(self.link(outputs)[:, 0]), to_numpy(self.survival(outputs))

@@ -101,7 +101,7 @@ def class_notes(task: str, targets: pd.DataFrame) -> list[str]:
 
 
 def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Lists input columns that say the same as a target column, perhaps in other words, where both are known."""
+    """Lists input columns that say the same as a target column, in other words perhaps."""
     notes = []
     for task, table in targets.items():
         for target in table.columns:

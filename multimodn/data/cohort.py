@@ -18,6 +18,8 @@ from multimodn.data.sources import from_frame
 from multimodn.errors import DataError, DataWarning, raise_all, shown
 from multimodn.study import ColumnSplit, Study
 
+FEW = 16  # columns that are cheaper to delete than the others to copy
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cohort:
@@ -25,8 +27,8 @@ class Cohort:
 
     Attributes:
         patients: Patient identifiers as text.
-        modalities: For each modality a row for each patient who has it, and for nobody else: a patient without a
-            row in the source, or with nothing but empty cells in it, does not have the modality.
+        modalities: For each modality a row for each patient who has it, and for nobody else: a patient
+            without a row in the source, or with nothing but empty cells in it, does not have the modality.
         targets: For each task its target columns, one row for each of `patients`; empty = no label.
         groups: For each patient the group that no split may divide, such as a site or a family.
         split: For each patient the part that a column of the study names.
@@ -53,9 +55,9 @@ class Cohort:
         Args:
             study: Names the sources, modalities and tasks.
             labelled: Whether to read targets, groups and split; to predict, none of them is needed.
-            sources: Takes the place of sources of the study, such as the tables of new patients: a path (from
-                the working directory), a DataFrame with the key as a column or index, or, to predict, None for a
-                source that nobody has.
+            sources: Takes the place of sources of the study, such as the tables of new patients: a path
+                (from the working directory), a DataFrame with the key as a column or index, or, to predict,
+                None for a source that nobody has.
 
         Raises:
             DataError: Listing every problem found in all sources.
@@ -225,10 +227,22 @@ def _modality_frames(
             continue
         table = tables[modality.source]
         columns = modality_columns(study, modality, list(table.columns), labelled, problems)
-        frame = _with_values(table if columns == list(table.columns) else table[columns])
+        frame = _with_values(_select(table, columns))
         problems += checks.infinite_problems(modality.name, frame)
         frames[modality.name] = frame
     return frames
+
+
+def _select(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Returns some columns; where only a few are left out, without copying the others."""
+    chosen = set(columns)
+    left_out = [name for name in table.columns if name not in chosen]
+    if len(left_out) > FEW or columns != [name for name in table.columns if name in chosen]:
+        return table[columns]
+    frame = table.copy(deep=False)
+    for name in left_out:
+        del frame[name]
+    return frame
 
 
 def _with_values(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from multimodn.errors import DataError
 
+_COPIES = int(pd.__version__.split(".")[0]) < 3  # pandas 2 copies unless told not to; pandas 3 warns if told
+
 
 class Columns:
     """Collects record batches column by column.
@@ -17,33 +19,39 @@ class Columns:
     Args:
         patient: The key column.
         exact: Columns that keep their own type, the key among them.
+        n_rows: At least as many rows as there are. Memory that is never written to costs nothing.
     """
 
-    def __init__(self, patient: str, exact: list[str]) -> None:
-        self.patient, self.exact = patient, exact
-        self._numbers: list[np.ndarray[Any, Any]] = []
+    def __init__(self, patient: str, exact: list[str], n_rows: int) -> None:
+        self.patient, self.exact, self.n_rows = patient, exact, n_rows
+        self._numbers: np.ndarray[Any, Any] = np.empty((0, 0), dtype=np.float32)
         self._wide: dict[str, list[np.ndarray[Any, Any]]] = {}
         self._others: dict[str, list[Any]] = {}
 
     def read(self, batches: Iterable[Any]) -> pd.DataFrame:
-        """Reads all batches to a table indexed by patient.
+        """Reads all batches to a table indexed by patient: numbers first, then text, then labels.
 
         Raises:
-            DataError: If a column is neither number, truth value nor text.
+            DataError: If a column is neither number, truth value nor text, or there are no rows.
         """
-        schema = None
+        names: list[str] | None = None
         numeric: list[str] = []
+        start = 0
         for batch in batches:
-            if schema is None:
-                schema = batch.schema
-                numeric = [field.name for field in schema if self._is_number(field)]
-                self._others = {name: [] for name in schema.names if name not in set(numeric)}
+            if names is None:
+                names = batch.schema.names
+                numeric = [field.name for field in batch.schema if self._is_number(field)]
+                self._others = {name: [] for name in names if name not in set(numeric)}
+                self._numbers = np.empty((len(numeric), self.n_rows), dtype=np.float32)
+            stop = start + batch.num_rows
             for name, chunks in self._others.items():
                 chunks.append(batch.column(name))
-            self._numbers.append(self._narrow(batch, numeric))
-        if schema is None:
+            for row, name in enumerate(numeric):
+                self._store(batch.column(name), name, row, start, stop)
+            start = stop
+        if names is None or not start:
             raise DataError("there are no rows.")
-        return self._table(schema.names, numeric)
+        return self._table(numeric, start)
 
     def _is_number(self, field: Any) -> bool:
         from pyarrow import types
@@ -62,31 +70,27 @@ class Columns:
             return False
         raise DataError(f"column '{field.name}' holds {kind}; give numbers, truth values or text.")
 
-    def _narrow(self, batch: Any, numeric: list[str]) -> np.ndarray[Any, Any]:
-        """Returns ``(n_columns, n_rows)`` float32; columns with larger whole numbers are kept as float64 too."""
+    def _store(self, column: Any, name: str, row: int, start: int, stop: int) -> None:
+        """Writes a piece of a column as float32, and as float64 too if it holds whole numbers beyond that."""
         from pyarrow import bool_, compute, float32, float64
 
-        block = np.empty((len(numeric), batch.num_rows), dtype=np.float32)
-        for i, name in enumerate(numeric):
-            column = batch.column(name)
-            if column.type == float32():
-                block[i] = column.to_numpy(zero_copy_only=False)
-                continue
-            if column.type == bool_():
-                column = compute.cast(column, "int8")
-            values = compute.cast(column, float64(), safe=False).to_numpy(zero_copy_only=False)
-            with np.errstate(over="ignore"):
-                block[i] = values
-            if name in self._wide or _is_wide(values, block[i]):
-                before = [] if name in self._wide else [part[i].astype(float) for part in self._numbers]
-                self._wide.setdefault(name, before).append(values)
-        return block
+        place = self._numbers[row, start:stop]
+        if column.type == float32():
+            place[:] = column.to_numpy(zero_copy_only=False)
+            return
+        if column.type == bool_():
+            column = compute.cast(column, "int8")
+        values = compute.cast(column, float64(), safe=False).to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            place[:] = values
+        if name in self._wide or _is_wide(values, place):
+            before = [] if name in self._wide else [self._numbers[row, :start].astype(float)]
+            self._wide.setdefault(name, before).append(values)
 
-    def _table(self, names: list[str], numeric: list[str]) -> pd.DataFrame:
+    def _table(self, numeric: list[str], n_rows: int) -> pd.DataFrame:
         from pyarrow import chunked_array
 
-        block = np.concatenate(self._numbers, axis=1) if len(self._numbers) > 1 else self._numbers[0]
-        self._numbers = []
+        block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
         labels = set(self.exact) - {self.patient}
         others = {
             name: text_series(chunked_array(parts), parse=name in labels)
@@ -102,7 +106,9 @@ class Columns:
         if not others:
             return numbers
         rest = pd.DataFrame(others).set_axis(key, axis=0)
-        return pd.concat([numbers, rest], axis=1)[[name for name in names if name != self.patient]]
+        return (
+            pd.concat([numbers, rest], axis=1, copy=False) if _COPIES else pd.concat([numbers, rest], axis=1)
+        )
 
 
 def text_keys(keys: Any) -> pd.Index:
@@ -113,7 +119,7 @@ def text_keys(keys: Any) -> pd.Index:
     """
     if isinstance(keys, np.ndarray) and keys.dtype.kind == "S":
         keys = np.char.decode(keys)
-    values = pd.Index(keys, name="patient")
+    values: pd.Index[Any] = pd.Index(keys, name="patient")
     kind = values.dtype
     if (pd.api.types.is_float_dtype(kind) and not values.isna().all()) or pd.api.types.is_bool_dtype(kind):
         raise DataError(
@@ -122,9 +128,10 @@ def text_keys(keys: Any) -> pd.Index:
         )
     missing = np.asarray(values.isna())
     if isinstance(kind, pd.StringDtype) and not missing.any():
-        return pd.Index(values)
+        return values
     text = values.astype(object).where(~missing, "").map(str)
-    return pd.Index(text.to_numpy(dtype=object), name="patient")
+    answer: pd.Index[Any] = pd.Index(text.to_numpy(dtype=object), name="patient")
+    return answer
 
 
 def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -106,9 +106,10 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
         guess = {field.name: _guess(field.type) for field in schema if field.name not in known}
         try:
             stream = csv.open_csv(path, read, parse, convert(known | guess))
-            return Columns(patient, kept).read(stream)
+            return Columns(patient, kept, _count_lines(path)).read(stream)
         except ArrowInvalid:  # a later cell is not of the guessed type
-            return Columns(patient, kept).read(csv.read_csv(path, read, parse, convert(known)).to_batches())
+            table = csv.read_csv(path, read, parse, convert(known))
+            return Columns(patient, kept, table.num_rows).read(table.to_batches())
     except ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
@@ -125,10 +126,21 @@ def _guess(kind: Any) -> Any:
 
 
 def _header_bytes(path: Path) -> int:
+    with _opened(path) as file:
+        return len(file.readline(1 << 26))
+
+
+def _count_lines(path: Path) -> int:
+    with _opened(path) as file:
+        return 1 + sum(
+            block.count(b"\n") + block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b"")
+        )
+
+
+def _opened(path: Path) -> IO[bytes]:
     import gzip
 
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        return len(file.readline(1 << 26))
+    return cast(IO[bytes], gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _checked_header(names: list[str], patient: str, exact: Collection[str], where: str) -> list[str]:
@@ -145,9 +157,10 @@ def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFr
     from pyarrow import ArrowException, parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        # Without read-ahead: a file is often one single row group.
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
             kept = _checked_header(file.schema_arrow.names, patient, exact, str(path))
-            return Columns(patient, kept).read(file.iter_batches(BATCH_ROWS))
+            return Columns(patient, kept, file.metadata.num_rows).read(file.iter_batches(BATCH_ROWS))
     except ArrowException as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from None
 
@@ -167,7 +180,9 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
                 raise DataError(f"the query {query!r} returns no table; write a SELECT.")
             reader = relation.to_arrow_reader(BATCH_ROWS)
             kept = _checked_header(reader.schema.names, patient, exact, f"the query {query!r}")
-            return Columns(patient, kept).read(reader)
+            return Columns(
+                patient, kept, connection.sql(f"FROM ({query}) SELECT count(*)").fetchone()[0]
+            ).read(reader)
     except duckdb.Error as error:
         raise DataError(f"the query {query!r} failed: {error}") from None
 
