@@ -178,9 +178,9 @@ class Task(nn.Module, ABC):
         """Rebuilds the task that `config` described."""
 
     def decoder(self, state_size: int) -> nn.Module:
-        """Builds the map from state to raw outputs; it starts at the prior for every state."""
+        """Builds the map from state to raw outputs; it gives the prior for the state 0, where states start."""
         linear = nn.Linear(state_size, self.output_size)
-        nn.init.zeros_(linear.weight)
+        nn.init.normal_(linear.weight, std=state_size**-0.5)
         with torch.no_grad():
             linear.bias.copy_(self.prior())
         return linear

@@ -78,25 +78,24 @@ class TrainingSpec(Spec):
     """How to train.
 
     Attributes:
-        epochs: Passes over the training patients, at most.
+        epochs: Passes over the training patients, at most; the learning rate falls to zero over them by half a cosine.
         batch_size: Patients in a batch.
-        learning_rate: Step size of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        learning_rate: First step size of Adam.
+        penalty: Strength of the L2 penalty on weights, divided by the number of training patients: like 1 / C of a
+            logistic regression in scikit-learn, and like a Gaussian prior it weighs less the more patients there are.
         patience: Epochs without a better mean validation loss before training stops.
         members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
         state_size: Width of the patient state.
         update: How an embedding changes the state.
-        dropout: Share of embedding values that training zeroes, in [0, 1).
         seed: First weights, orders and shuffling.
     """
 
-    epochs: int = Field(default=200, ge=1)
+    epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    weight_decay: float = Field(default=1e-2, ge=0)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    penalty: float = Field(default=3.0, ge=0)
     patience: int = Field(default=20, ge=1)
     members: int = Field(default=1, ge=1, le=100)
     state_size: int = Field(default=32, ge=1)
-    update: Literal["gated", "linear", "residual"] = "gated"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    update: Literal["residual", "gated", "linear"] = "residual"
     seed: int = Field(default=0, ge=0)

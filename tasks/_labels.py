@@ -23,24 +23,11 @@ from multimodn.errors import DataError, DataWarning, did_you_mean, raise_all, sh
 Label = bool | int | float | str
 """A class as a study file may write it."""
 
-TRUTH = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-}
+TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 """Words, in lower case, that answer yes or no (those of YAML, and 1 and 0)."""
 
-_OPPOSITE = {"1": "0", "true": "false", "yes": "no", "on": "off"} | {
-    "0": "1",
-    "false": "true",
-    "no": "yes",
-    "off": "on",
-}
+_OPPOSITE = {"1": "0", "true": "false", "yes": "no", "on": "off"}
+_OPPOSITE |= {no: yes for yes, no in _OPPOSITE.items()}
 _LISTED = 8  # bad cells that a message shows
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
@@ -82,7 +69,8 @@ def pick(task: str, frame: pd.DataFrame, column: str) -> pd.Series:
 def read_labels(task: str, frame: pd.DataFrame, column: str) -> tuple[NDArray[np.int64], list[str]]:
     """Returns for each row the position of its label among the distinct texts, and those texts.
 
-    The position is -1 where there is no label. Texts that are numbers are sorted as numbers, and before all others.
+    The position is -1 where there is no label. Texts that are numbers are sorted as numbers, and before all
+    others.
 
     Raises:
         DataError: If the column is missing.
@@ -109,6 +97,21 @@ def as_number(text: str) -> float | None:
     except ValueError:
         return None
     return number if np.isfinite(number) else None
+
+
+def numeric_classes(task: str, frame: pd.DataFrame, column: str) -> list[str]:
+    """Returns the distinct labels of training rows in the order of their numbers.
+
+    Raises:
+        DataError: If one is no number, so that the order is not known.
+    """
+    values = read_labels(task, frame, column)[1]
+    if any(as_number(value) is None for value in values):
+        raise DataError(
+            f"Task '{task}': column '{column}' has classes that are no numbers, so their order is unknown: "
+            f"{shown(values)}. Give it, from low to high, with `classes: [...]`."
+        )
+    return values
 
 
 def find_class(text: str, classes: Sequence[str]) -> int:
@@ -215,11 +218,10 @@ def count_classes(
             f"{where} has one class only in the training rows: all {counts.sum():.0f} labels are "
             f"'{classes[int(counts.argmax())]}'. Add patients of another class, or leave the task out."
         )
-    rare = [f"'{name}' {count:.0f} times" for name, count in zip(classes, counts, strict=True) if count < 2]
+    rare = [f"'{classes[i]}' {('never', 'once')[int(counts[i])]}" for i in np.flatnonzero(counts < 2)]
     if rare:
-        times = shown(rare).replace("1 times", "once").replace("0 times", "never")
         warnings.warn(
-            f"{where}: some classes are (almost) unseen in the training rows: {times}. Nothing can be learned "
+            f"{where}: some classes are hardly seen in the training rows: {shown(rare)}. Nothing can be learned "
             f"about them: merge classes, or add patients.",
             DataWarning,
             stacklevel=3,

@@ -66,8 +66,9 @@ def binary_scores(positive: NDArray[np.bool_], log_odds: Floats) -> dict[str, fl
 
 
 def quadratic_kappa(target: Codes, predicted: Codes) -> float:
-    """Returns Cohen's kappa with quadratic weights (Cohen 1968); NaN if target and prediction are one and the
-    same class.
+    """Returns Cohen's kappa with quadratic weights (Cohen 1968); NaN if it is undefined.
+
+    It is undefined where target and prediction are one and the same class for everybody.
 
     With these weights kappa is 1 - E[(a - b)^2] / E[(a - b')^2], b' independent of a.
     """

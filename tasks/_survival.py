@@ -51,8 +51,9 @@ def read_survival(
 
 
 def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) -> list[float]:
-    """Returns increasing ends of at most ``n_intervals`` intervals, each with an event, the last end the
-    latest event.
+    """Returns increasing ends of at most ``n_intervals`` intervals, each with an event.
+
+    The last end is the latest event.
 
     Raises:
         DataError: If there is no event later than time 0.
@@ -107,8 +108,7 @@ def concordance(risk: Floats, time: Floats, event: Flags) -> float:
 
 
 def _count_below(ranks: Codes, starts: Codes, limits: Codes) -> Codes:
-    """Counts for each query the positions p >= start with ranks[p] < limit, all queries at once (a wavelet
-    matrix).
+    """Counts for each query the positions p >= start with ranks[p] < limit, by a wavelet matrix.
 
     From the highest bit of the ranks down: positions are stably sorted by that bit, and a query follows the
     bit of its limit; where that is 1, the positions of its range with a 0 are below the limit.
@@ -128,12 +128,11 @@ def _count_below(ranks: Codes, starts: Codes, limits: Codes) -> Codes:
 
 
 def integrated_brier(survival: Floats, edges: Floats, time: Floats, event: Flags) -> float:
-    """Returns the Brier score of survival curves, averaged over time by the trapezoidal rule; NaN if nothing
-    can be scored.
+    """Returns the Brier score of survival curves, averaged over time; NaN if nothing can be scored.
 
-    Censored patients are made up for by inverse-probability-of-censoring weights, from the Kaplan-Meier curve
-    of the censoring times of the same rows. Edges after the last observed time cannot be scored and are left
-    out.
+    The average is trapezoidal. Censored patients are made up for by inverse-probability-of-censoring weights,
+    from the Kaplan-Meier curve of the censoring times of the same rows. Edges after the last observed time
+    cannot be scored and are left out.
 
     Args:
         survival: Chance of no event up to each edge ``(n, J)``.
@@ -160,8 +159,9 @@ def integrated_brier(survival: Floats, edges: Floats, time: Floats, event: Flags
 
 
 def _uncensored(time: Floats, event: Flags, at: Floats, side: str) -> Floats:
-    """Kaplan-Meier chance of not being censored: ``right`` = up to and including each time of ``at``,
-    ``left`` = before it.
+    """Returns the Kaplan-Meier chance of not being censored by the times ``at``.
+
+    ``right`` counts censoring at the very time as censored, ``left`` does not.
 
     At equal times events come before censoring, so who has the event is not at risk of being censored then.
     """

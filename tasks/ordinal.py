@@ -21,15 +21,7 @@ from torch.nn import functional as F
 from multimodn import base
 from multimodn.base import JSON
 from multimodn.errors import DataError
-from multimodn.tasks._labels import (
-    Label,
-    as_number,
-    as_text,
-    check_unique,
-    count_classes,
-    encode,
-    read_labels,
-)
+from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, numeric_classes
 from multimodn.tasks._outputs import PriorTask
 from multimodn.tasks._scores import auroc, balanced_accuracy, mean, quadratic_kappa, to_numpy
 
@@ -75,9 +67,8 @@ class OrdinalTask(PriorTask):
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
         """Learns the classes and their frequencies from training rows; see the base class."""
-        classes = [
-            as_text(label) for label in options.classes or _numeric_classes(name, frame, options.target)
-        ]
+        labels = options.classes or numeric_classes(name, frame, options.target)
+        classes = [as_text(label) for label in labels]
         if "expected" in classes:
             raise DataError(
                 f"Task '{name}': a class cannot be called 'expected', a prediction has a column of that name."
@@ -112,7 +103,7 @@ class OrdinalTask(PriorTask):
         return -self.log_probabilities(outputs).gather(-1, chosen).squeeze(-1)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Returns the probability of each class, and ``expected``, the expected position of the class, 0 = lowest."""
+        """Returns the probability of each class, and ``expected``, the expected position (0 = lowest)."""
         probabilities = self.log_probabilities(outputs).exp()
         named = {name: probabilities[..., k] for k, name in enumerate(self.classes)}
         return named | {"expected": self.link(outputs).sigmoid().sum(-1)}  # E[y] = sum of P(y > k)
@@ -142,17 +133,6 @@ class OrdinalTask(PriorTask):
             "classes": self.classes,
             "prior": self.prior().tolist(),
         }
-
-
-def _numeric_classes(name: str, frame: pd.DataFrame, column: str) -> list[str]:
-    values = read_labels(name, frame, column)[1]
-    words = [value for value in values if as_number(value) is None]
-    if words:
-        raise DataError(
-            f"Task '{name}': column '{column}' has classes that are no numbers, so their order is unknown: "
-            f"{', '.join(values)}. Give it, from low to high, with `classes: [...]`."
-        )
-    return values
 
 
 def _prior(counts: NDArray[np.float64]) -> list[float]:

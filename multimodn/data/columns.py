@@ -10,48 +10,84 @@ import pandas as pd
 
 from multimodn.errors import DataError
 
-_COPIES = int(pd.__version__.split(".")[0]) < 3  # pandas 2 copies unless told not to; pandas 3 warns if told
+FIRST_CELLS = 1 << 26  # room for numbers where nobody knows the number of rows; doubled as needed
+
+# pandas 2 copies unless told not to; pandas 3 does not, and warns if told.
+_NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}
 
 
 class Columns:
     """Collects record batches column by column.
 
     Args:
+        schema: The columns.
         patient: The key column.
         exact: Columns that keep their own type, the key among them.
-        n_rows: At least as many rows as there are. Memory that is never written to costs nothing.
+        n_rows: About as many rows as there are, rather more. Memory that is never written to costs nothing.
+
+    Raises:
+        DataError: If a column is neither number, truth value nor text.
     """
 
-    def __init__(self, patient: str, exact: list[str], n_rows: int) -> None:
-        self.patient, self.exact, self.n_rows = patient, exact, n_rows
-        self._numbers: np.ndarray[Any, Any] = np.empty((0, 0), dtype=np.float32)
+    def __init__(self, schema: Any, patient: str, exact: list[str], n_rows: int | None = None) -> None:
+        self.patient, self.exact = patient, exact
+        self.numeric = {name: row for row, name in enumerate(f.name for f in schema if self._is_number(f))}
         self._wide: dict[str, list[np.ndarray[Any, Any]]] = {}
-        self._others: dict[str, list[Any]] = {}
+        self._others: dict[str, list[Any]] = {name: [] for name in schema.names if name not in self.numeric}
+        if n_rows is None:
+            n_rows = max(1024, FIRST_CELLS // max(1, len(self.numeric)))
+        self._numbers = np.empty((len(self.numeric), n_rows), dtype=np.float32)
 
     def read(self, batches: Iterable[Any]) -> pd.DataFrame:
-        """Reads all batches to a table indexed by patient: numbers first, then text, then labels.
-
-        Raises:
-            DataError: If a column is neither number, truth value nor text, or there are no rows.
-        """
-        names: list[str] | None = None
-        numeric: list[str] = []
+        """Reads all batches to a table; see `table`."""
         start = 0
         for batch in batches:
-            if names is None:
-                names = batch.schema.names
-                numeric = [field.name for field in batch.schema if self._is_number(field)]
-                self._others = {name: [] for name in names if name not in set(numeric)}
-                self._numbers = np.empty((len(numeric), self.n_rows), dtype=np.float32)
-            stop = start + batch.num_rows
-            for name, chunks in self._others.items():
-                chunks.append(batch.column(name))
-            for row, name in enumerate(numeric):
-                self._store(batch.column(name), name, row, start, stop)
-            start = stop
-        if names is None or not start:
+            self.add(batch, start)
+            start += batch.num_rows
+        return self.table(start)
+
+    def add(self, piece: Any, start: int) -> None:
+        """Takes rows from ``start`` on of some columns: a record batch or a table."""
+        stop = start + piece.num_rows
+        if stop > self._numbers.shape[1]:
+            grown = np.empty((len(self.numeric), 2 * stop), dtype=np.float32)
+            grown[:, :start] = self._numbers[:, :start]
+            self._numbers = grown
+        for name in piece.schema.names:
+            column = piece.column(name)
+            if name in self.numeric:
+                self._store(column, name, start, stop)
+            else:
+                self._others[name] += [_own(part) for part in getattr(column, "chunks", [column])]
+
+    def table(self, n_rows: int) -> pd.DataFrame:
+        """Returns the table indexed by patient: numbers first, then text and labels.
+
+        Raises:
+            DataError: If there are no rows.
+        """
+        from pyarrow import chunked_array
+
+        if not n_rows:
             raise DataError("there are no rows.")
-        return self._table(numeric, start)
+        block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
+        labels = set(self.exact) - {self.patient}
+        others = {
+            name: text_series(chunked_array(parts), parse=name in labels)
+            for name, parts in self._others.items()
+        }
+        others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
+        self._others, self._wide = {}, {}
+        key = text_keys(others.pop(self.patient))
+        narrow = [name for name in self.numeric if name not in others]
+        if len(narrow) < len(self.numeric):
+            block = block[[self.numeric[name] for name in narrow]]
+        numbers = pd.DataFrame(block.T, index=key, columns=narrow, copy=False)
+        if not others:
+            return numbers
+        rest = pd.DataFrame(others).set_axis(key, axis=0)
+        joined: pd.DataFrame = pd.concat([numbers, rest], axis=1, **_NO_COPY)
+        return joined
 
     def _is_number(self, field: Any) -> bool:
         from pyarrow import types
@@ -70,45 +106,23 @@ class Columns:
             return False
         raise DataError(f"column '{field.name}' holds {kind}; give numbers, truth values or text.")
 
-    def _store(self, column: Any, name: str, row: int, start: int, stop: int) -> None:
+    def _store(self, column: Any, name: str, start: int, stop: int) -> None:
         """Writes a piece of a column as float32, and as float64 too if it holds whole numbers beyond that."""
         from pyarrow import bool_, compute, float32, float64
 
+        row = self.numeric[name]
         place = self._numbers[row, start:stop]
         if column.type == float32():
-            place[:] = column.to_numpy(zero_copy_only=False)
+            place[:] = _values(column)
             return
         if column.type == bool_():
             column = compute.cast(column, "int8")
-        values = compute.cast(column, float64(), safe=False).to_numpy(zero_copy_only=False)
+        values = _values(compute.cast(column, float64(), safe=False))
         with np.errstate(over="ignore"):
             place[:] = values
         if name in self._wide or _is_wide(values, place):
             before = [] if name in self._wide else [self._numbers[row, :start].astype(float)]
             self._wide.setdefault(name, before).append(values)
-
-    def _table(self, numeric: list[str], n_rows: int) -> pd.DataFrame:
-        from pyarrow import chunked_array
-
-        block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
-        labels = set(self.exact) - {self.patient}
-        others = {
-            name: text_series(chunked_array(parts), parse=name in labels)
-            for name, parts in self._others.items()
-        }
-        others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
-        self._others, self._wide = {}, {}
-        key = text_keys(others.pop(self.patient))
-        narrow = [name for name in numeric if name not in others]
-        if len(narrow) < len(numeric):
-            block = block[[numeric.index(name) for name in narrow]]
-        numbers = pd.DataFrame(block.T, index=key, columns=narrow, copy=False)
-        if not others:
-            return numbers
-        rest = pd.DataFrame(others).set_axis(key, axis=0)
-        return (
-            pd.concat([numbers, rest], axis=1, copy=False) if _COPIES else pd.concat([numbers, rest], axis=1)
-        )
 
 
 def text_keys(keys: Any) -> pd.Index:
@@ -159,6 +173,22 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
                 continue
     series: pd.Series[Any] = column.to_pandas()
     return series.reset_index(drop=True)
+
+
+def _own(column: Any) -> Any:
+    """Returns a copy: a column of DuckDB keeps all columns of its batch in memory."""
+    from pyarrow import concat_arrays
+
+    return concat_arrays([column, column.slice(0, 0)])
+
+
+def _values(column: Any) -> np.ndarray[Any, Any]:
+    from pyarrow import ChunkedArray
+
+    values: np.ndarray[Any, Any] = (
+        column.to_numpy() if isinstance(column, ChunkedArray) else column.to_numpy(zero_copy_only=False)
+    )
+    return values
 
 
 def _is_wide(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:

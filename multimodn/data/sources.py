@@ -19,6 +19,7 @@ from multimodn.study import SourceSpec
 
 BLOCK_BYTES = 1 << 22
 BATCH_ROWS = 8192
+COLUMNS_AT_ONCE = 16
 
 
 def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str] = ()) -> pd.DataFrame:
@@ -106,10 +107,10 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
         guess = {field.name: _guess(field.type) for field in schema if field.name not in known}
         try:
             stream = csv.open_csv(path, read, parse, convert(known | guess))
-            return Columns(patient, kept, _count_lines(path)).read(stream)
+            return Columns(stream.schema, patient, kept, _count_lines(path)).read(stream)
         except ArrowInvalid:  # a later cell is not of the guessed type
             table = csv.read_csv(path, read, parse, convert(known))
-            return Columns(patient, kept, table.num_rows).read(table.to_batches())
+            return Columns(table.schema, patient, kept, table.num_rows).read(table.to_batches())
     except ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
@@ -157,10 +158,19 @@ def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFr
     from pyarrow import ArrowException, parquet
 
     try:
-        # Without read-ahead: a file is often one single row group.
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
-            kept = _checked_header(file.schema_arrow.names, patient, exact, str(path))
-            return Columns(patient, kept, file.metadata.num_rows).read(file.iter_batches(BATCH_ROWS))
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
+            names = file.schema_arrow.names
+            kept = _checked_header(names, patient, exact, str(path))
+            columns = Columns(file.schema_arrow, patient, kept, file.metadata.num_rows)
+            start = 0
+            for group in range(
+                file.num_row_groups
+            ):  # a few columns at a time: one group often holds all rows
+                for first in range(0, len(names), COLUMNS_AT_ONCE):
+                    wanted = names[first : first + COLUMNS_AT_ONCE]
+                    columns.add(file.read_row_group(group, columns=wanted), start)
+                start += file.metadata.row_group(group).num_rows
+            return columns.table(start)
     except ArrowException as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from None
 
@@ -180,9 +190,7 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
                 raise DataError(f"the query {query!r} returns no table; write a SELECT.")
             reader = relation.to_arrow_reader(BATCH_ROWS)
             kept = _checked_header(reader.schema.names, patient, exact, f"the query {query!r}")
-            return Columns(
-                patient, kept, connection.sql(f"FROM ({query}) SELECT count(*)").fetchone()[0]
-            ).read(reader)
+            return Columns(reader.schema, patient, kept).read(reader)
     except duckdb.Error as error:
         raise DataError(f"the query {query!r} failed: {error}") from None
 

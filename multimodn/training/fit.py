@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -226,6 +227,7 @@ def _run_trainer(
     if bar is not None:
         callbacks.append(EpochProgress(bar, label))
     last = folder / "last.ckpt"
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no advertisements between progress bars
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice for row-wise data loaders
         trainer = Trainer(
@@ -245,7 +247,7 @@ def _run_trainer(
             BatchLoader(patients, train, spec.batch_size, shuffle=True, seed=seed),
             BatchLoader(patients, validation, max(spec.batch_size, 4096)) if watched else None,
         )
-        module = FusionModule(model, spec, seed)
+        module = FusionModule(model, spec, len(train), seed)
         trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt

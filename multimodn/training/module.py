@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from multimodn.data.batches import Batch, BatchLoader
@@ -20,23 +21,28 @@ class FusionModule(LightningModule):
     Args:
         model: The network.
         spec: The study's training section.
+        n_train: Number of training patients.
         seed: Seed of this member of the ensemble.
     """
 
-    def __init__(self, model: SequentialFusion, spec: TrainingSpec, seed: int) -> None:
+    def __init__(self, model: SequentialFusion, spec: TrainingSpec, n_train: int, seed: int) -> None:
         super().__init__()
-        self.model, self.spec, self.seed = model, spec, seed
+        self.model, self.spec, self.n_train, self.seed = model, spec, n_train, seed
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; biases, scales and the initial state are not decayed, since shrinking them moves the prior."""
-        decayed = [p for p in self.model.parameters() if p.dim() > 1]
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam with an L2 penalty, in the loss and not decoupled, so that it is a prior on the weights.
+
+        On the product of an encoder's, a gain's and a decoder's weights it acts as a penalty on the whole modality,
+        which lets one that is mere noise shrink away. Biases and the initial state are free: they hold the prior.
+        """
+        penalised = [p for p in self.model.parameters() if p.dim() > 1]
         free = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-        return torch.optim.AdamW(
-            groups, lr=self.spec.learning_rate, weight_decay=self.spec.weight_decay, foreach=True
-        )
+        groups = [{"params": penalised, "weight_decay": self.spec.penalty / self.n_train}, {"params": free}]
+        optimizer = torch.optim.Adam(groups, lr=self.spec.learning_rate, foreach=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.spec.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_train_epoch_start(self) -> None:
         """Ties randomness to the epoch's number: what a resumed run draws is what the killed one would have."""
