@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pandas as pd
 import torch
@@ -113,9 +113,11 @@ class Task(nn.Module, ABC):
         name: The task's name in the study.
         output_size: Number K of raw outputs.
         link_names: A name for each link-scale column, such as the class; ``[name]`` where there is one only.
+        link_scale: What the link scale measures: ``log-odds``, ``units`` (the target's) or ``log-risk``.
     """
 
     Options: ClassVar[type[Options]]
+    link_scale: ClassVar[Literal["log-odds", "units", "log-risk"]] = "log-odds"
     name: str
     output_size: int
     link_names: list[str]
@@ -159,6 +161,13 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def link(self, outputs: Tensor) -> Tensor:
         """Maps raw outputs ``(..., K)`` to the link scale ``(..., len(link_names))``."""
+
+    @abstractmethod
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns what the link-scale columns are predictions of, ``(n, len(link_names))`` float.
+
+        0 or 1 for log-odds (NaN = unknown); the value for units; time and event, ``(n, 2)``, for log-risk.
+        """
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:

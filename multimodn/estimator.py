@@ -130,6 +130,14 @@ class MultiModN:
             )
         return frames.predictions(self._model().tasks, patients.patients, outputs, n_used)
 
+    def link(
+        self, cohort: Patients | None = None, *, order: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Predicts on the link scale: for each task ``(N, len(link_names))``, such as log-odds."""
+        patients, model = self._prepared(cohort), self._model()
+        outputs = self._run(patients, lambda batch: model(batch, order))
+        return {name: task.link(outputs[name]) for name, task in model.tasks.items()}
+
     def trajectory(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Predicts after every step.
 

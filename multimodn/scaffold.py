@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,13 @@ import pandas as pd
 
 from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
+from multimodn.guess import FEW, infer_task
 from multimodn.study import SourceSpec
 from multimodn.study_file import write_yaml
 from multimodn.study_parts import check_name
 
-FEW = 10  # distinct values up to which a column is taken for classes
-ROMAN = {numeral: i for i, numeral in enumerate(["0", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii"])}
 EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
 TIME = re.compile(r"(^|_)((days?|months?|years?)_to_(?!birth)|time|followup|follow_up)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Inferred:
-    """What a target column looks like.
-
-    Attributes:
-        kind: A task kind.
-        options: Its further keys.
-        reason: What in the values says so.
-        alternatives: Kinds to consider instead.
-    """
-
-    kind: str
-    options: dict[str, Any]
-    reason: str
-    alternatives: str
 
 
 def write_study(
@@ -81,36 +62,6 @@ def write_study(
     finally:
         Path(temporary).unlink(missing_ok=True)
     return text
-
-
-def infer_task(values: pd.Series[Any]) -> Inferred:
-    """Guesses a task kind from a target column.
-
-    Raises:
-        DataError: If the column is empty or constant.
-    """
-    known = values.dropna()
-    distinct = sorted(known.unique().tolist(), key=lambda value: (isinstance(value, str), value))
-    if len(distinct) < 2:
-        raise DataError(
-            f"target '{values.name}' has {len(distinct)} distinct value(s); nothing can be learned from it."
-        )
-    listed = shown([_plain(value) for value in distinct])
-    if len(distinct) == 2:
-        positive = _plain(distinct[1])
-        return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
-    order = _ordered(distinct)
-    if order is not None:
-        classes = [_plain(value) for value in order]
-        return Inferred("ordinal", {"classes": classes}, f"values {listed} look ordered", "multiclass")
-    if pd.api.types.is_numeric_dtype(known.dtype):
-        return Inferred("regression", {}, f"{len(distinct)} distinct numbers", "ordinal, survival")
-    if len(distinct) > max(FEW, len(known) // 5):
-        reason = (
-            f"{len(distinct)} distinct texts among {len(known)}, which is much for classes; check the column"
-        )
-        return Inferred("multiclass", {}, reason, "another column")
-    return Inferred("multiclass", {}, f"{len(distinct)} texts without an order, {listed}", "ordinal")
 
 
 def _names(tables: Sequence[str | Path]) -> list[str]:
@@ -209,11 +160,10 @@ def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) ->
     identifiers = [str(c) for c in inputs if str(c) not in set(numbers) and _is_identifier(frame[c])]
     texts = [str(c) for c in inputs if str(c) not in {*numbers, *identifiers}]
     lines = [f"  - name: {name}", f"    kind: {kind}   # inferred from {path.suffix}", f"    source: {name}"]
-    if targets:
-        left_out = ", ".join(_scalar(target) for target in targets)
-        lines.append(
-            f"    columns: {{all_but: [{left_out}]}}   # targets are no inputs; add what follows the outcome"
-        )
+    if targets or identifiers:
+        left_out = ", ".join(_scalar(column) for column in [*targets, *identifiers])
+        lines.append("    # targets are no inputs, nor is what follows the outcome: add it here")
+        lines.append(f"    columns: {{all_but: [{left_out}]}}")
     else:
         lines.append("    columns: all")
     lines.append(f"    # numeric ({len(numbers)}): {_comment(shown(numbers))}")
@@ -253,42 +203,6 @@ def _task(target: str, home: str, frame: pd.DataFrame) -> list[str]:
             f"times here: {_comment(shown(times))}"
         )
     return lines
-
-
-def _ordered(distinct: list[Any]) -> list[Any] | None:
-    """Returns grades, T stages, Roman numerals or small whole numbers in their order; None for others."""
-    if len(distinct) > FEW:
-        return None
-    if all(not isinstance(value, str) for value in distinct):
-        whole = all(float(value).is_integer() and 0 <= value <= 20 for value in distinct)
-        return sorted(distinct) if whole else None
-    ranks = [_rank(str(value)) for value in distinct]
-    if any(rank is None for rank in ranks):
-        return None
-    return [
-        value
-        for _, value in sorted(zip(ranks, distinct, strict=True), key=lambda pair: (pair[0], str(pair[1])))
-    ]
-
-
-def _rank(text: str) -> tuple[int, str] | None:
-    """Returns the place of ``Stage IIIa``, ``pT2``, ``G3``, ``grade 1`` in their order, or None."""
-    match = re.fullmatch(
-        r"(?:stage|grade|[pcy]*[tnmg])?[\s_]*([ivx]+|\d)[\s_]*([a-d]?)", text.strip().lower()
-    )
-    if match is None:
-        return None
-    numeral, letter = match.groups()
-    if numeral.isdigit():
-        return int(numeral), letter
-    return (ROMAN[numeral], letter) if numeral in ROMAN else None
-
-
-def _plain(value: Any) -> Any:
-    """Returns 1 for 1.0: a column with empty cells stores whole numbers as floats."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _name(column: str) -> str:

@@ -75,7 +75,13 @@ def read_yaml(text: str) -> Any:
 
 def write_yaml(data: Any) -> str:
     """Writes ``data`` so that `read_yaml` gives it back."""
-    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+    text = _dump(data, allow_unicode=True)
+    # PyYAML takes rare characters such as U+0085 for line breaks unless they are escaped.
+    return text if read_yaml(text) == data else _dump(data, allow_unicode=False)
+
+
+def _dump(data: Any, *, allow_unicode: bool) -> str:
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=110))
 
 
 class SpecError(StudyError):

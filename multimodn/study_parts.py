@@ -39,7 +39,7 @@ class SourceSpec(Spec):
 
     Attributes:
         path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file; the last holds
-            the arrays ``patient`` (ids) and ``features`` (n, d).
+            the arrays ``patient`` (ids) and ``features`` (n, d), or a vector for each patient, named so.
         patients: For a ``.npy``: a CSV with the patient of each row.
         query: SQL that DuckDB runs; paths in it resolve against the folder of the study.
         database: A DuckDB file for the query; left out, the query reads files.

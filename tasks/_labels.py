@@ -174,8 +174,8 @@ def two_classes(
         raise DataError(f"{where} has no labels in the training rows. Check the column and the patient key.")
     if len(values) > 2:
         raise DataError(
-            f"{where} has {len(values)} values, expected 2: {shown(values)}. Empty the cells that are neither, "
-            f"or use `kind: multiclass`."
+            f"{where} has {len(values)} values, expected 2: {shown(values)}. "
+            f"Empty the cells that are neither, or use `kind: multiclass`."
         )
     at = _positive_position(where, values, positive, key)
     word = values[at]
@@ -218,11 +218,13 @@ def count_classes(
             f"{where} has one class only in the training rows: all {counts.sum():.0f} labels are "
             f"'{classes[int(counts.argmax())]}'. Add patients of another class, or leave the task out."
         )
-    rare = [f"'{classes[i]}' {('never', 'once')[int(counts[i])]}" for i in np.flatnonzero(counts < 2)]
+    rare = [
+        f"'{classes[i]}' {('never', 'once')[int(counts[i])]}" for i in range(len(classes)) if counts[i] < 2
+    ]
     if rare:
         warnings.warn(
-            f"{where}: some classes are hardly seen in the training rows: {shown(rare)}. Nothing can be learned "
-            f"about them: merge classes, or add patients.",
+            f"{where}: some classes are hardly seen in the training rows: {shown(rare)}. "
+            f"Nothing can be learned about them: merge classes, or add patients.",
             DataWarning,
             stacklevel=3,
         )

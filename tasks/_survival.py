@@ -68,7 +68,7 @@ def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) ->
             f"{where} has one event only in the training rows. Nothing can be learned from it: add patients."
         )
         warnings.warn(message, DataWarning, stacklevel=3)
-    quantiles = np.quantile(event_times, np.arange(1, n_intervals + 1) / n_intervals, method="higher")
+    quantiles = np.quantile(event_times, np.arange(1, n_intervals + 1) / n_intervals, method="inverted_cdf")
     edges = np.unique(quantiles.astype(np.float32))  # times are kept in single precision, so compare in it
     kept: list[float] = edges[edges > 0].tolist()
     return kept

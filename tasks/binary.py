@@ -75,6 +75,10 @@ class BinaryTask(PriorTask):
         """Returns the log-odds of the positive class ``(..., 1)``."""
         return self.checked(outputs)
 
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns 1 for the positive class, 0 for the other, ``(n, 1)``."""
+        return target.unsqueeze(1)
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the ``probability`` of the positive class."""
         return {"probability": self.checked(outputs)[..., 0].sigmoid()}

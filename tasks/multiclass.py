@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from multimodn import base
 from multimodn.base import JSON
@@ -79,6 +80,10 @@ class MulticlassTask(PriorTask):
     def link(self, outputs: Tensor) -> Tensor:
         """Returns the log-odds of each class against all others ``(..., K)``."""
         return outputs - self.checked(outputs)[..., self.others].logsumexp(-1)
+
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns 1 for the class of the row, 0 for the others, ``(n, K)``."""
+        return F.one_hot(target.long(), self.output_size).float()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each class under its name."""

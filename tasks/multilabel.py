@@ -93,6 +93,10 @@ class MultilabelTask(PriorTask):
         """Returns the log-odds of each label ``(..., L)``."""
         return self.checked(outputs)
 
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns 1 or 0 for each label, NaN where it is unknown, ``(n, L)``."""
+        return torch.where(target >= 0, target, torch.nan)
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each label under the name of its column."""
         probabilities = self.checked(outputs).sigmoid()

@@ -102,6 +102,10 @@ class OrdinalTask(PriorTask):
         chosen = target.expand(outputs.shape[:-1]).unsqueeze(-1)
         return -self.log_probabilities(outputs).gather(-1, chosen).squeeze(-1)
 
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns whether the row lies above each class but the last, ``(n, K - 1)``."""
+        return (target.unsqueeze(1) > torch.arange(self.output_size, device=target.device)).float()
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each class, and ``expected``, the expected position (0 = lowest)."""
         probabilities = self.log_probabilities(outputs).exp()

@@ -47,6 +47,7 @@ class RegressionTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = RegressionOptions
+    link_scale = "units"
 
     def __init__(self, name: str, target: str, mean: float, sd: float) -> None:
         super().__init__(name, prior=[0.0, 0.0], link_names=[name])
@@ -90,6 +91,10 @@ class RegressionTask(PriorTask):
     def link(self, outputs: Tensor) -> Tensor:
         """Returns the mean, in the units of the column ``(..., 1)``."""
         return self.mean + self.sd * self.checked(outputs)[..., :1]
+
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns the target in its units, ``(n, 1)``."""
+        return target.unsqueeze(1)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``mean`` and ``sd``, in the units of the column."""

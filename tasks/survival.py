@@ -44,14 +44,17 @@ class SurvivalOptions(base.Options):
 class SurvivalTask(PriorTask):
     """Predicts a survival curve and a risk.
 
-    Raw outputs are the logits of the hazards h_j, the chance that the event happens in interval j (after edge
-    j - 1, up to and including edge j) if it did not before. The edges are quantiles of the event times of the
-    training rows, the last one is the latest of them. The loss is the negative log-likelihood of the
-    intervals that were seen: an event counts with its own interval and all before it; a censored patient
-    counts as having survived the intervals whose middle was reached; an event after the last edge counts as
-    surviving them all. The link scale is the log-risk, the logarithm of the cumulative hazard at the last
-    edge, log sum_j -log(1 - h_j). Without any modality the prediction is the life table of the training rows,
-    each interval with one pseudo-patient at the mean hazard.
+    The hazard h_j is the chance that the event happens in interval j, after edge j - 1 and up to and
+    including edge j, if it did not before. The edges are quantiles of the event times of the training rows,
+    the last one is the latest of them. Raw outputs are a score r_0 and r_1 .. r_J with logit h_j = r_0 + r_j:
+    all intervals teach the score (proportional odds of the hazard), else the last intervals, which few
+    patients reach, would lead the risk; r_j lets the state act on an interval alone.
+
+    The loss is the negative log-likelihood of the intervals that were seen. An event counts with its own
+    interval and all before it; a censored patient has survived the intervals whose middle was reached; an
+    event after the last edge means that all were survived. The link scale is the log-risk, the logarithm of
+    the cumulative hazard at the last edge, log sum_j -log(1 - h_j). Without any modality the prediction is
+    the life table of the training rows, each interval with one pseudo-patient at the mean hazard.
 
     Args:
         name: Name of the task.
@@ -63,6 +66,7 @@ class SurvivalTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = SurvivalOptions
+    link_scale = "log-risk"
     edges: Tensor
     middles: Tensor
 
@@ -88,9 +92,9 @@ class SurvivalTask(PriorTask):
         times, events = read_survival(name, frame, *columns, classes)
         known = ~np.isnan(times)
         edges = time_edges(name, options.time, times[known & events], options.n_intervals)
-        task = cls(name, *columns, classes, edges, [0.0] * len(edges))
+        task = cls(name, *columns, classes, edges, [0.0] * (len(edges) + 1))
         happened, survived = task._seen(task._target(times[known], events[known]))
-        task.prior_outputs.copy_(_life_table(happened.sum(0).double(), survived.sum(0).double()))
+        task.prior_outputs[1:].copy_(_life_table(happened.sum(0).double(), survived.sum(0).double()))
         return task
 
     @staticmethod
@@ -109,17 +113,25 @@ class SurvivalTask(PriorTask):
         after_start = F.pad(after_end[..., :-1], (1, 0), value=True)
         return event & after_start & ~after_end, torch.where(event, after_end, time >= self.middles)
 
+    def _hazard_logits(self, outputs: Tensor) -> Tensor:
+        return self.checked(outputs)[..., :1] + outputs[..., 1:]
+
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Returns the negative log-likelihood of each row; see the base class."""
-        happened, survived = self._seen(target)
-        loss = happened * F.logsigmoid(self.checked(outputs)) + survived * F.logsigmoid(-outputs)
+        logits, (happened, survived) = self._hazard_logits(outputs), self._seen(target)
+        loss = happened * F.logsigmoid(logits) + survived * F.logsigmoid(-logits)
         return -loss.sum(-1)
 
     def link(self, outputs: Tensor) -> Tensor:
         """Returns the log-risk ``(..., 1)``."""
         low = -15.0  # below it log(softplus(x)) = x to single precision, and softplus would end at 0
-        log_hazard = torch.where(outputs < low, outputs, F.softplus(outputs.clamp(min=low)).log())
-        return self.checked(log_hazard).logsumexp(-1, keepdim=True)
+        logits = self._hazard_logits(outputs)
+        log_hazard = torch.where(logits < low, logits, F.softplus(logits.clamp(min=low)).log())
+        return log_hazard.logsumexp(-1, keepdim=True)
+
+    def link_target(self, target: Tensor) -> Tensor:
+        """Returns time and event, ``(n, 2)``."""
+        return target
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to edge t."""
@@ -129,7 +141,7 @@ class SurvivalTask(PriorTask):
 
     def survival(self, outputs: Tensor) -> Tensor:
         """Returns the chance of no event up to each of `edges`, ``(..., J)``."""
-        return F.logsigmoid(-self.checked(outputs)).cumsum(-1).exp()
+        return F.logsigmoid(-self._hazard_logits(outputs)).cumsum(-1).exp()
 
     def _edge_names(self) -> list[str]:
         short = [f"{edge:g}" for edge in self.edges.tolist()]

@@ -104,6 +104,8 @@ class Columns:
             return False
         if types.is_temporal(kind):
             return False
+        if types.is_binary(kind):
+            raise DataError(f"column '{field.name}' is not text in UTF-8; save the file in that encoding.")
         raise DataError(f"column '{field.name}' holds {kind}; give numbers, truth values or text.")
 
     def _store(self, column: Any, name: str, start: int, stop: int) -> None:

@@ -195,6 +195,21 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         raise DataError(f"the query {query!r} failed: {error}") from None
 
 
+def _members(path: Path, arrays: dict[str, Any]) -> tuple[Any, pd.Index]:
+    """Returns features and patients: two arrays, or a vector for each patient, named by patient."""
+    missing = [name for name in ("patient", "features") if name not in arrays]
+    if not missing:
+        return arrays["features"], text_keys(arrays["patient"])
+    forms = {(array.shape, array.dtype.kind) for array in arrays.values()}
+    if (
+        len(missing) == 2
+        and len(forms) == 1
+        and all(len(shape) == 1 and kind in "fiu" for shape, kind in forms)
+    ):
+        return np.stack(list(arrays.values())), text_keys(list(arrays))
+    raise DataError(f"{path} has no array '{missing[0]}'.{did_you_mean(missing[0], arrays)}")
+
+
 def _read_arrays(spec: SourceSpec, folder: Path, path: Path, patient: str) -> pd.DataFrame:
     """Reads ``features`` (n, d) and the patient of each row; the columns are e0 to e{d-1}."""
     try:
@@ -203,10 +218,7 @@ def _read_arrays(spec: SourceSpec, folder: Path, path: Path, patient: str) -> pd
             keys = read_patients(folder / str(spec.patients), patient)
         else:
             with np.load(path, allow_pickle=False) as arrays:
-                missing = [name for name in ("patient", "features") if name not in arrays]
-                if missing:
-                    raise DataError(f"{path} has no array '{missing[0]}'.{did_you_mean(missing[0], arrays)}")
-                features, keys = arrays["features"], text_keys(arrays["patient"])
+                features, keys = _members(path, dict(arrays))
     except (OSError, ValueError, EOFError) as error:
         if isinstance(error, DataError):
             raise

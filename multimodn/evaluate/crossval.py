@@ -1,0 +1,126 @@
+"""Repeated cross-validation by patient: every arm on the same folds, differences paired."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import Split, folds
+from multimodn.errors import DataWarning
+from multimodn.evaluate.metrics import link_scores
+from multimodn.study import Study
+
+if TYPE_CHECKING:
+    from multimodn.base import Task
+
+Predictions = dict[str, NDArray[np.float64]]
+"""For each task the link-scale predictions of the test patients, ``(n, L)``."""
+
+Arm = Callable[[Study, Cohort, Cohort, int], Predictions]
+"""Trains on one cohort and predicts another; the last argument is a seed."""
+
+
+def ours(study: Study, training: Cohort, test: Cohort, seed: int) -> Predictions:
+    """This package's own arm: the study as it stands."""
+    from multimodn.estimator import MultiModN
+
+    spec = study.training.model_copy(update={"seed": study.training.seed + seed})
+    study = study.model_copy(update={"training": spec})
+    model = MultiModN(study).fit(training, split=_development_split(study, training))
+    return {name: link.numpy().astype(np.float64) for name, link in model.link(test).items()}
+
+
+def _development_split(study: Study, training: Cohort) -> Split:
+    """An ensemble stops on its own folds; a single network needs a fifth of the patients to stop on."""
+    everyone, nobody = training.patients.to_numpy(dtype=object), np.array([], dtype=object)
+    if study.training.members > 1:
+        return Split(everyone, nobody, nobody)
+    stratify = getattr(study.split, "stratify", None)
+    train, validation = next(folds(training, 5, seed=study.training.seed, stratify=stratify))
+    return Split(train, validation, nobody)
+
+
+def cross_validate(
+    study: Study,
+    cohort: Cohort,
+    arms: Mapping[str, Arm],
+    n_folds: int = 5,
+    repeats: int = 2,
+    seed: int = 0,
+    on_cell: Callable[[str, int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Scores arms by repeated cross-validation, stratified by the study's ``split.stratify``.
+
+    Args:
+        study: Tasks, modalities, training.
+        cohort: All patients; groups stay on one side.
+        arms: What to compare, by name.
+        n_folds: Parts of a repeat.
+        repeats: How often patients are dealt anew.
+        seed: The first deal; repeat r uses ``seed + r``, for the folds as for the arms.
+        on_cell: Called with arm, repeat and fold when one is done, to show progress.
+
+    Returns:
+        ``arm, task, metric, repeat, fold, value``.
+    """
+    from multimodn.training.fit import fit_tasks
+
+    stratify = getattr(study.split, "stratify", None)
+    rows = []
+    for number, (train, test) in enumerate(folds(cohort, n_folds, repeats, seed, stratify)):
+        repeat, fold = divmod(number, n_folds)
+        training, held_out = cohort.subset(train), cohort.subset(test)
+        tasks = {task.name: task for task in fit_tasks(study, training)}
+        targets = {name: _labelled(task, held_out) for name, task in tasks.items()}
+        for arm, run in arms.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # the cohort's notes were shown when it was loaded
+                predictions = run(study, training, held_out, seed + repeat)
+            for name, link in predictions.items():
+                known, target = targets[name]
+                for metric, value in link_scores(tasks[name], link[known], target).items():
+                    rows.append((arm, name, metric, repeat, fold, value))
+            if on_cell is not None:
+                on_cell(arm, repeat, fold)
+    return pd.DataFrame(rows, columns=["arm", "task", "metric", "repeat", "fold", "value"])
+
+
+def _labelled(task: Task, cohort: Cohort) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    target, known = task.prepare(cohort.targets[task.name])
+    return known.numpy(), task.link_target(target[known]).numpy().astype(np.float64)
+
+
+def summary(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Averages over folds: ``arm, task, metric, mean, low, high`` with a 95 % bootstrap interval over folds.
+
+    Folds share training patients, so that the interval is somewhat too narrow.
+    """
+    keys = ["arm", "task", "metric"]
+    rows = [(*key, *_interval(part["value"], n_bootstrap, seed)) for key, part in scores.groupby(keys, sort=False)]
+    return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])
+
+
+def paired(
+    scores: pd.DataFrame, arm: str, reference: str, n_bootstrap: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Compares two arms fold by fold: ``task, metric, difference, low, high``, 95 % bootstrap interval over folds."""
+    wide = scores.pivot(index=["task", "metric", "repeat", "fold"], columns="arm", values="value")
+    difference = (wide[arm] - wide[reference]).dropna()
+    groups: Any = difference.groupby(level=["task", "metric"], sort=False)
+    rows = [(*key, *_interval(part, n_bootstrap, seed)) for key, part in groups]
+    return pd.DataFrame(rows, columns=["task", "metric", "difference", "low", "high"])
+
+
+def _interval(values: pd.Series[float], n_bootstrap: int, seed: int) -> tuple[float, float, float]:
+    known = values.dropna().to_numpy(dtype=np.float64)
+    if not len(known):
+        return float("nan"), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).choice(known, size=(n_bootstrap, len(known))).mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(known.mean()), float(low), float(high)

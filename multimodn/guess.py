@@ -1,0 +1,98 @@
+"""Guesses from the values of a target column what kind of task it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from multimodn.errors import DataError, shown
+
+FEW = 10  # distinct values up to which a column is taken for classes
+ROMAN = {numeral: i for i, numeral in enumerate(["0", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii"])}
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What a target column looks like.
+
+    Attributes:
+        kind: A task kind.
+        options: Its further keys.
+        reason: What in the values says so.
+        alternatives: Kinds to consider instead.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    reason: str
+    alternatives: str
+
+
+def infer_task(values: pd.Series[Any]) -> Inferred:
+    """Guesses a task kind from a target column.
+
+    Raises:
+        DataError: If the column is empty or constant.
+    """
+    known = values.dropna()
+    distinct = sorted(known.unique().tolist(), key=lambda value: (isinstance(value, str), value))
+    if len(distinct) < 2:
+        raise DataError(
+            f"target '{values.name}' has {len(distinct)} distinct value(s); nothing can be learned from it."
+        )
+    listed = shown([_plain(value) for value in distinct])
+    if len(distinct) == 2:
+        positive = _plain(distinct[1])
+        return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
+    order = _ordered(distinct)
+    if order is not None:
+        classes = [_plain(value) for value in order]
+        reason = f"values {shown(classes)} look ordered"
+        return Inferred("ordinal", {"classes": classes}, reason, "multiclass")
+    if pd.api.types.is_numeric_dtype(known.dtype):
+        return Inferred("regression", {}, f"{len(distinct)} distinct numbers", "ordinal, survival")
+    if len(distinct) > max(FEW, len(known) // 5):
+        reason = (
+            f"{len(distinct)} distinct texts among {len(known)}, which is much for classes; check the column"
+        )
+        return Inferred("multiclass", {}, reason, "another column")
+    return Inferred("multiclass", {}, f"{len(distinct)} texts without an order, {listed}", "ordinal")
+
+
+def _ordered(distinct: list[Any]) -> list[Any] | None:
+    """Returns grades, T stages, Roman numerals or small whole numbers in their order; None for others."""
+    if len(distinct) > FEW:
+        return None
+    if all(not isinstance(value, str) for value in distinct):
+        whole = all(float(value).is_integer() and 0 <= value <= 20 for value in distinct)
+        return sorted(distinct) if whole else None
+    ranks = [_rank(str(value)) for value in distinct]
+    if any(rank is None for rank in ranks):
+        return None
+    return [
+        value
+        for _, value in sorted(zip(ranks, distinct, strict=True), key=lambda pair: (pair[0], str(pair[1])))
+    ]
+
+
+def _rank(text: str) -> tuple[int, str] | None:
+    """Returns the place of ``Stage IIIa``, ``pT2``, ``G3``, ``grade 1`` in their order, or None."""
+    match = re.fullmatch(
+        r"(?:stage|grade|[pcy]*[tnmg])?[\s_]*([ivx]+|\d)[\s_]*([a-d]?)", text.strip().lower()
+    )
+    if match is None:
+        return None
+    numeral, letter = match.groups()
+    if numeral.isdigit():
+        return int(numeral), letter
+    return (ROMAN[numeral], letter) if numeral in ROMAN else None
+
+
+def _plain(value: Any) -> Any:
+    """Returns 1 for 1.0: a column with empty cells stores whole numbers as floats."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,139 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import Split, folds, make_split
+from multimodn.errors import DataError
+from multimodn.study import Study
+from tests.data._studies import study_dict
+
+
+def cohort_of(labels, groups=None, split=None):
+    ids = pd.Index([f"p{i}" for i in range(len(labels))], name="patient")
+    frame = pd.DataFrame({"a": np.arange(len(labels)) * 0.5}, index=ids)
+    return Cohort(
+        ids,
+        {"m": frame},
+        {"death": pd.DataFrame({"status": labels}, index=ids)},
+        None if groups is None else pd.Series(groups, index=ids),
+        None if split is None else pd.Series(split, index=ids),
+    )
+
+
+LABELS = st.lists(st.sampled_from(["dead", "alive", None]), min_size=12, max_size=60)
+GROUPS = st.lists(st.sampled_from([*"abcdefghij", None]), min_size=60, max_size=60)
+
+
+def group_sets(cohort, *parts):
+    alone = pd.Series(cohort.patients, index=cohort.patients)
+    groups = alone if cohort.groups is None else cohort.groups.where(cohort.groups.notna(), alone)
+    return [set(groups.loc[list(part)]) for part in parts]
+
+
+@given(LABELS, GROUPS, st.booleans(), st.integers(0, 5))
+def test_no_patient_and_no_group_is_in_two_parts(labels, groups, grouped, seed):
+    cohort = cohort_of(labels, groups[: len(labels)] if grouped else None)
+    split = {"validation": 0.2, "test": 0.25, "stratify": "death", "seed": seed}
+    study = Study.from_dict(study_dict(split=split))
+    parts = make_split(study, cohort)
+    train, validation, test = group_sets(cohort, parts.train, parts.validation, parts.test)
+    assert not (train & validation) | (train & test) | (validation & test)
+    everyone = np.concatenate([parts.train, parts.validation, parts.test])
+    assert sorted(everyone) == sorted(cohort.patients)
+    assert make_split(study, cohort).hash() == parts.hash()
+
+
+@given(LABELS, GROUPS, st.booleans(), st.integers(2, 4), st.integers(1, 2))
+def test_folds_test_everyone_once_a_repeat_and_divide_no_group(labels, groups, grouped, n_folds, repeats):
+    cohort = cohort_of(labels, groups[: len(labels)] if grouped else None)
+    n_groups = len(group_sets(cohort, cohort.patients)[0])
+    if n_groups < n_folds:
+        with pytest.raises(DataError, match="folds need at least 2 folds and as many groups"):
+            list(folds(cohort, n_folds, repeats, 0, "death"))
+        return
+    parts = list(folds(cohort, n_folds, repeats, 0, "death"))
+    assert len(parts) == n_folds * repeats
+    for repeat in range(repeats):
+        tested = np.concatenate([test for _, test in parts[repeat * n_folds : (repeat + 1) * n_folds]])
+        assert sorted(tested) == sorted(cohort.patients)
+    for train, test in parts:
+        in_train, in_test = group_sets(cohort, train, test)
+        assert not in_train & in_test
+        assert len(train) + len(test) == len(cohort)
+
+
+@given(st.integers(0, 20))
+def test_classes_are_spread_evenly(seed):
+    labels = ["dead"] * 20 + ["alive"] * 80
+    cohort = cohort_of(labels)
+    for _, test in folds(cohort, 5, 1, seed, "death"):
+        counts = cohort.targets["death"].loc[list(test), "status"].value_counts()
+        assert counts["dead"] == 4
+        assert counts["alive"] == 16
+    study = Study.from_dict(study_dict(split={"stratify": "death", "seed": seed}))
+    test = make_split(study, cohort).test
+    assert len(test) == pytest.approx(20, abs=1)
+    assert (cohort.targets["death"].loc[list(test), "status"] == "dead").sum() == pytest.approx(4, abs=1)
+
+
+def test_numbers_are_spread_by_quantiles():
+    cohort = cohort_of(list(np.random.default_rng(0).exponential(size=100)))
+    medians = [
+        cohort.targets["death"].loc[list(test), "status"].median()
+        for _, test in folds(cohort, 4, 1, 0, "death")
+    ]
+    assert max(medians) < 1.6 * min(medians)
+
+
+def test_another_seed_deals_anew_and_shares_of_zero_are_empty():
+    cohort = cohort_of(["dead", "alive"] * 30)
+    one, two = (make_split(Study.from_dict(study_dict(split={"seed": seed})), cohort) for seed in (0, 1))
+    assert one.hash() != two.hash()
+    none = make_split(Study.from_dict(study_dict(split={"validation": 0, "test": 0})), cohort)
+    assert (len(none.train), len(none.validation), len(none.test)) == (60, 0, 0)
+    assert repr(none) == "Split(train 60, validation 0, test 0)"
+
+
+def test_a_column_splits():
+    study = Study.from_dict(study_dict(split={"column": "part"}))
+    split = make_split(study, cohort_of([0, 1, 0, 1], split=["train", "test", None, "validation"]))
+    assert (list(split.train), list(split.validation), list(split.test)) == (["p0"], ["p3"], ["p1"])
+    with pytest.raises(DataError, match=r"Split column 'part' holds 'trian'\. Did you mean 'train'\?"):
+        make_split(study, cohort_of([0, 1], split=["trian", "test"]))
+    with pytest.raises(DataError, match="nobody to train on"):
+        make_split(study, cohort_of([0, 1], split=["test", "test"]))
+    with pytest.raises(DataError, match="loaded without the split column 'part'"):
+        make_split(study, cohort_of([0, 1]))
+    with pytest.raises(DataError, match=r"1 group\(s\) are both in train and in test: x"):
+        make_split(study, cohort_of([0, 1], groups=["x", "x"], split=["train", "test"]))
+
+
+def test_files_split(tmp_path):
+    (tmp_path / "train.csv").write_text("id,note\np0,x\np1,y\n")
+    (tmp_path / "test.csv").write_text("anything\np2\n")
+    files = {"train": "train.csv", "test": "test.csv"}
+    study = Study.from_dict(study_dict(split={"files": files}), tmp_path)
+    split = make_split(study, cohort_of([0, 1, 0, 1]))
+    assert (list(split.train), list(split.validation), list(split.test)) == (["p0", "p1"], [], ["p2"])
+    (tmp_path / "test.csv").write_text("id\np1\n")
+    with pytest.raises(DataError, match=r"1 patient\(s\) stand in the split twice: p1"):
+        make_split(study, cohort_of([0, 1, 0, 1]))
+    (tmp_path / "test.csv").write_text("id\nq9\n")
+    with pytest.raises(DataError, match=r"test: 1 patient\(s\) of test\.csv are not in the cohort: q9"):
+        make_split(study, cohort_of([0, 1, 0, 1]))
+    (tmp_path / "test.csv").unlink()
+    with pytest.raises(DataError, match=r"test: the file .*test\.csv does not exist"):
+        make_split(study, cohort_of([0, 1, 0, 1]))
+
+
+def test_a_split_refuses_a_patient_in_two_parts():
+    with pytest.raises(DataError, match=r"stand in the split twice: a"):
+        Split(["a"], ["b"], ["a"])
+
+
+def test_an_unknown_task_to_stratify_by_is_named():
+    with pytest.raises(DataError, match=r"Unknown task 'deth' .*Did you mean 'death'\?"):
+        next(folds(cohort_of([0, 1] * 5), 2, stratify="deth"))

@@ -1,0 +1,149 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, StudyError
+from multimodn.guess import infer_task
+from multimodn.scaffold import write_study
+from multimodn.study import Study
+
+N = 40
+
+
+@pytest.fixture
+def tables(tmp_path):
+    generator = np.random.default_rng(0)
+    ids = [f"{i:03d}" for i in range(N)]
+    clinical = pd.DataFrame(
+        {"id": ids, "age": generator.normal(60, 9, N), "sex": generator.choice(["f", "m"], N)}
+    )
+    clinical["code"] = [f"code-{i}" for i in range(N)]
+    clinical["stage"] = generator.choice(["Stage I", "Stage IIa", "Stage III"], N)
+    clinical["death"] = generator.integers(0, 2, N)
+    clinical["days_to_death"] = generator.integers(1, 999, N)
+    clinical["values"] = generator.choice(["red", "green", "blue"], N)
+    clinical.to_csv(tmp_path / "clinical data.csv", index=False)
+    np.savez(tmp_path / "images.npz", patient=ids, features=generator.normal(size=(N, 4)))
+    return [tmp_path / "clinical data.csv", tmp_path / "images.npz"]
+
+
+TARGETS = ["stage", "death", "values", "days_to_death"]
+
+
+def test_the_file_loads_and_so_do_its_data(tables, tmp_path):
+    out = tmp_path / "studies" / "first.yaml"
+    text = write_study(tables, "id", TARGETS, out)
+    assert out.read_text() == text
+    study = Study.load(out)
+    assert [(task.name, task.kind) for task in study.tasks] == [
+        ("stage", "ordinal"),
+        ("death", "binary"),
+        ("values_", "multiclass"),
+        ("days_to_death", "regression"),
+    ]
+    assert [(modality.name, modality.kind) for modality in study.modalities] == [
+        ("clinical_data", "table"),
+        ("images", "embedding"),
+    ]
+    cohort = Cohort.load(study)
+    assert list(cohort.modalities["clinical_data"].columns) == ["age", "sex"]
+    assert len(cohort) == N
+    assert [file.name for file in out.parent.iterdir()] == ["first.yaml"]
+
+
+def test_every_inference_is_stated(tables, tmp_path):
+    text = write_study(tables, "id", TARGETS, tmp_path / "s.yaml")
+    for comment in (
+        "kind: ordinal   # inferred: values Stage I, Stage IIa, Stage III look ordered; alternatives: multi",
+        "classes: [Stage I, Stage IIa, Stage III]   # inferred; check",
+        "kind: binary   # inferred: two values, 0, 1",
+        "{kind: survival, time: days_to_death, event: death}",
+        "# numeric (1): age",
+        "# categorical (1): sex",
+        "a text of its own for nearly every patient: code",
+        "kind: embedding   # inferred from .npz",
+    ):
+        assert comment in text
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "options"),
+    [
+        (["yes", "no", None], "binary", {"positive": "yes"}),
+        ([0.0, 1.0, np.nan], "binary", {"positive": 1}),
+        (["t3", "t1", "T2", None], "ordinal", {"classes": ["t1", "T2", "t3"]}),
+        (["iv", "i", "iii"], "ordinal", {"classes": ["i", "iii", "iv"]}),
+        (["IIIB", "II", "IIIA"], "ordinal", {"classes": ["II", "IIIA", "IIIB"]}),
+        ([2.0, 0.0, 1.0, np.nan], "ordinal", {"classes": [0, 1, 2]}),
+        (["r0", "r1", "rx"], "multiclass", {}),
+        ([0.5, 1.5, 2.5], "regression", {}),
+        (list(range(100)), "regression", {}),
+    ],
+)
+def test_kinds_are_inferred_from_values(values, kind, options):
+    inferred = infer_task(pd.Series(values))
+    assert (inferred.kind, inferred.options) == (kind, options)
+
+
+def test_many_texts_are_doubted():
+    assert "check the column" in infer_task(pd.Series([f"t{i}x" for i in range(50)])).reason
+
+
+@pytest.mark.parametrize(
+    ("targets", "error", "message"),
+    [
+        (["deth"], StudyError, r"no table has a column 'deth'\. Did you mean 'death'\?"),
+        ([], StudyError, "name at least one target"),
+        (["same"], DataError, r"target 'same' has 1 distinct value"),
+    ],
+)
+def test_targets_that_cannot_be_used_are_named(tables, tmp_path, targets, error, message):
+    frame = pd.read_csv(tables[0], dtype={"id": str}).assign(same=1)
+    frame.to_csv(tables[0], index=False)
+    with pytest.raises(error, match=message):
+        write_study(tables, "id", targets, tmp_path / "s.yaml")
+    assert not (tmp_path / "s.yaml").exists()
+
+
+def test_tables_that_cannot_be_used_are_named(tables, tmp_path):
+    out = tmp_path / "s.yaml"
+    with pytest.raises(DataError, match=r"no key column 'ids'"):
+        write_study(tables, "ids", ["death"], out)
+    with pytest.raises(DataError, match=r"none\.csv does not exist"):
+        write_study([tmp_path / "none.csv"], "id", ["death"], out)
+    with pytest.raises(DataError, match=r"a \.npy names no patients"):
+        write_study([tmp_path / "x.npy"], "id", ["death"], out)
+    with pytest.raises(StudyError, match=r"Several tables are called clinical_data"):
+        write_study([tables[0], tables[0]], "id", ["death"], out)
+    with pytest.raises(StudyError, match=r"Name at least one table"):
+        write_study([], "id", ["death"], out)
+    copy = tmp_path / "copy.csv"
+    copy.write_text(tables[0].read_text())
+    with pytest.raises(StudyError, match=r"target 'death' is in several tables: clinical_data, copy"):
+        write_study([tables[0], copy], "id", ["death"], out)
+
+
+def test_a_file_is_not_overwritten_unless_asked(tables, tmp_path):
+    out = tmp_path / "s.yaml"
+    out.write_text("mine")
+    with pytest.raises(StudyError, match=r"s\.yaml exists"):
+        write_study(tables, "id", ["death"], out)
+    assert out.read_text() == "mine"
+    write_study(tables, "id", ["death"], out, overwrite=True)
+    assert Study.load(out).name == "s"
+
+
+def test_an_interruption_leaves_the_old_file(tables, tmp_path, monkeypatch):
+    out = tmp_path / "studies" / "s.yaml"
+    out.parent.mkdir()
+    out.write_text("mine")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_study(tables, "id", ["death"], out, overwrite=True)
+    assert out.read_text() == "mine"
+    assert [file.name for file in out.parent.iterdir()] == ["s.yaml"]
