@@ -170,6 +170,10 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
+    def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores link-scale predictions of any make, a baseline's too, against `link_target`; NaN where undefined."""
+
+    @abstractmethod
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Maps raw outputs ``(n, K)`` to named quantities, ``(n,)`` each, such as a probability of each class."""
 

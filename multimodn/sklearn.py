@@ -1,4 +1,4 @@
-"""`MultiModNClassifier`: the model as a scikit-learn estimator, for pipelines, cross-validation and grid search."""
+"""`MultiModNClassifier`: the model as a scikit-learn estimator, for cross-validation and grid search."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ Integers = NDArray[np.int64]
 class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifies rows from whichever modalities each of them has.
 
-    A row that is empty in all columns of a modality does not have it: the modality is skipped for that row alone.
+    A row that is empty in all columns of a modality does not have it: it is skipped for that row alone.
 
     Args:
-        modalities: For each modality its columns: names of a DataFrame's, or positions. A column may stand in several
-            or in none. None = one modality of all columns.
+        modalities: For each modality its columns: a DataFrame's names, or an array's positions. A column may
+            stand in several or in none. None = one modality of all columns.
         encoder_options: For each modality its encoder's options, `kind` among them (default `table`).
         epochs: Passes over the training rows, at most.
         batch_size: Rows in a batch.
@@ -48,8 +48,8 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         members: Networks in the ensemble; each leaves out another fold, which stops it.
         state_size: Width of the state.
         update: How an embedding changes the state: ``residual``, ``gated`` or ``linear``.
-        validation: Share of the rows that stops the training of a single member; 0 = none, all epochs are run. It is
-            drawn class by class where there are rows enough, and left out where a class would have no training row.
+        validation: Share of the rows that stops the training of a single member; 0 = none. It is drawn class by class where there are rows enough, and left out where a class would have no
+            training row.
         random_state: Seed of the draw, the first weights, and the shuffling.
 
     Attributes:
@@ -102,9 +102,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_consistent_length(frame, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes."
-            )
+            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs two classes.")
         self.class_prior_ = np.bincount(codes) / len(codes)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         train, validation = self._draw(codes, seed)
@@ -115,7 +113,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> Floats:
-        """Returns the probability of each class, ``(n, n_classes)``; a row without any modality gets the prior.
+        """Returns the probability of each class, ``(n, n_classes)``; without any modality, the prior.
 
         Raises:
             DataError: If a cell cannot be read; the message names row and column.
@@ -128,7 +126,8 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) == 2:
             return np.stack([1 - values, values], axis=1)
         probabilities = values.reshape(len(frame), len(self.classes_))
-        return probabilities / probabilities.sum(1, keepdims=True)
+        shares: Floats = probabilities / probabilities.sum(1, keepdims=True)
+        return shares
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Returns the most probable class of each row, ``(n,)``."""
@@ -140,9 +139,9 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Shares each prediction out among the row's modalities; see `MultiModN.contributions`.
 
         Returns:
-            One row for each row of ``X``, class (of two classes: the second) and present modality, indexed as ``X``:
-            ``output`` (the class), ``modality``, ``contribution``, ``standard_error``, ``prior``, ``prediction``, in
-            log-odds.
+            One row for each row of ``X``, class (of two: the second) and present modality, indexed as ``X``:
+            ``output`` (the class), ``modality``, ``contribution``, ``standard_error``, ``prior``,
+            ``prediction``, in log-odds.
         """
         check_is_fitted(self)
         frame = self._checked(X)
@@ -161,7 +160,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _checked(self, X: Any, y: Any = "no_validation", *, reset: bool = False) -> pd.DataFrame:
-        """Returns the rows as a frame with text for columns and row numbers for patients; ``X`` stays as it is."""
+        """Returns the rows as a frame with text for columns and row numbers for patients; ``X`` stays."""
         if not isinstance(X, pd.DataFrame) or X.empty:
             X = check_array(X, ensure_all_finite="allow-nan", input_name="X")
         validate_data(self, X, y, reset=reset, skip_check_array=True)
@@ -196,16 +195,15 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             unknown = [column for column in names if column not in frame.columns]
             if unknown:
                 raise StudyError(
-                    f"modality '{name}': X has no column '{unknown[0]}'.{did_you_mean(unknown[0], frame.columns)}"
+                    f"modality '{name}': X has no column '{unknown[0]}'."
+                    f"{did_you_mean(unknown[0], frame.columns)}"
                 )
             if any(frame[column].nunique() > 1 for column in names):
                 useful[name] = names
             else:
                 constant.append(name)
         if constant:
-            text = (
-                f"Modalities that say nothing, as every training row is the same in them: {shown(constant)}."
-            )
+            text = f"Left out modalities in which all training rows are the same: {shown(constant)}."
             warnings.warn(text, DataWarning, stacklevel=3)
         return useful
 
@@ -235,6 +233,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"`encoder_options` name an unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], known)}"
             )
         two = len(self.classes_) == 2
+        kind = "binary" if two else "multiclass"
         classes = {"positive": "1"} if two else {"classes": [str(k) for k in range(len(self.classes_))]}
         return Study(
             name="scikit-learn",
@@ -246,7 +245,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             tasks=[
                 {
                     "name": TASK,
-                    "kind": "binary" if two else "multiclass",
+                    "kind": kind,
                     "source": "X",
                     "target": TASK,
                     **classes,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from multimodn.base import JSON, Task
 from multimodn.errors import ShapeError
+from multimodn.tasks._scores import auroc, mean, to_numpy
 
 
 class PriorTask(Task):
@@ -33,6 +35,11 @@ class PriorTask(Task):
     def from_config(cls, config: Mapping[str, JSON]) -> Self:
         """Rebuilds the task that `config` described; the configuration is the arguments of the class."""
         return cls(**config)
+
+    def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
+        """Returns ``auroc``, averaged over the columns in which both classes occur; see the base class."""
+        columns = zip(to_numpy(link).T, to_numpy(target).T, strict=True)
+        return {"auroc": mean(np.array([auroc(y[~np.isnan(y)] > 0, x[~np.isnan(y)]) for x, y in columns]))}
 
     def checked(self, outputs: Tensor) -> Tensor:
         """Returns ``outputs``.

@@ -96,6 +96,12 @@ class RegressionTask(PriorTask):
         """Returns the target in its units, ``(n, 1)``."""
         return target.unsqueeze(1)
 
+    def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
+        """Returns ``rmse`` (units of the column) and ``r2``; see the base class."""
+        observed, predicted = to_numpy(target)[:, 0], to_numpy(link)[:, 0]
+        scores = normal_scores(observed, predicted, np.ones_like(observed))
+        return {name: scores[name] for name in ("rmse", "r2")}
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``mean`` and ``sd``, in the units of the column."""
         return {"mean": self.link(outputs)[..., 0], "sd": self.sd * self._log_scale(outputs).exp()}

@@ -133,6 +133,11 @@ class SurvivalTask(PriorTask):
         """Returns time and event, ``(n, 2)``."""
         return target
 
+    def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
+        """Returns Harrell's ``cindex``; see the base class."""
+        times, events = to_numpy(target).T
+        return {"cindex": concordance(to_numpy(link)[:, 0], times, events > 0)}
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to edge t."""
         survival = self.survival(outputs)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from multimodn.base import Task
 from multimodn.data.cohort import Cohort
-from multimodn.evaluate.crossval import Arm, Predictions, ours
+from multimodn.evaluate.crossval import Predictions
 from multimodn.study import ModalitySpec, Study
 
 Array = NDArray[np.float64]
@@ -22,35 +22,29 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Values of C that a ridge logistic regression chooses from, by inner cross-validated log loss."""
 
 
-def late_ridge(study: Study, training: Cohort, test: Cohort, seed: int) -> Predictions:
-    """One ridge model a modality and task; the prediction is the mean over the modalities that a patient has.
+def late_ridge(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+    """Returns ``late_ridge`` and, as they are its parts, ``single:<modality>``.
 
-    Ridge logistic regression for each link-scale column of log-odds, ridge regression for units, ridge Cox for
-    log-risk (standardised before averaging, as its scale is arbitrary). A patient without any modality gets the mean.
+    One ridge model a modality and task: logistic regression for each link-scale column of log-odds, linear for units,
+    Cox for log-risk (standardised, as its scale is arbitrary). Late fusion is the mean over the modalities that a
+    patient has. Who has none, or lacks the single one, gets the mean prediction.
     """
-    parts = [_ridge_parts(study, [spec], training, test, seed) for spec in study.modalities]
-    return {name: _mean_present([part[name] for part in parts]) for name in parts[0]}
+    parts = {spec.name: _ridge_parts(study, [spec], training, test, seed) for spec in study.modalities}
+    tasks = [spec.name for spec in study.tasks]
+    arms = {"late_ridge": {task: _mean_present([part[task] for part in parts.values()]) for task in tasks}}
+    for modality, part in parts.items():
+        arms[f"single:{modality}"] = {task: _mean_present([part[task]]) for task in tasks}
+    return arms
 
 
-def early_concat(study: Study, training: Cohort, test: Cohort, seed: int) -> Predictions:
-    """One ridge model a task over all columns side by side, an absent modality at its training mean."""
+def early_concat(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+    """Returns ``early_concat``: ridge models over all columns side by side, an absent modality at its training mean."""
     parts = _ridge_parts(study, study.modalities, training, test, seed)
-    return {name: _mean_present([link]) for name, link in parts.items()}
+    return {"early_concat": {task: _mean_present([link]) for task, link in parts.items()}}
 
 
-def single(modality: str) -> Arm:
-    """Ours, trained and tested with one modality alone; who lacks it gets the prior."""
-
-    def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> Predictions:
-        specs = [spec for spec in study.modalities if spec.name == modality]
-        alone = study.model_copy(update={"modalities": specs, "order": [modality]})
-        return ours(alone, _only(training, modality), _only(test, modality), seed)
-
-    return arm
-
-
-def xgboost(study: Study, training: Cohort, test: Cohort, seed: int) -> Predictions:
-    """Gradient boosting over all columns side by side; the cells of an absent modality are NaN.
+def xgboost(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+    """Returns ``xgboost``: gradient boosting over all columns; the cells of an absent modality are NaN.
 
     Needs the extra ``experiments``.
     """
@@ -67,13 +61,13 @@ def xgboost(study: Study, training: Cohort, test: Cohort, seed: int) -> Predicti
         for y in target.T:
             labelled = ~np.isnan(y)
             model = XGBRegressor(
-                n_estimators=200, max_depth=3, learning_rate=0.05, subsample=0.8, colsample_bytree=0.8,
+                n_estimators=200, max_depth=3, learning_rate=0.05, subsample=0.8, colsample_bytree=0.3, max_bin=64,
                 objective=objectives[task.link_scale], random_state=seed, n_jobs=1,
             )  # fmt: skip
             model.fit(x[labelled], y[labelled])
             columns.append(model.predict(design.test, output_margin=True))
         result[task.name] = np.stack(columns, axis=1).astype(np.float64)
-    return result
+    return {"xgboost": result}
 
 
 @dataclass(frozen=True)
@@ -187,7 +181,7 @@ def _logistic(x: Array, y: Array, x_test: Array, seed: int) -> Array:
         return np.asarray(LogisticRegression(C=0.01, max_iter=1000).fit(x, y).decision_function(x_test))
     inner = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
     model: Any = GridSearchCV(
-        LogisticRegression(max_iter=1000), {"C": list(PENALTIES)}, scoring="neg_log_loss", cv=inner
+        LogisticRegression(max_iter=1000, tol=1e-3), {"C": list(PENALTIES)}, scoring="neg_log_loss", cv=inner
     )
     return np.asarray(model.fit(x, y).decision_function(x_test), dtype=np.float64)
 
@@ -199,18 +193,22 @@ def _linear(x: Array, y: Array, x_test: Array, seed: int) -> Array:
 
 
 def _cox(x: Array, y: Array, x_test: Array, penalty: float = 0.05) -> Array:
-    """Ridge Cox regression by L-BFGS on the mean partial log-likelihood; risks standardised on training rows."""
-    from torchsurv.loss.cox import neg_partial_log_likelihood
+    """Ridge Cox regression by L-BFGS on the mean partial log-likelihood; risks standardised on training rows.
 
-    rows = torch.from_numpy(x)
-    time, event = torch.from_numpy(np.ascontiguousarray(y[:, 0])), torch.from_numpy(y[:, 1] > 0)
+    Ties by Breslow (1974): every event of a time is compared with all who were at risk then.
+    """
+    latest_first = np.argsort(-y[:, 0], kind="stable")
+    rows = torch.from_numpy(x[latest_first])
+    time, event = y[latest_first, 0], torch.from_numpy(y[latest_first, 1] > 0)
+    last_tied = torch.from_numpy(np.searchsorted(-time, -time, side="right") - 1)
     weights = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss: torch.Tensor = neg_partial_log_likelihood((rows @ weights).unsqueeze(1), event, time)
-        loss = loss + penalty * weights.square().sum() / 2
+        risk = rows @ weights
+        log_likelihood = (risk - risk.logcumsumexp(0)[last_tied])[event]
+        loss = penalty * weights.square().sum() / 2 - log_likelihood.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
@@ -227,8 +225,3 @@ def _mean_present(parts: list[Array]) -> Array:
     overall = total.sum(0) / np.maximum(present.sum(0).sum(0), 1)
     return np.where(present.any(0), total / np.maximum(present.sum(0), 1), overall)
 
-
-def _only(cohort: Cohort, modality: str) -> Cohort:
-    return Cohort(
-        cohort.patients, {modality: cohort.modalities[modality]}, cohort.targets, cohort.groups, cohort.split
-    )

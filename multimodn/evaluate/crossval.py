@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, folds
 from multimodn.errors import DataWarning
-from multimodn.evaluate.metrics import link_scores
 from multimodn.study import Study
 
 if TYPE_CHECKING:
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 Predictions = dict[str, NDArray[np.float64]]
 """For each task the link-scale predictions of the test patients, ``(n, L)``."""
 
-Arm = Callable[[Study, Cohort, Cohort, int], Predictions]
-"""Trains on one cohort and predicts another; the last argument is a seed."""
+Arms = Callable[[Study, Cohort, Cohort, int], dict[str, Predictions]]
+"""Trains one or several arms on one cohort and predicts another; the last argument is a seed."""
 
 
-def ours(study: Study, training: Cohort, test: Cohort, seed: int) -> Predictions:
-    """This package's own arm: the study as it stands."""
+def ours(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+    """Returns the arm ``ours``: this package, with the study as it stands."""
     from multimodn.estimator import MultiModN
 
     spec = study.training.model_copy(update={"seed": study.training.seed + seed})
     study = study.model_copy(update={"training": spec})
     model = MultiModN(study).fit(training, split=_development_split(study, training))
-    return {name: link.numpy().astype(np.float64) for name, link in model.link(test).items()}
+    return {"ours": {name: link.double().numpy() for name, link in model.link(test).items()}}
 
 
 def _development_split(study: Study, training: Cohort) -> Split:
@@ -49,7 +49,7 @@ def _development_split(study: Study, training: Cohort) -> Split:
 def cross_validate(
     study: Study,
     cohort: Cohort,
-    arms: Mapping[str, Arm],
+    arms: Sequence[Arms],
     n_folds: int = 5,
     repeats: int = 2,
     seed: int = 0,
@@ -60,7 +60,7 @@ def cross_validate(
     Args:
         study: Tasks, modalities, training.
         cohort: All patients; groups stay on one side.
-        arms: What to compare, by name.
+        arms: What to compare, such as `ours` and those of `multimodn.evaluate.baselines`.
         n_folds: Parts of a repeat.
         repeats: How often patients are dealt anew.
         seed: The first deal; repeat r uses ``seed + r``, for the folds as for the arms.
@@ -69,6 +69,8 @@ def cross_validate(
     Returns:
         ``arm, task, metric, repeat, fold, value``.
     """
+    from threadpoolctl import threadpool_limits
+
     from multimodn.training.fit import fit_tasks
 
     stratify = getattr(study.split, "stratify", None)
@@ -76,24 +78,26 @@ def cross_validate(
     for number, (train, test) in enumerate(folds(cohort, n_folds, repeats, seed, stratify)):
         repeat, fold = divmod(number, n_folds)
         training, held_out = cohort.subset(train), cohort.subset(test)
-        tasks = {task.name: task for task in fit_tasks(study, training)}
-        targets = {name: _labelled(task, held_out) for name, task in tasks.items()}
-        for arm, run in arms.items():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DataWarning)  # the cohort's notes were shown when it was loaded
-                predictions = run(study, training, held_out, seed + repeat)
-            for name, link in predictions.items():
-                known, target = targets[name]
-                for metric, value in link_scores(tasks[name], link[known], target).items():
-                    rows.append((arm, name, metric, repeat, fold, value))
-            if on_cell is not None:
-                on_cell(arm, repeat, fold)
+        with warnings.catch_warnings(), threadpool_limits(1):  # threads of small problems wait for each other
+            warnings.simplefilter("ignore", DataWarning)  # the cohort's notes were shown when it was loaded
+            tasks = fit_tasks(study, training)
+            for run in arms:
+                for arm, predictions in run(study, training, held_out, seed + repeat).items():
+                    found = _scores(tasks, held_out, predictions)
+                    rows += [(arm, *key, repeat, fold, value) for key, value in found.items()]
+                    if on_cell is not None:
+                        on_cell(arm, repeat, fold)
     return pd.DataFrame(rows, columns=["arm", "task", "metric", "repeat", "fold", "value"])
 
 
-def _labelled(task: Task, cohort: Cohort) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    target, known = task.prepare(cohort.targets[task.name])
-    return known.numpy(), task.link_target(target[known]).numpy().astype(np.float64)
+def _scores(tasks: Sequence[Task], test: Cohort, predictions: Predictions) -> dict[tuple[str, str], float]:
+    scores = {}
+    for task in tasks:
+        target, known = task.prepare(test.targets[task.name])
+        link = torch.from_numpy(predictions[task.name])[known]
+        for metric, value in task.link_metrics(link, task.link_target(target[known])).items():
+            scores[task.name, metric] = value
+    return scores
 
 
 def summary(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 0) -> pd.DataFrame:

@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from multimodn import Cohort, MultiModN, Study
+from multimodn.data.splits import Split
+from multimodn.errors import DataError
+from multimodn.runs import fit_run
+from multimodn.training.module import FusionModule
+from tests._cohorts import make_cohort, make_frames, make_study, write_files
+
+
+def make_split(n_validation: int = 8) -> Split:
+    ids = make_cohort().patients.to_numpy()
+    return Split(ids[: 30 - n_validation], ids[30 - n_validation : 30], ids[30:])
+
+
+def interrupt(monkeypatch, epoch: int, where: str = "on_train_epoch_start") -> None:
+    """Raises KeyboardInterrupt in ``epoch`` (from 0), as Ctrl-C would."""
+    original = getattr(FusionModule, where)
+
+    def stopped(self, *args):
+        if self.current_epoch == epoch:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(FusionModule, where, stopped)
+
+
+def weights(model: MultiModN) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in model.model.state_dict().items()}
+
+
+def assert_same_weights(one: MultiModN, other: MultiModN) -> None:
+    expected = weights(other)
+    for name, tensor in weights(one).items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("where", ["on_train_epoch_start", "training_step", "on_validation_epoch_start"])
+@pytest.mark.parametrize("members", [1, 2])
+def test_an_interrupted_fit_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, where, members):
+    study = make_study(training={"epochs": 5, "members": members})
+    cohort, split = make_cohort(), make_split()
+    whole = MultiModN(study).fit(cohort, split=split)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, where)
+        with pytest.raises(KeyboardInterrupt):
+            MultiModN(study).fit(cohort, split=split, folder=tmp_path)
+    checkpoint = torch.load(tmp_path / "member0" / "last.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 2  # epochs 0, 1 and 2 were finished
+    assert not (tmp_path / "member0" / "finished.json").exists()
+    torch.manual_seed(99)
+    resumed = MultiModN(study).fit(cohort, split=split, folder=tmp_path)
+    assert_same_weights(resumed, whole)
+    assert resumed.provenance["members"][0]["epochs"] == 5
+
+
+def test_a_finished_member_is_not_trained_again(tmp_path, monkeypatch):
+    study = make_study(training={"epochs": 2})
+    first = MultiModN(study).fit(make_cohort(), split=make_split(), folder=tmp_path)
+    interrupt(monkeypatch, 0)
+    assert_same_weights(MultiModN(study).fit(make_cohort(), split=make_split(), folder=tmp_path), first)
+
+
+def test_an_interrupted_run_has_no_bundle_and_resumes(tmp_path, monkeypatch):
+    study = write_files(tmp_path / "data", training={"epochs": 4})
+    whole = fit_run(study, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            fit_run(study, tmp_path / "run")
+    assert not (tmp_path / "run" / "bundle").exists()
+    assert not json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    resumed = fit_run(study, tmp_path / "run", resume=True)
+    assert_same_weights(resumed, whole)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    files = [file.name for file in (tmp_path / "run").rglob("*")]
+    assert not [name for name in files if "partial" in name or ".old" in name]
+    assert_same_weights(MultiModN.load(tmp_path / "run" / "bundle"), whole)
+
+
+def test_nobody_to_validate_on():
+    model = MultiModN(make_study(training={"epochs": 3})).fit(make_cohort(), split=make_split(0))
+    assert model.provenance["members"] == [
+        {"checkpoint": model.provenance["members"][0]["checkpoint"], "validation_loss": None, "epochs": 3}
+    ]
+    assert model.predict(make_cohort())["value"].notna().all()
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(tmp_path):
+    study = make_study(training={"epochs": 60, "patience": 2, "learning_rate": 0.3})
+    model = MultiModN(study).fit(make_cohort(), split=make_split(), folder=tmp_path)
+    log = model.provenance["members"][0]
+    assert log["epochs"] < 60
+    losses = pd.read_csv(tmp_path / "member0" / "metrics.csv")["validation_loss"].dropna()
+    assert log["validation_loss"] == pytest.approx(losses.min(), rel=1e-5)
+    assert len(losses) == int(losses.to_numpy().argmin()) + 1 + 2
+
+
+def changed_tests(split: Split) -> Cohort:
+    tables, targets = make_frames()
+    tables["labs"].loc[split.test] = 1e6 * (1 + tables["labs"].loc[split.test].abs())
+    targets["size"].loc[split.test] = -1e6
+    targets["survival"].loc[split.test, "months"] = 1e6
+    targets["death"].loc[split.test, "status"] = "alive"
+    return Cohort.from_frames(tables, targets)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_nothing_of_the_test_patients_reaches_the_model(members):
+    study, split = make_study(training={"members": members}), make_split()
+    model = MultiModN(study).fit(make_cohort(), split=split)
+    other = MultiModN(study).fit(changed_tests(split), split=split)
+    assert_same_weights(other, model)
+    for name, encoder in model.model.first.encoders.items():
+        assert other.model.first.encoders[name].config() == encoder.config()
+    for name, task in model.model.tasks.items():
+        assert other.model.tasks[name].config() == task.config()
+
+
+def test_a_single_member_is_fitted_on_training_patients_only():
+    split = make_split()
+    swapped = Split(split.train, split.test, split.validation)
+    one, other = (MultiModN(make_study()).fit(make_cohort(), split=part) for part in (split, swapped))
+    for name, encoder in one.model.first.encoders.items():
+        assert other.model.first.encoders[name].config() == encoder.config()
+    start, again = (model.trajectory(make_cohort()).query("step == 0").iloc[0] for model in (one, other))
+    assert start["task"] == again["task"]
+
+
+def test_every_problem_of_the_training_data_is_listed():
+    tables, targets = make_frames()
+    tables["labs"] = tables["labs"].astype({"crp": object})
+    tables["labs"].loc["p03", "crp"] = "high"
+    tables["image"].loc["p04", "f1"] = np.nan
+    cohort = Cohort.from_frames(tables, targets)
+    with pytest.raises(DataError, match=r"(?s)modality 'labs'.*'high'.*p03.*modality 'image'.*p04"):
+        MultiModN(make_study()).fit(cohort, split=make_split())
+
+
+def test_caller_randomness_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    MultiModN(make_study(training={"epochs": 1})).fit(make_cohort(), split=make_split())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_study_and_cohort_may_come_from_files(tmp_path):
+    write_files(tmp_path)
+    model = MultiModN(tmp_path / "study.yaml").fit()
+    from_frames = MultiModN(Study.load(tmp_path / "study.yaml")).fit(
+        Cohort.load(model.study), split=model.split
+    )
+    assert_same_weights(model, from_frames)
