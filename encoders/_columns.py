@@ -83,9 +83,7 @@ def check_declared(frame: pd.DataFrame, declared: Mapping[str, Sequence[str]], h
     raise_all(problems, StudyError, header)
 
 
-def infer_kinds(
-    frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequence[str], header: str
-) -> ColumnKinds:
+def infer_kinds(frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequence[str], header: str) -> ColumnKinds:
     """Infers the kind of every column that is not declared.
 
     Args:

@@ -17,9 +17,7 @@ N_PERIODIC = 8
 """Width of a periodic embedding, and its number of frequencies."""
 
 
-def multilayer(
-    input_size: int, hidden_size: int, n_layers: int, output_size: int, dropout: float
-) -> nn.Sequential:
+def multilayer(input_size: int, hidden_size: int, n_layers: int, output_size: int, dropout: float) -> nn.Sequential:
     """Builds ``n_layers`` hidden layers (ReLU, dropout) and a linear output; 0 is the linear map alone.
 
     Rows do not meet in any layer. Without a hidden layer the dropout acts on the input.

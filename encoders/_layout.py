@@ -172,9 +172,7 @@ def fit_layout(frame: pd.DataFrame, options: TableOptions) -> TableLayout:
     indicated = [name for name, count in n_empty.items() if count] if options.indicate_empty else []
     n_components = min(plan.n_components, len(numeric), len(frame)) if plan.n_components and numeric else None
     n_knots = min(MAX_KNOTS, max(2, len(frame)))
-    return TableLayout(
-        numeric, categorical, dropped, indicated, plan.encoding, plan.scaling, n_knots, n_components
-    )
+    return TableLayout(numeric, categorical, dropped, indicated, plan.encoding, plan.scaling, n_knots, n_components)
 
 
 def report_dropped(dropped: Mapping[str, str], n_kept: int, n_rows: int, header: str) -> None:

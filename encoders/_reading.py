@@ -37,9 +37,7 @@ def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> N
     wanted = list(columns)
     missing = [name for name in wanted if name not in counts]
     problems = [
-        f"column '{name}' appears {counts[name]} times; keep one."
-        for name in wanted
-        if counts.get(name, 0) > 1
+        f"column '{name}' appears {counts[name]} times; keep one." for name in wanted if counts.get(name, 0) > 1
     ]
     if len(missing) > MAX_MISSING_NAMED:
         problems.append(f"{len(missing)} of {len(wanted)} columns are missing: {shown(missing)}.")
@@ -79,9 +77,7 @@ def parse_numbers(series: Series) -> tuple[Floats, Booleans]:
     text = cells.where(cells.isna(), cells.astype(str).str.strip()).to_numpy(dtype=object)
     filled = ~pd.isna(text) & (text != "")
     numbers = np.full(len(series), np.nan)
-    numbers[filled] = pd.to_numeric(pd.Series(text[filled], dtype=object), errors="coerce").to_numpy(
-        np.float64
-    )
+    numbers[filled] = pd.to_numeric(pd.Series(text[filled], dtype=object), errors="coerce").to_numpy(np.float64)
     return numbers, filled & np.isnan(numbers)
 
 

@@ -181,9 +181,7 @@ class NumericScaler(nn.Module):
         return torch.from_numpy(scaled)
 
 
-def _quantile_knots(
-    seen: NDArray[np.float32], n_knots: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _quantile_knots(seen: NDArray[np.float32], n_knots: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Returns quantiles and their normal scores; equal quantiles share the mean of their scores."""
     probability = np.linspace(0.0, 1.0, n_knots)
     ordered = np.sort(seen)

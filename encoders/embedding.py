@@ -51,9 +51,7 @@ class EmbeddingEncoder(Encoder):
 
     Options: ClassVar[type[Options]] = EmbeddingOptions
 
-    def __init__(
-        self, columns: list[NumericColumn], n_components: int | None, options: EmbeddingOptions
-    ) -> None:
+    def __init__(self, columns: list[NumericColumn], n_components: int | None, options: EmbeddingOptions) -> None:
         super().__init__()
         self.options, self.n_components = options, n_components
         self.embedding_size, self.columns = options.embedding_size, [column.name for column in columns]
@@ -77,9 +75,7 @@ class EmbeddingEncoder(Encoder):
         check_columns(frame, dict.fromkeys(frame.columns), HEADER)
         _check_cells(frame)
         numbers = {name: read_numbers(frame[name], [], REPAIR) for name in frame.columns}
-        fitted = {
-            name: fit_column(name, cells, "standard", is_robust=False) for name, cells in numbers.items()
-        }
+        fitted = {name: fit_column(name, cells, "standard", is_robust=False) for name, cells in numbers.items()}
         columns = [column for column in fitted.values() if column is not None]
         dropped = {name: "constant" for name, column in fitted.items() if column is None}
         report_dropped(dropped, len(columns), len(frame), HEADER)

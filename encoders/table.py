@@ -46,25 +46,17 @@ class TableEncoder(Encoder):
         self.options, self.layout = options, layout
         self.embedding_size, self.columns = options.embedding_size, layout.columns
         self.scaler = NumericScaler(list(layout.numeric), layout.scaling, layout.n_knots)
-        self.projection = (
-            Projection(len(layout.numeric), layout.n_components) if layout.n_components else None
-        )
+        self.projection = Projection(len(layout.numeric), layout.n_components) if layout.n_components else None
         self.n_numeric = layout.n_components or len(layout.numeric)
-        self.numeric = (
-            _numeric_input(layout.encoding, self.n_numeric, options.n_bins) if self.n_numeric else None
-        )
-        self.levels = (
-            LevelInput([column.frequency for column in layout.categorical]) if layout.categorical else None
-        )
+        self.numeric = _numeric_input(layout.encoding, self.n_numeric, options.n_bins) if self.n_numeric else None
+        self.levels = LevelInput([column.frequency for column in layout.categorical]) if layout.categorical else None
         sizes = [part.output_size for part in (self.numeric, self.levels) if part is not None]
         input_size = sum(sizes) + len(layout.indicated)
         self.layers = multilayer(
             input_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
         )
         if isinstance(self.numeric, PiecewiseInput):
-            nn.init.zeros_(
-                first_linear(self.layers).weight[:, self.n_numeric : self.numeric.output_size].data
-            )
+            nn.init.zeros_(first_linear(self.layers).weight[:, self.n_numeric : self.numeric.output_size].data)
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: TableOptions) -> Self:
@@ -148,9 +140,7 @@ class TableEncoder(Encoder):
         """
         rows: list[dict[str, Any]] = [{"kind": "numeric", **asdict(column)} for column in self.layout.numeric]
         rows += [{"kind": "categorical", **asdict(column)} for column in self.layout.categorical]
-        rows += [
-            {"kind": "dropped", "name": name, "dropped": why} for name, why in self.layout.dropped.items()
-        ]
+        rows += [{"kind": "dropped", "name": name, "dropped": why} for name, why in self.layout.dropped.items()]
         shown_columns = ["kind", "unit", "minimum", "median", "maximum", "n_empty", "levels", "dropped"]
         summary = pd.DataFrame(rows).set_index("name").rename_axis("column")
         summary["unit"] = [self.options.units.get(str(name)) for name in summary.index]
@@ -166,9 +156,7 @@ class TableEncoder(Encoder):
         return cls(TableLayout.from_config(config["layout"]), TableOptions.model_validate(config["options"]))
 
 
-def _numeric_input(
-    encoding: Numeric, n_columns: int, n_bins: int
-) -> ScaledInput | PiecewiseInput | PeriodicInput:
+def _numeric_input(encoding: Numeric, n_columns: int, n_bins: int) -> ScaledInput | PiecewiseInput | PeriodicInput:
     if encoding == "piecewise":
         return PiecewiseInput(n_columns, n_bins)
     return PeriodicInput(n_columns) if encoding == "periodic" else ScaledInput(n_columns)

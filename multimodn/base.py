@@ -24,8 +24,8 @@ JSON = Any
 class Values(Protocol):
     """Prepared values of one modality: rows that can be sliced by an index tensor. A Tensor is one."""
 
-    def __len__(self) -> int: ...  # noqa: D105
-    def __getitem__(self, rows: Tensor) -> Values: ...  # noqa: D105
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Tensor) -> Values: ...
     def to(self, device: torch.device) -> Values:
         """Returns the same rows on ``device``."""
         ...

@@ -38,22 +38,11 @@ def save(path: Path, study: Study, model: Ensemble, split: Split | None, provena
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, temporary / WEIGHTS)
-    first = model.first
-    content = {
-        "schema": SCHEMA,
-        "study": study.to_dict(),
-        "folder": os.path.relpath(study.folder, path.parent),  # where its sources are, while both stay in place
-        "modalities": first.modalities,
-        "encoders": {name: encoder.config() for name, encoder in first.encoders.items()},  # type: ignore[operator]
-        "tasks": {name: task.config() for name, task in model.tasks.items()},
-        "n_members": len(model.members),
-        "split": None if split is None else {part: list(getattr(split, part)) for part in _PARTS},
-        "provenance": dict(provenance),
-        "weights_sha256": _sha256((temporary / WEIGHTS).read_bytes()),
-    }
-    content["sha256"] = _digest(content)
-    (temporary / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
+    try:
+        _write(temporary, path, study, model, split, provenance)
+    except BaseException:  # an interruption too
+        shutil.rmtree(temporary)
+        raise
     if path.exists():
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(old)
@@ -74,20 +63,46 @@ def load(path: Path) -> tuple[Study, Ensemble, Split | None, dict[str, Any]]:
     weights_path = path / WEIGHTS
     if not weights_path.is_file():
         raise BundleError(f"{path} has no {WEIGHTS}: the bundle is incomplete; copy it again.")
-    if _sha256(weights_path.read_bytes()) != content["weights_sha256"]:
+    if _sha256(weights_path.read_bytes()) != content.get("weights_sha256"):
         raise BundleError(f"{weights_path} is truncated or was edited: its hash differs from {DESCRIPTION}'s.")
     try:
         study = Study.from_dict(content["study"], (path.parent / content["folder"]).resolve())
         model = Ensemble([_member(study, content) for _ in range(content["n_members"])])
         model.load_state_dict(load_file(weights_path))
+        split, provenance = content["split"], content["provenance"]
     except (MultiModNError, SafetensorError, RuntimeError, KeyError) as error:
         raise BundleError(f"{path} does not fit this installation of multimodn: {error}") from error
-    split = content["split"]
     restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in _PARTS})
-    return study, model.eval(), restored, content["provenance"]
+    return study, model.eval(), restored, provenance
 
 
 _PARTS = ("train", "validation", "test")
+
+
+def _write(
+    folder: Path,
+    path: Path,
+    study: Study,
+    model: Ensemble,
+    split: Split | None,
+    provenance: Mapping[str, Any],
+) -> None:
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / WEIGHTS)
+    first = model.first
+    content = {
+        "schema": SCHEMA,
+        "study": study.to_dict(),
+        "folder": os.path.relpath(study.folder, path.parent),  # where its sources are, while both stay in place
+        "modalities": first.modalities,
+        "encoders": {name: encoder.config() for name, encoder in first.encoders.items()},  # type: ignore[operator]
+        "tasks": {name: task.config() for name, task in model.tasks.items()},
+        "n_members": len(model.members),
+        "split": None if split is None else {part: list(getattr(split, part)) for part in _PARTS},
+        "provenance": dict(provenance),
+        "weights_sha256": _sha256((folder / WEIGHTS).read_bytes()),
+    }
+    content["sha256"] = _digest(content)
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
 
 
 def _member(study: Study, content: Mapping[str, Any]) -> SequentialFusion:

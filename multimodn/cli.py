@@ -39,7 +39,7 @@ def main() -> None:
         if issubclass(category, DataWarning):
             errors.print(f"[yellow]Note:[/] {message}", highlight=False)
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
     try:
         app()
     except MultiModNError as error:
@@ -73,7 +73,9 @@ def fit(
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     accelerator: Annotated[str, typer.Option(help="Lightning's: cpu, gpu, auto, ...")] = "auto",
     devices: Annotated[int, typer.Option(help="Lightning's: how many.")] = 1,
-    strategy: Annotated[str, typer.Option(help="Lightning's; for several devices ddp_find_unused_parameters_true.")] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help="Lightning's; for several devices ddp_find_unused_parameters_true.")
+    ] = "auto",
 ) -> None:
     """Train a study and score its test patients."""
     from multimodn.runs import fit_run

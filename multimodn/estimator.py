@@ -130,9 +130,7 @@ class MultiModN:
             )
         return frames.predictions(self._model().tasks, patients.patients, outputs, n_used)
 
-    def link(
-        self, cohort: Patients | None = None, *, order: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
+    def link(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Predicts on the link scale: for each task ``(N, len(link_names))``, such as log-odds."""
         patients, model = self._prepared(cohort), self._model()
         outputs = self._run(patients, lambda batch: model(batch, order))
@@ -148,13 +146,9 @@ class MultiModN:
         patients = self._prepared(cohort)
         outputs = self._run(patients, lambda batch: self._model().trajectory(batch, order), dim=1)
         names = self.order if order is None else list(order)
-        return frames.trajectories(
-            self._model().tasks, patients.patients, outputs, self._steps(patients, order), names
-        )
+        return frames.trajectories(self._model().tasks, patients.patients, outputs, self._steps(patients, order), names)
 
-    def contributions(
-        self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0
-    ) -> pd.DataFrame:
+    def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> pd.DataFrame:
         """Shares each prediction out among the patient's modalities: Shapley values on the task's link scale.
 
         Exact for up to ten modalities; beyond that, orders are sampled and ``standard_error`` says how closely.

@@ -14,9 +14,7 @@ from multimodn.explain.contributions import Contributions
 from multimodn.fusion import Outputs
 
 
-def predictions(
-    tasks: Mapping[str, Task], patients: pd.Index, outputs: Outputs, n_modalities: Tensor
-) -> pd.DataFrame:
+def predictions(tasks: Mapping[str, Task], patients: pd.Index, outputs: Outputs, n_modalities: Tensor) -> pd.DataFrame:
     """Lays out `Task.predict`: ``task``, ``output``, ``value``, ``n_modalities``."""
     parts = [
         _block(patients, {"task": name, "output": output, "value": value, "n_modalities": n_modalities})

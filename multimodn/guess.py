@@ -55,9 +55,7 @@ def infer_task(values: pd.Series[Any]) -> Inferred:
     if pd.api.types.is_numeric_dtype(known.dtype):
         return Inferred("regression", {}, f"{len(distinct)} distinct numbers", "ordinal, survival")
     if len(distinct) > max(FEW, len(known) // 5):
-        reason = (
-            f"{len(distinct)} distinct texts among {len(known)}, which is much for classes; check the column"
-        )
+        reason = f"{len(distinct)} distinct texts among {len(known)}, which is much for classes; check the column"
         return Inferred("multiclass", {}, reason, "another column")
     return Inferred("multiclass", {}, f"{len(distinct)} texts without an order, {listed}", "ordinal")
 
@@ -72,17 +70,12 @@ def _ordered(distinct: list[Any]) -> list[Any] | None:
     ranks = [_rank(str(value)) for value in distinct]
     if any(rank is None for rank in ranks):
         return None
-    return [
-        value
-        for _, value in sorted(zip(ranks, distinct, strict=True), key=lambda pair: (pair[0], str(pair[1])))
-    ]
+    return [value for _, value in sorted(zip(ranks, distinct, strict=True), key=lambda pair: (pair[0], str(pair[1])))]
 
 
 def _rank(text: str) -> tuple[int, str] | None:
     """Returns the place of ``Stage IIIa``, ``pT2``, ``G3``, ``grade 1`` in their order, or None."""
-    match = re.fullmatch(
-        r"(?:stage|grade|[pcy]*[tnmg])?[\s_]*([ivx]+|\d)[\s_]*([a-d]?)", text.strip().lower()
-    )
+    match = re.fullmatch(r"(?:stage|grade|[pcy]*[tnmg])?[\s_]*([ivx]+|\d)[\s_]*([a-d]?)", text.strip().lower())
     if match is None:
         return None
     numeral, letter = match.groups()

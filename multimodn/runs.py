@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 BUNDLE, LOG, CHECKPOINTS = "bundle", "run.json", "checkpoints"
 
 
-def fit_run(
-    study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None
-) -> MultiModN:
+def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None) -> MultiModN:
     """Trains a study into a run folder.
 
     Writes ``study.yaml``, ``run.json`` (seed, versions, hashes, wall time), ``checkpoints/``, ``metrics.csv`` (scores

@@ -67,9 +67,7 @@ def write_study(
 def _names(tables: Sequence[str | Path]) -> list[str]:
     if not tables:
         raise StudyError("Name at least one table.")
-    names = [
-        re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables
-    ]
+    names = [re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables]
     names = [_name(re.sub(r"_(parquet|npz|npy)$", "", name)) for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -81,9 +79,7 @@ def _read_tables(sources: dict[str, Path], patient: str, targets: Sequence[str])
     problems, frames = [], {}
     for name, path in sources.items():
         if path.suffix == ".npy":
-            problems.append(
-                f"{path}: a .npy names no patients; write its source by hand: {{path, patients}}."
-            )
+            problems.append(f"{path}: a .npy names no patients; write its source by hand: {{path, patients}}.")
             continue
         try:
             frames[name] = read_source(SourceSpec(path=str(path)), Path(), patient, targets)
@@ -101,9 +97,7 @@ def _find_targets(frames: dict[str, pd.DataFrame], targets: Sequence[str]) -> di
         if len(found) == 1:
             homes[target] = found[0]
         elif found:
-            problems.append(
-                f"target '{target}' is in several tables: {shown(found)}. Rename it in all but one."
-            )
+            problems.append(f"target '{target}' is in several tables: {shown(found)}. Rename it in all but one.")
         else:
             every = [str(column) for frame in frames.values() for column in frame.columns]
             problems.append(f"no table has a column '{target}'.{did_you_mean(target, every)}")
@@ -129,13 +123,9 @@ def _compose(
         relative = os.path.relpath(path.absolute(), out.parent.absolute())
         lines.append(f"    {name}: {_scalar(relative)}   # {len(frames[name])} rows")
     lines += ["", "modalities:"]
-    used = [
-        name for name, frame in frames.items() if set(frame.columns) - {t for t in homes if homes[t] == name}
-    ]
+    used = [name for name, frame in frames.items() if set(frame.columns) - {t for t in homes if homes[t] == name}]
     for name in used:
-        lines += _modality(
-            name, sources[name], frames[name], [t for t, home in homes.items() if home == name]
-        )
+        lines += _modality(name, sources[name], frames[name], [t for t, home in homes.items() if home == name])
     lines += [f"  # source {name} holds targets only" for name in frames if name not in used]
     lines += ["", "tasks:"]
     for target, home in homes.items():
@@ -168,9 +158,7 @@ def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) ->
         lines.append("    columns: all")
     lines.append(f"    # numeric ({len(numbers)}): {_comment(shown(numbers))}")
     if identifiers:
-        lines.append(
-            f"    # left out, a text of its own for nearly every patient: {_comment(shown(identifiers))}"
-        )
+        lines.append(f"    # left out, a text of its own for nearly every patient: {_comment(shown(identifiers))}")
     if texts:
         lines.append(f"    # categorical ({len(texts)}): {_comment(shown(texts))}")
     suspects = [column for column in inputs if EVENT.search(str(column)) or TIME.search(str(column))]

@@ -48,8 +48,9 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         members: Networks in the ensemble; each leaves out another fold, which stops it.
         state_size: Width of the state.
         update: How an embedding changes the state: ``residual``, ``gated`` or ``linear``.
-        validation: Share of the rows that stops the training of a single member; 0 = none. It is drawn class by class where there are rows enough, and left out where a class would have no
-            training row.
+        validation: Share of the rows that stops the training of a single member; 0 = none. It is
+            drawn class by class where there are rows enough, and left out where a class would have no training
+            row.
         random_state: Seed of the draw, the first weights, and the shuffling.
 
     Attributes:
@@ -195,8 +196,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             unknown = [column for column in names if column not in frame.columns]
             if unknown:
                 raise StudyError(
-                    f"modality '{name}': X has no column '{unknown[0]}'."
-                    f"{did_you_mean(unknown[0], frame.columns)}"
+                    f"modality '{name}': X has no column '{unknown[0]}'.{did_you_mean(unknown[0], frame.columns)}"
                 )
             if any(frame[column].nunique() > 1 for column in names):
                 useful[name] = names
@@ -239,8 +239,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             name="scikit-learn",
             cohort={"patient": "row", "sources": {"X": "X.csv"}},
             modalities=[
-                {"kind": "table", **options.get(name, {}), "name": name, "source": "X"}
-                for name in self.modalities_
+                {"kind": "table", **options.get(name, {}), "name": name, "source": "X"} for name in self.modalities_
             ],
             tasks=[
                 {

@@ -116,9 +116,7 @@ class Study(Spec):
             StudyError: If it is not a study; every problem is listed.
         """
         if not isinstance(data, Mapping):
-            raise StudyError(
-                f"{header or 'Study'}: expected a mapping with name, cohort, ..., found {data!r:.60}."
-            )
+            raise StudyError(f"{header or 'Study'}: expected a mapping with name, cohort, ..., found {data!r:.60}.")
         if "folder" in data or not all(isinstance(key, str) for key in data):
             valid = list(cls.model_fields)
             wrong = [str(key) for key in data if key not in valid]

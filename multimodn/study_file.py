@@ -41,9 +41,7 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
-            raise StudyError(
-                f"{', '.join(twice)} is written twice, line {node.start_mark.line + 1}; keep one."
-            )
+            raise StudyError(f"{', '.join(twice)} is written twice, line {node.start_mark.line + 1}; keep one.")
         return super().construct_mapping(node, deep)
 
 

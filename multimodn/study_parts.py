@@ -25,12 +25,8 @@ def check_name(name: str) -> str:
     """Returns ``name`` if modules can be stored under it, else raises a ValueError that says why."""
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"'{name}' is no valid name: use letters, digits, '_' and '-' only.")
-    if hasattr(
-        nn.ModuleDict, name
-    ):  # names become keys of a torch.nn.ModuleDict, which refuses its own attributes
-        raise ValueError(
-            f"'{name}' is reserved by torch.nn.ModuleDict; choose another name, such as '{name}_'."
-        )
+    if hasattr(nn.ModuleDict, name):  # names become keys of a torch.nn.ModuleDict, which refuses its own attributes
+        raise ValueError(f"'{name}' is reserved by torch.nn.ModuleDict; choose another name, such as '{name}_'.")
     return name
 
 
@@ -62,9 +58,7 @@ class SourceSpec(Spec):
         if self.database is not None and self.query is None:
             raise ValueError("`database` needs a `query`.")
         if (self.patients is not None) != str(self.path).endswith(".npy"):
-            raise ValueError(
-                "a .npy `path` needs `patients`, a CSV with the patient of each row, and no other does."
-            )
+            raise ValueError("a .npy `path` needs `patients`, a CSV with the patient of each row, and no other does.")
         return self
 
     @model_serializer
@@ -141,9 +135,7 @@ def _parse_options(spec: type[Spec], group: str, given: Any, info: ValidationInf
         return options.model_validate(dict(given))
     except ValidationError as error:
         own = [name for name in spec.model_fields if name != "options"]
-        raise SpecError(
-            [((UP, *w), text) for w, text in located(error, [*own, *options.model_fields])]
-        ) from None
+        raise SpecError([((UP, *w), text) for w, text in located(error, [*own, *options.model_fields])]) from None
 
 
 class ModalitySpec(_KindSpec):
@@ -178,9 +170,7 @@ class ModalitySpec(_KindSpec):
             twice = sorted({str(column) for column in columns if list(columns).count(column) > 1})
             if not wrong and not twice:
                 return list(columns)
-            raise ValueError(
-                f"{wrong} is not text; quote it." if wrong else f"{', '.join(twice)} is listed twice."
-            )
+            raise ValueError(f"{wrong} is not text; quote it." if wrong else f"{', '.join(twice)} is listed twice.")
         raise ValueError(f"expected all, a list of names or {{all_but: [names]}}, found {columns!r}.")
 
     @field_validator("options", mode="plain")

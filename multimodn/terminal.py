@@ -28,9 +28,7 @@ def show_scores(console: Console, scores: pd.DataFrame, title: str) -> None:
     console.print(table)
 
 
-def show_patient(
-    console: Console, model: MultiModN, cohort: Cohort, order: Sequence[str] | None = None
-) -> None:
+def show_patient(console: Console, model: MultiModN, cohort: Cohort, order: Sequence[str] | None = None) -> None:
     """Prints one patient's trajectory and contributions.
 
     Args:
@@ -73,18 +71,16 @@ def _show_contributions(console: Console, shares: pd.DataFrame) -> None:
     table.add_column("contribution", justify="right")
     for (task, output), part in shares.groupby(["task", "output"], sort=False):
         largest = part["contribution"].abs().max() or 1.0
-        for row in part.itertuples():
-            table.add_row(str(task), str(output), str(row.modality), _bar(row.contribution / largest), _signed(row))
+        for modality, share, error in zip(part["modality"], part["contribution"], part["standard_error"], strict=True):
+            table.add_row(str(task), str(output), modality, _bar(share / largest), _signed(share, error))
         first = part.iloc[0]
         total = f"prior {first['prior']:+.3f} -> prediction {first['prediction']:+.3f}"
         table.add_row("", "", "", "", total, style="dim", end_section=True)
     console.print(table)
 
 
-def _signed(row: object) -> str:
-    error = getattr(row, "standard_error", 0.0)
-    value = f"{row.contribution:+.3f}"  # type: ignore[attr-defined]
-    return f"{value} ± {error:.3f}" if error else value
+def _signed(share: float, error: float) -> str:
+    return f"{share:+.3f} ± {error:.3f}" if error else f"{share:+.3f}"
 
 
 def _bar(share: float) -> str:

@@ -79,9 +79,7 @@ def read_labels(task: str, frame: pd.DataFrame, column: str) -> tuple[NDArray[np
     texts = [as_text(label) for label in distinct]
     values = sorted({text for text in texts if text}, key=_sort_key)
     position = {text: i for i, text in enumerate(values)}
-    lookup = np.array(
-        [*(position.get(text, -1) for text in texts), -1], dtype=np.int64
-    )  # code -1 reads the last
+    lookup = np.array([*(position.get(text, -1) for text in texts), -1], dtype=np.int64)  # code -1 reads the last
     return lookup[codes], values
 
 
@@ -195,15 +193,12 @@ def _positive_position(where: str, values: Sequence[str], positive: Label | None
     answers = [TRUTH.get(value.lower()) for value in values]
     if None in answers or (len(answers) == 2 and answers[0] == answers[1]):
         raise DataError(
-            f"{where} has the values {shown(values)}: say which one is positive, "
-            f"for example `{key}: {values[-1]}`."
+            f"{where} has the values {shown(values)}: say which one is positive, for example `{key}: {values[-1]}`."
         )
     return answers.index(True) if True in answers else 0
 
 
-def count_classes(
-    task: str, column: str, codes: NDArray[np.int64], classes: Sequence[str]
-) -> NDArray[np.float64]:
+def count_classes(task: str, column: str, codes: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float64]:
     """Counts the training labels of each class; warns of classes seen once or never.
 
     Raises:
@@ -218,9 +213,7 @@ def count_classes(
             f"{where} has one class only in the training rows: all {counts.sum():.0f} labels are "
             f"'{classes[int(counts.argmax())]}'. Add patients of another class, or leave the task out."
         )
-    rare = [
-        f"'{classes[i]}' {('never', 'once')[int(counts[i])]}" for i in range(len(classes)) if counts[i] < 2
-    ]
+    rare = [f"'{classes[i]}' {('never', 'once')[int(counts[i])]}" for i in range(len(classes)) if counts[i] < 2]
     if rare:
         warnings.warn(
             f"{where}: some classes are hardly seen in the training rows: {shown(rare)}. "
@@ -251,8 +244,7 @@ def read_numbers(task: str, frame: pd.DataFrame, column: str) -> NDArray[np.floa
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported
         unusable = ~np.isfinite(numbers.astype(np.float32)) & ~empty
     problems = [
-        f"column '{column}': patient '{patient}' has '{cell}', expected a finite number. "
-        f"Correct or empty the cell."
+        f"column '{column}': patient '{patient}' has '{cell}', expected a finite number. Correct or empty the cell."
         for patient, cell in cells[unusable].head(_LISTED).items()
     ]
     if unusable.sum() > _LISTED:

@@ -49,7 +49,6 @@ class PriorTask(Task):
         """
         if outputs.dim() == 0 or outputs.shape[-1] != self.output_size:
             raise ShapeError(
-                f"Task '{self.name}': `outputs` has shape {tuple(outputs.shape)}, "
-                f"expected (..., {self.output_size})."
+                f"Task '{self.name}': `outputs` has shape {tuple(outputs.shape)}, expected (..., {self.output_size})."
             )
         return outputs

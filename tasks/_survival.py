@@ -24,9 +24,7 @@ def event_classes(task: str, frame: pd.DataFrame, column: str, positive: Label |
     return two_classes(task, frame, column, positive, key="event_positive")
 
 
-def read_survival(
-    task: str, frame: pd.DataFrame, time: str, event: str, classes: list[str]
-) -> tuple[Floats, Flags]:
+def read_survival(task: str, frame: pd.DataFrame, time: str, event: str, classes: list[str]) -> tuple[Floats, Flags]:
     """Returns the times, NaN = no label, and whether the event happened.
 
     A row that lacks the time or the event has no label.
@@ -40,9 +38,7 @@ def read_survival(
     problems = []
     if negative.any():
         found = f"{whose(frame, negative)} has {times[negative][0]:g}"
-        problems.append(
-            f"column '{time}': {found}, expected a time of 0 or later. Correct or empty the cell."
-        )
+        problems.append(f"column '{time}': {found}, expected a time of 0 or later. Correct or empty the cell.")
     if timeless.any():
         found = f"{whose(frame, timeless)} has an event ('{classes[1]}') but no time in column '{time}'"
         problems.append(f"column '{event}': {found}. Give the time, or empty both cells.")
@@ -60,13 +56,9 @@ def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) ->
     """
     where = f"Task '{task}': column '{column}'"
     if not (event_times > 0).any():
-        raise DataError(
-            f"{where} has no event later than time 0 in the training rows: no hazard can be learned."
-        )
+        raise DataError(f"{where} has no event later than time 0 in the training rows: no hazard can be learned.")
     if len(event_times) == 1:
-        message = (
-            f"{where} has one event only in the training rows. Nothing can be learned from it: add patients."
-        )
+        message = f"{where} has one event only in the training rows. Nothing can be learned from it: add patients."
         warnings.warn(message, DataWarning, stacklevel=3)
     quantiles = np.quantile(event_times, np.arange(1, n_intervals + 1) / n_intervals, method="inverted_cdf")
     edges = np.unique(quantiles.astype(np.float32))  # times are kept in single precision, so compare in it

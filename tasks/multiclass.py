@@ -62,9 +62,7 @@ class MulticlassTask(PriorTask):
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
         """Learns the classes and their frequencies from training rows; see the base class."""
         classes = [as_text(label) for label in options.classes or read_labels(name, frame, options.target)[1]]
-        counts = (
-            count_classes(name, options.target, encode(name, frame, options.target, classes), classes) + 0.5
-        )
+        counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes) + 0.5
         return cls(name, options.target, classes, np.log(counts / counts.sum()).tolist())
 
     def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
@@ -102,9 +100,7 @@ class MulticlassTask(PriorTask):
         probabilities, one_hot = to_numpy(logits.softmax(-1)), np.eye(self.output_size)[codes]
         log_odds = to_numpy(self.link(logits))  # ranks as the probability does, without rounding to ties
         return {
-            "auroc": mean(
-                np.array([auroc(one_hot[:, k] > 0, log_odds[:, k]) for k in range(self.output_size)])
-            ),
+            "auroc": mean(np.array([auroc(one_hot[:, k] > 0, log_odds[:, k]) for k in range(self.output_size)])),
             "balanced_accuracy": balanced_accuracy(codes, probabilities.argmax(1)),
             "log_loss": mean(to_numpy(self(logits, target))),
             "brier": mean(((probabilities - one_hot) ** 2).sum(1)),

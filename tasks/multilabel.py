@@ -106,10 +106,7 @@ class MultilabelTask(PriorTask):
         """Scores each label on the patients who have it and averages over labels where a score is defined."""
         log_odds, labels = to_numpy(self.checked(outputs)), to_numpy(target)
         known = labels >= 0
-        scores = [
-            binary_scores(labels[known[:, k], k] > 0, log_odds[known[:, k], k])
-            for k in range(self.output_size)
-        ]
+        scores = [binary_scores(labels[known[:, k], k] > 0, log_odds[known[:, k], k]) for k in range(self.output_size)]
         return {metric: mean(np.array([score[metric] for score in scores])) for metric in scores[0]}
 
     def config(self) -> dict[str, JSON]:

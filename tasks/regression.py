@@ -65,9 +65,7 @@ class RegressionTask(PriorTask):
         numbers = numbers[~np.isnan(numbers)]
         where = f"Task '{name}': column '{options.target}'"
         if not numbers.size:
-            raise DataError(
-                f"{where} has no labels in the training rows. Check the column and the patient key."
-            )
+            raise DataError(f"{where} has no labels in the training rows. Check the column and the patient key.")
         if numbers.min() == numbers.max():
             raise DataError(
                 f"{where} is {numbers[0]:g} in all {numbers.size} labelled training rows: nothing to learn."

@@ -21,9 +21,7 @@ def make_frames(n: int = N, seed: int = 0):
     targets = {
         "death": status.where(np.arange(n) % 4 > 0).to_frame("status"),
         "size": (2 * labs["hb"] + rng.normal(size=n)).to_frame("size"),
-        "survival": pd.DataFrame(
-            {"months": rng.exponential(10, n) + 1, "event": rng.integers(0, 2, n)}, index=ids
-        ),
+        "survival": pd.DataFrame({"months": rng.exponential(10, n) + 1, "event": rng.integers(0, 2, n)}, index=ids),
     }
     return {"labs": labs, "image": image}, targets
 

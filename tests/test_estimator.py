@@ -123,9 +123,7 @@ def test_predictions_do_not_depend_on_row_order_or_company(model, cohort):
     frame = model.predict(cohort.subset(some))
     assert list(frame.index.unique()) == list(some)
     for patient in some:
-        np.testing.assert_allclose(
-            frame.loc[patient, "value"], whole.loc[patient, "value"], rtol=1e-5, atol=1e-6
-        )
+        np.testing.assert_allclose(frame.loc[patient, "value"], whole.loc[patient, "value"], rtol=1e-5, atol=1e-6)
     tables = {name: table.iloc[::-1] for name, table in make_frames()[0].items()}
     turned = model.predict(Cohort.from_frames(tables, patients=cohort.patients))
     np.testing.assert_allclose(values(turned), values(whole), rtol=1e-5, atol=1e-6)
@@ -165,9 +163,7 @@ def test_a_model_must_be_trained_first(cohort):
 def test_extra_columns_are_ignored_and_their_order_too(model, cohort):
     labs = make_frames()[0]["labs"]
     changed = labs.assign(noise=1.0)[["noise", *reversed(labs.columns)]]
-    np.testing.assert_array_equal(
-        values(model.predict(new_patients(labs=changed))), values(model.predict(cohort))
-    )
+    np.testing.assert_array_equal(values(model.predict(new_patients(labs=changed))), values(model.predict(cohort)))
 
 
 def test_a_missing_column_is_named(model):

@@ -15,9 +15,7 @@ N = 40
 def tables(tmp_path):
     generator = np.random.default_rng(0)
     ids = [f"{i:03d}" for i in range(N)]
-    clinical = pd.DataFrame(
-        {"id": ids, "age": generator.normal(60, 9, N), "sex": generator.choice(["f", "m"], N)}
-    )
+    clinical = pd.DataFrame({"id": ids, "age": generator.normal(60, 9, N), "sex": generator.choice(["f", "m"], N)})
     clinical["code"] = [f"code-{i}" for i in range(N)]
     clinical["stage"] = generator.choice(["Stage I", "Stage IIa", "Stage III"], N)
     clinical["death"] = generator.integers(0, 2, N)

@@ -130,19 +130,11 @@ def test_a_missing_file_and_a_list_are_no_studies(tmp_path):
 
 
 SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text("no0xe1-+.: ~yf\n'", max_size=6)
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("no0xe1-+.: ~yf\n'", max_size=6)
 )
 
 
-@given(
-    st.recursive(
-        SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
-    )
-)
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)))
 def test_yaml_gives_back_what_was_written(data):
     assert read_yaml(write_yaml(data)) == data
 

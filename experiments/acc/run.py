@@ -228,8 +228,7 @@ def _explain(console: Console, model: MultiModN, test: Cohort) -> None:
     alone = Cohort.from_frames({ONLY: test.modalities[ONLY].loc[patient]})
     show_patient(console, model, alone)
     observed = [
-        f"{task} {', '.join(f'{value}' for value in table.loc[patient[0]])}"
-        for task, table in test.targets.items()
+        f"{task} {', '.join(f'{value}' for value in table.loc[patient[0]])}" for task, table in test.targets.items()
     ]
     console.print(f"Observed in this patient: {'; '.join(observed)} (days, death).")
     console.print("The same patient with everything, modality by modality:")

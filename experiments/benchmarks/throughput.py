@@ -29,7 +29,10 @@ def make_study(n_modalities: int = 4, *, update: str, **encoder: Any) -> Study:
     return Study.from_dict(
         {
             "name": "throughput",
-            "cohort": {"patient": "patient", "sources": {name: f"{name}.csv" for name in [*(m["name"] for m in modalities), "y"]}},
+            "cohort": {
+                "patient": "patient",
+                "sources": {name: f"{name}.csv" for name in [*(m["name"] for m in modalities), "y"]},
+            },
             "modalities": modalities,
             "tasks": [{"name": t, "kind": "binary", "source": "y", "target": t} for t in TASKS],
             "split": {"validation": 0.0, "test": 0.0},
@@ -136,7 +139,9 @@ def measure_contributions(n_patients: int, repeats: int, update: str) -> dict[st
     study = make_study(6, update=update, hidden_size=512, n_layers=2, embedding_size=512)
     fitted, patients = fitted_model(study, cohort)
     ours, predict = compare(
-        lambda: timed(lambda: fitted.contributions(patients)), lambda: timed(lambda: fitted.predict(patients)), repeats
+        lambda: timed(lambda: fitted.contributions(patients)),
+        lambda: timed(lambda: fitted.predict(patients)),
+        repeats,
     )
     return {"contributions_over_predict": ours / predict, "contributions_patients_per_s": n_patients / ours}
 

@@ -43,9 +43,7 @@ def main() -> None:
         console.print(f"repeat {repeat + 1}, fold {fold + 1}: {arm}")
 
     arms = [ours, late_ridge, late_ridge_routine, early_concat, xgboost]
-    scores = cross_validate(
-        study, cohort, arms, arguments.folds, arguments.repeats, arguments.seed, on_cell=show
-    )
+    scores = cross_validate(study, cohort, arms, arguments.folds, arguments.repeats, arguments.seed, on_cell=show)
     table.add(scores)
     provenance = {"seed": arguments.seed, "data_hash": cohort.hash(), "versions": versions()}
     table.write({**provenance, "n_folds": arguments.folds, "repeats": arguments.repeats})
@@ -54,9 +52,7 @@ def main() -> None:
     console.print(text)
 
 
-def late_ridge_routine(
-    study: Study, training: Cohort, test: Cohort, seed: int
-) -> dict[str, dict[str, object]]:
+def late_ridge_routine(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, dict[str, object]]:
     """Returns ``late_ridge_3``: late ridge fusion of the three routine tables."""
     specs = [spec for spec in study.modalities if spec.name in ROUTINE]
     found = late_ridge(study.model_copy(update={"modalities": specs}), training, test, seed)

@@ -112,16 +112,13 @@ class PatientTensors:
         """Slices the patients at ``rows``."""
         position = self.position[rows]
         presence = position >= 0
-        values = {
-            name: all_rows[position[presence[:, m], m]]
-            for m, (name, all_rows) in enumerate(self.values.items())
-        }
+        values = {name: all_rows[position[presence[:, m], m]] for m, (name, all_rows) in enumerate(self.values.items())}
         targets = {name: target[rows] for name, target in self.targets.items()}
         return Batch(values, presence, targets, {name: known[rows] for name, known in self.labelled.items()})
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Slices all patients in their order."""
-        for rows in torch.arange(len(self)).split(batch_size):
+        for rows in torch.split(torch.arange(len(self)), batch_size):
             yield self.batch(rows)
 
 
@@ -149,7 +146,7 @@ class BatchLoader:
             rows = rows[torch.randperm(len(rows), generator=generator)]
         if self.n_processes > 1:  # equal shares, else the processes wait for each other for ever
             rows = rows.repeat(2)[: self._share() * self.n_processes][self.rank :: self.n_processes]
-        for part in rows.split(self.batch_size):
+        for part in torch.split(rows, self.batch_size):
             yield self.patients.batch(part)
 
     def _share(self) -> int:

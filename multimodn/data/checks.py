@@ -168,9 +168,7 @@ def _is_renamed(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
     n_a, n_b = int(a.max()) + 1, int(b.max()) + 1
     if n_a != n_b or n_a < 2:
         return False
-    if (
-        n_b > len(label) // 2
-    ):  # nearly every value is unique: any two such columns are renamings of each other
+    if n_b > len(label) // 2:  # nearly every value is unique: any two such columns are renamings of each other
         return _is_equal(known, label)
     pairs: NDArray[np.int64] = a * n_b + b
     return len(np.unique(pairs)) == n_a

@@ -70,9 +70,7 @@ class Cohort:
         frames = _modality_frames(study, tables, labelled, problems)
         targets = task_tables(study, tables, problems) if labelled else {}
         raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
-        first = [
-            tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables
-        ]
+        first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
         known = _union([table.index for table in first])
         patients = _union([known, *(table.index for table in tables.values())])
         targets = {name: table.reindex(patients) for name, table in targets.items()}
@@ -112,9 +110,7 @@ class Cohort:
             labels[name] = _indexed(f"task '{name}'", table, problems)
         raise_all(problems, DataError, "The tables cannot be used")
         everyone = _union([table.index for table in [*labels.values(), *frames.values()]])
-        chosen = (
-            everyone if patients is None else from_frame(pd.DataFrame(index=pd.Index(patients)), "").index
-        )
+        chosen = everyone if patients is None else from_frame(pd.DataFrame(index=pd.Index(patients)), "").index
         for name, table in frames.items():
             frames[name] = _with_values(table if patients is None else table.loc[table.index.isin(chosen)])
             problems += checks.infinite_problems(name, frames[name])
@@ -172,9 +168,7 @@ class Cohort:
         asked = np.asarray(patients)
         if asked.dtype == bool:
             if len(asked) != len(self):
-                raise DataError(
-                    f"Expected one truth value for each of {len(self)} patients, found {len(asked)}."
-                )
+                raise DataError(f"Expected one truth value for each of {len(self)} patients, found {len(asked)}.")
             chosen = self.patients[asked]
         else:
             chosen = pd.Index(asked.astype(object), name="patient").astype(self.patients.dtype)
@@ -182,9 +176,7 @@ class Cohort:
             if len(unknown):
                 raise DataError(f"{len(unknown)} patient(s) are not in the cohort: {shown(list(unknown))}.")
             if not chosen.is_unique:
-                raise DataError(
-                    f"Patient(s) named twice: {shown(list(chosen[chosen.duplicated()].unique()))}."
-                )
+                raise DataError(f"Patient(s) named twice: {shown(list(chosen[chosen.duplicated()].unique()))}.")
         return Cohort(
             chosen,
             {name: frame.loc[frame.index.isin(chosen)] for name, frame in self.modalities.items()},
@@ -199,9 +191,7 @@ class Cohort:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(frame)}x{frame.shape[1]}" for name, frame in self.modalities.items())
-        labels = ", ".join(
-            f"{name} {int(table.notna().all(axis=1).sum())}" for name, table in self.targets.items()
-        )
+        labels = ", ".join(f"{name} {int(table.notna().all(axis=1).sum())}" for name, table in self.targets.items())
         return f"Cohort({len(self)} patients; modalities: {counts}; labels: {labels or 'none'})"
 
     def hash(self) -> str:
@@ -218,9 +208,7 @@ class Cohort:
         return digest.hexdigest()
 
 
-def _modality_frames(
-    study: Study, tables: Tables, labelled: bool, problems: list[str]
-) -> dict[str, pd.DataFrame]:
+def _modality_frames(study: Study, tables: Tables, labelled: bool, problems: list[str]) -> dict[str, pd.DataFrame]:
     frames = {}
     for modality in study.modalities:
         if modality.source not in tables:
@@ -261,9 +249,7 @@ def _indexed(what: str, frame: pd.DataFrame, problems: list[str]) -> pd.DataFram
     except DataError as error:
         problems.append(f"{what}: {error}")
         return frame
-    problems += [
-        text.replace("source ", "table ", 1) for text in checks.key_problems(what.strip("'"), answer)
-    ]
+    problems += [text.replace("source ", "table ", 1) for text in checks.key_problems(what.strip("'"), answer)]
     return answer
 
 

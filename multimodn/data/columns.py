@@ -72,10 +72,7 @@ class Columns:
             raise DataError("there are no rows.")
         block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
         labels = set(self.exact) - {self.patient}
-        others = {
-            name: text_series(chunked_array(parts), parse=name in labels)
-            for name, parts in self._others.items()
-        }
+        others = {name: text_series(chunked_array(parts), parse=name in labels) for name, parts in self._others.items()}
         others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
         self._others, self._wide = {}, {}
         key = text_keys(others.pop(self.patient))

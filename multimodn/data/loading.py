@@ -109,9 +109,7 @@ def modality_columns(
 
 
 def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str]:
-    targets = {
-        name: f"a target of task '{task.name}'" for task in study.tasks for name in task.target_columns
-    }
+    targets = {name: f"a target of task '{task.name}'" for task in study.tasks for name in task.target_columns}
     banned = label_columns(study, modality.source) | targets
     if not isinstance(modality.columns, AllBut | str) and study.cohort.group not in targets:
         banned.pop(study.cohort.group or "", None)  # who names the grouping key as an input means it

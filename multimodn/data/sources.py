@@ -51,9 +51,7 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         return _read_parquet(path, patient, exact)
     if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         return _read_csv(path, patient, exact)
-    raise DataError(
-        f"{path}: unknown kind of file; use .csv, .csv.gz, .tsv, .parquet, .npz or .npy, or a query."
-    )
+    raise DataError(f"{path}: unknown kind of file; use .csv, .csv.gz, .tsv, .parquet, .npz or .npy, or a query.")
 
 
 def from_frame(frame: pd.DataFrame, patient: str) -> pd.DataFrame:
@@ -133,9 +131,7 @@ def _header_bytes(path: Path) -> int:
 
 def _count_lines(path: Path) -> int:
     with _opened(path) as file:
-        return 1 + sum(
-            block.count(b"\n") + block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b"")
-        )
+        return 1 + sum(block.count(b"\n") + block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -163,9 +159,7 @@ def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFr
             kept = _checked_header(names, patient, exact, str(path))
             columns = Columns(file.schema_arrow, patient, kept, file.metadata.num_rows)
             start = 0
-            for group in range(
-                file.num_row_groups
-            ):  # a few columns at a time: one group often holds all rows
+            for group in range(file.num_row_groups):  # a few columns at a time: one group often holds all rows
                 for first in range(0, len(names), COLUMNS_AT_ONCE):
                     wanted = names[first : first + COLUMNS_AT_ONCE]
                     columns.add(file.read_row_group(group, columns=wanted), start)
@@ -201,11 +195,7 @@ def _members(path: Path, arrays: dict[str, Any]) -> tuple[Any, pd.Index]:
     if not missing:
         return arrays["features"], text_keys(arrays["patient"])
     forms = {(array.shape, array.dtype.kind) for array in arrays.values()}
-    if (
-        len(missing) == 2
-        and len(forms) == 1
-        and all(len(shape) == 1 and kind in "fiu" for shape, kind in forms)
-    ):
+    if len(missing) == 2 and len(forms) == 1 and all(len(shape) == 1 and kind in "fiu" for shape, kind in forms):
         return np.stack(list(arrays.values())), text_keys(list(arrays))
     raise DataError(f"{path} has no array '{missing[0]}'.{did_you_mean(missing[0], arrays)}")
 

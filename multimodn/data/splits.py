@@ -88,9 +88,7 @@ def folds(
     groups = group_numbers(cohort)
     n_groups = int(groups.max()) + 1
     if not 2 <= n_folds <= n_groups:
-        raise DataError(
-            f"{n_folds} folds need at least 2 folds and as many groups; there are {n_groups} groups."
-        )
+        raise DataError(f"{n_folds} folds need at least 2 folds and as many groups; there are {n_groups} groups.")
     strata = label_strata(cohort, stratify)
     everyone = cohort.patients.to_numpy(dtype=object)
     for repeat in range(repeats):
@@ -135,9 +133,7 @@ def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
 def _deal(groups: NDArray[np.int64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
     """Deals patients into folds; where every patient is a group of their own this is exactly stratified."""
     fold = np.empty(len(groups), dtype=np.int64)
-    if len(np.unique(groups)) == len(
-        groups
-    ):  # dealt like cards: stratum by stratum, in random order within each
+    if len(np.unique(groups)) == len(groups):  # dealt like cards: stratum by stratum, in random order within each
         order = np.random.default_rng(seed).permutation(len(groups))
         order = order[np.argsort(strata[order], kind="stable")]
         fold[order] = np.arange(len(groups)) % n_folds

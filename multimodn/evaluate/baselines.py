@@ -91,8 +91,8 @@ def _design(
     return _Design(
         np.hstack([train for train, _ in blocks]),
         np.hstack([tested for _, tested in blocks]),
-        training.presence[names].to_numpy().any(axis=1),
-        test.presence[names].to_numpy().any(axis=1),
+        np.any(training.presence[names].to_numpy(), axis=1),
+        np.any(test.presence[names].to_numpy(), axis=1),
     )
 
 
@@ -103,9 +103,9 @@ def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     declared = set(getattr(spec.options, "categorical", []))
-    numeric = [c for c in frame if c not in declared and pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    numeric = [str(c) for c in frame if c not in declared and pd.api.types.is_numeric_dtype(frame[c].dtype)]
     numeric = [c for c in numeric if frame[c].notna().any()]
-    categorical = [c for c in frame if c not in numeric and frame[c].notna().any()]
+    categorical = [str(c) for c in frame if c not in numeric and frame[c].notna().any()]
     scaler = make_pipeline(SimpleImputer(), StandardScaler()) if scaled else "passthrough"
     levels = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     transformer = ColumnTransformer([("numeric", scaler, numeric), ("levels", levels, categorical)])
@@ -167,7 +167,8 @@ def _ridge_parts(
 
 def _column(fit: Callable[..., Array], x: Array, y: Array, x_test: Array, seed: int) -> Array:
     labelled = ~np.isnan(y)
-    return fit(x[labelled], y[labelled], x_test, seed)
+    column: Array = fit(x[labelled], y[labelled], x_test, seed)
+    return column
 
 
 def _logistic(x: Array, y: Array, x_test: Array, seed: int) -> Array:
@@ -212,10 +213,11 @@ def _cox(x: Array, y: Array, x_test: Array, penalty: float = 0.05) -> Array:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call, arg-type]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     learned = weights.detach().numpy()
     spread = float((x @ learned).std()) or 1.0
-    return np.asarray(x_test @ learned / spread, dtype=np.float64)
+    risk: Array = x_test @ learned / spread
+    return risk
 
 
 def _mean_present(parts: list[Array]) -> Array:
@@ -224,4 +226,3 @@ def _mean_present(parts: list[Array]) -> Array:
     total = np.nansum(stacked, axis=0)
     overall = total.sum(0) / np.maximum(present.sum(0).sum(0), 1)
     return np.where(present.any(0), total / np.maximum(present.sum(0), 1), overall)
-

@@ -110,9 +110,7 @@ def summary(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 0) -> pd.
     return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])
 
 
-def paired(
-    scores: pd.DataFrame, arm: str, reference: str, n_bootstrap: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def paired(scores: pd.DataFrame, arm: str, reference: str, n_bootstrap: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Compares two arms fold by fold: ``task, metric, difference, low, high``, 95 % bootstrap interval over folds."""
     wide = scores.pivot(index=["task", "metric", "repeat", "fold"], columns="arm", values="value")
     difference = (wide[arm] - wide[reference]).dropna()

@@ -62,7 +62,7 @@ def contributions(model: Ensemble, batch: Batch, n_pairs: int = 32, seed: int = 
     values, errors = sampled_shapley(value, presence, n_pairs, seed)
     ends = value(torch.zeros_like(presence)).double(), value(presence).double()
     widths = list(sizes.values())
-    parts = zip(sizes, *(tensor.split(widths, dim=-1) for tensor in (values, errors, *ends)), strict=True)
+    parts = zip(sizes, *(torch.split(tensor, widths, dim=-1) for tensor in (values, errors, *ends)), strict=True)
     return {name: Contributions(*rest) for name, *rest in parts}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,12 @@ class Ensemble(nn.Module):
     @property
     def first(self) -> SequentialFusion:
         """The first member: all share its modalities, order, tasks and fitted scales."""
-        member = self.members[0]
-        assert isinstance(member, SequentialFusion)
-        return member
+        return cast(SequentialFusion, self.members[0])
 
     @property
     def tasks(self) -> dict[str, Task]:
         """Tasks by name."""
-        return dict(self.first.tasks.items())  # type: ignore[arg-type]
+        return {name: cast(Task, task) for name, task in self.first.tasks.items()}
 
     def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns the outputs ``(B, K)`` after all present modalities; see `SequentialFusion.forward`."""
@@ -51,7 +50,7 @@ class Ensemble(nn.Module):
 
     def encode(self, batch: Batch) -> list[Evidence]:
         """Runs every member's encoders once."""
-        return [member.encode(batch) for member in self.members]
+        return [cast(SequentialFusion, member).encode(batch) for member in self.members]
 
     def subset(self, evidence: Sequence[Evidence], chosen: Tensor) -> Outputs:
         """Returns the outputs ``(B, K)`` at one subset for each row, without an encoder call.
@@ -65,7 +64,7 @@ class Ensemble(nn.Module):
         return self._mean(lambda member: member.decode(member.states(next(found), paths)[-1]))
 
     def _mean(self, run: Callable[[SequentialFusion], Outputs]) -> Outputs:
-        every = [run(member) for member in self.members]  # type: ignore[arg-type]
+        every = [run(cast(SequentialFusion, member)) for member in self.members]
         if len(every) == 1:
             return every[0]
         return {name: torch.stack([outputs[name] for outputs in every]).mean(0) for name in every[0]}

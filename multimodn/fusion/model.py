@@ -120,9 +120,7 @@ class SequentialFusion(nn.Module):
             states.append(state)
         return torch.stack(states)
 
-    def _step(
-        self, state: Tensor, rows: Tensor, step: Tensor, evidence: Evidence, counts: Sequence[int]
-    ) -> Tensor:
+    def _step(self, state: Tensor, rows: Tensor, step: Tensor, evidence: Evidence, counts: Sequence[int]) -> Tensor:
         if not len(rows):
             return state
         if len(rows) == len(state) and len(rows) in counts:  # everybody takes the same modality: no shuffling
@@ -152,9 +150,7 @@ class SequentialFusion(nn.Module):
         numbers = self.order if order is None else order_numbers(order, self.modalities)
         return ordered_paths(evidence.presence, numbers)
 
-    def losses(
-        self, batch: Batch, paths: Tensor, weights: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, paths: Tensor, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Averages each task's loss over every state that its labelled rows pass on their paths.
 
         Args:

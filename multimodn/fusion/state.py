@@ -23,7 +23,7 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Maps ``(n, in_size)`` to ``(n, out_size)``; the first ``counts[0]`` rows belong to group 0, and so on."""
-        parts = x.split(list(counts))
+        parts = torch.split(x, list(counts))
         mapped = [F.linear(part, self.weight[m], self.bias[m]) for m, part in enumerate(parts) if counts[m]]
         return mapped[0] if len(mapped) == 1 else torch.cat(mapped)
 
@@ -70,6 +70,7 @@ class GatedUpdate(StateUpdate):
         self.recurrent = GroupedLinear(len(embedding_sizes), state_size, 3 * state_size)
 
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        """Returns the states after one step; see the base class."""
         recurrent = self.recurrent(state, counts)
         size = self.state_size
         gates = torch.sigmoid(evidence[:, : 2 * size] + recurrent[:, : 2 * size])
@@ -81,9 +82,9 @@ class GatedUpdate(StateUpdate):
 class ResidualUpdate(StateUpdate):
     """Adds the evidence to the state, and what evidence and state say only together.
 
-    ``s' = s + e + S tanh(R s + V e)``, where e is the projected embedding times a learned gain of its modality. S starts
-    at zero, so that training starts from the additive model, late fusion's, and leaves it only where that pays; the
-    gain starts small, so that a modality has to earn its influence.
+    ``s' = s + e + S tanh(R s + V e)``, where e is the projected embedding times a learned gain of its modality. S
+    starts at zero, so that training starts from the additive model, late fusion's, and leaves it only where that
+    pays; the gain starts small, so that a modality has to earn its influence.
     """
 
     GAIN = 0.3
@@ -94,19 +95,22 @@ class ResidualUpdate(StateUpdate):
         self.gain = nn.Parameter(torch.full((n_modalities, 1), self.GAIN))
         self.mix = nn.Parameter(torch.empty(n_modalities, state_size, state_size))
         nn.init.normal_(self.mix, std=state_size**-0.5)
-        for projection in self.projections:
-            nn.init.normal_(projection.weight, std=0.1 * projection.in_features**-0.5)
+        for projection, size in zip(self.projections, embedding_sizes, strict=True):
+            nn.init.normal_(projection.get_parameter("weight"), std=0.1 * size**-0.5)
         self.recurrent = GroupedLinear(n_modalities, state_size, state_size)
         self.out = GroupedLinear(n_modalities, state_size, state_size)
         nn.init.zeros_(self.out.weight)
 
     def project(self, modality: int, embedding: Tensor) -> Tensor:
+        """Returns the gained evidence, and what of it enters the interaction; see the base class."""
         evidence = self.gain[modality] * self.projections[modality](embedding)
         return torch.cat([evidence, evidence @ self.mix[modality].T], dim=1)
 
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        """Returns the states after one step; see the base class."""
         together = torch.tanh(self.recurrent(state, counts) + evidence[:, self.state_size :])
-        return state + evidence[:, : self.state_size] + self.out(together, counts)
+        moved: Tensor = state + evidence[:, : self.state_size] + self.out(together, counts)
+        return moved
 
 
 class LinearUpdate(StateUpdate):
@@ -121,7 +125,9 @@ class LinearUpdate(StateUpdate):
         self.recurrent = GroupedLinear(len(embedding_sizes), state_size, state_size)
 
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
-        return evidence + self.recurrent(state, counts)
+        """Returns the states after one step; see the base class."""
+        moved: Tensor = evidence + self.recurrent(state, counts)
+        return moved
 
 
 UPDATES: dict[str, type[StateUpdate]] = {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -110,7 +112,7 @@ def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> Patie
             positions.append(np.full(len(cohort), -1))
             continue
         try:
-            values[name] = model.encoders[name].prepare(frame)
+            values[name] = cast(Encoder, model.encoders[name]).prepare(frame)
         except DataError as error:
             problems.append(f"modality '{name}': {error}")
         positions.append(frame.index.get_indexer(cohort.patients))
@@ -129,7 +131,7 @@ def _prepare_targets(
             problems.append(f"task '{name}': the cohort has no targets for it.")
             continue
         try:
-            targets[name], labels[name] = task.prepare(cohort.targets[name])
+            targets[name], labels[name] = cast(Task, task).prepare(cohort.targets[name])
         except DataError as error:
             problems.append(f"task '{name}': {error}")
     return targets, labels
@@ -186,9 +188,7 @@ def fit_members(
             label = f"member {k + 1} of {len(models)}" if len(models) > 1 else "training"
             seed = study.training.seed + k
             results.append(
-                fit_member(
-                    model, patients, train, validation, study.training, seed, place, flags, (bar, label)
-                )
+                fit_member(model, patients, train, validation, study.training, seed, place, flags, (bar, label))
             )
     return results
 
@@ -264,9 +264,7 @@ def _run_trainer(
             BatchLoader(patients, validation, max(spec.batch_size, 4096)) if watched else None,
         )
         module = FusionModule(model, spec, len(train), seed)
-        trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        _fit_or_interrupt(trainer, module, loaders, last)
     score = best.best_model_score
     result = {
         "checkpoint": Path(best.best_model_path).name,
@@ -276,3 +274,17 @@ def _run_trainer(
     temporary = folder / "finished.json.partial"
     temporary.write_text(json.dumps(result))
     temporary.replace(folder / "finished.json")
+
+
+def _fit_or_interrupt(trainer: Any, module: Any, loaders: tuple[Any, Any], last: Path) -> None:
+    """Trains; after Ctrl-C Lightning would end the process and ignore the signal from then on: neither is ours."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+    if trainer.interrupted:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt

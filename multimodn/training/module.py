@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -39,7 +41,10 @@ class FusionModule(LightningModule):
         """
         penalised = [p for p in self.model.parameters() if p.dim() > 1]
         free = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [{"params": penalised, "weight_decay": self.spec.penalty / self.n_train}, {"params": free}]
+        groups: list[dict[str, Any]] = [
+            {"params": penalised, "weight_decay": self.spec.penalty / self.n_train},
+            {"params": free},
+        ]
         optimizer = torch.optim.Adam(groups, lr=self.spec.learning_rate, foreach=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.spec.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}

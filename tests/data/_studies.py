@@ -17,9 +17,7 @@ def study_dict(**changes: Any) -> dict[str, Any]:
             {"name": "history", "kind": "table", "source": "clinical", "columns": ["age"]},
             {"name": "labs", "kind": "table", "source": "labs"},
         ],
-        "tasks": [
-            {"name": "death", "kind": "binary", "source": "clinical", "target": "status", "positive": "dead"}
-        ],
+        "tasks": [{"name": "death", "kind": "binary", "source": "clinical", "target": "status", "positive": "dead"}],
     }
     return data | changes
 

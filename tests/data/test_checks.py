@@ -77,9 +77,7 @@ def test_a_class_seen_once_is_listed(values, listed):
 
 def test_one_warning_lists_all_notes():
     frame = inputs(one=1.0, y=LABEL["y"])
-    with pytest.warns(
-        DataWarning, match=r"(?s)constant: one.*y says the same as target column 'y'"
-    ) as caught:
+    with pytest.warns(DataWarning, match=r"(?s)constant: one.*y says the same as target column 'y'") as caught:
         cohort = Cohort.from_frames({"m": frame}, {"t": LABEL})
     assert len(caught) == 1
     assert len(cohort.notes) == 2

@@ -20,9 +20,7 @@ def test_patients_are_joined_by_key_and_present_where_they_have_values(tmp_path)
 
 
 def test_group_and_split_come_from_their_columns(tmp_path):
-    clinical = "id,site,age,status,part\n" + "".join(
-        f"0{i},0{i % 2},{i},{'ab'[i % 2]},train\n" for i in range(4)
-    )
+    clinical = "id,site,age,status,part\n" + "".join(f"0{i},0{i % 2},{i},{'ab'[i % 2]},train\n" for i in range(4))
     data = study_dict()
     study = write_study(
         tmp_path,
@@ -127,9 +125,7 @@ def test_a_replaced_source_must_exist(tmp_path):
 
 
 def test_orphans_are_kept_unlabelled_and_told(tmp_path):
-    with pytest.warns(
-        DataWarning, match=r"modality 'labs': 1 of 3 patients have no row in the targets.*: 099"
-    ):
+    with pytest.warns(DataWarning, match=r"modality 'labs': 1 of 3 patients have no row in the targets.*: 099"):
         cohort = Cohort.load(write_study(tmp_path, labs=LABS + "099,1,2\n"))
     assert cohort.targets["death"]["status"].isna().tolist() == [False] * 4 + [True]
     assert len(cohort.notes) == 1

@@ -82,8 +82,7 @@ def test_classes_are_spread_evenly(seed):
 def test_numbers_are_spread_by_quantiles():
     cohort = cohort_of(list(np.random.default_rng(0).exponential(size=100)))
     medians = [
-        cohort.targets["death"].loc[list(test), "status"].median()
-        for _, test in folds(cohort, 4, 1, 0, "death")
+        cohort.targets["death"].loc[list(test), "status"].median() for _, test in folds(cohort, 4, 1, 0, "death")
     ]
     assert max(medians) < 1.6 * min(medians)
 

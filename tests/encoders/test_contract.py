@@ -143,9 +143,7 @@ def test_infinite_cell(name):
     encoder, frame = fitted(name)
     column = encoder.columns[0]
     frame.loc["P3", column] = -np.inf
-    with pytest.raises(
-        DataError, match=rf"column '{column}' has 1 infinite cells: -?.*inf.* \(patient 'P3'\)"
-    ):
+    with pytest.raises(DataError, match=rf"column '{column}' has 1 infinite cells: -?.*inf.* \(patient 'P3'\)"):
         encoder.prepare(frame)
 
 
@@ -158,9 +156,7 @@ def test_text_among_numbers(name):
     with pytest.raises(DataError, match="2 problems") as caught:
         encoder.prepare(frame)
     for column in columns:
-        assert f"column '{column}' is numeric, but 4 of {len(frame)} cells are not numbers" in str(
-            caught.value
-        )
+        assert f"column '{column}' is numeric, but 4 of {len(frame)} cells are not numbers" in str(caught.value)
     assert "'<5' (patient 'P1'), '<5' (patient 'P2'), '<5' (patient 'P5'), ... (1 more)" in str(caught.value)
 
 

@@ -23,11 +23,7 @@ def test_an_empty_cell_is_an_error_that_names_the_patients(during):
     encoder, frame = fitted("embedding")
     frame.loc["P3", ["g0", "g1"]] = np.nan
     frame.loc["P9", "g1"] = np.nan
-    read = (
-        encoder.prepare
-        if during == "prepare"
-        else lambda rows: EmbeddingEncoder.fit(rows, EmbeddingOptions())
-    )
+    read = encoder.prepare if during == "prepare" else lambda rows: EmbeddingEncoder.fit(rows, EmbeddingOptions())
     with pytest.raises(DataError, match=r"2 patients have empty cells: 'P3' \(2 cells\), 'P9' \(1 cells\)"):
         read(frame)
 

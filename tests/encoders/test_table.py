@@ -83,9 +83,7 @@ def test_an_unseen_level_is_neutral_and_warned_of():
     encoder, frame = fitted("piecewise")
     unseen = frame.assign(site="nose", smoker=2)
     empty = frame.assign(site=None, smoker=np.nan)
-    with pytest.warns(
-        DataWarning, match=r"'site': 'nose' \(60 patients\); column 'smoker': '2' \(60 patients\)"
-    ):
+    with pytest.warns(DataWarning, match=r"'site': 'nose' \(60 patients\); column 'smoker': '2' \(60 patients\)"):
         values = encoder.prepare(unseen)
     assert torch.equal(encoder(values), encoder(encoder.prepare(empty)))
 
@@ -116,9 +114,7 @@ def test_kinds_of_columns():
             "none": [None] * n,
         }
     )
-    with pytest.warns(
-        DataWarning, match=r"'note' \(free text.*30 values in 30.*'blank' \(empty\), 'none' \(empty\)"
-    ):
+    with pytest.warns(DataWarning, match=r"'note' \(free text.*30 values in 30.*'blank' \(empty\), 'none' \(empty\)"):
         encoder = TableEncoder.fit(frame, TableOptions(categorical=["code"], numeric_columns=["two"]))
     kind = encoder.summary()["kind"]
     assert kind[kind == "numeric"].index.tolist() == ["text_numbers", "count", "two"]
@@ -141,9 +137,7 @@ def test_summary_keeps_units_and_ranges():
 def test_mostly_numbers_is_an_error_that_names_patient_and_value():
     frame = mixed_table().astype({"lactate": object})
     frame.loc["P7", "lactate"] = "<0.5"
-    with pytest.raises(
-        DataError, match=r"'lactate' holds numbers, but 1 of 60 .*'<0.5' \(patient 'P7'\).*Clean"
-    ):
+    with pytest.raises(DataError, match=r"'lactate' holds numbers, but 1 of 60 .*'<0.5' \(patient 'P7'\).*Clean"):
         TableEncoder.fit(frame, TableOptions())
     with pytest.raises(DataError, match=r"column 'lactate' is numeric, but 1 of 60 cells"):
         TableEncoder.fit(frame, TableOptions(numeric_columns=["lactate"]))

@@ -88,9 +88,7 @@ def test_the_report_counts_what_the_scores_say(cohort):
         for repeat in range(2)
         for fold in range(3)
     ]
-    text = run.results_text(
-        cohort, pd.DataFrame(cells, columns=["arm", "task", "metric", "repeat", "fold", "value"])
-    )
+    text = run.results_text(cohort, pd.DataFrame(cells, columns=["arm", "task", "metric", "repeat", "fold", "value"]))
     assert "2 x 3-fold" in text
     assert "only 43 of 92" in text
     assert "Of 10 comparisons (5 tasks x 2 other arms)" in text

@@ -40,8 +40,7 @@ def test_a_copy_is_bit_identical(kind, copied):
     assert torch.equal(other.link(outputs), task.link(outputs))
     assert torch.equal(other.prior(), task.prior())
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(other.prepare(make_targets()), task.prepare(make_targets()), strict=True)
+        torch.equal(a, b) for a, b in zip(other.prepare(make_targets()), task.prepare(make_targets()), strict=True)
     )
     assert list(other.predict(outputs)) == list(task.predict(outputs))
     assert other.config() == task.config()
@@ -138,9 +137,7 @@ def test_an_empty_batch_is_empty(kind):
 def test_extreme_outputs_have_finite_losses_and_gradients(kind):
     task = make_task(kind)
     target, _ = task.prepare(make_targets(12, seed=4))  # unlabelled rows are among them
-    corners = torch.cartesian_prod(*[EXTREMES] * min(task.output_size, 3)).reshape(
-        -1, min(task.output_size, 3)
-    )
+    corners = torch.cartesian_prod(*[EXTREMES] * min(task.output_size, 3)).reshape(-1, min(task.output_size, 3))
     outputs = torch.nn.functional.pad(corners, (0, task.output_size - corners.shape[1]), value=50.0)
     for dtype in (torch.float32, torch.float64):
         raw = outputs.to(dtype)[:, None, :].repeat(1, 12, 1).requires_grad_()
@@ -194,9 +191,7 @@ def test_outputs_of_a_wrong_width_are_refused(kind):
     task = make_task(kind)
     outputs, target = torch.zeros(2, task.output_size + 1), task.prepare(make_targets(2))[0]
     for call in (lambda: task(outputs, target), lambda: task.link(outputs), lambda: task.predict(outputs)):
-        with pytest.raises(
-            ShapeError, match=rf"Task 'outcome'.*\(2, .*expected \(\.\.\., {task.output_size}\)"
-        ):
+        with pytest.raises(ShapeError, match=rf"Task 'outcome'.*\(2, .*expected \(\.\.\., {task.output_size}\)"):
             call()
 
 

@@ -49,9 +49,7 @@ def test_an_empty_cell_is_no_label(empty):
     assert target[known].tolist() == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("positive", "values"), [(True, ["yes", "no"]), (1, ["True", "False"]), ("yes", [1.0, 0.0])]
-)
+@pytest.mark.parametrize(("positive", "values"), [(True, ["yes", "no"]), (1, ["True", "False"]), ("yes", [1.0, 0.0])])
 def test_a_positive_word_finds_its_answer(positive, values):
     frame = framed(values * 2)
     assert fit("binary", frame, target="y", positive=positive).prepare(frame)[0].tolist() == [1, 0, 1, 0]
@@ -62,16 +60,10 @@ def test_positive_may_turn_the_labels_around():
     assert fit("binary", frame, target="y", positive=0).prepare(frame)[0].tolist() == [1, 0, 1, 0]
 
 
-@given(
-    st.lists(
-        st.one_of(st.integers(-99, 99), st.text("ab1. ", max_size=3), st.none()), min_size=1, max_size=12
-    )
-)
+@given(st.lists(st.one_of(st.integers(-99, 99), st.text("ab1. ", max_size=3), st.none()), min_size=1, max_size=12))
 def test_labels_round_trip_through_their_texts(values):
     codes, texts = read_labels("t", framed(pd.Series(values, dtype=object)), "y")
-    assert [texts[code] if code >= 0 else "" for code in codes] == [
-        "" if v is None else as_text(v) for v in values
-    ]
+    assert [texts[code] if code >= 0 else "" for code in codes] == ["" if v is None else as_text(v) for v in values]
     assert len(set(texts)) == len(texts)
 
 
@@ -132,9 +124,7 @@ def test_problems_of_all_labels_are_collected():
 
 def test_an_unknown_class_names_patient_and_label():
     task = fit("multiclass", framed(["a", "b", "a", "b"]), target="y")
-    with pytest.raises(
-        DataError, match=r"column 'y': patient 'P1' \(and 1 more\) has 'c', expected one of: a, b"
-    ):
+    with pytest.raises(DataError, match=r"column 'y': patient 'P1' \(and 1 more\) has 'c', expected one of: a, b"):
         task.prepare(framed(["a", "c", NAN, "c"]))
     with pytest.raises(DataError, match=r"(?s)2 problems.*has 'c'.*has 'd'"):
         task.prepare(framed(["d", "c"]))

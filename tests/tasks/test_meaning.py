@@ -56,9 +56,7 @@ def test_multilabel_loss_is_the_mean_over_known_labels():
     assert not known.all()
     losses = torch.stack([link_loss(task, outputs, target)[i][known[i]].mean() for i in range(len(target))])
     torch.testing.assert_close(task(outputs, target), losses)
-    torch.testing.assert_close(
-        torch.stack(list(task.predict(outputs).values()), 1), task.link(outputs).sigmoid()
-    )
+    torch.testing.assert_close(torch.stack(list(task.predict(outputs).values()), 1), task.link(outputs).sigmoid())
     counts = make_targets()["smoker"].value_counts()
     odds = (counts["yes"] + 0.5) / (counts["no"] + 0.5)
     assert task.prior()[2].exp().item() == pytest.approx(odds, rel=1e-5)
@@ -152,12 +150,8 @@ def test_regression_metrics():
     mean, sd = predicted["mean"], predicted["sd"]
 
     def crps(y, m, s):
-        below = (
-            integrate.quad(lambda x: stats.norm.cdf(x, m, s) ** 2, m - 15 * s, y)[0] if y > m - 15 * s else 0
-        )
-        above = (
-            integrate.quad(lambda x: stats.norm.sf(x, m, s) ** 2, y, m + 15 * s)[0] if y < m + 15 * s else 0
-        )
+        below = integrate.quad(lambda x: stats.norm.cdf(x, m, s) ** 2, m - 15 * s, y)[0] if y > m - 15 * s else 0
+        above = integrate.quad(lambda x: stats.norm.sf(x, m, s) ** 2, y, m + 15 * s)[0] if y < m + 15 * s else 0
         return below + above
 
     few = slice(0, 5)
@@ -212,9 +206,7 @@ def test_survival_metrics_agree_with_torchsurv():
     expected = cindex(torch.from_numpy(risk).float(), flags, torch.from_numpy(time).float()).item()
     assert concordance(risk, time, event) == pytest.approx(expected, rel=1e-5)
     rng = np.random.default_rng(2)
-    time = (
-        rng.permutation(300) + 1.0
-    )  # without ties, where it weights an event by censoring at the same time too
+    time = rng.permutation(300) + 1.0  # without ties, where it weights an event by censoring at the same time too
     survival, edges = np.sort(rng.random((300, 4)), 1)[:, ::-1].copy(), np.array([40.0, 90.0, 130.0, 220.0])
     times, at = torch.from_numpy(time).float(), torch.from_numpy(edges).float()
     weights = get_ipcw(flags, times), get_ipcw(flags, times, at)

@@ -153,7 +153,5 @@ def test_caller_randomness_is_left_alone():
 def test_study_and_cohort_may_come_from_files(tmp_path):
     write_files(tmp_path)
     model = MultiModN(tmp_path / "study.yaml").fit()
-    from_frames = MultiModN(Study.load(tmp_path / "study.yaml")).fit(
-        Cohort.load(model.study), split=model.split
-    )
+    from_frames = MultiModN(Study.load(tmp_path / "study.yaml")).fit(Cohort.load(model.study), split=model.split)
     assert_same_weights(model, from_frames)

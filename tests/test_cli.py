@@ -1,0 +1,177 @@
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from multimodn import cli
+from multimodn.errors import StudyError
+from multimodn.training.module import FusionModule
+from tests._cohorts import make_frames, write_files
+
+runner = CliRunner()
+
+
+def call(*arguments):
+    result = runner.invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def failing(capsys, monkeypatch, *arguments):
+    """Runs the program as a shell would; returns exit status and what stands on stderr, on one line."""
+    monkeypatch.setattr(sys, "argv", ["multimodn", *map(str, arguments)])
+    monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back after the test
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code, " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    write_files(folder)
+    call("fit", folder / "study.yaml", "--run", folder / "run")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
+def test_from_tables_to_an_explained_patient(tmp_path):
+    tables, targets = make_frames()
+    labs = tables["labs"].join(targets["death"]).join(tables["image"][["f0"]])
+    labs.rename_axis("id").to_csv(tmp_path / "labs.csv")
+    tables["image"].rename_axis("id").to_csv(tmp_path / "image.csv")
+    study = tmp_path / "study.yaml"
+    said = call(
+        "init",
+        *(tmp_path / "labs.csv", tmp_path / "image.csv"),
+        *("--id", "id", "--target", "status", "--out", study),
+    )
+    assert "multimodn fit" in " ".join(said.split())
+    study.write_text(re.sub(r"^( *)#? *epochs: *\d+", r"\1epochs: 2", study.read_text(), flags=re.M))
+    run = tmp_path / "run"
+    assert "auroc" in call("fit", study, "--run", run)
+    call("predict", run, "--out", tmp_path / "all.csv")
+    assert pd.read_csv(tmp_path / "all.csv")["patient"].nunique() == 40
+    assert "Prediction after each step" in call("explain", run, "--patient", "p00")
+    assert "auroc" in call("evaluate", run)
+
+
+def test_fit_writes_a_run_folder(trained):
+    run = trained / "run"
+    expected = {"bundle", "checkpoints", "metrics.csv", "run.json", "study.yaml"}
+    assert {file.name for file in run.iterdir()} == expected
+    assert {"auroc", "rmse", "cindex"} <= set(pd.read_csv(run / "metrics.csv")["metric"])
+
+
+def test_new_patients_who_lack_a_modality(trained, tmp_path):
+    new = make_frames()[0]["labs"].iloc[:3].set_axis(["n1", "n2", "n3"]).rename_axis("id")
+    new.to_csv(tmp_path / "labs.csv")
+    pd.DataFrame({"id": ["n3"], "f0": 1.0, "f1": 2.0, "f2": 0.5, "f3": 0.1}).to_csv(
+        tmp_path / "image.csv", index=False
+    )
+    sources = (f"labs={tmp_path / 'labs.csv'}", "-s", f"image={tmp_path / 'image.csv'}")
+    for out in (tmp_path / "new.csv", tmp_path / "new.parquet"):
+        said = call("predict", trained / "run", "-s", *sources, "--out", out)
+        assert "rows to" in said
+    frame = pd.read_csv(tmp_path / "new.csv")
+    assert frame.groupby("patient")["n_modalities"].first().to_dict() == {"n1": 1, "n2": 1, "n3": 2}
+    assert pd.read_parquet(tmp_path / "new.parquet")["value"].tolist() == pytest.approx(
+        frame["value"].tolist()
+    )
+    assert not list(tmp_path.glob(".*partial"))
+    printed = call("predict", trained / "run", "-s", *sources, "--order", "labs")
+    assert printed.startswith("patient,task,output,value,n_modalities\nn1,death,probability,")
+
+
+def test_explain(trained, tmp_path):
+    said = call("explain", trained / "run", "--patient", "p00", "--patient", "p39", "-o", tmp_path / "c.csv")
+    assert "Patient p00 has labs, image" in said
+    assert "Patient p39 has labs " in said
+    assert "+ image" in said
+    assert set(pd.read_csv(tmp_path / "c.csv")["patient"]) == {"p00", "p39"}
+    assert call("explain", trained / "run").startswith("patient,task,output,modality,contribution")
+
+
+def test_evaluate_scores_test_patients_or_all(trained, tmp_path):
+    assert "8 patients of tiny" in call("evaluate", trained / "run")
+    assert "40 patients of tiny" in call("evaluate", trained / "run", "--all", "-o", tmp_path / "scores.csv")
+    assert set(pd.read_csv(tmp_path / "scores.csv")["n"]) == {30, 40}
+
+
+def test_a_run_is_not_overwritten(trained, capsys, monkeypatch):
+    before = (trained / "run" / "run.json").read_bytes()
+    status, said = failing(
+        capsys, monkeypatch, "fit", trained / "study.yaml", "--run", trained / "run"
+    )
+    assert status == 2
+    assert "holds a run that is finished. Choose another folder" in said
+    status, said = failing(capsys, monkeypatch, "fit", trained / "study.yaml", "--run", trained)
+    assert status == 2
+    assert "is not empty and holds no run" in said
+    assert (trained / "run" / "run.json").read_bytes() == before
+
+
+def test_an_interrupted_run_resumes_unless_something_changed(tmp_path, capsys, monkeypatch):
+    write_files(tmp_path, training={"epochs": 3})
+    fit = ("fit", tmp_path / "study.yaml", "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        original = FusionModule.training_step
+
+        def stopped(self, *args):
+            if self.current_epoch == 1:
+                raise KeyboardInterrupt
+            return original(self, *args)
+
+        patch.setattr(FusionModule, "training_step", stopped)
+        status, said = failing(capsys, patch, *fit)
+    assert status == 130
+    assert "--resume" in said
+    status, said = failing(capsys, monkeypatch, *fit)
+    assert (status, "was interrupted: add --resume" in said) == (2, True)
+    study = (tmp_path / "study.yaml").read_text()
+    (tmp_path / "study.yaml").write_text(study.replace("epochs: 3", "epochs: 4"))
+    status, said = failing(capsys, monkeypatch, *fit, "--resume")
+    assert (status, "cannot be resumed: study changed" in said) == (2, True)
+    (tmp_path / "study.yaml").write_text(study)
+    call(*fit, "--resume")
+    assert (tmp_path / "run" / "bundle" / "bundle.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "nowhere"), "is no bundle"),
+        (("predict", "RUN", "--order", "lab"), "Did you mean 'labs'"),
+        (("predict", "RUN", "-s", "labs"), "expected NAME=PATH"),
+        (("predict", "RUN", "-s", "lbs=x.csv"), "Did you mean 'labs'"),
+        (("predict", "RUN", "-s", "labs=x.csv"), "does not exist"),
+        (("explain", "RUN", "--patient", "nobody"), "not in the cohort: nobody"),
+        (("fit", "nowhere.yaml"), "Cannot read the study file nowhere.yaml"),
+    ],
+)
+def test_a_foreseen_error_is_a_message_and_status_2(trained, capsys, monkeypatch, arguments, message):
+    arguments = [trained / "run" if argument == "RUN" else argument for argument in arguments]
+    status, said = failing(capsys, monkeypatch, *arguments)
+    assert status == 2
+    assert said.startswith("Error:")
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_a_source_is_name_and_path(trained):
+    with pytest.raises(StudyError, match="expected NAME=PATH"):
+        runner.invoke(cli.app, ["predict", str(trained / "run"), "-s", "=x"], catch_exceptions=False)
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom multimodn import cli\nsys.argv = ['multimodn', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'pandas', 'sklearn', 'pytorch_lightning', 'duckdb'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    assert all(command in done.stdout for command in ("init", "fit", "predict", "explain", "evaluate"))
