@@ -46,9 +46,6 @@ def main() -> None:
         errors.print("[red bold]Error:[/]", end=" ")
         errors.print(str(error), markup=False, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("Interrupted. `multimodn fit ... --resume` goes on after the last finished epoch.")
-        sys.exit(130)
 
 
 @app.command()
@@ -84,7 +81,11 @@ def fit(
     from multimodn.training.fit import TrainerFlags
 
     flags = TrainerFlags(accelerator, devices, strategy, progress=True)
-    model = fit_run(Study.load(study), run, resume=resume, flags=flags)
+    try:
+        model = fit_run(Study.load(study), run, resume=resume, flags=flags)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. The same command with --resume goes on after the last finished epoch.")
+        raise typer.Exit(130) from None
     scores = run / "metrics.csv"
     if scores.exists():
         import pandas as pd

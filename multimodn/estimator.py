@@ -79,11 +79,15 @@ class MultiModN:
         cohort = Cohort.load(self.study) if cohort is None else cohort
         split = make_split(self.study, cohort) if split is None else split
         spec = self.study.training
-        seen = cohort.subset([*split.train, *split.validation])
-        fitted_on = seen if spec.members > 1 else cohort.subset(split.train)
+        everyone = [*split.train, *split.validation]
+        fitted_on = cohort.subset(everyone if spec.members > 1 else split.train)
         members = [build_model(self.study, fitted_on, spec.seed + k) for k in range(spec.members)]
+        del fitted_on  # a copy of the tables, which must not stand beside the tensors
+        seen = cohort.subset(everyone)
+        rows = member_rows(self.study, seen, split)
         patients = prepare(members[0], seen, labelled=True)
-        log = fit_members(self.study, members, patients, member_rows(self.study, seen, split), folder, flags)
+        del seen
+        log = fit_members(self.study, members, patients, rows, folder, flags)
         self.model, self.split = Ensemble(members).eval(), split
         self.provenance = provenance(cohort, split, spec.seed) | {"members": log}
         return self

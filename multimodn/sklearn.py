@@ -68,7 +68,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int = 60,
         batch_size: int = 64,
         learning_rate: float = 3e-3,
-        penalty: float = 3.0,
+        penalty: float = 0.3,
         patience: int = 20,
         members: int = 1,
         state_size: int = 32,

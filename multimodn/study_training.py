@@ -93,7 +93,7 @@ class TrainingSpec(Spec):
     epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
-    penalty: float = Field(default=3.0, ge=0)
+    penalty: float = Field(default=0.3, ge=0)
     patience: int = Field(default=20, ge=1)
     members: int = Field(default=1, ge=1, le=100)
     state_size: int = Field(default=32, ge=1)

@@ -62,7 +62,7 @@ def test_a_truncated_or_edited_weight_file_is_refused(path):
     content = file.read_bytes()
     for wrong in (content[:-8], content[:-1] + bytes([content[-1] ^ 1]), b""):
         file.write_bytes(wrong)
-        with pytest.raises(BundleError, match="model.safetensors is truncated or was edited"):
+        with pytest.raises(BundleError, match=r"model\.safetensors is truncated or was edited"):
             MultiModN.load(path)
 
 

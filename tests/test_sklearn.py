@@ -11,6 +11,7 @@ from multimodn import DataWarning, MultiModNClassifier
 from multimodn.errors import DataError, StudyError
 
 FAST = {"epochs": 20, "learning_rate": 0.03, "penalty": 0.3}
+SMALL = FAST | {"batch_size": 8, "penalty": 0.05}  # for a few dozen rows
 MODALITIES = {"labs": ["crp", "hb"], "notes": ["age", "site"]}
 
 
@@ -71,7 +72,7 @@ def test_modalities_are_skipped_row_by_row():
 def test_a_row_without_any_modality_gets_the_prior():
     frame, y = make_rows()
     model = MultiModNClassifier(MODALITIES, **FAST).fit(frame, y)
-    nobody = frame.iloc[[8]].where(False)
+    nobody = frame.iloc[[8]].mask(np.ones((1, 4), dtype=bool))
     with pytest.warns(DataWarning, match="none of the modalities and get the prior"):
         probabilities = model.predict_proba(nobody)
     shares = model.contributions(frame.iloc[[8]])
@@ -105,7 +106,7 @@ def test_three_classes_and_an_ensemble_from_an_array_with_holes():
 
 def test_cross_validation_grid_search_and_pickle():
     frame, y = make_rows()
-    model = MultiModNClassifier(MODALITIES, encoder_options={"labs": {"hidden_size": 8}}, **FAST)
+    model = MultiModNClassifier(MODALITIES, encoder_options={"labs": {"hidden_size": 8}}, **SMALL)
     assert cross_val_score(model, frame, y, cv=3).mean() > 0.8
     search = GridSearchCV(model, {"state_size": [4, 8]}, cv=2).fit(frame, y)
     again = pickle.loads(pickle.dumps(search.best_estimator_))

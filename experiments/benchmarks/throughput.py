@@ -18,7 +18,8 @@ from simulated import N_COLUMNS, simulate
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.data.batches import PatientTensors
-from multimodn.fusion import SequentialFusion
+from multimodn.fusion import Ensemble, SequentialFusion
+from multimodn.study import TrainingSpec
 from multimodn.training.fit import TrainerFlags, build_model, fit_member, prepare
 
 TASKS = ("linear", "two", "interaction")
@@ -147,8 +148,6 @@ def measure_contributions(n_patients: int, repeats: int, update: str) -> dict[st
 
 
 def fitted_model(study: Study, cohort: Cohort) -> tuple[MultiModN, PatientTensors]:
-    from multimodn.fusion import Ensemble
-
     fitted = MultiModN(study)
     fitted.model = Ensemble([build_model(study, cohort, seed=0)]).eval()
     return fitted, fitted.prepare(cohort)
@@ -162,7 +161,7 @@ def main() -> None:
     parser.add_argument("--update", default=None, help="State update; default: the package's.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    update = arguments.update or make_study(update="gated").training.model_fields["update"].default
+    update = arguments.update or TrainingSpec().update
     result = measure_training(arguments.patients, arguments.epochs, arguments.repeats, update)
     result |= measure_prediction(arguments.patients, arguments.repeats, update)
     result |= measure_contributions(10_000, arguments.repeats, update)

@@ -235,9 +235,13 @@ def _run_trainer(
 
     folder.mkdir(parents=True, exist_ok=True)
     watched = "validation_loss" if len(validation) else None
-    best = ModelCheckpoint(folder, "best", monitor=watched, save_last=True, enable_version_counter=False)
-    callbacks: list[Any] = [best]
+    # `save_last` would keep the last epoch that was the best so far, and lose those after it
+    each = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    best = each
+    callbacks: list[Any] = [each]
     if watched:
+        best = ModelCheckpoint(folder, "best", monitor=watched, enable_version_counter=False)
+        callbacks.insert(0, best)
         callbacks.append(EarlyStopping(watched, patience=spec.patience, check_finite=True))
     bar, label = shown
     if bar is not None:
@@ -252,7 +256,8 @@ def _run_trainer(
             strategy=flags.strategy,
             max_epochs=spec.epochs,
             callbacks=callbacks,
-            logger=CSVLogger(folder, name="", version=""),
+            # each attempt has its own log: a resumed one would delete what the first wrote
+            logger=CSVLogger(folder, name="log"),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -261,7 +266,7 @@ def _run_trainer(
         )
         loaders = (
             BatchLoader(patients, train, spec.batch_size, shuffle=True, seed=seed),
-            BatchLoader(patients, validation, max(spec.batch_size, 4096)) if watched else None,
+            BatchLoader(patients, validation, max(spec.batch_size, 1024)) if watched else None,
         )
         module = FusionModule(model, spec, len(train), seed)
         _fit_or_interrupt(trainer, module, loaders, last)

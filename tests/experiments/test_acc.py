@@ -90,8 +90,8 @@ def test_the_report_counts_what_the_scores_say(cohort):
     ]
     text = run.results_text(cohort, pd.DataFrame(cells, columns=["arm", "task", "metric", "repeat", "fold", "value"]))
     assert "2 x 3-fold" in text
-    assert "only 43 of 92" in text
-    assert "Of 10 comparisons (5 tasks x 2 other arms)" in text
-    assert "(5 for, 5 against `skip`)" in text
-    assert "| skip | 0.71 [" in text
+    assert "only 43 of\n  92" in text
+    assert "of all 10 differences (5 tasks x 2 other arms) in\n  10" in text
+    assert "5 for and 5 against `ours`" in text
+    assert "| ours | 0.71 [" in text
     assert "| late_ridge | +0.10 [+0.10, +0.10] |" in text

@@ -96,7 +96,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path):
     model = MultiModN(study).fit(make_cohort(), split=make_split(), folder=tmp_path)
     log = model.provenance["members"][0]
     assert log["epochs"] < 60
-    losses = pd.read_csv(tmp_path / "member0" / "metrics.csv")["validation_loss"].dropna()
+    losses = pd.read_csv(tmp_path / "member0" / "log" / "version_0" / "metrics.csv")["validation_loss"].dropna()
     assert log["validation_loss"] == pytest.approx(losses.min(), rel=1e-5)
     assert len(losses) == int(losses.to_numpy().argmin()) + 1 + 2
 
