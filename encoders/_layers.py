@@ -85,10 +85,11 @@ class PiecewiseInput(nn.Module):
     def fit(self, values: Tensor) -> None:
         """Fits the mean encoding over the non-empty cells of training rows ``(n, n_columns)``."""
         total = torch.zeros_like(self.offset, dtype=torch.float64)
-        for part in torch.split(values, 4096):  # the encoding is several times as large as the values
-            total += self(part).sum(0, dtype=torch.float64)
-        n_filled = (~values.isnan()).sum(0).clamp(min=1).repeat(self.n_copies)
-        self.offset -= (total / n_filled).to(self.offset.dtype)
+        n_filled = torch.zeros_like(total)
+        for part in torch.split(values, 512):  # the encoding is several times as large as the values
+            total += self(part).double().sum(0)
+            n_filled += (~part.isnan()).sum(0).repeat(self.n_copies)
+        self.offset -= (total / n_filled.clamp(min=1)).to(self.offset.dtype)
 
     def forward(self, values: Tensor) -> Tensor:
         """Returns ``(n, n_columns + n_bins * n_columns)``; NaN becomes 0."""
