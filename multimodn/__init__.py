@@ -10,6 +10,18 @@ Example:
     >>> cohort = multimodn.Cohort.from_frames({"labs": labs, "notes": notes})
     >>> cohort.presence.sum().to_dict()
     {'labs': 4, 'notes': 3}
+    >>> death = pd.DataFrame({"died": [0, 1, 0, 1] * 6}, index=[f"p{i}" for i in range(24)])
+    >>> crp = pd.DataFrame({"crp": [float(i % 7) for i in range(24)]}, index=death.index)
+    >>> study = multimodn.Study(
+    ...     name="ward",
+    ...     cohort={"patient": "id", "sources": {"labs": "labs.csv", "outcomes": "outcomes.csv"}},
+    ...     modalities=[{"name": "labs", "kind": "table", "source": "labs"}],
+    ...     tasks=[{"name": "death", "kind": "binary", "source": "outcomes", "target": "died"}],
+    ...     training={"epochs": 2},
+    ... )
+    >>> model = multimodn.MultiModN(study).fit(multimodn.Cohort.from_frames({"labs": crp}, {"death": death}))
+    >>> model.predict(multimodn.Cohort.from_frames({"labs": crp.head(1)})).columns.tolist()
+    ['task', 'output', 'value', 'n_modalities']
 """
 
 from importlib import import_module

@@ -225,4 +225,5 @@ def _mean_present(parts: list[Array]) -> Array:
     present = ~np.isnan(stacked)
     total = np.nansum(stacked, axis=0)
     overall = total.sum(0) / np.maximum(present.sum(0).sum(0), 1)
-    return np.where(present.any(0), total / np.maximum(present.sum(0), 1), overall)
+    fused: Array = np.where(present.any(0), total / np.maximum(present.sum(0), 1), overall)
+    return fused
