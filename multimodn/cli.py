@@ -75,7 +75,7 @@ def fit(
     ] = "auto",
 ) -> None:
     """Train a study and score its test patients."""
-    from multimodn.runs import fit_run
+    from multimodn.runs import fit_run, is_helper_process
     from multimodn.study import Study
     from multimodn.terminal import show_scores
     from multimodn.training.fit import TrainerFlags
@@ -86,6 +86,8 @@ def fit(
     except KeyboardInterrupt:
         errors.print("Interrupted. The same command with --resume goes on after the last finished epoch.")
         raise typer.Exit(130) from None
+    if is_helper_process():
+        return
     scores = run / "metrics.csv"
     if scores.exists():
         import pandas as pd

@@ -12,6 +12,7 @@ from multimodn.errors import DataError, shown
 
 FEW = 10  # distinct values up to which a column is taken for classes
 ROMAN = {numeral: i for i, numeral in enumerate(["0", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii"])}
+YES = ("yes", "true", "y", "t", "1", "on")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def infer_task(values: pd.Series[Any]) -> Inferred:
         )
     listed = shown([_plain(value) for value in distinct])
     if len(distinct) == 2:
-        positive = _plain(distinct[1])
+        is_plain = not isinstance(distinct[1], str) or str(distinct[1]).lower() in YES
+        positive = _plain(distinct[1] if is_plain else known.value_counts().idxmin())  # events are rare
         return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
     order = _ordered(distinct)
     if order is not None:

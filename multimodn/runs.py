@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,8 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
         "data": cohort.hash(),
         "split": split.hash(),
     }
+    if is_helper_process():
+        return MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
     _check_folder(folder, fingerprint, resume)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "study.yaml", study.to_yaml())
@@ -60,6 +63,11 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     }
     write_text(folder / LOG, json.dumps(log, indent=1))
     return model
+
+
+def is_helper_process() -> bool:
+    """Says whether Lightning ran the command again for a further device: such a process trains, and writes nothing."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def load_run(folder: Path) -> MultiModN:

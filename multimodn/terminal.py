@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.estimator import MultiModN
 
-BAR = 12
+BAR = 8
 """Characters for the largest contribution of a table."""
 
 
@@ -66,16 +66,16 @@ def _show_contributions(console: Console, shares: pd.DataFrame) -> None:
         title="What each modality contributed (Shapley values on the link scale: log-odds, units, log-risk)",
         title_justify="left",
     )
-    for column, justify in (("task", "left"), ("output", "left"), ("modality", "left"), ("", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    table.add_column("contribution", justify="right")
+    for column in ("task", "output", "modality", ""):
+        table.add_column(column)
+    table.add_column("value", justify="right")
     for (task, output), part in shares.groupby(["task", "output"], sort=False):
         largest = part["contribution"].abs().max() or 1.0
-        for modality, share, error in zip(part["modality"], part["contribution"], part["standard_error"], strict=True):
-            table.add_row(str(task), str(output), modality, _bar(share / largest), _signed(share, error))
         first = part.iloc[0]
-        total = f"prior {first['prior']:+.3f} -> prediction {first['prediction']:+.3f}"
-        table.add_row("", "", "", "", total, style="dim", end_section=True)
+        table.add_row(str(task), str(output), "[dim]prior[/]", "", f"[dim]{first['prior']:+.3f}[/]")
+        for modality, share, error in zip(part["modality"], part["contribution"], part["standard_error"], strict=True):
+            table.add_row("", "", modality, _bar(share / largest), _signed(share, error))
+        table.add_row("", "", "[bold]prediction[/]", "", f"[bold]{first['prediction']:+.3f}[/]", end_section=True)
     console.print(table)
 
 

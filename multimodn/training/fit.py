@@ -264,28 +264,28 @@ def _run_trainer(
             log_every_n_steps=1_000_000,  # losses are logged once an epoch, by the module
             use_distributed_sampler=False,  # `BatchLoader` deals the rows out
         )
-        loaders = (
-            BatchLoader(patients, train, spec.batch_size, shuffle=True, seed=seed),
-            BatchLoader(patients, validation, max(spec.batch_size, 1024)) if watched else None,
-        )
-        module = FusionModule(model, spec, len(train), seed)
-        _fit_or_interrupt(trainer, module, loaders, last)
+        loader = BatchLoader(patients, train, spec.batch_size, shuffle=True, seed=seed)
+        stopping = BatchLoader(patients, validation, max(spec.batch_size, 1024)) if watched else None
+        module = FusionModule(model, spec, loader, seed)
+        _fit_or_interrupt(trainer, module, stopping, last)
     score = best.best_model_score
     result = {
         "checkpoint": Path(best.best_model_path).name,
         "validation_loss": None if score is None or not watched else float(score),
         "epochs": trainer.current_epoch,
     }
-    temporary = folder / "finished.json.partial"
-    temporary.write_text(json.dumps(result))
-    temporary.replace(folder / "finished.json")
+    if trainer.is_global_zero:
+        temporary = folder / "finished.json.partial"
+        temporary.write_text(json.dumps(result))
+        temporary.replace(folder / "finished.json")
+    trainer.strategy.barrier()  # the other processes read what the first one wrote
 
 
-def _fit_or_interrupt(trainer: Any, module: Any, loaders: tuple[Any, Any], last: Path) -> None:
+def _fit_or_interrupt(trainer: Any, module: Any, stopping: BatchLoader | None, last: Path) -> None:
     """Trains; after Ctrl-C Lightning would end the process and ignore the signal from then on: neither is ours."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
+        trainer.fit(module, val_dataloaders=stopping, ckpt_path=str(last) if last.exists() else None)
     except SystemExit:
         if not trainer.interrupted:
             raise

@@ -23,13 +23,13 @@ class FusionModule(LightningModule):
     Args:
         model: The network.
         spec: The study's training section.
-        n_train: Number of training patients.
+        loader: The training patients.
         seed: Seed of this member of the ensemble.
     """
 
-    def __init__(self, model: SequentialFusion, spec: TrainingSpec, n_train: int, seed: int) -> None:
+    def __init__(self, model: SequentialFusion, spec: TrainingSpec, loader: BatchLoader, seed: int) -> None:
         super().__init__()
-        self.model, self.spec, self.n_train, self.seed = model, spec, n_train, seed
+        self.model, self.spec, self.loader, self.seed = model, spec, loader, seed
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
@@ -42,20 +42,22 @@ class FusionModule(LightningModule):
         penalised = [p for p in self.model.parameters() if p.dim() > 1]
         free = [p for p in self.model.parameters() if p.dim() <= 1]
         groups: list[dict[str, Any]] = [
-            {"params": penalised, "weight_decay": self.spec.penalty / self.n_train},
+            {"params": penalised, "weight_decay": self.spec.penalty / len(self.loader.rows)},
             {"params": free},
         ]
         optimizer = torch.optim.Adam(groups, lr=self.spec.learning_rate, foreach=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.spec.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def train_dataloader(self) -> BatchLoader:
+        """Returns this process's share of the training patients."""
+        self.loader.rank, self.loader.n_processes = self.global_rank, self.trainer.world_size
+        return self.loader
+
     def on_train_epoch_start(self) -> None:
         """Ties randomness to the epoch's number: what a resumed run draws is what the killed one would have."""
         torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1_009 + self.global_rank)
-        loader = self.trainer.train_dataloader
-        if isinstance(loader, BatchLoader):
-            loader.epoch = self.current_epoch
-            loader.rank, loader.n_processes = self.global_rank, self.trainer.world_size
+        self.loader.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Returns the mean loss over tasks on a random path for each row."""
