@@ -73,7 +73,8 @@ class MultiModN:
         Raises:
             DataError: If the data cannot be used; every problem found is listed.
         """
-        from multimodn.training.fit import build_model, fit_members, member_rows, prepare
+        from multimodn.training.build import build_model, prepare
+        from multimodn.training.fit import fit_members, member_rows
         from multimodn.training.provenance import provenance
 
         cohort = Cohort.load(self.study) if cohort is None else cohort
@@ -103,7 +104,7 @@ class MultiModN:
             NotFittedError: Before `fit` or `load`.
             DataError: If a cell cannot be read; the message names patient and column.
         """
-        from multimodn.training.fit import prepare
+        from multimodn.training.build import prepare
 
         model = self._model()
         cohort = Cohort.load(self.study, labelled=labelled) if cohort is None else cohort

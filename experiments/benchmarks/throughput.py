@@ -20,7 +20,8 @@ from multimodn import Cohort, MultiModN, Study
 from multimodn.data.batches import PatientTensors
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.study import TrainingSpec
-from multimodn.training.fit import TrainerFlags, build_model, fit_member, prepare
+from multimodn.training.build import build_model, prepare
+from multimodn.training.fit import Job, TrainerFlags, fit_member
 
 TASKS = ("linear", "two", "interaction")
 
@@ -74,7 +75,7 @@ def fit_epochs(study: Study, model: SequentialFusion, patients: PatientTensors, 
     rows, nobody = torch.arange(len(patients)), torch.empty(0, dtype=torch.long)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        fit_member(model, patients, rows, nobody, spec, 0, Path(folder), TrainerFlags("cpu"))
+        fit_member(model, Job(patients, rows, nobody, spec, 0, Path(folder), TrainerFlags("cpu")))
         return (time.perf_counter() - started) / epochs
 
 

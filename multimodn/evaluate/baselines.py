@@ -136,7 +136,7 @@ def _aligned(cohort: Cohort, name: str, transform: Callable[[pd.DataFrame], Arra
 
 
 def _targets(study: Study, training: Cohort) -> list[tuple[Task, Array, NDArray[np.bool_]]]:
-    from multimodn.training.fit import fit_tasks
+    from multimodn.training.build import fit_tasks
 
     found = []
     for task in fit_tasks(study, training):

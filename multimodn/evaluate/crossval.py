@@ -71,7 +71,7 @@ def cross_validate(
     """
     from threadpoolctl import threadpool_limits
 
-    from multimodn.training.fit import fit_tasks
+    from multimodn.training.build import fit_tasks
 
     stratify = getattr(study.split, "stratify", None)
     rows = []
