@@ -54,6 +54,7 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     if len(split.test):
         scores = model.evaluate(cohort.subset(split.test))
         write_text(folder / "metrics.csv", scores.to_csv(index=False))
+        model.provenance["metrics"] = scores.astype(object).where(scores.notna(), None).to_dict("records")
     model.save(folder / BUNDLE)
     log = {
         "fingerprint": fingerprint,

@@ -25,6 +25,7 @@ from multimodn.data.splits import Split
 from multimodn.errors import DataWarning, StudyError, did_you_mean, shown
 from multimodn.estimator import MultiModN
 from multimodn.study import Study
+from multimodn.training.fit import TrainerFlags
 
 TASK, ALL = "target", "features"
 Floats = NDArray[np.float64]
@@ -219,7 +220,9 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> MultiModN:
         ids = frame.index.to_numpy(dtype=object)
         split = Split(ids[train], ids[validation], ids[:0])
-        model = MultiModN(self._study(seed)).fit(self._cohort(frame, codes), split=split)
+        model = MultiModN(self._study(seed)).fit(
+            self._cohort(frame, codes), split=split, flags=TrainerFlags(progress=False)
+        )
         if model.model is not None:
             model.model.double()  # so that a row's prediction is the same in any company, to the last digits
         return model

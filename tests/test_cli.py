@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from multimodn import cli
+from multimodn.runs import load_run
 from multimodn.training.module import FusionModule
 from tests._cohorts import make_frames, write_files
 
@@ -163,3 +164,9 @@ def test_help_does_not_wait_for_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
     assert all(command in done.stdout for command in ("init", "fit", "predict", "explain", "evaluate"))
+
+
+def test_a_run_keeps_its_scores_with_the_model(trained):
+    kept = pd.DataFrame(load_run(trained / "run").provenance["metrics"])
+    written = pd.read_csv(trained / "run" / "metrics.csv")
+    pd.testing.assert_frame_equal(kept, written, check_dtype=False)

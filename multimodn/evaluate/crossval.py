@@ -29,10 +29,13 @@ Arms = Callable[[Study, Cohort, Cohort, int], dict[str, Predictions]]
 def ours(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
     """Returns the arm ``ours``: this package, with the study as it stands."""
     from multimodn.estimator import MultiModN
+    from multimodn.training.fit import TrainerFlags
 
     spec = study.training.model_copy(update={"seed": study.training.seed + seed})
     study = study.model_copy(update={"training": spec})
-    model = MultiModN(study).fit(training, split=_development_split(study, training))
+    model = MultiModN(study).fit(
+        training, split=_development_split(study, training), flags=TrainerFlags(progress=False)
+    )
     return {"ours": {name: link.double().numpy() for name, link in model.link(test).items()}}
 
 

@@ -35,7 +35,7 @@ class TrainerFlags:
     accelerator: str = "auto"
     devices: int | str = 1
     strategy: str = "auto"
-    progress: bool = False
+    progress: bool = True
 
 
 def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor, Tensor]]:

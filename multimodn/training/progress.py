@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
@@ -51,4 +52,5 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[losses]}"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns)
+    console = Console()
+    return Progress(*columns, console=console, disable=not console.is_terminal)
