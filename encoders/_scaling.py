@@ -184,7 +184,7 @@ class NumericScaler(nn.Module):
 def _quantile_knots(seen: NDArray[np.float32], n_knots: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Returns quantiles and their normal scores; equal quantiles share the mean of their scores."""
     probability = np.linspace(0.0, 1.0, n_knots)
-    ordered = np.sort(seen)
+    ordered = np.sort(seen).astype(np.float64)  # differences of the largest float32 overflow
     position = probability * (len(ordered) - 1)
     below = position.astype(np.int64)
     above = np.minimum(below + 1, len(ordered) - 1)

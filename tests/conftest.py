@@ -1,10 +1,19 @@
 """Fixtures of the whole suite."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+# Developers search at random; a build that fails must fail again.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=25,
+    derandomize=os.environ.get("CI") == "true",
+)
 settings.load_profile("suite")
 
 
