@@ -23,6 +23,8 @@ from multimodn.errors import DataError, raise_all
 CLIP = 5.0
 """Bound of standard-scaled values, in training spreads."""
 
+LARGEST = float(np.finfo(np.float32).max)
+
 MAX_KNOTS = 255
 SKEWED = 2.0
 """Sample skewness above which a non-negative column enters as log1p (an exponential distribution has 2)."""
@@ -143,10 +145,11 @@ class NumericScaler(nn.Module):
 
     def _standardise(self, index: int, numbers: Floats) -> NDArray[np.float32]:
         column = self.columns[index]
-        with np.errstate(over="ignore"):  # beyond float32 is beyond the clip, or beyond the last knot
-            # training saw nothing below 0 there, so such a cell counts as 0, like a cell beyond the clip
-            values = np.log1p(np.maximum(numbers, 0.0)) if column.is_log else numbers
-            return ((values - column.centre) / column.spread).astype(np.float32)
+        # training saw nothing below 0 there, so such a cell counts as 0, like a cell beyond the clip
+        values = np.log1p(np.maximum(numbers, 0.0)) if column.is_log else numbers
+        with np.errstate(over="ignore"):  # infinity is brought back just below
+            relative = (values - column.centre) / column.spread
+        return relative.clip(-LARGEST, LARGEST).astype(np.float32)
 
     def scale(self, index: int, numbers: Floats) -> Floats:
         """Scales the cells ``(n,)`` of column ``index``; NaN stays NaN."""

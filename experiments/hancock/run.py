@@ -36,6 +36,8 @@ LIMITS = (
     "penalty inside each training fold."
 )
 
+UPDATES_HOW = "An arm is `ours:<state update>:<penalty>`; nothing else differs."
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,18 +75,23 @@ def late_ridge_routine(study: Study, training: Cohort, test: Cohort, seed: int) 
     return {"late_ridge_3": found["late_ridge"]}
 
 
-def with_update(update: str) -> Arms:
-    """Builds the arm ``ours:<update>``: the study with another state update and nothing else changed."""
+def with_update(update: str, penalty: float) -> Arms:
+    """Builds the arm ``ours:<update>:<penalty>``: the study with another state update and penalty, nothing else."""
 
     def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-        spec = study.training.model_copy(update={"update": update})
-        return {f"ours:{update}": ours(study.model_copy(update={"training": spec}), training, test, seed)["ours"]}
+        spec = study.training.model_copy(update={"update": update, "penalty": penalty})
+        found = ours(study.model_copy(update={"training": spec}), training, test, seed)
+        return {f"ours:{update}:{penalty:g}": found["ours"]}
 
     return arm
 
 
 ARMS = [ours, late_ridge, late_ridge_routine, early_concat, xgboost]
-UPDATES = [with_update(update) for update in ("residual", "gated", "linear")]
+# The penalty of the study suits the residual update; the others get weaker ones too.
+UPDATES = [
+    with_update("residual", 3.0),
+    *(with_update(update, penalty) for update in ("gated", "linear") for penalty in (3.0, 0.3, 0.03)),
+]
 
 
 def report(scores: pd.DataFrame, protocol: Mapping[str, int]) -> str:
@@ -108,10 +115,10 @@ def report(scores: pd.DataFrame, protocol: Mapping[str, int]) -> str:
 
 def updates_page(scores: pd.DataFrame, protocol: Mapping[str, int]) -> str:
     """Writes the comparison of the state updates as a page of Markdown."""
-    parts = ["# HANCOCK: state updates", "", _how(protocol), "", "Nothing but the state update differs.", ""]
+    parts = ["# HANCOCK: state updates", "", _how(protocol), "", UPDATES_HOW, ""]
     parts += [markdown(_wide(scores))]
-    for reference in ("ours:gated", "ours:linear"):
-        parts += _difference(scores, "ours:residual", reference)
+    for reference in ("ours:gated:0.3", "ours:gated:0.03", "ours:linear:0.3", "ours:linear:0.03"):
+        parts += _difference(scores, "ours:residual:3", reference)
     return "\n".join(parts) + "\n"
 
 
