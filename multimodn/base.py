@@ -114,6 +114,7 @@ class Task(nn.Module, ABC):
         output_size: Number K of raw outputs.
         link_names: A name for each link-scale column, such as the class; ``[name]`` where there is one only.
         link_scale: What the link scale measures: ``log-odds``, ``units`` (the target's) or ``log-risk``.
+        n_strata: Number of groups that `strata` tells apart.
     """
 
     Options: ClassVar[type[Options]]
@@ -121,6 +122,7 @@ class Task(nn.Module, ABC):
     name: str
     output_size: int
     link_names: list[str]
+    n_strata: int = 1
 
     @staticmethod
     @abstractmethod
@@ -189,6 +191,14 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def from_config(cls, config: Mapping[str, JSON]) -> Self:
         """Rebuilds the task that `config` described."""
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Groups targets ``(n, ...)`` by outcome, long ``(n,)`` in [0, n_strata), from low to high.
+
+        Training that is neutral to missingness compares how often each group has which modalities. Without groups
+        (this default) the task is trained as if missingness did not depend on it.
+        """
+        return torch.zeros(len(target), dtype=torch.long, device=target.device)
 
     def decoder(self, state_size: int) -> nn.Module:
         """Builds the map from state to raw outputs; it gives the prior for the state 0, where states start."""

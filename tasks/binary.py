@@ -48,6 +48,7 @@ class BinaryTask(PriorTask):
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=[name])
         self.target, self.classes = target, classes
+        self.n_strata = 2
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
@@ -78,6 +79,10 @@ class BinaryTask(PriorTask):
     def link_target(self, target: Tensor) -> Tensor:
         """Returns 1 for the positive class, 0 for the other, ``(n, 1)``."""
         return target.unsqueeze(1)
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Returns the class of each row; see the base class."""
+        return target.long()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the ``probability`` of the positive class."""

@@ -49,6 +49,7 @@ class MulticlassTask(PriorTask):
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=list(classes))
         self.target, self.classes = target, classes
+        self.n_strata = len(classes)
         every = torch.arange(len(classes)).repeat(len(classes), 1)
         others = every[~torch.eye(len(classes), dtype=torch.bool)].view(len(classes), -1)
         self.register_buffer("others", others, persistent=False)  # (K, K - 1)
@@ -82,6 +83,10 @@ class MulticlassTask(PriorTask):
     def link_target(self, target: Tensor) -> Tensor:
         """Returns 1 for the class of the row, 0 for the others, ``(n, K)``."""
         return F.one_hot(target.long(), self.output_size).float()
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Returns the class of each row; see the base class."""
+        return target.long()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each class under its name."""

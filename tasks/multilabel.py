@@ -21,6 +21,9 @@ from multimodn.tasks._scores import binary_scores, mean, to_numpy
 UNKNOWN = -1.0
 """Target of a label that a patient does not have."""
 
+MAX_COMBINED = 3
+"""Up to this many labels every combination is an outcome group of its own; beyond, their number is."""
+
 
 class MultilabelOptions(base.Options):
     """Options of a multilabel task.
@@ -54,6 +57,7 @@ class MultilabelTask(PriorTask):
     def __init__(self, name: str, targets: list[str], classes: list[list[str]], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=list(targets))
         self.targets, self.classes = targets, classes
+        self.n_strata = 2 ** len(targets) if len(targets) <= MAX_COMBINED else len(targets) + 1
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
@@ -96,6 +100,13 @@ class MultilabelTask(PriorTask):
     def link_target(self, target: Tensor) -> Tensor:
         """Returns 1 or 0 for each label, NaN where it is unknown, ``(n, L)``."""
         return torch.where(target >= 0, target, torch.nan)
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Returns the combination of labels, the first counting most, or how many are positive; unknown = negative."""
+        positive = (target > 0).long()
+        if len(self.targets) > MAX_COMBINED:
+            return positive.sum(1)
+        return positive @ (1 << torch.arange(len(self.targets), device=target.device).flip(0))
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each label under the name of its column."""

@@ -58,6 +58,7 @@ class OrdinalTask(PriorTask):
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=[f">{low}" for low in classes[:-1]])
         self.target, self.classes = target, classes
+        self.n_strata = len(classes)
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
@@ -105,6 +106,10 @@ class OrdinalTask(PriorTask):
     def link_target(self, target: Tensor) -> Tensor:
         """Returns whether the row lies above each class but the last, ``(n, K - 1)``."""
         return (target.unsqueeze(1) > torch.arange(self.output_size, device=target.device)).float()
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Returns the class of each row; see the base class."""
+        return target.long()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each class, and ``expected``, the expected position (0 = lowest)."""

@@ -20,6 +20,9 @@ from multimodn.tasks._scores import normal_scores, to_numpy
 LOG_SCALE_LIMIT = 5.0
 """A predicted spread is within exp(+-5) times that of the training rows, so that a loss stays finite."""
 
+QUARTILE = 0.6745
+"""Upper quartile of the standard normal distribution."""
+
 
 class RegressionOptions(base.Options):
     """Options of a regression task.
@@ -48,6 +51,7 @@ class RegressionTask(PriorTask):
 
     Options: ClassVar[type[base.Options]] = RegressionOptions
     link_scale = "units"
+    n_strata = 4
 
     def __init__(self, name: str, target: str, mean: float, sd: float) -> None:
         super().__init__(name, prior=[0.0, 0.0], link_names=[name])
@@ -99,6 +103,11 @@ class RegressionTask(PriorTask):
         observed, predicted = to_numpy(target)[:, 0], to_numpy(link)[:, 0]
         scores = normal_scores(observed, predicted, np.ones_like(observed))
         return {name: scores[name] for name in ("rmse", "r2")}
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Returns the quarter of the training distribution, as far as that is normal; see the base class."""
+        edges = torch.tensor([-QUARTILE, 0.0, QUARTILE], device=target.device)
+        return torch.bucketize((target - self.mean) / self.sd, edges)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``mean`` and ``sd``, in the units of the column."""

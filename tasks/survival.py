@@ -67,6 +67,7 @@ class SurvivalTask(PriorTask):
 
     Options: ClassVar[type[base.Options]] = SurvivalOptions
     link_scale = "log-risk"
+    n_strata = 4
     edges: Tensor
     middles: Tensor
 
@@ -137,6 +138,11 @@ class SurvivalTask(PriorTask):
         """Returns Harrell's ``cindex``; see the base class."""
         times, events = to_numpy(target).T
         return {"cindex": concordance(to_numpy(link)[:, 0], times, events > 0)}
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Returns 0 censored late, 1 censored early, 2 event late, 3 event early (up to the middle edge)."""
+        early = target[:, 0] <= self.edges[(len(self.edges) - 1) // 2]
+        return 2 * (target[:, 1] > 0).long() + early.long()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to edge t."""
