@@ -204,7 +204,7 @@ def _keep_one(presence: pd.DataFrame, blanked: Bools, drawn: NDArray[np.float64]
     blanked[np.flatnonzero(emptied), back] = False
     warnings.warn(
         f"Mechanism '{mechanism}' would leave {int(emptied.sum())} patient(s) without any modality; each keeps one: "
-        f"{shown(list(presence.index[emptied]))}.",
+        f"{shown(list(presence.index[np.flatnonzero(emptied)]))}.",
         DataWarning,
         stacklevel=3,
     )
