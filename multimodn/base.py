@@ -115,6 +115,7 @@ class Task(nn.Module, ABC):
         link_names: A name for each link-scale column, such as the class; ``[name]`` where there is one only.
         link_scale: What the link scale measures: ``log-odds``, ``units`` (the target's) or ``log-risk``.
         n_strata: Number of groups that `strata` tells apart.
+        has_strata_likelihood: Whether `log_strata` says how likely each of them is.
     """
 
     Options: ClassVar[type[Options]]
@@ -123,6 +124,7 @@ class Task(nn.Module, ABC):
     output_size: int
     link_names: list[str]
     n_strata: int = 1
+    has_strata_likelihood: ClassVar[bool] = False
 
     @staticmethod
     @abstractmethod
@@ -199,6 +201,10 @@ class Task(nn.Module, ABC):
         (this default) the task is trained as if missingness did not depend on it.
         """
         return torch.zeros(len(target), dtype=torch.long, device=target.device)
+
+    def log_strata(self, outputs: Tensor) -> Tensor:
+        """Returns the log-probability of each stratum, ``(..., n_strata)``, where `has_strata_likelihood`."""
+        raise NotImplementedError(f"{type(self).__name__} has no likelihood of strata.")
 
     def decoder(self, state_size: int) -> nn.Module:
         """Builds the map from state to raw outputs; it gives the prior for the state 0, where states start."""

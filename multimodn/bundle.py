@@ -113,7 +113,8 @@ def _member(study: Study, content: Mapping[str, Any]) -> SequentialFusion:
     tasks = [load_kind("tasks", s.kind).from_config(content["tasks"][s.name]) for s in study.tasks]
     training = study.training
     with torch.random.fork_rng(devices=[]):
-        return SequentialFusion(encoders, tasks, training.state_size, training.update, study.order)
+        informative = study.missingness == "informative"
+        return SequentialFusion(encoders, tasks, training.state_size, training.update, study.order, informative)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line: init, fit, predict, explain, evaluate."""
+"""The command line: init, audit, fit, predict, explain, evaluate."""
 
 from __future__ import annotations
 
@@ -61,6 +61,31 @@ def init(
 
     write_study(tables, id, target, out, overwrite=overwrite)
     console.print(f"Wrote {out}. Read its comments, change what was inferred wrongly, then: multimodn fit {out}")
+
+
+@app.command()
+def audit(
+    study: Annotated[Path, typer.Argument(help="A study file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write; default: audit beside the study file.")
+    ] = None,
+) -> None:
+    """Ask, before training, whether what is missing tells the outcome, and what to do then."""
+    from multimodn.data.cohort import Cohort
+    from multimodn.data.splits import make_split
+    from multimodn.missingness.audit import audit as audit_study
+    from multimodn.missingness.audit_files import write_audit
+    from multimodn.study import Study
+    from multimodn.terminal_audit import show_audit, slow_notice
+
+    asked = Study.load(study)
+    folder = out or study.parent / "audit"
+    with slow_notice(errors, f"Auditing {asked.name} ..."):
+        cohort = Cohort.load(asked)
+        found = audit_study(asked, cohort, make_split(asked, cohort))
+        files = write_audit(found, folder)
+    show_audit(console, found)
+    console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}. Next: multimodn fit {study}")
 
 
 @app.command()

@@ -74,6 +74,7 @@ class MultiModN:
             DataError: If the data cannot be used; every problem found is listed.
         """
         from multimodn.training.build import build_model, prepare
+        from multimodn.training.calibrate import calibrate
         from multimodn.training.fit import fit_members, member_rows
         from multimodn.training.provenance import provenance
 
@@ -91,6 +92,8 @@ class MultiModN:
         log = fit_members(self.study, members, patients, rows, folder, flags)
         self.model, self.split = Ensemble(members).eval(), split
         self.provenance = provenance(cohort, split, spec.seed) | {"members": log}
+        if self.study.missingness == "neutral":
+            self.provenance["calibration"] = calibrate(self.model, patients, rows, spec.seed)
         return self
 
     def prepare(self, cohort: Cohort | None = None, *, labelled: bool = False) -> PatientTensors:

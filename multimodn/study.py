@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -58,6 +58,9 @@ class Study(Spec):
         tasks: The targets.
         order: The names of all modalities in the order in which a trajectory visits them.
         split: Who trains, who stops the training, who is only evaluated.
+        missingness: What a prediction may learn from which modalities a patient has. ``neutral``: nothing, as far as
+            that depends on the outcome. ``informative``: it is told, for use only where modalities go missing for
+            the same reasons as in the data. ``off``: plain skipping, which learns it unasked.
         training: How to train.
 
     Raises:
@@ -70,6 +73,7 @@ class Study(Spec):
     tasks: list[TaskSpec] = Field(min_length=1)
     order: list[str] = Field(default_factory=list, validate_default=True)
     split: SplitSpec = Field(default_factory=RandomSplit, validate_default=True)
+    missingness: Literal["neutral", "informative", "off"] = "neutral"
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     _folder: Path = PrivateAttr(default=Path())
 

@@ -44,6 +44,7 @@ class BinaryTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = BinaryOptions
+    has_strata_likelihood = True
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=[name])
@@ -83,6 +84,11 @@ class BinaryTask(PriorTask):
     def strata(self, target: Tensor) -> Tensor:
         """Returns the class of each row; see the base class."""
         return target.long()
+
+    def log_strata(self, outputs: Tensor) -> Tensor:
+        """Returns the log-probability of both classes; see the base class."""
+        logit = self.checked(outputs)
+        return F.logsigmoid(torch.cat([-logit, logit], dim=-1))
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the ``probability`` of the positive class."""

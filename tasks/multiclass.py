@@ -44,6 +44,7 @@ class MulticlassTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = MulticlassOptions
+    has_strata_likelihood = True
     others: Tensor
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
@@ -87,6 +88,10 @@ class MulticlassTask(PriorTask):
     def strata(self, target: Tensor) -> Tensor:
         """Returns the class of each row; see the base class."""
         return target.long()
+
+    def log_strata(self, outputs: Tensor) -> Tensor:
+        """Returns the log-probability of each class; see the base class."""
+        return self.checked(outputs).log_softmax(-1)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each class under its name."""

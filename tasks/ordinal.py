@@ -54,6 +54,7 @@ class OrdinalTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = OrdinalOptions
+    has_strata_likelihood = True
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=[f">{low}" for low in classes[:-1]])
@@ -110,6 +111,10 @@ class OrdinalTask(PriorTask):
     def strata(self, target: Tensor) -> Tensor:
         """Returns the class of each row; see the base class."""
         return target.long()
+
+    def log_strata(self, outputs: Tensor) -> Tensor:
+        """Returns the log-probability of each class; see the base class."""
+        return self.log_probabilities(outputs)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each class, and ``expected``, the expected position (0 = lowest)."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from multimodn import base
 from multimodn.base import JSON
@@ -50,6 +51,7 @@ class RegressionTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = RegressionOptions
+    has_strata_likelihood = True
     link_scale = "units"
     n_strata = 4
 
@@ -108,6 +110,14 @@ class RegressionTask(PriorTask):
         """Returns the quarter of the training distribution, as far as that is normal; see the base class."""
         edges = torch.tensor([-QUARTILE, 0.0, QUARTILE], device=target.device)
         return torch.bucketize((target - self.mean) / self.sd, edges)
+
+    def log_strata(self, outputs: Tensor) -> Tensor:
+        """Returns the log-probability of each quarter; see the base class."""
+        scale = self._log_scale(self.checked(outputs)).exp()
+        edges = outputs.new_tensor([-QUARTILE, 0.0, QUARTILE])
+        below = torch.special.ndtr((edges - outputs[..., :1]) / scale.unsqueeze(-1))
+        cumulative = F.pad(F.pad(below, (1, 0)), (0, 1), value=1.0)
+        return cumulative.diff(dim=-1).clamp(min=1e-6).log()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``mean`` and ``sd``, in the units of the column."""

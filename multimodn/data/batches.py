@@ -23,12 +23,14 @@ class Batch:
         presence: Bool ``(B, M)``, columns in the order of ``values``; True = the patient has the modality.
         targets: For each task the targets ``(B, ...)``.
         labelled: For each task the label presence, bool ``(B,)``.
+        strata: Long ``(B, T)``: the outcome stratum in each task, -1 = no label; see `multimodn.base.Task.strata`.
     """
 
     values: Mapping[str, Values]
     presence: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
+    strata: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.presence.dtype != torch.bool or self.presence.dim() != 2:
@@ -79,7 +81,8 @@ class Batch:
             return {name: tensor.to(device) for name, tensor in tensors.items()}
 
         values = {name: rows.to(device) for name, rows in self.values.items()}
-        return Batch(values, self.presence.to(device), moved(self.targets), moved(self.labelled))
+        strata = None if self.strata is None else self.strata.to(device)
+        return Batch(values, self.presence.to(device), moved(self.targets), moved(self.labelled), strata)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class PatientTensors:
         position: Long ``(N, M)``: where in ``values`` a patient's row stands, -1 = the modality is absent.
         targets: For each task the targets ``(N, ...)``.
         labelled: For each task the label presence, bool ``(N,)``.
+        strata: Long ``(N, T)``: the outcome stratum in each task, -1 = no label.
     """
 
     patients: pd.Index
@@ -99,6 +103,7 @@ class PatientTensors:
     position: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
+    strata: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -114,7 +119,8 @@ class PatientTensors:
         presence = position >= 0
         values = {name: all_rows[position[presence[:, m], m]] for m, (name, all_rows) in enumerate(self.values.items())}
         targets = {name: target[rows] for name, target in self.targets.items()}
-        return Batch(values, presence, targets, {name: known[rows] for name, known in self.labelled.items()})
+        labelled = {name: known[rows] for name, known in self.labelled.items()}
+        return Batch(values, presence, targets, labelled, None if self.strata is None else self.strata[rows])
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Slices all patients in their order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ class SequentialFusion(nn.Module):
         state_size: Width D of the state.
         update: Name of the state update: ``residual``, ``gated`` or ``linear``.
         order: Modality names in the order in which predictions take them; default: as in ``encoders``.
+        informative: Whether the first state is told which modalities the patient has.
 
     Raises:
         StudyError: If there is no modality or no task, a name stands twice, or ``order`` is not a permutation.
@@ -61,6 +63,7 @@ class SequentialFusion(nn.Module):
         state_size: int = 32,
         update: str = "residual",
         order: Sequence[str] | None = None,
+        informative: bool = False,
     ) -> None:
         super().__init__()
         if not encoders or not tasks:
@@ -76,7 +79,10 @@ class SequentialFusion(nn.Module):
         self.tasks = nn.ModuleDict({task.name: task for task in tasks})
         self.decoders = nn.ModuleDict({task.name: task.decoder(state_size) for task in tasks})
         self.update = build_update(update, [_embedding_size(n, e) for n, e in encoders.items()], state_size)
-        self.initial_state = nn.Parameter(torch.zeros(state_size))
+        self.initial_state = nn.Parameter(torch.zeros(self.update.width))
+        self.presence_effect = nn.Linear(len(self.modalities), self.update.width, bias=False) if informative else None
+        if self.presence_effect is not None:
+            nn.init.zeros_(self.presence_effect.weight)
 
     def encode(self, batch: Batch) -> Evidence:
         """Runs every encoder once, on the rows that have its modality and only on those.
@@ -96,6 +102,13 @@ class SequentialFusion(nn.Module):
         where = torch.where(flat, flat.cumsum(0) - 1, -1)
         return Evidence(rows, where.view(batch.presence.T.shape).T)
 
+    def start(self, presence: Tensor) -> Tensor:
+        """Returns the states ``(B, width)`` before any step: the same for all, unless presence is informative."""
+        if self.presence_effect is None:
+            return self.initial_state.expand(len(presence), -1)
+        effect: Tensor = self.presence_effect(presence.to(self.initial_state.dtype))
+        return self.initial_state + effect
+
     def states(self, evidence: Evidence, paths: Tensor) -> Tensor:
         """Follows each row's path.
 
@@ -104,10 +117,10 @@ class SequentialFusion(nn.Module):
             paths: Long ``(B, depth)``, -1 = no step; see `multimodn.fusion.paths`.
 
         Returns:
-            States ``(depth + 1, B, state_size)``, the first before any step. A row without a step keeps its state
+            States ``(depth + 1, B, width)``, the first before any step. A row without a step keeps its state
             bit for bit.
         """
-        state = self.initial_state.expand(len(paths), -1)
+        state = self.start(evidence.presence)
         states = [state]
         n_modalities = len(self.modalities)
         # all depths are sorted and counted at once: one synchronisation with the device, not one a step
@@ -134,8 +147,9 @@ class SequentialFusion(nn.Module):
         return after
 
     def decode(self, states: Tensor) -> Outputs:
-        """Decodes states ``(..., state_size)`` by every task: the only place where a state becomes outputs."""
-        return {name: decoder(states) for name, decoder in self.decoders.items()}
+        """Decodes states ``(..., width)`` by every task: the only place where a state becomes outputs."""
+        read = states[..., : self.update.state_size]
+        return {name: decoder(read) for name, decoder in self.decoders.items()}
 
     def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns each task's raw outputs ``(B, K)`` after all present modalities.
@@ -150,13 +164,22 @@ class SequentialFusion(nn.Module):
         numbers = self.order if order is None else order_numbers(order, self.modalities)
         return ordered_paths(evidence.presence, numbers)
 
-    def losses(self, batch: Batch, paths: Tensor, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def losses(
+        self,
+        batch: Batch,
+        paths: Tensor,
+        tilts: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Averages each task's loss over every state that its labelled rows pass on their paths.
 
         Args:
             batch: Patients with targets.
             paths: Long ``(B, depth)``.
-            weights: For each task a weight of each state, ``(depth + 1, B)``; left out, all are one.
+            tilts: For some tasks the log factor by which each outcome stratum is more frequent at each state than in
+                everybody, ``(depth + 1, B, n_strata)``: the likelihood is tilted by it, the outputs are not. Needs the
+                batch's strata.
+            weights: For some tasks a weight of each state, ``(depth + 1, B)``.
 
         Returns:
             For each task a scalar; zero, without gradient to anything, where no row has its label.
@@ -165,13 +188,22 @@ class SequentialFusion(nn.Module):
         start = torch.ones(1, len(paths), dtype=torch.bool, device=paths.device)
         visited = torch.cat([start, (paths >= 0).T])
         losses = {}
-        for name, task in self.tasks.items():
+        for t, (name, task) in enumerate(self.tasks.items()):
             counted = visited & batch.labelled[name]
-            loss = torch.where(counted, task(outputs[name], batch.targets[name]), 0.0)
-            if weights is not None:
+            loss = task(outputs[name], batch.targets[name])
+            if tilts and name in tilts and batch.strata is not None:
+                loss = loss + _tilt(cast(Task, task), outputs[name], tilts[name], batch.strata[:, t])
+            loss = torch.where(counted, loss, 0.0)
+            if weights and name in weights:
                 loss = loss * weights[name]
             losses[name] = loss.sum() / counted.sum().clamp(min=1)
         return losses
+
+
+def _tilt(task: Task, outputs: Tensor, tilt: Tensor, strata: Tensor) -> Tensor:
+    """What tilting p(y) to p(y) exp(tilt_y) / sum_z p(z) exp(tilt_z) adds to the negative log-likelihood."""
+    own = tilt.gather(-1, strata.clamp(min=0).expand(tilt.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    return (task.log_strata(outputs) + tilt).logsumexp(-1) - own
 
 
 def _embedding_size(name: str, encoder: nn.Module) -> int:

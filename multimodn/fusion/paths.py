@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from multimodn.errors import StudyError, did_you_mean
 
@@ -41,6 +42,12 @@ def ordered_paths(presence: Tensor, order: Sequence[int]) -> Tensor:
     """
     steps = torch.as_tensor(list(order), dtype=torch.long, device=presence.device)
     return torch.where(presence[:, steps], steps, -1)
+
+
+def steps_taken(paths: Tensor, n_modalities: int) -> Tensor:
+    """Says which modalities each state of a path has seen, bool ``(depth + 1, B, M)``, the first none."""
+    step = paths.T.unsqueeze(-1) == torch.arange(n_modalities, device=paths.device)
+    return F.pad(step.cumsum(0) > 0, (0, 0, 0, 0, 1, 0))
 
 
 def order_numbers(order: Sequence[str], modalities: Sequence[str]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +30,19 @@ class GroupedLinear(nn.Module):
 
 
 class StateUpdate(nn.Module, ABC):
-    """Updates of the state ``(n, state_size)`` by the embeddings of all modalities.
+    """Updates of the state ``(n, width)`` by the embeddings of all modalities.
 
     Work that needs no state is done once by `project`, for every order, subset and explanation alike; `forward` is
     the small rest that each step repeats.
+
+    Attributes:
+        state_size: Width of what the tasks read, the first numbers of a state.
+        width: Width of the whole state.
     """
 
     def __init__(self, embedding_sizes: Sequence[int], state_size: int, evidence_size: int) -> None:
         super().__init__()
-        self.state_size = state_size
+        self.state_size = self.width = state_size
         self.projections = nn.ModuleList(nn.Linear(size, evidence_size) for size in embedding_sizes)
 
     def project(self, modality: int, embedding: Tensor) -> Tensor:
@@ -45,12 +50,16 @@ class StateUpdate(nn.Module, ABC):
         evidence: Tensor = self.projections[modality](embedding)
         return evidence
 
+    def fit_scale(self, modality: int, embedding: Tensor) -> None:
+        """May scale first weights to the untrained embeddings ``(n, E_m)`` of training rows."""
+        return
+
     @abstractmethod
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
         """Returns the states after one step of each row.
 
         Args:
-            state: States before the step, ``(n, state_size)``, rows sorted by the modality of their step.
+            state: States before the step, ``(n, width)``, rows sorted by the modality of their step.
             evidence: Projected embeddings of those rows, ``(n, evidence_size)``.
             counts: Number of rows of each modality; they sum to n.
         """
@@ -82,35 +91,55 @@ class GatedUpdate(StateUpdate):
 class ResidualUpdate(StateUpdate):
     """Adds the evidence to the state, and what evidence and state say only together.
 
-    ``s' = s + e + S tanh(R s + V e)``, where e is the projected embedding times a learned gain of its modality. S
-    starts at zero, so that training starts from the additive model, late fusion's, and leaves it only where that
-    pays; the gain starts small, so that a modality has to earn its influence.
+    The state has two halves: s, which the tasks read, and a memory h of what was seen:
+
+        s' = s + e + S ((R h) * q),    h' = h + q
+
+    where e is the projected embedding times a learned gain of its modality, and q another projection of it. S starts
+    at zero, so that training starts from the additive model, late fusion's, and leaves it only where that pays; the
+    gain starts small, so that a modality has to earn its influence. The product is zero for a first modality: a
+    single one has nothing to interact with.
     """
 
     GAIN = 0.3
+    MEMORY = 0.2
+    """Spread of each component of q at first, over the training rows."""
 
     def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
         super().__init__(embedding_sizes, state_size, evidence_size=state_size)
         n_modalities = len(embedding_sizes)
+        self.width = 2 * state_size
         self.gain = nn.Parameter(torch.full((n_modalities, 1), self.GAIN))
-        self.mix = nn.Parameter(torch.empty(n_modalities, state_size, state_size))
-        nn.init.normal_(self.mix, std=state_size**-0.5)
-        for projection, size in zip(self.projections, embedding_sizes, strict=True):
+        self.memories = nn.ModuleList(nn.Linear(size, state_size) for size in embedding_sizes)
+        for projection, memory, size in zip(self.projections, self.memories, embedding_sizes, strict=True):
             nn.init.normal_(projection.get_parameter("weight"), std=0.1 * size**-0.5)
+            nn.init.normal_(memory.get_parameter("weight"), std=self.MEMORY * size**-0.5)
+            nn.init.zeros_(memory.get_parameter("bias"))
         self.recurrent = GroupedLinear(n_modalities, state_size, state_size)
         self.out = GroupedLinear(n_modalities, state_size, state_size)
         nn.init.zeros_(self.out.weight)
 
+    def fit_scale(self, modality: int, embedding: Tensor) -> None:
+        """Centres and scales q on training rows, whatever scale an encoder starts at; see the base class."""
+        memory = cast(nn.Linear, self.memories[modality])
+        centred = embedding - embedding.mean(0)
+        size = centred.square().mean().sqrt()
+        with torch.no_grad():
+            if size > 0:
+                memory.weight /= size
+            memory.bias.copy_(-memory.weight @ embedding.mean(0))
+
     def project(self, modality: int, embedding: Tensor) -> Tensor:
-        """Returns the gained evidence, and what of it enters the interaction; see the base class."""
+        """Returns e and q side by side; see the base class."""
         evidence = self.gain[modality] * self.projections[modality](embedding)
-        return torch.cat([evidence, evidence @ self.mix[modality].T], dim=1)
+        return torch.cat([evidence, self.memories[modality](embedding)], dim=1)
 
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
         """Returns the states after one step; see the base class."""
-        together = torch.tanh(self.recurrent(state, counts) + evidence[:, self.state_size :])
-        moved: Tensor = state + evidence[:, : self.state_size] + self.out(together, counts)
-        return moved
+        size = self.state_size
+        together = self.recurrent(state[:, size:], counts) * evidence[:, size:]
+        moved = state + evidence
+        return torch.cat([moved[:, :size] + self.out(together, counts), moved[:, size:]], dim=1)
 
 
 class LinearUpdate(StateUpdate):

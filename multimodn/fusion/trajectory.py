@@ -58,5 +58,5 @@ def lattice(model: SequentialFusion, batch: Batch) -> Outputs:
                 after = model.update_state(before, evidence.rows[evidence.where[next_rows, m]], counts)
                 visit(after, next_rows, code | 1 << m, k + 1)
 
-    visit(model.initial_state.expand(n_rows, -1), torch.arange(n_rows, device=presence.device), 0, 0)
+    visit(model.start(presence), torch.arange(n_rows, device=presence.device), 0, 0)
     return outputs

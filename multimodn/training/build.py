@@ -15,6 +15,9 @@ from multimodn.errors import DataError, did_you_mean, raise_all
 from multimodn.fusion import SequentialFusion
 from multimodn.study import Study
 
+N_SCALE_ROWS = 512
+"""Training rows on which the state update scales its first weights."""
+
 
 def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
     """Fits encoders and tasks on training patients and joins them to an untrained network.
@@ -43,8 +46,14 @@ def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
         except DataError as error:
             problems.append(str(error))
         raise_all(problems, DataError, "The training data cannot be used")
-        training_spec = study.training
-        return SequentialFusion(encoders, tasks, training_spec.state_size, training_spec.update, study.order)
+        spec, informative = study.training, study.missingness == "informative"
+        model = SequentialFusion(encoders, tasks, spec.state_size, spec.update, study.order, informative)
+        with torch.no_grad():
+            for m, (name, encoder) in enumerate(encoders.items()):
+                some = encoder.prepare(training.modalities[name].head(N_SCALE_ROWS))
+                model.update.fit_scale(m, encoder.eval()(some))
+                encoder.train()
+        return model
 
 
 def fit_tasks(study: Study, training: Cohort) -> list[Task]:
@@ -97,7 +106,14 @@ def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> Patie
     targets, labels = _prepare_targets(model, cohort, problems) if labelled else ({}, {})
     raise_all(problems, DataError, "The data do not fit the model")
     position = torch.from_numpy(np.stack(positions, axis=1))
-    return PatientTensors(cohort.patients, values, position, targets, labels)
+    strata = [
+        torch.where(labels[name], cast(Task, task).strata(targets[name]), -1)
+        for name, task in model.tasks.items()
+        if labelled
+    ]
+    return PatientTensors(
+        cohort.patients, values, position, targets, labels, torch.stack(strata, dim=1) if strata else None
+    )
 
 
 def _prepare_targets(

@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from multimodn.base import Task
 from multimodn.data.batches import BatchLoader, PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, folds
 from multimodn.fusion import SequentialFusion
+from multimodn.missingness.weights import LabelShift
 from multimodn.study import Study, TrainingSpec
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Job:
         spec: The study's training section.
         seed: Seed of this member.
         folder: Where its checkpoints go.
+        neutral: Whether the losses are corrected for label shift between subsets of the modalities.
         flags: Lightning's flags.
         label: What the progress bar calls it.
     """
@@ -77,6 +80,7 @@ class Job:
     spec: TrainingSpec
     seed: int
     folder: Path
+    neutral: bool = True
     flags: TrainerFlags = field(default_factory=TrainerFlags)
     label: str = "training"
 
@@ -113,7 +117,8 @@ def fit_members(
         for k, (model, (train, validation)) in enumerate(zip(models, rows, strict=True)):
             place = (folder or Path(scratch)) / f"member{k}"
             label = f"member {k + 1} of {len(models)}" if len(models) > 1 else "training"
-            job = Job(patients, train, validation, spec, spec.seed + k, place, flags, label)
+            neutral = study.missingness == "neutral"
+            job = Job(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label)
             results.append(fit_member(model, job, bar))
     return results
 
@@ -171,7 +176,7 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
         )
         loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed)
         stopping = BatchLoader(job.patients, job.validation, max(spec.batch_size, 1024)) if watched else None
-        module = FusionModule(model, spec, loader, job.seed)
+        module = FusionModule(model, spec, loader, job.seed, _label_shift(model, job) if job.neutral else None)
         _fit_or_interrupt(trainer, module, stopping, last)
     score = best.best_model_score
     result = {
@@ -184,6 +189,14 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
         temporary.write_text(json.dumps(result))
         temporary.replace(folder / "finished.json")
     trainer.strategy.barrier()  # the other processes read what the first one wrote
+
+
+def _label_shift(model: SequentialFusion, job: Job) -> LabelShift | None:
+    patients, rows = job.patients, job.train
+    if patients.strata is None:
+        return None
+    tasks = [cast(Task, task) for task in model.tasks.values()]
+    return LabelShift(patients.presence[rows], patients.strata[rows], tasks)
 
 
 def _fit_or_interrupt(trainer: Any, module: Any, stopping: BatchLoader | None, last: Path) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from multimodn.data.batches import Batch, BatchLoader
 from multimodn.fusion import SequentialFusion, random_paths
+from multimodn.fusion.paths import steps_taken
+from multimodn.missingness.weights import LabelShift
 from multimodn.study import TrainingSpec
 
 
@@ -25,10 +27,19 @@ class FusionModule(LightningModule):
         spec: The study's training section.
         loader: The training patients.
         seed: Seed of this member of the ensemble.
+        shift: Keeps the losses neutral to which modalities are missing; None: plain skipping.
     """
 
-    def __init__(self, model: SequentialFusion, spec: TrainingSpec, loader: BatchLoader, seed: int) -> None:
+    def __init__(
+        self,
+        model: SequentialFusion,
+        spec: TrainingSpec,
+        loader: BatchLoader,
+        seed: int,
+        shift: LabelShift | None = None,
+    ) -> None:
         super().__init__()
+        self.shift = shift
         self.model, self.spec, self.loader, self.seed = model, spec, loader, seed
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
@@ -61,14 +72,20 @@ class FusionModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Returns the mean loss over tasks on a random path for each row."""
-        losses = self.model.losses(batch, random_paths(batch.presence))
+        losses = self._losses(batch, random_paths(batch.presence))
         self._add(batch, losses)
         return torch.stack(list(losses.values())).mean()
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Adds up the losses on paths that are the same in every epoch."""
         paths = random_paths(batch.presence.cpu(), torch.Generator().manual_seed(self.seed))
-        self._add(batch, self.model.losses(batch, paths.to(batch.presence.device)))
+        self._add(batch, self._losses(batch, paths.to(batch.presence.device)))
+
+    def _losses(self, batch: Batch, paths: Tensor) -> dict[str, Tensor]:
+        if self.shift is None or batch.strata is None:
+            return self.model.losses(batch, paths)
+        found = self.shift.corrections(steps_taken(paths, batch.presence.shape[1]), batch.strata)
+        return self.model.losses(batch, paths, found.tilts, found.weights)
 
     def _add(self, batch: Batch, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():

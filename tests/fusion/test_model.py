@@ -170,7 +170,7 @@ def test_loss_counts_each_visited_state_once():
     loss = model.tasks["size"](outputs, batch.targets["size"])
     expected = (loss[0].sum() + loss[1, 0] + loss[2, 0]) / 4
     torch.testing.assert_close(model.losses(batch, paths)["size"], expected)
-    doubled = model.losses(batch, paths, dict.fromkeys(model.tasks, torch.full((4, 2), 2.0)))["size"]
+    doubled = model.losses(batch, paths, weights=dict.fromkeys(model.tasks, torch.full((4, 2), 2.0)))["size"]
     torch.testing.assert_close(doubled, 2 * expected)
 
 
