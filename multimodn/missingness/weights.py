@@ -80,10 +80,8 @@ class LabelShift:
         columns = torch.arange(len(tasks)).expand_as(strata)
         counts.index_put_((which.unsqueeze(1), columns, strata), torch.ones((), dtype=torch.float64), accumulate=True)
         self._counts = counts[..., :-1]  # the last column took the rows without a label, -1
-        exists = torch.tensor([[k < task.n_strata for k in range(most)] for task in tasks], dtype=torch.float64)
-        smoothed = self._counts.sum(0) + 0.5 * exists
-        self.prior = smoothed / smoothed.sum(-1, keepdim=True)
-        self._exists = exists > 0
+        totals = self._counts.sum(0)
+        self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)
 
     def corrections(self, taken: Tensor, strata: Tensor) -> Corrections:
         """Looks up what the states of a batch need.
@@ -120,13 +118,13 @@ class LabelShift:
         return self.tilts(subsets).float(), self.weights(subsets).float()
 
     def tilts(self, subsets: Tensor) -> Tensor:
-        """Returns -log w_S(y) of subsets ``(S, M)``, ``(S, T, L)`` float64; 0 beyond a task's strata."""
+        """Returns -log w_S(y) of subsets ``(S, M)``, ``(S, T, L)`` float64; 0 for a stratum that no row has."""
         visits, squares = self._visits(subsets, torch.ones_like(self.prior))
         total = visits.sum(-1, keepdim=True)
         size = (total.squeeze(-1).square() / squares.clamp(min=1e-300)).nan_to_num(0.0).unsqueeze(-1)
         share = torch.where(total > 0, visits / total.clamp(min=1e-300), self.prior)
         smoothed = (size * share + self.pseudo_rows * self.prior) / (size + self.pseudo_rows)
-        return torch.where(self._exists, (smoothed / self.prior).log(), 0.0)
+        return torch.where(self.prior > 0, (smoothed / self.prior).log(), 0.0)
 
     def weights(self, subsets: Tensor) -> Tensor:
         """Returns the weights of subsets ``(S, M)``, ``(S, T, L)`` float64: w_S(y) times how far S is trusted."""
@@ -137,7 +135,7 @@ class LabelShift:
         """Returns w_S(y), clipped, ``(S, T, L)``; it averages to one over the visits of each subset."""
         visits, _ = self._visits(subsets, torch.ones_like(self.prior))
         total = visits.sum(-1, keepdim=True)
-        weights = torch.where(visits > 0, self._frequency * total / visits.clamp(min=1e-300), 0.0).clamp(max=self.clip)
+        weights = torch.where(visits > 0, self.prior * total / visits.clamp(min=1e-300), 0.0).clamp(max=self.clip)
         return weights * total / (weights * visits).sum(-1, keepdim=True).clamp(min=1e-300)
 
     def effective_rows(self, subsets: Tensor) -> Tensor:
@@ -145,13 +143,8 @@ class LabelShift:
         weights = self.shift_weights(subsets)
         visits, squares = self._visits(subsets, weights)
         size = (weights * visits).sum(-1).square() / squares.clamp(min=1e-300)
-        hole = ((visits == 0) & (self._frequency > 0)).any(-1)
+        hole = ((visits == 0) & (self.prior > 0)).any(-1)
         return size.masked_fill(hole, 0.0)
-
-    @cached_property
-    def _frequency(self) -> Tensor:
-        counts = self._counts.sum(0)
-        return counts / counts.sum(-1, keepdim=True).clamp(min=1)
 
     def _visits(self, subsets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Sums the chances of passing each subset, ``(S, T, L)``, and the weighted squares of them, ``(S, T)``."""
