@@ -58,7 +58,7 @@ def bare_epoch(model: SequentialFusion, patients: PatientTensors, batch_size: in
             evidence = model.update.project(m, model.encoders[name](values[m][rows]))
             state = model.update(state, evidence, [len(rows) if k == m else 0 for k in range(n_modalities)])
             states.append(state)
-        stacked = torch.stack(states)
+        stacked = torch.stack(states)[..., : model.update.state_size]
         losses = [
             model.tasks[name](decoder(stacked), patients.targets[name][rows]).mean()
             for name, decoder in model.decoders.items()
@@ -69,13 +69,21 @@ def bare_epoch(model: SequentialFusion, patients: PatientTensors, batch_size: in
     return time.perf_counter() - started
 
 
-def fit_epochs(study: Study, model: SequentialFusion, patients: PatientTensors, batch_size: int, epochs: int) -> float:
+def fit_epochs(
+    study: Study,
+    model: SequentialFusion,
+    patients: PatientTensors,
+    batch_size: int,
+    epochs: int,
+    *,
+    neutral: bool = True,
+) -> float:
     """Trains by `fit`'s own trainer: Lightning, checkpoints, logging and all. Returns seconds an epoch."""
     spec = study.training.model_copy(update={"epochs": epochs, "batch_size": batch_size})
     rows, nobody = torch.arange(len(patients)), torch.empty(0, dtype=torch.long)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        fit_member(model, Job(patients, rows, nobody, spec, 0, Path(folder), TrainerFlags("cpu")))
+        fit_member(model, Job(patients, rows, nobody, spec, 0, Path(folder), neutral, TrainerFlags("cpu")))
         return (time.perf_counter() - started) / epochs
 
 
@@ -111,7 +119,12 @@ def measure_training(n_patients: int, epochs: int, repeats: int, update: str) ->
         lambda: fit_epochs(study, model, patients[0.0], 1024, epochs),
         repeats,
     )
-    return result | {"missing30_over_complete": missing / complete}
+    neutral, off = compare(
+        lambda: fit_epochs(study, model, patients[0.3], 1024, epochs),
+        lambda: fit_epochs(study, model, patients[0.3], 1024, epochs, neutral=False),
+        repeats,
+    )
+    return result | {"missing30_over_complete": missing / complete, "neutral_over_off": neutral / off}
 
 
 def measure_prediction(n_patients: int, repeats: int, update: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A slope and a shift a modality on the outputs of an ensemble; `multimodn.missingness.calibration` fits them."""
+"""A slope a modality on the outputs of an ensemble; `multimodn.missingness.calibration` fits it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multimodn.fusion.model import Outputs
 
 
 class Calibration(nn.Module):
-    """Slopes and shifts of every task, by modality; the identity until fitted.
+    """Slopes of every task, by modality; the identity until fitted.
 
     Args:
         tasks: The tasks.
@@ -20,13 +20,11 @@ class Calibration(nn.Module):
     """
 
     slopes: Tensor
-    shifts: Tensor
 
     def __init__(self, tasks: Sequence[Task], n_modalities: int) -> None:
         super().__init__()
-        self.sizes = {task.name: task.output_size for task in tasks}
+        self.names = [task.name for task in tasks]
         self.register_buffer("slopes", torch.zeros(n_modalities, len(tasks)))
-        self.register_buffer("shifts", torch.zeros(n_modalities, sum(self.sizes.values())))
 
     def forward(self, outputs: Outputs, start: Outputs, taken: Tensor) -> Outputs:
         """Calibrates outputs.
@@ -36,15 +34,13 @@ class Calibration(nn.Module):
             start: The outputs before any modality, that broadcast to them.
             taken: Bool ``(..., M)``: the modalities that each output rests on.
         """
-        used = taken.to(self.slopes.dtype)
-        slopes = 1 + used @ self.slopes
-        shifts = torch.split(used @ self.shifts, list(self.sizes.values()), dim=-1)
+        slopes = 1 + taken.to(self.slopes.dtype) @ self.slopes
         return {
-            name: start[name] + slopes[..., t : t + 1] * (outputs[name] - start[name]) + shifts[t]
-            for t, name in enumerate(self.sizes)
+            name: start[name] + slopes[..., t : t + 1] * (outputs[name] - start[name])
+            for t, name in enumerate(self.names)
         }
 
     @property
     def is_identity(self) -> bool:
         """Whether it changes nothing."""
-        return not (self.slopes.any() or self.shifts.any())
+        return not self.slopes.any()

@@ -192,7 +192,7 @@ class SequentialFusion(nn.Module):
             counted = visited & batch.labelled[name]
             loss = task(outputs[name], batch.targets[name])
             if tilts and name in tilts and batch.strata is not None:
-                loss = loss + _tilt(cast(Task, task), outputs[name], tilts[name], batch.strata[:, t])
+                loss = loss + tilt_loss(cast(Task, task), outputs[name], tilts[name], batch.strata[:, t])
             loss = torch.where(counted, loss, 0.0)
             if weights and name in weights:
                 loss = loss * weights[name]
@@ -200,7 +200,7 @@ class SequentialFusion(nn.Module):
         return losses
 
 
-def _tilt(task: Task, outputs: Tensor, tilt: Tensor, strata: Tensor) -> Tensor:
+def tilt_loss(task: Task, outputs: Tensor, tilt: Tensor, strata: Tensor) -> Tensor:
     """What tilting p(y) to p(y) exp(tilt_y) / sum_z p(z) exp(tilt_z) adds to the negative log-likelihood."""
     own = tilt.gather(-1, strata.clamp(min=0).expand(tilt.shape[:-1]).unsqueeze(-1)).squeeze(-1)
     return (task.log_strata(outputs) + tilt).logsumexp(-1) - own

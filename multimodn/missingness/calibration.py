@@ -1,14 +1,15 @@
 """Presence-neutral calibration: how far a trained model's evidence can be trusted, by modality.
 
-A network overfits subsets that few training patients have, and is then too sure, in one direction, of whoever has them.
-On patients that did not train it, at subsets S of what they have, each task's outputs are corrected to
+A network overfits subsets that few training patients have, and is then too sure of whoever has them. On patients that
+did not train it, at subsets S of what they have, each task's outputs are corrected to
 
-    output_cal = prior + (1 + sum over m in S of a_m) (output - prior) + sum over m in S of b_m
+    output_cal = prior + (1 + sum over m in S of a_m) (output - prior)
 
-by maximum likelihood with a ridge penalty towards the identity, where the label shift of S is corrected as in
-training (`multimodn.missingness.weights`) and every visit counts alike. a_m is a number, b_m one for
-each raw output. The prior, the prediction without any modality, stays as it is, so that contributions still add up.
-It is Platt scaling (Platt 1999; Guo et al. 2017, arXiv 1706.04599, section 4.2) with a slope and a shift a modality.
+by maximum likelihood with a ridge penalty towards the identity, where the label shift of S is corrected as in training
+(`multimodn.missingness.weights`) and every visit counts alike. The prior, the prediction without any modality, stays
+as it is, so that contributions still add up. It is temperature scaling (Platt 1999; Guo et al. 2017, arXiv 1706.04599,
+section 4.2) with a slope a modality. There is no shift a modality: evidence can be weakened or strengthened, but being
+there can never become evidence.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from torch import Tensor
 
 from multimodn.base import Task
 from multimodn.fusion.calibration import Calibration
-from multimodn.fusion.model import Outputs
+from multimodn.fusion.model import Outputs, tilt_loss
 from multimodn.missingness.weights import LabelShift
 
 MIN_ROWS = 20
 """Fewest held-out rows, in the rarest stratum half of it, for any correction."""
 
 FULL_ROWS = 100
-"""Fewest held-out rows for a shift; below, slopes alone."""
+"""Fewest held-out rows for a slope a modality; below, all modalities share one."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def fit_calibration(
     shift: LabelShift | None,
     penalty: float = 20.0,
 ) -> dict[str, str]:
-    """Fits slopes and shifts, in place.
+    """Fits slopes, in place.
 
     Args:
         calibration: The identity.
@@ -70,25 +71,22 @@ def fit_calibration(
             ``penalty`` / 2 rows' worth of log-likelihood.
 
     Returns:
-        For each task what was fitted: ``slopes and shifts``, ``slopes`` or ``identity: <why>``.
+        For each task what was fitted: ``a slope a modality``, ``one slope`` or ``identity: <why>``.
     """
-    said, first = {}, 0
+    said = {}
     for t, task in enumerate(tasks):
         rows = sum(int(part.labelled[task.name].sum()) for part in held_out)
         rarest = _rarest(held_out, t, task.n_strata)
-        columns = slice(first, first + task.output_size)
-        first += task.output_size
         if rows < MIN_ROWS or rarest < MIN_ROWS / 4:
-            said[task.name] = f"identity: {rows} held-out rows with a label, {rarest} of the rarest outcome"
+            said[task.name] = f"identity: {rows} held-out rows with a label, {rarest} of the rarer outcome"
             continue
-        with_shifts = rows >= FULL_ROWS
-        slopes, shifts = _fit(task, t, start[task.name].double(), held_out, shift, penalty, with_shifts)
-        if not (slopes.isfinite().all() and shifts.isfinite().all()):
+        is_shared = rows < FULL_ROWS
+        slopes = _fit(task, t, start[task.name].double(), held_out, shift, penalty, is_shared)
+        if not slopes.isfinite().all():
             said[task.name] = "identity: the fit did not converge"
             continue
         calibration.slopes[:, t] = slopes.float()
-        calibration.shifts[:, columns] = shifts.float()
-        said[task.name] = "slopes and shifts" if with_shifts else "slopes"
+        said[task.name] = "one slope" if is_shared else "a slope a modality"
     return said
 
 
@@ -105,36 +103,28 @@ def _fit(
     held_out: Sequence[HeldOut],
     shift: LabelShift | None,
     penalty: float,
-    with_shifts: bool,
-) -> tuple[Tensor, Tensor]:
+    is_shared: bool,
+) -> Tensor:
     n_modalities = held_out[0].taken.shape[-1]
-    slopes = torch.zeros(n_modalities, dtype=torch.float64, requires_grad=True)
-    shifts = torch.zeros(n_modalities, task.output_size, dtype=torch.float64, requires_grad=with_shifts)
+    learned = torch.zeros(1 if is_shared else n_modalities, dtype=torch.float64, requires_grad=True)
     parts = [_cells(task, t, part, shift) for part in held_out]
-    optimizer = torch.optim.LBFGS(
-        [slopes, shifts] if with_shifts else [slopes], max_iter=50, line_search_fn="strong_wolfe"
-    )
-
-    def objective() -> Tensor:
-        total = slopes.new_zeros(())
-        for cells in parts:
-            slope = 1 + cells.used @ slopes
-            outputs = start + slope.unsqueeze(-1) * (cells.outputs - start) + cells.used @ shifts
-            loss = task(outputs, cells.targets)
-            if cells.tilts is not None:
-                own = cells.tilts.gather(-1, cells.strata.unsqueeze(-1)).squeeze(-1)
-                loss = loss + (task.log_strata(outputs) + cells.tilts).logsumexp(-1) - own
-            total = total + (loss * cells.weights).sum()
-        return total + penalty / 2 * (slopes.square().sum() + shifts.square().sum())
+    optimizer = torch.optim.LBFGS([learned], max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = objective()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        slopes = learned.expand(n_modalities)
+        objective = penalty / 2 * slopes.square().sum()
+        for cells in parts:
+            outputs = start + (1 + cells.used @ slopes).unsqueeze(-1) * (cells.outputs - start)
+            loss = task(outputs, cells.targets)
+            if cells.tilts is not None:
+                loss = loss + tilt_loss(task, outputs, cells.tilts, cells.strata)
+            objective = objective + (loss * cells.weights).sum()
+        objective.backward()  # type: ignore[no-untyped-call]
+        return objective
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return slopes.detach(), shifts.detach()
+    return learned.detach().expand(n_modalities)
 
 
 @dataclass(frozen=True)

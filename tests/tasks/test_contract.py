@@ -216,3 +216,21 @@ def test_no_labels_at_all_is_an_error(kind):
 def test_an_unknown_option_is_an_error(kind):
     with pytest.raises(ValueError, match="traget"):
         load_kind("tasks", kind).Options(**OPTIONS[kind], traget="x")
+
+
+def test_strata_cover_every_target_and_their_likelihood_is_one(kind):
+    task = make_task(kind)
+    outputs, target, known = labelled_batch(task)
+    strata = task.strata(target)
+    assert strata.dtype == torch.long
+    assert ((strata >= 0) & (strata < task.n_strata)).all()
+    if not task.has_strata_likelihood:
+        with pytest.raises(NotImplementedError, match="no likelihood of strata"):
+            task.log_strata(torch.zeros(3, task.output_size))
+        return
+    log_strata = task.log_strata(outputs)
+    assert log_strata.shape == (len(target), task.n_strata)
+    torch.testing.assert_close(log_strata.exp().sum(-1), torch.ones(len(target)), atol=1e-4, rtol=0)
+    if kind in ("binary", "multiclass", "ordinal"):  # the stratum is the class: both are the same likelihood
+        chosen = log_strata.gather(-1, strata.unsqueeze(-1)).squeeze(-1)
+        torch.testing.assert_close(-chosen[known], task(outputs, target)[known])
