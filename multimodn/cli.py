@@ -171,6 +171,33 @@ def evaluate(
         _write(scores, out)
 
 
+@app.command()
+def stress(
+    run: Run,
+    task: Annotated[str | None, typer.Option(help="Its outcome decides what goes missing; default: the first.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="What goes missing; default: the last two.")] = None,
+    strength: Annotated[float, typer.Option(help="Chance that a high outcome loses each of them.")] = 0.8,
+    arm: Annotated[list[str] | None, typer.Option(help="An arm to compare; default: all.")] = None,
+    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
+    repeats: Annotated[int, typer.Option(help="How often patients are dealt anew.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of folds, blanking and training.")] = 0,
+) -> None:
+    """Train again on blanked data, and test when the reason for missing data changes; resumes by itself."""
+    from multimodn.evaluate.stress_run import stress_run
+
+    with console.status("Stress test") as status:
+
+        def show(done: str, repeat: int, fold: int) -> None:
+            status.update(f"Stress test: repeat {repeat + 1}, fold {fold + 1}, {done}")
+
+        page = stress_run(
+            _load(run).study, run / "stress", task, modality, strength, arm,
+            n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
+        )  # fmt: skip
+    console.print(page, markup=False, highlight=False)
+    console.print(f"Wrote {run / 'stress'}.")
+
+
 def _load(run: Path) -> MultiModN:
     from multimodn.runs import load_run
 

@@ -1,9 +1,11 @@
-"""Strong simple models on the same folds: late ridge fusion, early concatenation, boosted trees, one modality."""
+"""Strong simple models on the same folds: late ridge fusion, early concatenation, boosted trees, one modality.
+
+A function ``fit_...`` trains; ``late_ridge``, ``early_concat`` and ``xgboost`` train, predict once and forget.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,87 +15,111 @@ from numpy.typing import NDArray
 
 from multimodn.base import Task
 from multimodn.data.cohort import Cohort
+from multimodn.evaluate.arms import Fitted, as_arm
 from multimodn.evaluate.crossval import Predictions
 from multimodn.study import ModalitySpec, Study
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Target = tuple[Task, Array, Bools]
+"""A fitted task, what its link-scale columns predict for the labelled patients, and who is labelled."""
+Score = Callable[[Array], Array]
+"""Predicts one link-scale column ``(n,)`` from rows ``(n, columns)``."""
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Values of C that a ridge logistic regression chooses from, by inner cross-validated log loss."""
+BOOSTING = {"n_estimators": 200, "max_depth": 3, "learning_rate": 0.05, "subsample": 0.8, "colsample_bytree": 0.3}
 
 
-def late_ridge(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-    """Returns ``late_ridge`` and, as they are its parts, ``single:<modality>``.
+def fit_late_ridge(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+    """Trains ``late_ridge``, ``late_ridge_mean`` and, as they are their parts, ``single:<modality>``.
 
     One ridge model a modality and task: logistic regression for each link-scale column of log-odds, linear for units,
-    Cox for log-risk (standardised, as its scale is arbitrary). Late fusion is the mean over the modalities that a
-    patient has. Who has none, or lacks the single one, gets the mean prediction.
+    Cox for log-risk (standardised, as its scale is arbitrary).
+
+    ``late_ridge`` is the mean over the modalities that a patient has. Who has none, or lacks the single one, gets the
+    mean prediction of the patients predicted together.
+
+    ``late_ridge_mean`` is neutral to presence: the task's prior plus the mean over ALL M modalities of the score less
+    its mean over the training patients who have the modality; an absent one adds 0. Absence takes evidence away and
+    says nothing itself. It is the mean, not the sum, so that patients with all modalities rank as by ``late_ridge``.
     """
-    parts = {spec.name: _ridge_parts(study, [spec], training, test, seed) for spec in study.modalities}
-    tasks = [spec.name for spec in study.tasks]
-    arms = {"late_ridge": {task: _mean_present([part[task] for part in parts.values()]) for task in tasks}}
-    for modality, part in parts.items():
-        arms[f"single:{modality}"] = {task: _mean_present([part[task]]) for task in tasks}
-    return arms
+    targets = _targets(study, training)
+    parts = {spec.name: _fit_ridges([spec], targets, training, seed) for spec in study.modalities}
+    means = {m: {task: np.nanmean(link, axis=0) for task, link in part(training).items()} for m, part in parts.items()}
+    priors = {task.name: task.link(task.prior()).double().numpy() for task, _, _ in targets}
+
+    def fused(cohort: Cohort) -> Predictions:
+        links = [part(cohort) for part in parts.values()]
+        return {task: _mean_present([link[task] for link in links]) for task in priors}
+
+    def centred(cohort: Cohort) -> Predictions:
+        links = {m: part(cohort) for m, part in parts.items()}
+        evidence = {t: [np.nan_to_num(links[m][t] - means[m][t]) for m in parts] for t in priors}
+        return {task: prior + np.mean(evidence[task], axis=0) for task, prior in priors.items()}
+
+    singles = {f"single:{modality}": _filled(part) for modality, part in parts.items()}
+    return {"late_ridge": fused, "late_ridge_mean": centred, **singles}
 
 
-def early_concat(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-    """Returns ``early_concat``: ridge models over all columns side by side, an absent modality at its training mean."""
-    parts = _ridge_parts(study, study.modalities, training, test, seed)
-    return {"early_concat": {task: _mean_present([link]) for task, link in parts.items()}}
+def fit_early_concat(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+    """Trains ``early_concat``: ridge models over all columns side by side, an absent modality at its training mean."""
+    return {"early_concat": _filled(_fit_ridges(study.modalities, _targets(study, training), training, seed))}
 
 
-def xgboost(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-    """Returns ``xgboost``: gradient boosting over all columns; the cells of an absent modality are NaN.
+def fit_xgboost(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+    """Trains ``xgboost``: gradient boosting over all columns; the cells of an absent modality are NaN.
 
     Needs the extra ``experiments``.
     """
     from xgboost import XGBRegressor
 
-    design = _design(study, study.modalities, training, test, scaled=False)
+    design = _Design(study.modalities, training, scaled=False)
+    rows = design.rows(training)
     objectives = {"log-odds": "binary:logistic", "units": "reg:squarederror", "log-risk": "survival:cox"}
-    result = {}
+    models: dict[str, list[Any]] = {}
     for task, target, known in _targets(study, training):
-        x = design.train[known]
+        x = rows[known]
         if task.link_scale == "log-risk":  # xgboost's convention: a censored time is negative
             target = np.where(target[:, 1] > 0, target[:, 0], -target[:, 0])[:, None]
-        columns = []
-        for y in target.T:
-            labelled = ~np.isnan(y)
-            model = XGBRegressor(
-                n_estimators=200, max_depth=3, learning_rate=0.05, subsample=0.8, colsample_bytree=0.3, max_bin=64,
-                objective=objectives[task.link_scale], random_state=seed, n_jobs=1,
-            )  # fmt: skip
-            model.fit(x[labelled], y[labelled])
-            columns.append(model.predict(design.test, output_margin=True))
-        result[task.name] = np.stack(columns, axis=1).astype(np.float64)
-    return {"xgboost": result}
+        options = BOOSTING | {"max_bin": 64, "objective": objectives[task.link_scale], "random_state": seed}
+        columns = zip(target.T, ~np.isnan(target.T), strict=True)
+        models[task.name] = [XGBRegressor(**options, n_jobs=1).fit(x[labelled], y[labelled]) for y, labelled in columns]
+
+    def predict(cohort: Cohort) -> Predictions:
+        x = design.rows(cohort)
+        margins = {task: [model.predict(x, output_margin=True) for model in each] for task, each in models.items()}
+        return {task: np.stack(columns, axis=1).astype(np.float64) for task, columns in margins.items()}
+
+    return {"xgboost": predict}
 
 
-@dataclass(frozen=True)
+late_ridge = as_arm(fit_late_ridge, without=("late_ridge_mean",))
+early_concat = as_arm(fit_early_concat)
+xgboost = as_arm(fit_xgboost)
+
+
 class _Design:
-    """Columns of some modalities side by side, fitted on training rows; NaN rows where all of them are absent."""
+    """The columns of some modalities side by side, as training rows fitted them."""
 
-    train: Array
-    test: Array
-    train_has: NDArray[np.bool_]
-    test_has: NDArray[np.bool_]
+    def __init__(self, modalities: Sequence[ModalitySpec], training: Cohort, *, scaled: bool = True) -> None:
+        self.scaled = scaled
+        self.transforms = {spec.name: _columns(spec, training.modalities[spec.name], scaled) for spec in modalities}
 
+    def rows(self, cohort: Cohort) -> Array:
+        """Returns ``(n, columns)``; the cells of an absent modality are 0 (scaled) or NaN."""
+        return np.hstack([self._aligned(cohort, name) for name in self.transforms])
 
-def _design(
-    study: Study, modalities: list[ModalitySpec], training: Cohort, test: Cohort, *, scaled: bool = True
-) -> _Design:
-    blocks: list[tuple[Array, Array]] = []
-    for spec in modalities:
-        transform = _columns(spec, training.modalities[spec.name], scaled)
-        blocks.append((_aligned(training, spec.name, transform, scaled), _aligned(test, spec.name, transform, scaled)))
-    names = [spec.name for spec in modalities]
-    return _Design(
-        np.hstack([train for train, _ in blocks]),
-        np.hstack([tested for _, tested in blocks]),
-        np.any(training.presence[names].to_numpy(), axis=1),
-        np.any(test.presence[names].to_numpy(), axis=1),
-    )
+    def has(self, cohort: Cohort) -> Bools:
+        """Says which patients have any of the modalities."""
+        has: Bools = np.any([cohort.patients.isin(_rows(cohort, name).index) for name in self.transforms], axis=0)
+        return has
+
+    def _aligned(self, cohort: Cohort, name: str) -> Array:
+        values = self.transforms[name](_rows(cohort, name))
+        filled = np.full((len(cohort), values.shape[1]), 0.0 if self.scaled else np.nan)
+        filled[cohort.patients.get_indexer(_rows(cohort, name).index)] = values
+        return filled
 
 
 def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[[pd.DataFrame], Array]:
@@ -110,32 +136,21 @@ def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[
     levels = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     transformer = ColumnTransformer([("numeric", scaler, numeric), ("levels", levels, categorical)])
 
-    def plain(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.astype(dict.fromkeys(categorical, object)).fillna(dict.fromkeys(categorical, "empty"))
+    def texts(rows: pd.DataFrame) -> pd.DataFrame:  # one type for a column, whatever mixture of numbers and words it is
+        levels = {c: rows[c].astype(object).where(rows[c].notna(), "empty").astype(str) for c in categorical}
+        return rows.assign(**{c: column.astype(object) for c, column in levels.items()})
 
-    def transform(rows: pd.DataFrame) -> Array:
-        values: Array = transformer.transform(plain(rows)).astype(np.float64)
-        return values
-
-    transformer.fit(_texts(plain(frame), categorical))
-    return lambda rows: transform(_texts(rows, categorical)) if len(rows) else np.empty((0, 1))
+    transformer.fit(texts(frame))
+    width = transformer.transform(texts(frame.head(1))).shape[1]
+    return lambda rows: transformer.transform(texts(rows)).astype(np.float64) if len(rows) else np.empty((0, width))
 
 
-def _texts(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """One type for the levels of a column, whatever mixture of numbers and words they are."""
-    return frame.assign(**{c: frame[c].astype(object).where(frame[c].notna(), "empty").astype(str) for c in columns})
+def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
+    """The modality's rows; none where the cohort does not hold it at all."""
+    return cohort.modalities.get(modality, pd.DataFrame())
 
 
-def _aligned(cohort: Cohort, name: str, transform: Callable[[pd.DataFrame], Array], scaled: bool) -> Array:
-    """Places the transformed rows of a modality among all patients; absent rows are 0 (scaled) or NaN."""
-    frame = cohort.modalities[name]
-    values = transform(frame)
-    filled = np.full((len(cohort), values.shape[1]), 0.0 if scaled else np.nan)
-    filled[cohort.patients.get_indexer(frame.index)] = values
-    return filled
-
-
-def _targets(study: Study, training: Cohort) -> list[tuple[Task, Array, NDArray[np.bool_]]]:
+def _targets(study: Study, training: Cohort) -> list[Target]:
     from multimodn.training.build import fit_tasks
 
     found = []
@@ -145,55 +160,57 @@ def _targets(study: Study, training: Cohort) -> list[tuple[Task, Array, NDArray[
     return found
 
 
-def _ridge_parts(
-    study: Study, modalities: list[ModalitySpec], training: Cohort, test: Cohort, seed: int
-) -> Predictions:
-    """Ridge models over the columns of some modalities; NaN for test patients who have none of them."""
-    design = _design(study, modalities, training, test)
-    result = {}
-    for task, target, known in _targets(study, training):
-        usable = known & design.train_has
-        y = target[design.train_has[known]]
+def _fit_ridges(modalities: Sequence[ModalitySpec], targets: Sequence[Target], training: Cohort, seed: int) -> Fitted:
+    """Ridge models over the columns of some modalities; they answer NaN for patients who have none of them."""
+    design = _Design(modalities, training)
+    rows, has = design.rows(training), design.has(training)
+    models: dict[str, list[Score]] = {}
+    for task, target, known in targets:
+        x, y = rows[known & has], target[has[known]]
         if task.link_scale == "log-risk":
-            columns = [_cox(design.train[usable], y, design.test)]
+            models[task.name] = [_cox(x, y)]
         else:
             fit = _logistic if task.link_scale == "log-odds" else _linear
-            columns = [_column(fit, design.train[usable], column, design.test, seed) for column in y.T]
-        link = np.stack(columns, axis=1)
-        link[~design.test_has] = np.nan
-        result[task.name] = link
-    return result
+            models[task.name] = [fit(x[~np.isnan(column)], column[~np.isnan(column)], seed) for column in y.T]
+
+    def predict(cohort: Cohort) -> Predictions:
+        x, present = design.rows(cohort), design.has(cohort)[:, None]
+        links = {task: np.stack([score(x) for score in scores], axis=1) for task, scores in models.items()}
+        return {task: np.where(present, link, np.nan) for task, link in links.items()}
+
+    return predict
 
 
-def _column(fit: Callable[..., Array], x: Array, y: Array, x_test: Array, seed: int) -> Array:
-    labelled = ~np.isnan(y)
-    column: Array = fit(x[labelled], y[labelled], x_test, seed)
-    return column
+def _filled(part: Fitted) -> Fitted:
+    """Gives those for whom a part has no answer the mean of the others."""
+    return lambda cohort: {task: _mean_present([link]) for task, link in part(cohort).items()}
 
 
-def _logistic(x: Array, y: Array, x_test: Array, seed: int) -> Array:
+def _logistic(x: Array, y: Array, seed: int) -> Score:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
     fewest = int(np.bincount(y.astype(int), minlength=2).min())
     if fewest < 1:
-        return np.zeros(len(x_test))
+        return lambda rows: np.zeros(len(rows))
     if fewest < 3:  # too few to choose the penalty by cross-validation
-        return np.asarray(LogisticRegression(C=0.01, max_iter=1000).fit(x, y).decision_function(x_test))
-    inner = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
-    model: Any = GridSearchCV(
-        LogisticRegression(max_iter=1000, tol=1e-3), {"C": list(PENALTIES)}, scoring="neg_log_loss", cv=inner
-    )
-    return np.asarray(model.fit(x, y).decision_function(x_test), dtype=np.float64)
+        model: Any = LogisticRegression(C=0.01, max_iter=1000)
+    else:
+        inner = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
+        free = LogisticRegression(max_iter=1000, tol=1e-3)
+        model = GridSearchCV(free, {"C": list(PENALTIES)}, scoring="neg_log_loss", cv=inner)
+    model.fit(x, y)
+    return lambda rows: np.asarray(model.decision_function(rows), dtype=np.float64)
 
 
-def _linear(x: Array, y: Array, x_test: Array, seed: int) -> Array:
+def _linear(x: Array, y: Array, seed: int) -> Score:
     from sklearn.linear_model import RidgeCV
 
-    return np.asarray(RidgeCV(alphas=np.logspace(-1, 5, 13)).fit(x, y).predict(x_test), dtype=np.float64)
+    model = RidgeCV(alphas=np.logspace(-1, 5, 13)).fit(x, y)
+    return lambda rows: np.asarray(model.predict(rows), dtype=np.float64)
 
 
-def _cox(x: Array, y: Array, x_test: Array, penalty: float = 0.05) -> Array:
+def _cox(x: Array, y: Array, penalty: float = 0.05) -> Score:
     """Ridge Cox regression by L-BFGS on the mean partial log-likelihood; risks standardised on training rows.
 
     Ties by Breslow (1974): every event of a time is compared with all who were at risk then.
@@ -216,8 +233,7 @@ def _cox(x: Array, y: Array, x_test: Array, penalty: float = 0.05) -> Array:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     learned = weights.detach().numpy()
     spread = float((x @ learned).std()) or 1.0
-    risk: Array = x_test @ learned / spread
-    return risk
+    return lambda rows: rows @ learned / spread
 
 
 def _mean_present(parts: list[Array]) -> Array:

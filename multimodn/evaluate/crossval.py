@@ -28,19 +28,16 @@ Arms = Callable[[Study, Cohort, Cohort, int], dict[str, Predictions]]
 
 def ours(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
     """Returns the arm ``ours``: this package, with the study as it stands."""
-    from multimodn.estimator import MultiModN
-    from multimodn.training.fit import TrainerFlags
+    from multimodn.evaluate.arms import as_arm, fit_ours
 
-    spec = study.training.model_copy(update={"seed": study.training.seed + seed})
-    study = study.model_copy(update={"training": spec})
-    model = MultiModN(study).fit(
-        training, split=_development_split(study, training), flags=TrainerFlags(progress=False)
-    )
-    return {"ours": {name: link.double().numpy() for name, link in model.link(test).items()}}
+    return as_arm(fit_ours)(study, training, test, seed)
 
 
-def _development_split(study: Study, training: Cohort) -> Split:
-    """An ensemble stops on its own folds; a single network needs a fifth of the patients to stop on."""
+def development_split(study: Study, training: Cohort) -> Split:
+    """Says who trains and who stops the training; nobody is left to test.
+
+    An ensemble stops on its own folds; a single network needs a fifth of the patients to stop on.
+    """
     everyone, nobody = training.patients.to_numpy(dtype=object), np.array([], dtype=object)
     if study.training.members > 1:
         return Split(everyone, nobody, nobody)
