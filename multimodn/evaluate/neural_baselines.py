@@ -64,8 +64,9 @@ def fit_published_batch_skip(study: Study, training: Cohort, seed: int) -> dict[
     """Trains ``published_batch_skip``: `fit_published` with the skipping of the authors' released code.
 
     In training a modality is skipped for the whole batch where one of its rows lacks it, so that the batch size
-    matters, and a modality that every batch lacks somewhere is never trained. Held-out patients and predictions skip
-    it for the patient alone, which the released code does not: a prediction must not depend on batch mates.
+    matters. Held-out patients and predictions skip it for the patient alone: a prediction must not depend on batch
+    mates, as it does in the released code. A modality that no batch could train is skipped for everyone; its weights
+    are still random.
 
     References:
         Swamy et al. (2023), MultiModN, https://github.com/EPFLiGHT/MultiModN, ``multimodn/multimodn.py``
@@ -164,16 +165,22 @@ class _Published(Network):
         names = [model.modalities[m] for m in model.order]
         self.fusion = SequentialFusion(dict(model.encoders.items()), tasks, size, "linear", names)
         self.batch_skip = batch_skip
+        self.trained: Tensor
+        self.register_buffer("trained", torch.zeros(len(names), dtype=torch.bool))
 
     def forward(self, batch: Batch) -> Outputs:
-        outputs: Outputs = self.fusion(batch)
-        return outputs
+        states = self.fusion.states(self.fusion.encode(batch), self._paths(batch))
+        return self.fusion.decode(states[-1])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return self.fusion.losses(batch, self._paths(batch))
+
+    def _paths(self, batch: Batch) -> Tensor:
         taken = batch.presence
-        if self.training and self.batch_skip:
-            taken = taken.all(0).expand_as(taken)
-        return self.fusion.losses(batch, ordered_paths(taken, self.fusion.order))
+        if self.training:
+            taken = taken.all(0).expand_as(taken) if self.batch_skip else taken
+            self.trained |= taken.any(0)
+        return ordered_paths(taken & self.trained, self.fusion.order)
 
 
 NEURAL: tuple[Trainer, ...] = (

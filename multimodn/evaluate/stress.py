@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,7 @@ class Plan:
         n_folds: Parts of a repeat.
         repeats: How often patients are dealt anew.
         seed: Of the folds, the blanking and the arms.
+        mechanism: ``mnar``, or ``self`` for missingness that depends on the missing values, which nothing can undo.
         each_subset: Whether every subset of the modalities is tested alone (up to `MAX_SUBSETS` modalities).
     """
 
@@ -64,6 +66,7 @@ class Plan:
     n_folds: int = 5
     repeats: int = 1
     seed: int = 0
+    mechanism: Literal["mnar", "self"] = "mnar"
     each_subset: bool = True
 
 
@@ -124,7 +127,7 @@ def stress(
         StudyError: If the plan names an unknown task or modality, or the folder holds cells of another plan.
     """
     _check(study, plan)
-    mechanism = Mechanism("mnar", plan.strength, plan.modalities)
+    mechanism = Mechanism(plan.mechanism, plan.strength, plan.modalities)
     tasks = {task.name: task for task in fit_tasks(study, cohort)}
     outcome = high_outcome(tasks[plan.task], cohort.targets[plan.task])
     cohort = cohort.subset(outcome.index[outcome.notna()])
@@ -188,9 +191,12 @@ def _conditions(
     yield "natural", test
     if test.presence[list(plan.modalities)].all(axis=1).any():
         yield "complete", Mechanism("complete", modalities=plan.modalities).apply(test)
-    for kind, name in (("mnar", "same"), ("flipped", "flipped")):
-        mechanism = Mechanism(kind, plan.strength, plan.modalities)  # type: ignore[arg-type]
-        yield f"{name}:{plan.strength:g}", mechanism.apply(test, outcome, drawn)
+    yield (
+        f"same:{plan.strength:g}",
+        Mechanism(plan.mechanism, plan.strength, plan.modalities).apply(test, outcome, drawn),
+    )
+    flipped = Mechanism("flipped", plan.strength, plan.modalities)
+    yield f"flipped:{plan.strength:g}", flipped.apply(test, outcome, drawn)
     for rate in plan.mcar:
         yield f"mcar:{rate:g}", Mechanism("mcar", rate, plan.modalities).apply(test, seed=drawn)
     names = [modality.name for modality in study.modalities]

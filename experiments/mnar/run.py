@@ -1,0 +1,169 @@
+"""Missing not at random: thirteen arms on six cohorts, trained under one mechanism and tested under others.
+
+    python experiments/mnar/run.py [--data HANCOCK_FOLDER] [--only COHORT ...] [--workers N]
+
+Writes results.csv, run.json, RESULTS.md and a picture a cohort beside this file. Finished cells are kept in ``cells``,
+and a later call goes on from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from cohorts import acc, breast_cancer, digits, hancock, simulated
+from rich.console import Console
+
+from multimodn import Cohort, Study
+from multimodn.errors import DataWarning
+from multimodn.evaluate.stress import ARMS, Plan, stress
+from multimodn.evaluate.stress_report import draw_all, page
+from multimodn.runs import write_text
+from multimodn.training.provenance import versions
+
+HERE = Path(__file__).parent
+DATA = HERE.parents[2] / "shared" / "data" / "hancock"
+CORE = ("neutral", "skip", "oracle", "late_ridge", "xgboost")
+SEEDS = range(5)
+N_SIMULATED = 6_000  # two folds: 3,000 train, 3,000 test
+LIMITS = (
+    "## What remains\n\n"
+    "`self`: missingness that depends on the missing values themselves (here: a modality is lost where its own first "
+    "component is high). Given the outcome it still depends on what is missing, so that no reweighting by outcome can "
+    "undo it, and nothing in the data tells it from other mechanisms. Weighting assumes that presence depends on the "
+    "outcome only (and on nothing else that the modality says); where that is wrong, `neutral` is not neutral.\n"
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cohort, one plan, some arms: what a worker does."""
+
+    build: Callable[[], tuple[Study, Cohort]]
+    plan: Plan
+    arms: tuple[str, ...]
+    cohort: str
+    variant: str
+
+
+def cells(data: Path) -> Iterator[Cell]:
+    """Yields all cells of the study."""
+    every, two = tuple(ARMS), ("m1", "m2")
+    for kind in ("linear", "interaction"):
+        for seed in SEEDS:
+            build = partial(simulated, kind, N_SIMULATED, seed)
+            plan = Plan("outcome", two, n_folds=2, seed=seed)
+            yield Cell(build, plan, every, f"simulated-{kind}", "")
+            if seed < 2:
+                for strength in (0.0, 0.2, 0.4, 0.6):
+                    weaker = replace(plan, strength=strength, each_subset=False)
+                    yield Cell(build, weaker, CORE, f"simulated-{kind}", "strengths")
+            if kind == "linear" and seed < 3:
+                yield Cell(build, replace(plan, mechanism="self", each_subset=False), CORE, "simulated-linear", "self")
+    yield Cell(breast_cancer, Plan("malignant", ("mean", "worst")), every, "breast-cancer", "")
+    yield Cell(digits, Plan("digit", ("q00", "q11")), every, "digits", "")
+    yield Cell(acc, Plan("death", ("rna", "mirna"), each_subset=False), every, "acc", "")
+    for task in ("death", "rfs"):
+        for blanked in (("pathological",), ("pathological", "blood")):
+            build = partial(hancock, task, data)
+            name = f"hancock-{task}"
+            yield Cell(build, Plan(task, blanked), every, name, "+".join(blanked))
+            yield Cell(build, Plan(task, blanked, strength=0.6), CORE, name, "+".join(blanked) + ":0.6")
+
+
+def run(cell: Cell) -> pd.DataFrame:
+    """Runs one cell in a worker process."""
+    torch.set_num_threads(1)  # the networks are small: a second thread only waits
+    warnings.simplefilter("ignore", DataWarning)  # rates of 1 leave patients one modality, as RESULTS.md says
+    study, cohort = cell.build()
+    scores = stress(study, cohort, cell.plan, HERE / "cells" / cell.cohort, {arm: ARMS[arm] for arm in cell.arms})
+    scores["repeat"] += cell.plan.seed
+    return scores.assign(cohort=cell.cohort, variant=cell.variant)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="HANCOCK's folder.")
+    parser.add_argument("--only", nargs="*", help="Cohorts; default: all.")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    console, started = Console(), time.monotonic()
+    chosen = [cell for cell in cells(arguments.data) if not arguments.only or cell.cohort in arguments.only]
+    parts = []
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        waiting = {pool.submit(run, cell): cell for cell in chosen}
+        for number, done in enumerate(as_completed(waiting)):
+            cell = waiting[done]
+            parts.append(done.result())
+            console.print(f"{number + 1}/{len(chosen)}: {cell.cohort} {cell.variant} strength {cell.plan.strength:g}")
+    scores = pd.concat(parts, ignore_index=True)
+    merged = _merge(scores)
+    write_text(HERE / "results.csv", merged.to_csv(index=False, float_format="%.5f"))
+    protocol = {
+        "command": " ".join(
+            ["python", "experiments/mnar/run.py", *(["--only", *arguments.only] if arguments.only else [])]
+        ),
+        "seeds": list(SEEDS),
+        "versions": versions(),
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "resumed": "--only" in sys.argv,
+    }
+    write_text(HERE / "run.json", json.dumps(protocol, indent=1) + "\n")
+    write_text(HERE / "RESULTS.md", results_page(merged))
+    for cohort, part in _pages(merged):
+        title = f"{cohort}: 80 % of high outcomes lose some modalities"
+        draw_all(part, list(part["task"].unique()), title, HERE / f"{cohort.replace(' ', '-')}.png")
+
+
+def _merge(scores: pd.DataFrame) -> pd.DataFrame:
+    """Joins new scores to those of cohorts that were run before and not again."""
+    file = HERE / "results.csv"
+    before = pd.read_csv(file, keep_default_na=False, na_values={"value": [""]}) if file.exists() else scores.iloc[:0]
+    kept = before[~before["cohort"].isin(scores["cohort"].unique())]
+    columns = ["cohort", "variant", "arm", "task", "condition", "metric", "repeat", "fold", "value"]
+    keys = ["cohort", "variant", "repeat", "fold"]
+    return pd.concat([kept, scores])[columns].sort_values(keys, kind="stable")
+
+
+def _pages(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for (cohort, variant), part in scores.groupby(["cohort", "variant"], sort=False):
+        if variant not in ("strengths", "self") and ":" not in variant:
+            yield f"{cohort} {variant}".strip(), part
+
+
+def results_page(scores: pd.DataFrame) -> str:
+    """Writes RESULTS.md."""
+    parts = [
+        "# Missing not at random",
+        "",
+        "Written by `run.py` from `results.csv`. Of the patients with a high outcome, 80 % lose each of the modalities "
+        "named, independently, in training. `same`: so at test; `flipped`: those with a low outcome lose them; "
+        "`complete`: nobody does; `mcar`: at random; `worst subset`: the worst when everybody has the same subset. "
+        "All arms of a cohort on the same folds; `oracle` is `neutral` trained before anything was blanked. `same` "
+        "above the oracle's is not skill, it is the shortcut.",
+    ]
+    for name, part in _pages(scores):
+        parts += ["", f"## {name}", "", page(part, part["task"].iloc[0])]
+    for variant in ("strengths", "self"):
+        for cohort, part in scores[scores["variant"] == variant].groupby("cohort", sort=False):
+            chosen = part[part["metric"] == "auroc"]
+            table = chosen.pivot_table("value", "arm", "condition", sort=False)
+            from multimodn.evaluate.results import markdown
+
+            wanted = [c for c in table if c.split(":")[0] in ("same", "flipped", "complete")]
+            parts += ["", f"## {cohort}, {variant}", "", markdown(table[wanted].reset_index())]
+    return "\n".join([*parts, "", LIMITS])
+
+
+if __name__ == "__main__":
+    main()
