@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from multimodn import Cohort, Study
 from multimodn.errors import DataWarning
+from multimodn.evaluate.results import markdown
 from multimodn.evaluate.stress import ARMS, Plan, stress
 from multimodn.evaluate.stress_report import draw_all, page
 from multimodn.runs import write_text
@@ -109,14 +109,12 @@ def main() -> None:
     scores = pd.concat(parts, ignore_index=True)
     merged = _merge(scores)
     write_text(HERE / "results.csv", merged.to_csv(index=False, float_format="%.5f"))
+    only = ["--only", *arguments.only] if arguments.only else []
     protocol = {
-        "command": " ".join(
-            ["python", "experiments/mnar/run.py", *(["--only", *arguments.only] if arguments.only else [])]
-        ),
+        "command": " ".join(["python experiments/mnar/run.py", *only]),
         "seeds": list(SEEDS),
         "versions": versions(),
         "wall_time_s": round(time.monotonic() - started, 1),
-        "resumed": "--only" in sys.argv,
     }
     write_text(HERE / "run.json", json.dumps(protocol, indent=1) + "\n")
     write_text(HERE / "RESULTS.md", results_page(merged))
@@ -158,8 +156,6 @@ def results_page(scores: pd.DataFrame) -> str:
         for cohort, part in scores[scores["variant"] == variant].groupby("cohort", sort=False):
             chosen = part[part["metric"] == "auroc"]
             table = chosen.pivot_table("value", "arm", "condition", sort=False)
-            from multimodn.evaluate.results import markdown
-
             wanted = [c for c in table if c.split(":")[0] in ("same", "flipped", "complete")]
             parts += ["", f"## {cohort}, {variant}", "", markdown(table[wanted].reset_index())]
     return "\n".join([*parts, "", LIMITS])
