@@ -138,6 +138,9 @@ def _compose(
         "",
         f"split: {{validation: 0.2, test: 0.2, stratify: {_name(first)}, seed: 0}}",
         "",
+        "# What predictions may learn from which modalities a patient has: neutral (nothing), informative, off.",
+        "missingness: neutral",
+        "",
         "# With fewer than a few thousand patients an ensemble over folds predicts better: members: 5.",
         "training: {members: 1, seed: 0}",
     ]

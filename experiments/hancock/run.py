@@ -37,8 +37,8 @@ LIMITS = (
 )
 
 UPDATES_HOW = (
-    "An arm is `ours:<state update>:<penalty>`; nothing else differs. The penalties of `gated` and `linear` are the best "
-    "for them of .03, .3 and 3, by these test patients."
+    "An arm is `ours:<state update>:<penalty>`; nothing else differs. The penalties of `gated` and `linear` are the "
+    "best for them of .03, .3 and 3, by these test patients."
 )
 
 
