@@ -45,15 +45,11 @@ class Ensemble(nn.Module):
 
     def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns the outputs ``(B, K)`` after all present modalities; see `SequentialFusion.forward`."""
-        numbers = self.first.order if order is None else order_numbers(order, self.first.modalities)
-        taken = steps_taken(ordered_paths(batch.presence, numbers), len(self.first.modalities))[-1]
-        return self._calibrated(self._mean(lambda member: member(batch, order)), taken)
+        return self._calibrated(self._mean(lambda member: member(batch, order)), self._taken(batch, order)[-1])
 
     def trajectory(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns the outputs after every step; see `multimodn.fusion.trajectory.trajectory`."""
-        numbers = self.first.order if order is None else order_numbers(order, self.first.modalities)
-        taken = steps_taken(ordered_paths(batch.presence, numbers), len(self.first.modalities))
-        return self._calibrated(self._mean(lambda member: trajectory(member, batch, order)), taken)
+        return self._calibrated(self._mean(lambda member: trajectory(member, batch, order)), self._taken(batch, order))
 
     def lattice(self, batch: Batch) -> Outputs:
         """Returns the outputs of every subset; see `multimodn.fusion.trajectory.lattice`."""
@@ -81,6 +77,11 @@ class Ensemble(nn.Module):
     def prior(self) -> Outputs:
         """Returns the outputs ``(K,)`` without any modality, where presence is not informative."""
         return self._mean(lambda member: member.decode(member.initial_state))
+
+    def _taken(self, batch: Batch, order: Sequence[str] | None) -> Tensor:
+        """Bool ``(len(order) + 1, B, M)``: what each state of a trajectory has seen."""
+        numbers = self.first.order if order is None else order_numbers(order, self.first.modalities)
+        return steps_taken(ordered_paths(batch.presence, numbers), len(self.first.modalities))
 
     def _calibrated(self, outputs: Outputs, taken: Tensor) -> Outputs:
         return outputs if self.calibration.is_identity else self.calibration(outputs, self.prior(), taken)
