@@ -170,3 +170,21 @@ def test_a_run_keeps_its_scores_with_the_model(trained):
     kept = pd.DataFrame(load_run(trained / "run").provenance["metrics"])
     written = pd.read_csv(trained / "run" / "metrics.csv")
     pd.testing.assert_frame_equal(kept, written, check_dtype=False)
+
+
+@pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
+def test_stress_writes_table_page_and_picture_and_goes_on(trained, capsys, monkeypatch):
+    run = trained / "run"
+    choice = ("--task", "death", "--modality", "image", "--folds", 2, "--arm", "skip", "--arm", "late_ridge")
+    said = call("stress", run, *choice)
+    assert "flipped:0.8" in said
+    scores = pd.read_csv(run / "stress" / "results.csv")
+    assert set(scores["arm"]) == {"skip", "late_ridge", "late_ridge_mean"}
+    assert (run / "stress" / "stress-dark.png").read_bytes().startswith(b"\x89PNG")
+    cells = {file: file.stat().st_mtime_ns for file in run.glob("stress/cells-*/*-*.csv")}
+    assert len(cells) == 4
+    call("stress", run, *choice)
+    assert {file: file.stat().st_mtime_ns for file in cells} == cells
+    status, said = failing(capsys, monkeypatch, "stress", run, "--arm", "xgbost")
+    assert status == 2
+    assert "Unknown arm 'xgbost'. Did you mean 'xgboost'?" in said
