@@ -45,7 +45,7 @@ class SequentialFusion(nn.Module):
             attribute ``embedding_size``.
         tasks: The tasks, each with a decoder of its own.
         state_size: Width D of the state.
-        update: Name of the state update: ``residual``, ``gated`` or ``linear``.
+        update: Name of the state update: ``residual``, ``product``, ``gated`` or ``linear``.
         order: Modality names in the order in which predictions take them; default: as in ``encoders``.
         informative: Whether the first state is told which modalities the patient has.
 

@@ -91,17 +91,49 @@ class GatedUpdate(StateUpdate):
 class ResidualUpdate(StateUpdate):
     """Adds the evidence to the state, and what evidence and state say only together.
 
-    The state has two halves: s, which the tasks read, and a memory h of what was seen:
-
-        s' = s + e + S ((R h) * q),    h' = h + q
-
-    where e is the projected embedding times a learned gain of its modality, and q another projection of it. S starts
-    at zero, so that training starts from the additive model, late fusion's, and leaves it only where that pays; the
-    gain starts small, so that a modality has to earn its influence. The product is zero for a first modality: a
-    single one has nothing to interact with.
+    ``s' = s + e + S tanh(R s + V e)``, where e is the projected embedding times a learned gain of its modality. S
+    starts at zero, so that training starts from the additive model, late fusion's, and leaves it only where that
+    pays; the gain starts small, so that a modality has to earn its influence.
     """
 
     GAIN = 0.3
+
+    def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
+        super().__init__(embedding_sizes, state_size, evidence_size=state_size)
+        n_modalities = len(embedding_sizes)
+        self.gain = nn.Parameter(torch.full((n_modalities, 1), self.GAIN))
+        self.mix = nn.Parameter(torch.empty(n_modalities, state_size, state_size))
+        nn.init.normal_(self.mix, std=state_size**-0.5)
+        for projection, size in zip(self.projections, embedding_sizes, strict=True):
+            nn.init.normal_(projection.get_parameter("weight"), std=0.1 * size**-0.5)
+        self.recurrent = GroupedLinear(n_modalities, state_size, state_size)
+        self.out = GroupedLinear(n_modalities, state_size, state_size)
+        nn.init.zeros_(self.out.weight)
+
+    def project(self, modality: int, embedding: Tensor) -> Tensor:
+        """Returns the gained evidence, and what of it enters the interaction; see the base class."""
+        evidence = self.gain[modality] * self.projections[modality](embedding)
+        return torch.cat([evidence, evidence @ self.mix[modality].T], dim=1)
+
+    def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+        """Returns the states after one step; see the base class."""
+        together = torch.tanh(self.recurrent(state, counts) + evidence[:, self.state_size :])
+        moved: Tensor = state + evidence[:, : self.state_size] + self.out(together, counts)
+        return moved
+
+
+class ProductUpdate(StateUpdate):
+    """Adds the evidence to the state, and products of it with what was seen before.
+
+    For cohorts large enough to learn from what two modalities say only together. The state has two halves: s, which
+    the tasks read, and a memory h of what was seen:
+
+        s' = s + e + S ((R h) * q),    h' = h + q
+
+    where e is that of `ResidualUpdate` and q another projection of the embedding, of a scale of its own. S starts at
+    zero. The product is zero for a first modality: a single one has nothing to interact with.
+    """
+
     MEMORY = 0.2
     """Spread of each component of q at first, over the training rows."""
 
@@ -109,7 +141,7 @@ class ResidualUpdate(StateUpdate):
         super().__init__(embedding_sizes, state_size, evidence_size=state_size)
         n_modalities = len(embedding_sizes)
         self.width = 2 * state_size
-        self.gain = nn.Parameter(torch.full((n_modalities, 1), self.GAIN))
+        self.gain = nn.Parameter(torch.full((n_modalities, 1), ResidualUpdate.GAIN))
         self.memories = nn.ModuleList(nn.Linear(size, state_size) for size in embedding_sizes)
         for projection, memory, size in zip(self.projections, self.memories, embedding_sizes, strict=True):
             nn.init.normal_(projection.get_parameter("weight"), std=0.1 * size**-0.5)
@@ -161,6 +193,7 @@ class LinearUpdate(StateUpdate):
 
 UPDATES: dict[str, type[StateUpdate]] = {
     "residual": ResidualUpdate,
+    "product": ProductUpdate,
     "gated": GatedUpdate,
     "linear": LinearUpdate,
 }
