@@ -74,7 +74,8 @@ def acc() -> tuple[Study, Cohort]:
     cohort = Cohort.load(study)
     spec = study.training.model_copy(update={"members": 3})
     tasks = [task for task in study.tasks if task.name == "death"]
-    study = study.model_copy(update={"name": "acc", "tasks": tasks, "training": spec})
+    split = study.split.model_copy(update={"stratify": "death"})
+    study = study.model_copy(update={"name": "acc", "tasks": tasks, "training": spec, "split": split})
     return study, Cohort.from_frames(cohort.modalities, {"death": cohort.targets["death"]}, cohort.patients)
 
 
