@@ -15,26 +15,32 @@ HERE = Path(__file__).parent
 
 
 def simulated(kind: str, n_patients: int, seed: int) -> tuple[Study, Cohort]:
-    """Draws four modalities of eight columns, two latent factors each.
+    """Draws four modalities with two latent factors each.
 
-    ``linear``: the log-odds are the sum of the first factors, less a half. ``interaction``: 0.6 times that sum, plus
-    1.5 times the products of the second factors of the first two modalities and of the last two.
+    ``linear``: eight columns a modality, noise of variance 1; the log-odds are the sum of the first factors, less a
+    half. ``interaction``: four columns, variance 1/4; 0.8 times that sum, plus twice the products of the second
+    factors of the first two modalities and of the last two. Only the product update can follow it: the sum of what
+    each modality says alone cannot.
     """
+    crossed = kind == "interaction"
+    n_columns, noise = (4, 0.5) if crossed else (8, 1.0)
     generator, loadings = np.random.default_rng(seed), np.random.default_rng(4_711)
     ids = pd.Index([f"p{i:05d}" for i in range(n_patients)], name="patient")
     factors = generator.normal(size=(n_patients, 4, 2))
     frames = {}
     for m in range(4):
-        values = factors[:, m] @ loadings.normal(size=(2, 8)) + generator.normal(size=(n_patients, 8))
-        frames[f"m{m}"] = pd.DataFrame(values, ids, [f"m{m}_{i}" for i in range(8)])
+        values = factors[:, m] @ loadings.normal(size=(2, n_columns))
+        values += noise * generator.normal(size=values.shape)
+        frames[f"m{m}"] = pd.DataFrame(values, ids, [f"m{m}_{i}" for i in range(n_columns)])
     score = factors[:, :, 0].sum(1)
-    if kind == "interaction":
+    if crossed:
         first, second = factors[:, 0, 1] * factors[:, 1, 1], factors[:, 2, 1] * factors[:, 3, 1]
-        score = 0.6 * score + 1.5 * (first + second)
+        score = 0.8 * score + 2 * (first + second)
     outcome = (generator.random(n_patients) < 1 / (1 + np.exp(0.5 - score))).astype(int)
     targets = {"outcome": pd.DataFrame({"outcome": outcome}, ids)}
     tasks = [{"name": "outcome", "kind": "binary", "source": "targets", "target": "outcome"}]
-    return _study(f"simulated-{kind}", frames, tasks, {}), Cohort.from_frames(frames, targets)
+    training = {"update": "product", "members": 3} if crossed else {}
+    return _study(f"simulated-{kind}", frames, tasks, training), Cohort.from_frames(frames, targets)
 
 
 def breast_cancer() -> tuple[Study, Cohort]:
@@ -93,6 +99,7 @@ def hancock(task: str, data: Path) -> tuple[Study, Cohort]:
         "modalities": [spec for spec in whole.modalities if spec.name in names],
         "tasks": [spec for spec in whole.tasks if spec.name == task],
         "order": list(names),
+        "split": whole.split.model_copy(update={"stratify": task}),
         "training": whole.training.model_copy(update={"members": 4}),
     }
     cohort = Cohort.from_frames(frames, {task: loaded.targets[task]}, loaded.patients)

@@ -33,7 +33,7 @@ from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data" / "hancock"
-CORE = ("neutral", "skip", "oracle", "late_ridge", "xgboost")
+CORE = ("neutral", "informative", "skip", "oracle", "late_ridge", "xgboost")
 SEEDS = range(5)
 N_SIMULATED = 6_000  # two folds: 3,000 train, 3,000 test
 LIMITS = (
