@@ -1,4 +1,4 @@
-"""The command line: init, audit, fit, predict, explain, evaluate."""
+"""The command line: init, audit, fit, predict, explain, evaluate, stress."""
 
 from __future__ import annotations
 
@@ -65,26 +65,32 @@ def init(
 
 @app.command()
 def audit(
-    study: Annotated[Path, typer.Argument(help="A study file.")],
+    study: Annotated[Path, typer.Argument(help="A study file; or a run folder, whose model is probed too.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to write; default: audit beside the study file.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write; default: audit beside the study or in the run."),
     ] = None,
 ) -> None:
-    """Ask, before training, whether what is missing tells the outcome, and what to do then."""
+    """Ask whether what is missing tells the outcome, what to do then, and what a trained model made of it."""
     from multimodn.data.cohort import Cohort
     from multimodn.data.splits import make_split
     from multimodn.missingness.audit import audit as audit_study
     from multimodn.missingness.audit_files import write_audit
     from multimodn.study import Study
-    from multimodn.terminal_audit import show_audit, slow_notice
+    from multimodn.terminal_audit import show_audit, show_probe, slow_notice
 
-    asked = Study.load(study)
-    folder = out or study.parent / "audit"
+    model = _load(study) if study.is_dir() else None
+    asked = model.study if model else Study.load(study)
+    folder = out or (study if model else study.parent) / "audit"
     with slow_notice(errors, f"Auditing {asked.name} ..."):
         cohort = Cohort.load(asked)
         found = audit_study(asked, cohort, make_split(asked, cohort))
         files = write_audit(found, folder)
     show_audit(console, found)
+    if model:
+        files.append(show_probe(console, model, cohort, folder / "probe.csv"))
+        console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}.")
+        return
     console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}. Next: multimodn fit {study}")
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Timer
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from multimodn.data.cohort import Cohort
+from multimodn.estimator import MultiModN
 from multimodn.missingness.findings import Audit, Dependence, Hole, Shift, TaskAudit
+from multimodn.missingness.probe import HARMLESS, probe, verdict
 from multimodn.missingness.verdict import stratum_name
+from multimodn.runs import write_text
 
 MOST_PATTERNS = 10
 MOST_HOLES = 6
@@ -34,6 +40,32 @@ def show_audit(console: Console, found: Audit) -> None:
         _say(console, task.verdict, any(one.alarm for one in task.modalities))
     _say(console, found.verdict, any(shift.shifted for shift in found.shifts))
     console.print(Text(found.limit, style="dim"))
+
+
+def show_probe(console: Console, model: MultiModN, cohort: Cohort, file: Path) -> Path:
+    """Probes a trained model on its test patients, or on all if it has none; prints a table and writes a CSV file."""
+    tested = model.split is not None and len(model.split.test) > 0
+    if tested and model.split is not None:
+        cohort = cohort.subset(model.split.test)
+    with slow_notice(console, "Probing the model ..."):
+        found = probe(model, cohort)
+    whose = "test" if tested else "all"
+    console.rule("What the trained model made of it")
+    table = _table(
+        console,
+        f"R² of a linear reader of what presence tells of the outcome ({len(cohort):,} {whose} patients)",
+        ["task", "read from"],
+        ["R²", "95 %", ""],
+    )
+    row: Any
+    for row in found.itertuples():
+        alarm = row.read_from == "prediction" and row.low > HARMLESS
+        interval = f"{row.low:.2f} to {row.high:.2f}"
+        table.add_row(Text(row.task), row.read_from, f"{row.r2:.2f}", interval, "[bold red]ALARM[/]" if alarm else "")
+    console.print(table)
+    _say(console, verdict(found), bool((found["low"] > HARMLESS)[found["read_from"] == "prediction"].any()))
+    write_text(file, found.to_csv(index=False))
+    return file
 
 
 @contextmanager

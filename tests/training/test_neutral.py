@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from multimodn import Cohort, MultiModN, Study
 from multimodn.data.splits import Split
 from multimodn.missingness.patterns import Mechanism
+from multimodn.missingness.probe import HARMLESS, probe, verdict
 from multimodn.training.fit import TrainerFlags
 
 MODES = ("neutral", "informative", "off")
@@ -100,3 +101,28 @@ def test_complete_data_give_the_same_network_with_and_without_neutrality():
     weights = [MultiModN(make_study(m)).fit(cohort, split=split).model.first.state_dict() for m in ("neutral", "off")]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_the_probe_finds_the_shortcut_in_the_predictions_that_have_it_and_only_there(models):
+    test = blank(simulate(2), "mnar")
+    found = {mode: probe(model, test).set_index("read_from") for mode, model in models.items()}
+    assert found["neutral"].loc["prediction", "high"] < HARMLESS
+    assert found["off"].loc["prediction", "low"] > HARMLESS
+    assert found["informative"].loc["prediction", "low"] > HARMLESS
+    assert "carry nothing" in verdict(found["neutral"].reset_index())
+    assert "missingness: neutral" in verdict(found["off"].reset_index())
+
+
+def test_only_an_informative_model_knows_the_pattern_before_its_first_step(models):
+    test = blank(simulate(2), "mnar")
+    before = {mode: probe(model, test).set_index("read_from").loc["start", "r2"] for mode, model in models.items()}
+    assert before["neutral"] == pytest.approx(0, abs=1e-9)
+    assert before["off"] == pytest.approx(0, abs=1e-9)
+    assert before["informative"] > 0.5
+
+
+def test_the_probe_says_when_it_cannot_say(models):
+    few = simulate(3, n=30)
+    found = probe(models["neutral"], few)
+    assert found["r2"].isna().all()
+    assert "cannot say" in verdict(found)
