@@ -52,7 +52,7 @@ def probe(model: MultiModN, cohort: Cohort, *, seed: int = 0) -> pd.DataFrame:
         One row for each task and place read: ``task``, ``read_from`` (``start``: the states before any step;
         ``state``: those at the subset, of all members; ``prediction``: the expected stratum, or the link scale where a
         task has no likelihood of strata), ``r2`` (cross-validated over patients, weighted; 0 = nothing, 1 = all),
-        ``low`` and ``high`` (95 %, bootstrap over patients), ``n`` (patients) and ``left_out`` (share of the draws whose
+        ``low`` and ``high`` (95 %, bootstrap over patients), ``n`` (patients) and ``left_out`` (share of draws whose
         subset lacks a stratum, so that nothing can balance it). ``r2`` is NaN with fewer than `MIN_PATIENTS`, or if all
         subsets left have one score.
     """
