@@ -182,7 +182,11 @@ def stress(
     run: Run,
     task: Annotated[str | None, typer.Option(help="Its outcome decides what goes missing; default: the first.")] = None,
     modality: Annotated[list[str] | None, typer.Option(help="What goes missing; default: the last two.")] = None,
-    strength: Annotated[float, typer.Option(help="Chance that a high outcome loses each of them.")] = 0.8,
+    strength: Annotated[float, typer.Option(help="Chance that an affected patient loses each of them.")] = 0.8,
+    mechanism: Annotated[
+        str,
+        typer.Option(help="Whom training affects: mnar (high outcomes), mar (a high first number), mcar (all), self."),
+    ] = "mnar",
     arm: Annotated[list[str] | None, typer.Option(help="An arm to compare; default: all.")] = None,
     folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
     repeats: Annotated[int, typer.Option(help="How often patients are dealt anew.")] = 1,
@@ -198,7 +202,7 @@ def stress(
 
         page = stress_run(
             _load(run).study, run / "stress", task, modality, strength, arm,
-            n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
+            mechanism=mechanism, n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
         )  # fmt: skip
     console.print(page, markup=False, highlight=False)
     console.print(f"Wrote {run / 'stress'}.")

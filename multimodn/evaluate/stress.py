@@ -55,7 +55,8 @@ class Plan:
         n_folds: Parts of a repeat.
         repeats: How often patients are dealt anew.
         seed: Of the folds, the blanking and the arms.
-        mechanism: ``mnar``, or ``self`` for missingness that depends on the missing values, which nothing can undo.
+        mechanism: Why modalities go missing in training (`multimodn.missingness.patterns.Mechanism`); ``self``, which
+            depends on the missing values, nothing can undo.
         each_subset: Whether every subset of the modalities is tested alone (up to `MAX_SUBSETS` modalities).
     """
 
@@ -66,7 +67,7 @@ class Plan:
     n_folds: int = 5
     repeats: int = 1
     seed: int = 0
-    mechanism: Literal["mnar", "self"] = "mnar"
+    mechanism: Literal["mnar", "mar", "mcar", "self"] = "mnar"
     each_subset: bool = True
 
 

@@ -1,5 +1,7 @@
 """The stress test: the same folds and blanking for every arm, resumable, and scores that mean what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from multimodn.errors import DataWarning, StudyError
 from multimodn.evaluate.stress import ARMS, Plan, expected_calibration_error, stress
 from multimodn.evaluate.stress_report import draw_all, means, page
+from multimodn.evaluate.stress_run import stress_run
 from tests.training.test_neutral import make_study, simulate
 
 PLAN = Plan("y", ("m1", "m2"), mcar=(1.0,), n_folds=2)
@@ -41,6 +44,21 @@ def test_presence_alone_scores_what_the_mechanism_makes_it_worth():
     assert auroc["flipped:0.8"] == pytest.approx(0.9, abs=0.06)
     assert auroc["complete"] == 0.5
     assert auroc["mcar:1"] == 0.5
+
+
+@pytest.mark.parametrize("mechanism", ["mar", "mcar", "self"])
+def test_other_reasons_than_the_outcome_can_decide_what_training_lacks(mechanism):
+    log, plan = [], replace(PLAN, mechanism=mechanism, strength=0.5)
+    scores = stress(make_study("neutral"), simulate(0, 400), plan, arms={"presence": constant("presence", log)})
+    auroc = means(scores, "y", "auroc").loc["presence"]
+    affected = 1.0 if mechanism == "mcar" else 0.5
+    assert all(n == pytest.approx((1 - 0.5 * affected) * len(who), rel=0.15) for _, who, n in log)
+    assert auroc["same:0.5"] == pytest.approx(0.4 if mechanism == "self" else 0.5, abs=0.08)
+
+
+def test_an_unknown_reason_is_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"Unknown mechanism 'manr'.*mnar"):
+        stress_run(make_study("neutral"), tmp_path, mechanism="manr")
 
 
 def test_an_interrupted_test_goes_on_and_ends_the_same(tmp_path):
