@@ -3,18 +3,22 @@
 A network overfits subsets that few training patients have, and is then too sure of whoever has them. On patients that
 did not train it, at subsets S of what they have, each task's outputs are corrected to
 
-    output_cal = prior + (1 + sum over m in S of a_m) (output - prior)
+    output_cal = prior + (1 + sum over m in S of a_m) (output - prior) + sum over m in S of b_m
 
-by maximum likelihood with a ridge penalty towards the identity, where the label shift of S is corrected as in training
-(`multimodn.missingness.weights`) and every visit counts alike. The prior, the prediction without any modality, stays
-as it is, so that contributions still add up. It is temperature scaling (Platt 1999; Guo et al. 2017, arXiv 1706.04599,
-section 4.2) with a slope a modality. There is no shift a modality: evidence can be weakened or strengthened, but being
-there can never become evidence.
+The slopes a: maximum likelihood with a ridge penalty towards the identity, where the label shift of S is corrected as
+in training (`multimodn.missingness.weights`) and every visit counts alike; temperature scaling (Platt 1999; Guo et al.
+2017, arXiv 1706.04599, section 4.2) with a slope a modality.
+
+The shifts b: over everybody, the mean of P(y | x_S) is P(y), whatever S is, so that being there can never be evidence.
+Held-out patients, weighted by w_S(y), show where the network's mean differs, and the shifts take it back. They are not
+fitted to the outcomes given presence, which would bring the shortcut back.
+
+The prior, the prediction without any modality, stays as it is, so that contributions still add up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +33,7 @@ MIN_ROWS = 20
 """Fewest held-out rows, in the rarest stratum half of it, for any correction."""
 
 FULL_ROWS = 100
-"""Fewest held-out rows for a slope a modality; below, all modalities share one."""
+"""Fewest held-out rows for a slope and a shift a modality; below, all modalities share them."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,20 @@ def fit_calibration(
     shift: LabelShift | None,
     penalty: float = 20.0,
 ) -> dict[str, str]:
-    """Fits slopes, in place.
+    """Fits slopes and shifts, in place.
 
     Args:
         calibration: The identity.
         tasks: Its tasks.
         start: For each task the outputs ``(K,)`` before any modality.
         held_out: Held-out rows, of each member of an ensemble its own.
-        shift: The label shift of the training rows; None: every subset as it is.
+        shift: The label shift of the training rows; None: every subset as it is, and no shifts.
         penalty: Strength of the ridge penalty, in rows: a slope that is off by one costs as much as
             ``penalty`` / 2 rows' worth of log-likelihood.
 
     Returns:
-        For each task what was fitted: ``a slope a modality``, ``one slope`` or ``identity: <why>``.
+        For each task what was fitted: ``a slope and a shift a modality``, ``one slope and shift`` or
+        ``identity: <why>``.
     """
     said = {}
     for t, task in enumerate(tasks):
@@ -81,12 +86,15 @@ def fit_calibration(
             said[task.name] = f"identity: {rows} held-out rows with a label, {rarest} of the rarer outcome"
             continue
         is_shared = rows < FULL_ROWS
-        slopes = _fit(task, t, start[task.name].double(), held_out, shift, penalty, is_shared)
-        if not slopes.isfinite().all():
+        prior, parts = start[task.name].double(), [_cells(task, t, part, shift) for part in held_out]
+        slopes = _fit_slopes(task, prior, parts, penalty, is_shared)
+        shifts = _fit_shifts(task, prior, parts, slopes, penalty, is_shared)
+        if not (slopes.isfinite().all() and shifts.isfinite().all()):
             said[task.name] = "identity: the fit did not converge"
             continue
         calibration.slopes[:, t] = slopes.float()
-        said[task.name] = "one slope" if is_shared else "a slope a modality"
+        calibration.shifts[:, t, : shifts.shape[1]] = shifts.float()
+        said[task.name] = "one slope and shift" if is_shared else "a slope and a shift a modality"
     return said
 
 
@@ -96,40 +104,12 @@ def _rarest(held_out: Sequence[HeldOut], t: int, n_strata: int) -> int:
     return min(low, int((known >= n_strata / 2).sum())) if n_strata > 1 else int((known >= 0).sum())
 
 
-def _fit(
-    task: Task,
-    t: int,
-    start: Tensor,
-    held_out: Sequence[HeldOut],
-    shift: LabelShift | None,
-    penalty: float,
-    is_shared: bool,
-) -> Tensor:
-    n_modalities = held_out[0].taken.shape[-1]
-    learned = torch.zeros(1 if is_shared else n_modalities, dtype=torch.float64, requires_grad=True)
-    parts = [_cells(task, t, part, shift) for part in held_out]
-    optimizer = torch.optim.LBFGS([learned], max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        slopes = learned.expand(n_modalities)
-        objective = penalty / 2 * slopes.square().sum()
-        for cells in parts:
-            outputs = start + (1 + cells.used @ slopes).unsqueeze(-1) * (cells.outputs - start)
-            loss = task(outputs, cells.targets)
-            if cells.tilts is not None:
-                loss = loss + tilt_loss(task, outputs, cells.tilts, cells.strata)
-            objective = objective + (loss * cells.weights).sum()
-        objective.backward()  # type: ignore[no-untyped-call]
-        return objective
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return learned.detach().expand(n_modalities)
-
-
 @dataclass(frozen=True)
 class _Cells:
-    """Labelled (row, subset) pairs, one a line; their weights add up to the number of rows."""
+    """Labelled (row, subset) pairs, one a line; their weights add up to the number of rows.
+
+    Tilts correct the label shift of a likelihood, balance (its weights) that of a mean.
+    """
 
     outputs: Tensor
     used: Tensor
@@ -137,6 +117,7 @@ class _Cells:
     strata: Tensor
     weights: Tensor
     tilts: Tensor | None
+    balance: Tensor | None
 
 
 def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cells:
@@ -145,13 +126,11 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
     subset, row = chosen.nonzero(as_tuple=True)
     # every visit counts alike, as in the chances that the label shift is computed from
     weights = torch.full(row.shape, n_rows / max(len(row), 1), dtype=torch.float64)
-    tilts = None
+    tilts = balance = None
     if shift is not None and task.n_strata > 1:
+        balance = shift.balance(part.taken, part.strata)[task.name][subset, row].double()
         found = shift.corrections(part.taken, part.strata)
-        if task.name in found.tilts:
-            tilts = found.tilts[task.name][subset, row].double()
-        else:
-            weights = weights * found.weights[task.name][subset, row].double()
+        tilts = found.tilts[task.name][subset, row].double() if task.name in found.tilts else None
     return _Cells(
         part.outputs[task.name][subset, row].double(),
         part.taken[subset, row].double(),
@@ -159,4 +138,61 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
         part.strata[row, t].clamp(min=0),
         weights,
         tilts,
+        balance,
     )
+
+
+def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: float, is_shared: bool) -> Tensor:
+    """Slopes ``(M,)``, less one, by maximum likelihood."""
+    n_modalities = parts[0].used.shape[1]
+
+    def objective(learned: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for cells in parts:
+            outputs = prior + (1 + cells.used @ learned.expand(n_modalities)).unsqueeze(-1) * (cells.outputs - prior)
+            loss, weights = task(outputs, cells.targets), cells.weights
+            if cells.tilts is not None:
+                loss = loss + tilt_loss(task, outputs, cells.tilts, cells.strata)
+            elif cells.balance is not None:
+                weights = weights * cells.balance
+            total = total + (loss * weights).sum()
+        return total
+
+    return _minimum(objective, (1 if is_shared else n_modalities,), penalty).expand(n_modalities)
+
+
+def _fit_shifts(
+    task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, penalty: float, is_shared: bool
+) -> Tensor:
+    """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset to the prior, as far as they can."""
+    n_modalities = parts[0].used.shape[1]
+    balances = [cells.weights * cells.balance for cells in parts if cells.balance is not None]
+    if not task.has_strata_likelihood or not balances:
+        return torch.zeros(n_modalities, len(prior), dtype=torch.float64)
+    wanted = task.log_strata(prior).exp()
+
+    def objective(learned: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for cells, weights in zip(parts, balances, strict=True):
+            outputs = prior + (1 + cells.used @ slopes).unsqueeze(-1) * (cells.outputs - prior)
+            likely = task.log_strata(outputs + cells.used @ learned.expand(n_modalities, -1))
+            # by a log-odds, the gradient of this cross-entropy is mean prediction less prior
+            total = total - (likely @ wanted * weights).sum()
+        return total
+
+    return _minimum(objective, (1 if is_shared else n_modalities, len(prior)), penalty).expand(n_modalities, -1)
+
+
+def _minimum(objective: Callable[[Tensor], Tensor], shape: tuple[int, ...], penalty: float) -> Tensor:
+    """Minimises an objective of few numbers and a ridge penalty, from zero."""
+    learned = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([learned], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = objective(learned) + penalty / 2 * learned.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return learned.detach()

@@ -102,6 +102,12 @@ class LabelShift:
                 found.weights[task.name] = weights[codes, t, known[:, t]]
         return found
 
+    def balance(self, taken: Tensor, strata: Tensor) -> dict[str, Tensor]:
+        """Looks up `weights` for states ``(S, B, M)`` of rows with strata ``(B, T)``: for each task ``(S, B)``."""
+        _, weights, codes = self._lookup(taken)
+        known = strata.clamp(min=0)
+        return {task.name: weights[codes, t, known[:, t]] for t, task in enumerate(self.tasks)}
+
     def _lookup(self, taken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.n_modalities <= MAX_TABLE:
             bits = 2.0 ** torch.arange(self.n_modalities, device=taken.device)

@@ -1,10 +1,13 @@
 """Calibration: nothing to do on a calibrated model, evidence taken back from one that is too sure."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from multimodn.fusion.calibration import Calibration
 from multimodn.missingness.calibration import HeldOut, fit_calibration
+from multimodn.missingness.weights import LabelShift
 from multimodn.tasks.binary import BinaryTask
 
 START = {"death": torch.tensor([-0.5])}
@@ -32,7 +35,7 @@ def fitted(part: HeldOut) -> tuple[Calibration, dict[str, str]]:
 
 def test_a_calibrated_model_stays_as_it_is():
     calibration, said = fitted(held_out(8000))
-    assert said == {"death": "a slope a modality"}
+    assert said == {"death": "a slope and a shift a modality"}
     assert calibration.slopes.abs().max() < 0.05
 
 
@@ -41,7 +44,9 @@ def test_evidence_that_is_too_sure_is_taken_back():
     assert 1 + calibration.slopes.sum().item() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(10, "identity"), (60, "one slope"), (400, "a slope a modality")])
+@pytest.mark.parametrize(
+    ("n", "expected"), [(10, "identity"), (60, "one slope and shift"), (400, "a slope and a shift a modality")]
+)
 def test_few_rows_fit_fewer_numbers_and_it_is_said(n, expected):
     calibration, said = fitted(held_out(n, stretch=3.0))
     assert said["death"].startswith(expected)
@@ -52,3 +57,34 @@ def test_the_prior_is_never_touched():
     calibration, _ = fitted(held_out(2000, stretch=2.0))
     nothing = calibration(START, START, torch.zeros(2, dtype=torch.bool))
     assert torch.equal(nothing["death"], START["death"])
+
+
+def test_shifts_make_the_balanced_mean_prediction_of_every_subset_the_prior():
+    part = held_out(20_000, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    rate = torch.where(part.strata[:, 0] > 0, 0.7, 0.1)
+    lost = torch.rand(20_000, generator=generator) < rate  # the second modality, mostly for the dead
+    presence = torch.stack([torch.ones_like(lost), ~lost], dim=1)
+    shift = LabelShift(presence, part.strata, [task()])
+    said = part.outputs["death"] - 0.6 * presence[:, 1:]  # being there as evidence: the shortcut
+    biased = replace(part, outputs={"death": said}, taken=presence.unsqueeze(0))
+    calibration = Calibration([task()], 2)
+    prior = part.strata.float().mean().logit()
+    start = {"death": prior.reshape(1)}
+    fit_calibration(calibration, [task()], start, [biased], shift)
+    chance = calibration({"death": said[0]}, start, presence)["death"].sigmoid()[:, 0]
+    weights = shift.balance(presence.unsqueeze(0), part.strata)["death"][0]
+    for chosen in (lost, ~lost):
+        before = (said[0].sigmoid()[:, 0] * weights)[chosen].sum() / weights[chosen].sum()
+        mean = (chance * weights)[chosen].sum() / weights[chosen].sum()
+        assert mean.item() == pytest.approx(prior.sigmoid().item(), abs=0.01)
+        assert chosen is lost or before < prior.sigmoid() - 0.05
+
+
+def test_without_label_shift_there_is_nothing_to_shift():
+    part = held_out(20_000, seed=3)
+    shift = LabelShift(part.taken[0], part.strata, [task()])
+    calibration = Calibration([task()], 2)
+    start = {"death": part.strata.float().mean().logit().reshape(1)}
+    fit_calibration(calibration, [task()], start, [part], shift)
+    assert calibration.shifts.abs().max() < 0.05
