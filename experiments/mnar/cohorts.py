@@ -101,7 +101,7 @@ def hancock(task: str, data: Path) -> tuple[Study, Cohort]:
         "tasks": [spec for spec in whole.tasks if spec.name == task],
         "order": list(names),
         "split": whole.split.model_copy(update={"stratify": task}),
-        # the benchmark's penalty is for 13 modalities: with three, of which training lost most, the loss of the held-out
+        # the benchmark's penalty is for 13 modalities: with three, of which training lost most, the loss of held-out
         # training patients is lower at the package's own
         "training": whole.training.model_copy(update={"members": 4, "penalty": TrainingSpec().penalty}),
     }
