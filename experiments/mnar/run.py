@@ -176,7 +176,8 @@ def results_page(scores: pd.DataFrame) -> str:
         "## Summary",
         "",
         "`neutral`, and in brackets its difference to the oracle on the same folds; beside it, under the flip, the "
-        "best of plain skipping, gradient boosting, P-Fusion and the published recipe, and of the mean-filled late ridge.",
+        "best of plain skipping, gradient boosting, P-Fusion and the published recipe, and the mean-filled late "
+        "ridge.",
         "",
         markdown(_summary(scores)),
     ]
