@@ -6,6 +6,8 @@ to the layers behind it an empty cell is the average patient, and nothing tells 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -17,21 +19,42 @@ N_PERIODIC = 8
 """Width of a periodic embedding, and its number of frequencies."""
 
 
-def multilayer(input_size: int, hidden_size: int, n_layers: int, output_size: int, dropout: float) -> nn.Sequential:
-    """Builds ``n_layers`` hidden layers (ReLU, dropout) and a linear output; 0 is the linear map alone.
+class Layers(nn.Module):
+    """A linear map, and beside it hidden layers (ReLU, dropout) whose sum with it starts at zero.
 
-    Rows do not meet in any layer. Without a hidden layer the dropout acts on the input.
+    Training starts from the linear model, which small cohorts seldom can leave, and bends it only where that pays:
+    a deep stack alone has to find even a straight line through all its layers. Rows do not meet in any layer. Without
+    a hidden layer the dropout acts on the input.
+
+    References:
+        Cheng et al. (2016), Wide & deep learning, https://arxiv.org/abs/1606.07792; the start at zero: Zhang, Dauphin
+        and Ma (2019), Fixup initialization, https://arxiv.org/abs/1901.09321
     """
-    layers: list[nn.Module] = [nn.Dropout(dropout)] if n_layers == 0 else []
-    for _ in range(n_layers):
-        layers += [nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Dropout(dropout)]
-        input_size = hidden_size
-    return nn.Sequential(*layers, nn.Linear(input_size, output_size))
 
+    def __init__(self, input_size: int, hidden_size: int, n_layers: int, output_size: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.0 if n_layers else dropout)
+        self.straight = nn.Linear(input_size, output_size)
+        self.bent: nn.Sequential | None = None
+        if n_layers:
+            layers: list[nn.Module] = []
+            for size in [input_size] + [hidden_size] * (n_layers - 1):
+                layers += [nn.Linear(size, hidden_size), nn.ReLU(), nn.Dropout(dropout)]
+            last = nn.Linear(hidden_size, output_size, bias=False)
+            nn.init.zeros_(last.weight)
+            self.bent = nn.Sequential(*layers, last)
 
-def first_linear(layers: nn.Sequential) -> nn.Linear:
-    """Returns the layer that reads the input."""
-    return next(layer for layer in layers if isinstance(layer, nn.Linear))
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(n, input_size)`` to ``(n, output_size)``."""
+        x = self.dropout(x)
+        straight: Tensor = self.straight(x)
+        return straight if self.bent is None else straight + self.bent(x)
+
+    def ignore_first(self, inputs: slice) -> None:
+        """Lets some inputs count for nothing at first."""
+        readers = [self.straight] if self.bent is None else [self.straight, cast(nn.Linear, self.bent[0])]
+        for layer in readers:
+            nn.init.zeros_(layer.weight[:, inputs].data)
 
 
 class ScaledInput(nn.Module):

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from multimodn.base import JSON, Encoder, Options
-from multimodn.encoders._layers import Projection, automatic_components, first_linear, multilayer
+from multimodn.encoders._layers import Layers, Projection, automatic_components
 from multimodn.encoders._layout import report_dropped
 from multimodn.encoders._reading import check_columns, is_empty, read_numbers
 from multimodn.encoders._scaling import NumericColumn, NumericScaler, fit_column
@@ -57,7 +57,7 @@ class EmbeddingEncoder(Encoder):
         self.embedding_size, self.columns = options.embedding_size, [column.name for column in columns]
         self.scaler = NumericScaler(columns, "standard", n_knots=0)
         self.projection = Projection(len(columns), n_components) if n_components is not None else None
-        self.layers = multilayer(
+        self.layers = Layers(
             n_components or len(columns),
             options.hidden_size,
             options.n_layers,
@@ -111,7 +111,7 @@ class EmbeddingEncoder(Encoder):
 
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
-        embedding: Tensor = self.layers(values.to(first_linear(self.layers).weight.dtype))
+        embedding: Tensor = self.layers(values.to(self.layers.straight.weight.dtype))
         return embedding
 
     def summary(self) -> pd.DataFrame:

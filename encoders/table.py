@@ -11,18 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodn.base import JSON, Encoder, Options
 from multimodn.encoders._columns import level_numbers
 from multimodn.encoders._layers import (
+    Layers,
     LevelInput,
     PeriodicInput,
     PiecewiseInput,
     Projection,
     ScaledInput,
-    first_linear,
-    multilayer,
 )
 from multimodn.encoders._layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
 from multimodn.encoders._reading import check_columns, is_empty
@@ -52,11 +51,9 @@ class TableEncoder(Encoder):
         self.levels = LevelInput([column.frequency for column in layout.categorical]) if layout.categorical else None
         sizes = [part.output_size for part in (self.numeric, self.levels) if part is not None]
         input_size = sum(sizes) + len(layout.indicated)
-        self.layers = multilayer(
-            input_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
-        )
+        self.layers = Layers(input_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout)
         if isinstance(self.numeric, PiecewiseInput):
-            nn.init.zeros_(first_linear(self.layers).weight[:, self.n_numeric : self.numeric.output_size].data)
+            self.layers.ignore_first(slice(self.n_numeric, self.numeric.output_size))
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: TableOptions) -> Self:
@@ -119,7 +116,7 @@ class TableEncoder(Encoder):
 
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
-        values = values.to(first_linear(self.layers).weight.dtype)
+        values = values.to(self.layers.straight.weight.dtype)
         n_coded = self.n_numeric + len(self.layout.categorical)
         parts = []
         if self.numeric is not None:

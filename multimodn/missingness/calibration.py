@@ -35,6 +35,9 @@ MIN_ROWS = 20
 FULL_ROWS = 100
 """Fewest held-out rows for a slope and a shift a modality; below, all modalities share them."""
 
+SHIFT_PENALTY = 1.0
+"""Strength of the ridge penalty on shifts, in rows: a mean is known from few rows, and one held back is a shortcut."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -71,7 +74,7 @@ def fit_calibration(
         start: For each task the outputs ``(K,)`` before any modality.
         held_out: Held-out rows, of each member of an ensemble its own.
         shift: The label shift of the training rows; None: every subset as it is, and no shifts.
-        penalty: Strength of the ridge penalty, in rows: a slope that is off by one costs as much as
+        penalty: Strength of the ridge penalty on slopes, in rows: a slope that is off by one costs as much as
             ``penalty`` / 2 rows' worth of log-likelihood.
 
     Returns:
@@ -88,7 +91,7 @@ def fit_calibration(
         is_shared = rows < FULL_ROWS
         prior, parts = start[task.name].double(), [_cells(task, t, part, shift) for part in held_out]
         slopes = _fit_slopes(task, prior, parts, penalty, is_shared)
-        shifts = _fit_shifts(task, prior, parts, slopes, penalty, is_shared)
+        shifts = _fit_shifts(task, prior, parts, slopes, is_shared)
         if not (slopes.isfinite().all() and shifts.isfinite().all()):
             said[task.name] = "identity: the fit did not converge"
             continue
@@ -161,9 +164,7 @@ def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: flo
     return _minimum(objective, (1 if is_shared else n_modalities,), penalty).expand(n_modalities)
 
 
-def _fit_shifts(
-    task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, penalty: float, is_shared: bool
-) -> Tensor:
+def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, is_shared: bool) -> Tensor:
     """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset to the prior, as far as they can."""
     n_modalities = parts[0].used.shape[1]
     balances = [cells.weights * cells.balance for cells in parts if cells.balance is not None]
@@ -180,7 +181,8 @@ def _fit_shifts(
             total = total - (likely @ wanted * weights).sum()
         return total
 
-    return _minimum(objective, (1 if is_shared else n_modalities, len(prior)), penalty).expand(n_modalities, -1)
+    shape = (1 if is_shared else n_modalities, len(prior))
+    return _minimum(objective, shape, SHIFT_PENALTY).expand(n_modalities, -1)
 
 
 def _minimum(objective: Callable[[Tensor], Tensor], shape: tuple[int, ...], penalty: float) -> Tensor:

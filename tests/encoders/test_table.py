@@ -197,8 +197,9 @@ def test_piecewise_encoding_agrees_with_rtdl_num_embeddings(n_bins):
     assert torch.equal(ours(values)[:, :3], values)
 
 
-def test_training_starts_from_a_linear_model_of_the_piecewise_input():
-    encoder = TableEncoder.fit(mixed_table()[["age", "lactate"]], TableOptions(n_layers=0)).eval()
+@pytest.mark.parametrize("n_layers", [0, 1, 2])
+def test_training_starts_from_a_linear_model(n_layers):
+    encoder = TableEncoder.fit(mixed_table()[["age", "lactate"]], TableOptions(n_layers=n_layers)).eval()
     rows = torch.tensor([[-1.0, 0.5], [0.0, 0.5], [1.0, 0.5]])
     low, middle, high = encoder(rows)
     assert_close(high - middle, middle - low)
