@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from multimodn import frames
+from multimodn.base import Task
 from multimodn.data.batches import Batch, PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, make_split
@@ -73,6 +74,7 @@ class MultiModN:
         Raises:
             DataError: If the data cannot be used; every problem found is listed.
         """
+        from multimodn.missingness.propensity import read_covariates, weighted
         from multimodn.training.build import build_model, prepare
         from multimodn.training.calibrate import calibrate
         from multimodn.training.fit import fit_members, member_rows
@@ -88,6 +90,9 @@ class MultiModN:
         seen = cohort.subset(everyone)
         rows = member_rows(self.study, seen, split)
         patients = prepare(members[0], seen, labelled=True)
+        if self.study.presence_covariates:
+            tasks = [cast(Task, task) for task in members[0].tasks.values()]
+            patients = weighted(patients, read_covariates(seen, self.study.presence_covariates), tasks)
         del seen
         log = fit_members(self.study, members, patients, rows, folder, flags)
         self.model, self.split = Ensemble(members).eval(), split

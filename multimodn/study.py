@@ -61,6 +61,8 @@ class Study(Spec):
         missingness: What a prediction may learn from which modalities a patient has. ``neutral``: nothing, as far as
             that depends on the outcome. ``informative``: it is told, for use only where modalities go missing for
             the same reasons as in the data. ``off``: plain skipping, which learns it unasked.
+        presence_covariates: Columns, as ``modality.column``, on which having a modality depends beside the outcome,
+            such as age or site; every patient must have them. Only ``neutral`` uses them.
         training: How to train.
 
     Raises:
@@ -74,6 +76,7 @@ class Study(Spec):
     order: list[str] = Field(default_factory=list, validate_default=True)
     split: SplitSpec = Field(default_factory=RandomSplit, validate_default=True)
     missingness: Literal["neutral", "informative", "off"] = "neutral"
+    presence_covariates: list[str] = Field(default_factory=list)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     _folder: Path = PrivateAttr(default=Path())
 
@@ -187,6 +190,20 @@ class Study(Spec):
             fault = f"{', '.join(missing)} is missing" if missing else "a modality is named twice"
             raise ValueError(f"every modality stands in the order once, but {fault}.")
         return order
+
+    @field_validator("presence_covariates")
+    @classmethod
+    def _columns_of_modalities(cls, covariates: list[str], info: ValidationInfo) -> list[str]:
+        names = [modality.name for modality in info.data.get("modalities", [])]
+        for covariate in covariates:
+            modality, _, column = covariate.partition(".")
+            if not column:
+                raise ValueError(f"'{covariate}' names no column; write modality.column.")
+            if names and modality not in names:
+                raise ValueError(f"unknown modality '{modality}'.{did_you_mean(modality, names)}")
+        if covariates and info.data.get("missingness", "neutral") != "neutral":
+            raise ValueError("covariates of presence are used by `missingness: neutral` only; remove them.")
+        return covariates
 
     @field_validator("split")
     @classmethod

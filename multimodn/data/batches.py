@@ -24,6 +24,7 @@ class Batch:
         targets: For each task the targets ``(B, ...)``.
         labelled: For each task the label presence, bool ``(B,)``.
         strata: Long ``(B, T)``: the outcome stratum in each task, -1 = no label; see `multimodn.base.Task.strata`.
+        weights: Weight of each row in each task, ``(B, T)``; None: all are 1.
     """
 
     values: Mapping[str, Values]
@@ -31,6 +32,7 @@ class Batch:
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
     strata: Tensor | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.presence.dtype != torch.bool or self.presence.dim() != 2:
@@ -81,8 +83,8 @@ class Batch:
             return {name: tensor.to(device) for name, tensor in tensors.items()}
 
         values = {name: rows.to(device) for name, rows in self.values.items()}
-        strata = None if self.strata is None else self.strata.to(device)
-        return Batch(values, self.presence.to(device), moved(self.targets), moved(self.labelled), strata)
+        strata, weights = (None if x is None else x.to(device) for x in (self.strata, self.weights))
+        return Batch(values, self.presence.to(device), moved(self.targets), moved(self.labelled), strata, weights)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class PatientTensors:
         targets: For each task the targets ``(N, ...)``.
         labelled: For each task the label presence, bool ``(N,)``.
         strata: Long ``(N, T)``: the outcome stratum in each task, -1 = no label.
+        weights: Weight of each patient in each task, ``(N, T)``; None: all are 1.
     """
 
     patients: pd.Index
@@ -104,6 +107,7 @@ class PatientTensors:
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
     strata: Tensor | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -120,7 +124,8 @@ class PatientTensors:
         values = {name: all_rows[position[presence[:, m], m]] for m, (name, all_rows) in enumerate(self.values.items())}
         targets = {name: target[rows] for name, target in self.targets.items()}
         labelled = {name: known[rows] for name, known in self.labelled.items()}
-        return Batch(values, presence, targets, labelled, None if self.strata is None else self.strata[rows])
+        strata, weights = (None if x is None else x[rows] for x in (self.strata, self.weights))
+        return Batch(values, presence, targets, labelled, strata, weights)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Slices all patients in their order."""

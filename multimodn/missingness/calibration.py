@@ -49,6 +49,7 @@ class HeldOut:
         targets: For each task ``(B, ...)``.
         labelled: For each task bool ``(B,)``.
         strata: Long ``(B, T)``, -1 = no label.
+        weights: Weight of each row in each task, ``(B, T)``; None: all are 1.
     """
 
     outputs: Outputs
@@ -56,6 +57,7 @@ class HeldOut:
     targets: Mapping[str, Tensor]
     labelled: Mapping[str, Tensor]
     strata: Tensor
+    weights: Tensor | None = None
 
 
 def fit_calibration(
@@ -129,6 +131,8 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
     subset, row = chosen.nonzero(as_tuple=True)
     # every visit counts alike, as in the chances that the label shift is computed from
     weights = torch.full(row.shape, n_rows / max(len(row), 1), dtype=torch.float64)
+    if part.weights is not None:
+        weights = weights * part.weights[row, t]
     tilts = balance = None
     if shift is not None and task.n_strata > 1:
         balance = shift.balance(part.taken, part.strata)[task.name][subset, row].double()

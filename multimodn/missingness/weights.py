@@ -38,7 +38,8 @@ class Corrections:
 
     Attributes:
         tilts: Log factors of the outcome strata, -log w_S(y), ``(S, B, n_strata)``.
-        weights: Factors of the loss, ``(S, B)``, for the tasks that have no likelihood of strata.
+        weights: Factors of the loss, ``(S, B)``: of the tasks that have no likelihood of strata, and of all tasks
+            where rows have weights.
     """
 
     tilts: dict[str, Tensor]
@@ -83,12 +84,13 @@ class LabelShift:
         totals = self._counts.sum(0)
         self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)
 
-    def corrections(self, taken: Tensor, strata: Tensor) -> Corrections:
+    def corrections(self, taken: Tensor, strata: Tensor, row_weights: Tensor | None = None) -> Corrections:
         """Looks up what the states of a batch need.
 
         Args:
             taken: Bool ``(S, B, M)``: the subsets that S states of B rows have seen.
             strata: Long ``(B, T)``, -1 = no label.
+            row_weights: Weights of the rows, ``(B, T)``; see `multimodn.missingness.propensity`.
         """
         tilts, weights, codes = self._lookup(taken)
         known = strata.clamp(min=0)
@@ -100,6 +102,9 @@ class LabelShift:
                 found.tilts[task.name] = tilts[codes, t, : task.n_strata]
             else:
                 found.weights[task.name] = weights[codes, t, known[:, t]]
+            if row_weights is not None:
+                known_weights = found.weights.get(task.name, torch.ones_like(codes, dtype=row_weights.dtype))
+                found.weights[task.name] = known_weights * row_weights[:, t]
         return found
 
     def balance(self, taken: Tensor, strata: Tensor) -> dict[str, Tensor]:

@@ -58,4 +58,4 @@ def _held_out(model: SequentialFusion, patients: PatientTensors, rows: Tensor, g
         taken.append(steps_taken(paths, batch.presence.shape[1])[1:] & (paths.T >= 0).unsqueeze(-1))
     assert batch.strata is not None
     outputs = model.decode(torch.cat(states))
-    return HeldOut(outputs, torch.cat(taken), batch.targets, batch.labelled, batch.strata)
+    return HeldOut(outputs, torch.cat(taken), batch.targets, batch.labelled, batch.strata, batch.weights)

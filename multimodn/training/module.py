@@ -84,7 +84,8 @@ class FusionModule(LightningModule):
     def _losses(self, batch: Batch, paths: Tensor) -> dict[str, Tensor]:
         if self.shift is None or batch.strata is None:
             return self.model.losses(batch, paths)
-        found = self.shift.corrections(steps_taken(paths, batch.presence.shape[1]), batch.strata)
+        taken = steps_taken(paths, batch.presence.shape[1])
+        found = self.shift.corrections(taken, batch.strata, batch.weights)
         return self.model.losses(batch, paths, found.tilts, found.weights)
 
     def _add(self, batch: Batch, losses: dict[str, Tensor]) -> None:

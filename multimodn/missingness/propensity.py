@@ -1,0 +1,121 @@
+"""Presence that depends on more than the outcome: stabilised weights by covariates that every patient has.
+
+Where the pattern R of present modalities depends on the outcome y and on covariates z, such as age or site, patients
+weighted by
+
+    v(R, y, z) = P(R | y) / P(R | y, z)
+
+are a cohort whose patterns depend on y alone, which `multimodn.missingness.weights` undoes. P(R | y, z) is a product
+over modalities, each with a logistic model of few numbers: they are taken as independent given y and z.
+
+References:
+    Robins, Hernan and Brumback (2000), Marginal structural models, Epidemiology 11(5), on stabilised weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multimodn.base import Task
+from multimodn.data.batches import PatientTensors
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, did_you_mean, raise_all, shown
+
+MAX_WEIGHT = 10.0
+"""Largest weight of a patient, and one over the smallest."""
+FEW_VALUES = 8
+"""A covariate with at most so many values is taken as a category."""
+
+Floats = NDArray[np.float64]
+
+
+def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
+    """Returns columns named as ``modality.column``, one row for each patient.
+
+    Raises:
+        DataError: If a column does not exist, or a patient lacks its value; every problem is listed.
+    """
+    problems: list[str] = []
+    columns = {}
+    for name in covariates:
+        modality, _, column = name.partition(".")
+        frame = cohort.modalities.get(modality, pd.DataFrame(index=cohort.patients))
+        if column not in frame:
+            problems.append(f"modality '{modality}' has no column '{column}'.{did_you_mean(column, map(str, frame.columns))}")
+            continue
+        columns[name] = frame[column].reindex(cohort.patients)
+        lacking = cohort.patients[columns[name].isna()]
+        if len(lacking):
+            problems.append(
+                f"'{name}' is empty for {len(lacking)} patient(s): {shown(list(lacking))}. Every patient needs a "
+                f"covariate of presence: fill it in, leave these patients out, or take it off `presence_covariates`."
+            )
+    raise_all(problems, DataError, "The covariates of presence cannot be used")
+    return pd.DataFrame(columns)
+
+
+def weighted(patients: PatientTensors, covariates: pd.DataFrame, tasks: Sequence[Task]) -> PatientTensors:
+    """Returns the patients with `presence_weights`, fitted on them.
+
+    Args:
+        patients: Training and validation patients, prepared with targets.
+        covariates: One row for each of them.
+        tasks: The tasks.
+    """
+    assert patients.strata is not None
+    return replace(patients, weights=presence_weights(patients.presence, patients.strata, covariates, tasks))
+
+
+def presence_weights(presence: Tensor, strata: Tensor, covariates: pd.DataFrame, tasks: Sequence[Task]) -> Tensor:
+    """Fits P(R | y) / P(R | y, z) of every patient and task.
+
+    Args:
+        presence: Bool ``(N, M)``.
+        strata: Long ``(N, T)``, -1 = no label.
+        covariates: N rows.
+        tasks: The T tasks.
+
+    Returns:
+        Float32 ``(N, T)``, clipped, of mean 1 in every stratum; 1 without a label.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    has, design = presence.numpy(), _design(covariates)
+    found = np.ones((len(presence), len(tasks)))
+    for t, task in enumerate(tasks):
+        stratum = strata[:, t].numpy()
+        known = stratum >= 0
+        one_hot = np.eye(task.n_strata)[stratum[known]]
+        size = one_hot.sum(axis=0).clip(min=1)
+        rows, log_weight = np.hstack([one_hot, design[known]]), np.zeros(known.sum())
+        for m in np.flatnonzero(has[known].any(axis=0) & ~has[known].all(axis=0)):
+            there = has[known, m]
+            given_both = LogisticRegression(max_iter=1_000).fit(rows, there).predict_proba(rows)[:, 1]
+            given_outcome = (one_hot.T @ given_both / size)[stratum[known]]
+            log_weight += np.log(np.where(there, given_outcome / given_both, (1 - given_outcome) / (1 - given_both)))
+        weight = np.exp(log_weight).clip(1 / MAX_WEIGHT, MAX_WEIGHT)
+        found[known, t] = weight / (one_hot.T @ weight / size)[stratum[known]]
+    return torch.from_numpy(found).float()
+
+
+def _design(covariates: pd.DataFrame) -> Floats:
+    """Writes numbers as splines and categories as indicators, ``(N, n)``."""
+    from sklearn.preprocessing import OneHotEncoder, SplineTransformer
+
+    parts = []
+    for name in covariates.columns:
+        column = covariates[name]
+        if pd.api.types.is_numeric_dtype(column.dtype) and column.nunique() > FEW_VALUES:
+            splines = SplineTransformer(n_knots=4, knots="quantile", extrapolation="linear")
+            parts.append(splines.fit_transform(column.to_numpy(dtype=np.float64)[:, None]))
+        else:
+            levels = OneHotEncoder(sparse_output=False, min_frequency=5)
+            parts.append(levels.fit_transform(column.astype(str).to_numpy(dtype=object)[:, None]))
+    return np.hstack(parts)

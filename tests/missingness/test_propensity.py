@@ -1,0 +1,112 @@
+"""Presence that depends on what every patient has: weighted, it no longer does; and what that does to predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from multimodn import Cohort, MultiModN, Study
+from multimodn.data.splits import Split
+from multimodn.errors import DataError, StudyError
+from multimodn.missingness.propensity import presence_weights, read_covariates
+from multimodn.tasks.binary import BinaryTask
+from multimodn.training.fit import TrainerFlags
+
+TASK = BinaryTask("y", "y", ["0", "1"], [0.0])
+
+
+def draw(n, seed=0, depends=True):
+    """Age moves the outcome; who has m1 depends on age alone, or on nothing; m1 itself is noise."""
+    rng = np.random.default_rng(seed)
+    age, site = rng.normal(60, 10, n), rng.choice(["A", "B"], n)
+    score = (age - 60) / 10
+    y = (rng.random(n) < 1 / (1 + np.exp(-1.5 * score))).astype(int)
+    has = rng.random(n) < (1 / (1 + np.exp(-1.2 * score)) if depends else 0.5)
+    return age, site, y, has, score
+
+
+def make_study(**more):
+    return Study.from_dict(
+        {
+            "name": "tested",
+            "cohort": {"patient": "id", "sources": {"s": "s.csv"}},
+            "modalities": [{"name": f"m{m}", "kind": "table", "source": "s", "n_layers": 0} for m in range(2)],
+            "tasks": [{"name": "y", "kind": "binary", "source": "s", "target": "y"}],
+            "training": {"epochs": 20, "state_size": 8, "learning_rate": 0.02},
+            **more,
+        }
+    )
+
+
+def make_cohort(n, seed=0):
+    age, site, y, has, score = draw(n, seed)
+    ids = pd.Index([f"p{i}" for i in range(n)])
+    frames = {
+        "m0": pd.DataFrame({"age": age, "site": site}, ids),
+        "m1": pd.DataFrame({"noise": np.random.default_rng(seed + 1).normal(size=n)}, ids)[has],
+    }
+    return Cohort.from_frames(frames, {"y": pd.DataFrame({"y": y}, ids)}), has, 1 / (1 + np.exp(-1.5 * score))
+
+
+def weights_of(age, site, y, has):
+    presence = torch.from_numpy(np.stack([np.ones_like(has), has], axis=1))
+    table = pd.DataFrame({"m0.age": age, "m0.site": site})
+    return presence_weights(presence, torch.from_numpy(y)[:, None], table, [TASK])[:, 0].numpy()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weighted_presence_does_not_depend_on_the_covariates_given_the_outcome(seed):
+    age, site, y, has, _ = draw(6_000, seed)
+    weight = weights_of(age, site, y, has)
+    for outcome in (0, 1):
+        rows = y == outcome
+        assert weight[rows].mean() == pytest.approx(1, abs=1e-5)
+        for part in (rows & has, rows & ~has):
+            before = age[part].mean() - age[rows].mean()
+            assert abs(before) > 1.5
+            assert abs(np.average(age[part], weights=weight[part]) - age[rows].mean()) < abs(before) / 3
+
+
+def test_presence_that_depends_on_nothing_weighs_nobody():
+    age, site, y, has, _ = draw(6_000, depends=False)
+    assert np.abs(weights_of(age, site, y, has) - 1).max() < 0.3
+
+
+def test_a_patient_without_a_label_weighs_one():
+    age, site, y, has, _ = draw(500)
+    y[:50] = -1
+    assert (weights_of(age, site, y, has)[:50] == 1).all()
+
+
+def test_predictions_stay_right_where_presence_follows_a_covariate():
+    cohort, _, _ = make_cohort(2_000)
+    test, has, chance = make_cohort(2_000, seed=10)
+    split = Split(*(part.to_numpy(dtype=object) for part in np.split(cohort.patients, [1_500, 2_000])))
+    bias = {}
+    for covariates in ((), ("m0.age", "m0.site")):
+        study = make_study(presence_covariates=list(covariates))
+        model = MultiModN(study).fit(cohort, split=split, flags=TrainerFlags("cpu"))
+        said = model.link(test)["y"][:, 0].sigmoid().numpy()
+        bias[covariates] = abs((said - chance)[has].mean()) + abs((said - chance)[~has].mean())
+    assert bias["m0.age", "m0.site"] < bias[()] / 2
+
+
+@pytest.mark.parametrize(
+    ("covariates", "mode", "message"),
+    [
+        (["m2.age"], "neutral", "unknown modality 'm2'"),
+        (["age"], "neutral", "'age' names no column; write modality.column"),
+        (["m0.age"], "off", "used by `missingness: neutral` only"),
+    ],
+)
+def test_a_study_says_what_is_wrong_with_its_covariates(covariates, mode, message):
+    with pytest.raises(StudyError, match=message):
+        make_study(presence_covariates=covariates, missingness=mode)
+
+
+def test_every_patient_needs_the_covariates():
+    cohort, _, _ = make_cohort(40)
+    with pytest.raises(DataError, match=r"'m1.noise' is empty for \d+ patient\(s\): p\d+"):
+        read_covariates(cohort, ["m1.noise"])
+    with pytest.raises(DataError, match=r"modality 'm0' has no column 'agee'\. Did you mean 'age'"):
+        read_covariates(cohort, ["m0.agee"])
