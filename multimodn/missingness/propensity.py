@@ -48,7 +48,8 @@ def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
         modality, _, column = name.partition(".")
         frame = cohort.modalities.get(modality, pd.DataFrame(index=cohort.patients))
         if column not in frame:
-            problems.append(f"modality '{modality}' has no column '{column}'.{did_you_mean(column, map(str, frame.columns))}")
+            nearest = did_you_mean(column, map(str, frame.columns))
+            problems.append(f"modality '{modality}' has no column '{column}'.{nearest}")
             continue
         columns[name] = frame[column].reindex(cohort.patients)
         lacking = cohort.patients[columns[name].isna()]
