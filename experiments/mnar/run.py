@@ -50,7 +50,7 @@ LIMITS = (
     "twenty-five both. No weighting brings the others back; what is left between `neutral` and the oracle when nothing "
     "is missing (`complete`) is theirs, and weighs most where patients are few (HANCOCK).\n\n"
     "The mean-filled late ridge is not neutral; it leans the other way. An absent modality counts as the mean of those "
-    "who have it in training, mostly patients with a low outcome: what that gives under `flipped` it takes under `same`. "
+    "who have it in training, mostly with a low outcome: what that gives under `flipped` it takes under `same`. "
     "On simulated patients `truth` says how much of either can be skill.\n\n"
     "At 60 % of one modality the arms that presence misleads fall to between .4 and .5, the oracle stands near .7: no "
     "arm can be .3 above them there.\n"
