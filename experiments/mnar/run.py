@@ -1,9 +1,9 @@
 """Missing not at random: thirteen arms on six cohorts, trained under one mechanism and tested under others.
 
-    python experiments/mnar/run.py [--data HANCOCK_FOLDER] [--only COHORT ...] [--workers N]
+    python experiments/mnar/run.py [--data HANCOCK_FOLDER] [--only COHORT ...] [--workers N] [--redraw]
 
 Writes results.csv, run.json, RESULTS.md and a picture a cohort beside this file. Finished cells are kept in ``cells``,
-and a later call goes on from them.
+and a later call goes on from them. ``--redraw`` writes page and pictures anew from results.csv, and trains nothing.
 """
 
 from __future__ import annotations
@@ -111,7 +111,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="HANCOCK's folder.")
     parser.add_argument("--only", nargs="*", help="Cohorts; default: all.")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--redraw", action="store_true", help="Only draw what results.csv holds.")
     arguments = parser.parse_args()
+    if arguments.redraw:
+        draw_results(_read_results())
+        return
     console, started = Console(), time.monotonic()
     chosen = [cell for cell in cells(arguments.data) if not arguments.only or cell.cohort in arguments.only]
     parts, hashes = [], {}
@@ -135,16 +139,24 @@ def main() -> None:
         "wall_time_s": round(time.monotonic() - started, 1),
     }
     write_text(HERE / "run.json", json.dumps(protocol, indent=1) + "\n")
-    write_text(HERE / "RESULTS.md", results_page(merged))
-    for cohort, part in _pages(merged):
+    draw_results(merged)
+
+
+def draw_results(scores: pd.DataFrame) -> None:
+    """Writes RESULTS.md and the pictures."""
+    write_text(HERE / "RESULTS.md", results_page(scores))
+    for cohort, part in _pages(scores):
         title = f"{cohort}: 80 % of high outcomes lose some modalities"
         draw_all(part, list(part["task"].unique()), title, HERE / f"{cohort.replace(' ', '-')}.png")
 
 
+def _read_results() -> pd.DataFrame:
+    return pd.read_csv(HERE / "results.csv", keep_default_na=False, na_values={"value": [""]})
+
+
 def _merge(scores: pd.DataFrame) -> pd.DataFrame:
     """Joins new scores to those of cohorts that were run before and not again."""
-    file = HERE / "results.csv"
-    before = pd.read_csv(file, keep_default_na=False, na_values={"value": [""]}) if file.exists() else scores.iloc[:0]
+    before = _read_results() if (HERE / "results.csv").exists() else scores.iloc[:0]
     kept = before[~before["cohort"].isin(scores["cohort"].unique())]
     columns = ["cohort", "variant", "arm", "task", "condition", "metric", "repeat", "fold", "value"]
     keys = ["cohort", "variant", "repeat", "fold"]

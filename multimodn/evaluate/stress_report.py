@@ -14,6 +14,7 @@ from multimodn.missingness.audit_picture import DARK, LIGHT, Palette
 
 FIRST = {"auroc": "AUROC", "cindex": "c-index", "r2": "R2"}
 """The metric that a task is compared by: the first of these that it has."""
+CHANCE = {"brier": "Brier score", "ece": "ECE"}
 MARKERS = {"same": ("s", "same mechanism"), "complete": ("o", "nothing missing"), "flipped": ("D", "flipped")}
 
 
@@ -50,7 +51,20 @@ def page(scores: pd.DataFrame, task: str, reference: str = "oracle") -> str:
         columns = ["condition", "arm", f"minus {reference}", "low", "high"]
         how = f"Difference to the {reference} on the same folds, 95 % bootstrap interval over folds."
         parts += ["", how, "", markdown(pd.DataFrame(rows, columns=columns))]
+    errors = _errors(scores, task)
+    if len(errors):
+        parts += ["", "How far predicted chances are off, means over folds.", "", markdown(errors.reset_index())]
     return "\n".join(parts) + "\n"
+
+
+def _errors(scores: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Averages Brier score and calibration error over folds: a row for each arm; empty without chances."""
+    columns = {}
+    for metric, name in CHANCE.items():
+        if metric in set(scores.loc[scores["task"] == task, "metric"]):
+            table = means(scores, task, metric)
+            columns |= {f"{name}, {condition}": table[condition] for condition in table if _kind(condition) in MARKERS}
+    return pd.DataFrame(columns)
 
 
 def draw_all(scores: pd.DataFrame, tasks: Sequence[str], title: str, file: Path) -> list[Path]:

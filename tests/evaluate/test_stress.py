@@ -82,7 +82,9 @@ def test_neutral_beats_skipping_under_the_flip_and_is_drawn(tmp_path):
     assert auroc.loc["neutral", "flipped:0.8"] > auroc.loc["skip", "flipped:0.8"] + 0.2
     assert set(auroc.index) == {"neutral", "skip", "oracle", "late_ridge", "late_ridge_mean"}
     assert "worst subset" in auroc
-    assert "| flipped:0.8 | skip | -0." in page(scores, "y")
+    text = page(scores, "y")
+    assert "| flipped:0.8 | skip | -0." in text
+    assert "| arm | Brier score, complete | Brier score, same:0.8 | Brier score, flipped:0.8 | ECE, complete |" in text
     for file in draw_all(scores, ["y"], "planted", tmp_path / "stress.png"):
         assert file.read_bytes().startswith(b"\x89PNG")
 
