@@ -59,7 +59,7 @@ def page(scores: pd.DataFrame, task: str, reference: str = "oracle") -> str:
 
 def _errors(scores: pd.DataFrame, task: str) -> pd.DataFrame:
     """Averages Brier score and calibration error over folds: a row for each arm; empty without chances."""
-    columns = {}
+    columns: dict[str, pd.Series[float]] = {}
     for metric, name in CHANCE.items():
         if metric in set(scores.loc[scores["task"] == task, "metric"]):
             table = means(scores, task, metric)
