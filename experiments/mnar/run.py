@@ -118,6 +118,7 @@ def main() -> None:
         return
     console, started = Console(), time.monotonic()
     chosen = [cell for cell in cells(arguments.data) if not arguments.only or cell.cohort in arguments.only]
+    finished = len(list((HERE / "cells").glob("*/*/*-*.csv")))  # an earlier call's, whose time is not in this one's
     parts, hashes = [], {}
     with ProcessPoolExecutor(arguments.workers) as pool:
         waiting = {pool.submit(run, cell): cell for cell in chosen}
@@ -136,6 +137,7 @@ def main() -> None:
         "seeds": list(SEEDS),
         "data": dict(sorted(hashes.items())),
         "versions": versions(),
+        "arms_and_folds_read_back": finished,
         "wall_time_s": round(time.monotonic() - started, 1),
     }
     write_text(HERE / "run.json", json.dumps(protocol, indent=1) + "\n")

@@ -171,10 +171,10 @@ def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: flo
 def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, is_shared: bool) -> Tensor:
     """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset to the prior, as far as they can."""
     n_modalities = parts[0].used.shape[1]
-    balances = [cells.weights * cells.balance for cells in parts if cells.balance is not None]
-    if not task.has_strata_likelihood or not balances:
+    wanted = task.log_strata(prior).exp() if task.has_strata_likelihood else prior
+    if not task.has_strata_likelihood or parts[0].balance is None:
         return torch.zeros(n_modalities, len(prior), dtype=torch.float64)
-    wanted = task.log_strata(prior).exp()
+    balances = _balanced(parts, wanted)
 
     def objective(learned: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
@@ -187,6 +187,24 @@ def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tens
 
     shape = (1 if is_shared else n_modalities, len(prior))
     return _minimum(objective, shape, SHIFT_PENALTY).expand(n_modalities, -1)
+
+
+def _balanced(parts: Sequence[_Cells], wanted: Tensor) -> list[Tensor]:
+    """Weights of the cells by which every stratum has exactly the ``wanted`` share of every subset.
+
+    `LabelShift.balance` does that for expected visits; what random orders did visit differs a little, and predictions
+    that are nearly sure could follow that difference by nothing but huge shifts. A subset whose visits lack a stratum
+    balances nothing: weight 0.
+    """
+    weights = [cells.weights * cells.balance for cells in parts if cells.balance is not None]
+    subsets, codes = torch.unique(torch.cat([cells.used for cells in parts]), dim=0, return_inverse=True)
+    place = codes * len(wanted) + torch.cat([cells.strata for cells in parts])
+    total = torch.zeros(len(subsets) * len(wanted), dtype=torch.float64).index_add(0, place, torch.cat(weights))
+    found = total.view(len(subsets), len(wanted))
+    whole = ((found > 0) | (found.sum(0) == 0)).all(1, keepdim=True)  # but for a stratum that nobody has
+    factors = torch.where(whole, wanted * found.sum(1, keepdim=True) / found, 0.0).flatten()[place]
+    sizes = [len(cells.weights) for cells in parts]
+    return [w * f for w, f in zip(weights, torch.split(factors, sizes), strict=True)]
 
 
 def _minimum(objective: Callable[[Tensor], Tensor], shape: tuple[int, ...], penalty: float) -> Tensor:
