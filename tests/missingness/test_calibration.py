@@ -73,12 +73,26 @@ def test_shifts_make_the_balanced_mean_prediction_of_every_subset_the_prior():
     start = {"death": prior.reshape(1)}
     fit_calibration(calibration, [task()], start, [biased], shift)
     chance = calibration({"death": said[0]}, start, presence)["death"].sigmoid()[:, 0]
-    weights = shift.balance(presence.unsqueeze(0), part.strata)["death"][0]
-    for chosen in (lost, ~lost):
-        before = (said[0].sigmoid()[:, 0] * weights)[chosen].sum() / weights[chosen].sum()
-        mean = (chance * weights)[chosen].sum() / weights[chosen].sum()
-        assert mean.item() == pytest.approx(prior.sigmoid().item(), abs=0.01)
-        assert chosen is lost or before < prior.sigmoid() - 0.05
+    dead, share = part.strata[:, 0] > 0, prior.sigmoid()
+
+    def balanced(chances, rows):
+        return share * chances[rows & dead].mean() + (1 - share) * chances[rows & ~dead].mean()
+
+    for rows in (lost, ~lost):
+        assert balanced(chance, rows).item() == pytest.approx(share.item(), abs=0.01)
+    assert balanced(said[0, :, 0].sigmoid(), ~lost) < share - 0.05
+
+
+def test_sure_predictions_are_not_shifted_by_which_orders_were_drawn():
+    part = held_out(400, stretch=20.0, seed=5)
+    sure = torch.where(part.targets["death"] > 0, 9.0, -9.0).reshape(1, -1, 1)
+    generator = torch.Generator().manual_seed(6)
+    presence = torch.rand(400, 2, generator=generator) < 0.7
+    shift = LabelShift(presence, part.strata, [task()])
+    calibration = Calibration([task()], 2)
+    start = {"death": part.strata.float().mean().logit().reshape(1)}
+    fit_calibration(calibration, [task()], start, [replace(part, outputs={"death": sure}, taken=presence[None])], shift)
+    assert calibration.shifts.abs().max() < 0.5
 
 
 def test_without_label_shift_there_is_nothing_to_shift():
