@@ -90,7 +90,7 @@ class MultiModN:
         seen = cohort.subset(everyone)
         rows = member_rows(self.study, seen, split)
         patients = prepare(members[0], seen, labelled=True)
-        if self.study.presence_covariates:
+        if self.study.presence_covariates and self.study.missingness == "neutral":
             tasks = [cast(Task, task) for task in members[0].tasks.values()]
             patients = weighted(patients, read_covariates(seen, self.study.presence_covariates), tasks)
         del seen

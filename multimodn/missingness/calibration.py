@@ -171,9 +171,9 @@ def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: flo
 def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, is_shared: bool) -> Tensor:
     """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset to the prior, as far as they can."""
     n_modalities = parts[0].used.shape[1]
-    wanted = task.log_strata(prior).exp() if task.has_strata_likelihood else prior
     if not task.has_strata_likelihood or parts[0].balance is None:
         return torch.zeros(n_modalities, len(prior), dtype=torch.float64)
+    wanted = task.log_strata(prior).exp()
     balances = _balanced(parts, wanted)
 
     def objective(learned: Tensor) -> Tensor:
