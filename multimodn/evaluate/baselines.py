@@ -233,7 +233,8 @@ def _cox(x: Array, y: Array, penalty: float = 0.05) -> Score:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     learned = weights.detach().numpy()
     spread = float((x @ learned).std()) or 1.0
-    return lambda rows: rows @ learned / spread
+    # equal patients are ties: the last digits of a product depend on the machine and would order them
+    return lambda rows: (rows @ learned / spread).round(9)
 
 
 def _mean_present(parts: list[Array]) -> Array:
