@@ -152,7 +152,7 @@ def hancock(task: str, data: Path) -> tuple[Study, Cohort]:
 
     whole = Study.load(HERE.parent / "hancock" / "study.yaml")
     # the benchmark's settings are for 13 modalities; with three, of which training lost most, these had the lowest
-    # loss of held-out training patients (14 settings, two of the four cells, no test patient looked at)
+    # loss of held-out training patients (13 settings, two of the four cells, no test patient looked at)
     spec = {"members": 4, "penalty": TrainingSpec().penalty, "learning_rate": 0.01}
     dropout = {"dropout": 0.4}
     names = ("clinical", "pathological", "blood")
