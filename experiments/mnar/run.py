@@ -45,13 +45,15 @@ LIMITS = (
     "`self`: missingness that depends on the missing values themselves (here: a modality is lost where its own first "
     "component is high). Given the outcome it still depends on what is missing, so that no reweighting by outcome can "
     "undo it, and nothing in the data tells it from other mechanisms. Weighting assumes that presence depends on the "
-    "outcome only (and on nothing else that the modality says); where that is wrong, `neutral` is not neutral.\n\n"
+    "outcome, and on covariates that a study names, only; where that is wrong, `neutral` is not neutral.\n\n"
     "The price of what was lost: at 80 % one in five patients with a high outcome keeps a modality, and one in "
-    "twenty-five both. No weighting brings the others back; what is left between `neutral` and the oracle when nothing "
-    "is missing (`complete`) is theirs, and weighs most where patients are few (HANCOCK).\n\n"
+    "twenty-five both. No weighting brings the others back; on HANCOCK, where they are few, the distance of `neutral` "
+    "to the oracle when nothing is missing (`complete`) is two to four times that at 60 %.\n\n"
     "The mean-filled late ridge is not neutral; it leans the other way. An absent modality counts as the mean of those "
     "who have it in training, mostly with a low outcome: what that gives under `flipped` it takes under `same`. "
-    "On simulated patients `truth` says how much of either can be skill.\n\n"
+    "Compare `truth` on simulated patients, which is what neutral training aims at.\n\n"
+    "HANCOCK's training settings were chosen by the loss of held-out training patients, one setting for all folds: the "
+    "test patients of a fold took part in that choice as training patients of the others.\n\n"
     "At 60 % of one modality presence misleads less: plain skipping is not even .3 below the oracle on the RFS event.\n"
 )
 
@@ -214,8 +216,8 @@ def results_page(scores: pd.DataFrame) -> str:
         "",
         "`neutral`, and in brackets its difference to the oracle on the same folds; under the flip, the best of plain "
         "skipping, gradient boosting, P-Fusion and the published recipe; then, complete / same / flipped, the "
-        "mean-filled late ridge and, for simulated patients, `truth`: the exact chance of the outcome given what is "
-        "observed.",
+        "mean-filled late ridge and, for simulated patients, `truth`: the chance of the outcome given what is "
+        "observed, by the law that drew the patients.",
         "",
         markdown(_summary(scores)),
         "",
