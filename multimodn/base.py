@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from multimodn.data.ragged import Ragged
 from multimodn.errors import ShapeError, StudyError, did_you_mean
 
 JSON = Any
@@ -37,6 +38,17 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class FileOptions(Options):
+    """Options of a kind whose columns name files, or hold what may be unreadable for some patients.
+
+    Attributes:
+        on_error: What to do with patients whose files cannot be read: ``raise`` an error that names them all, or treat
+            them as ``absent``, with a warning that names them.
+    """
+
+    on_error: Literal["raise", "absent"] = "raise"
+
+
 class Encoder(nn.Module, ABC):
     """Turns the raw values of one modality into an embedding; it never sees the patient state.
 
@@ -44,13 +56,24 @@ class Encoder(nn.Module, ABC):
     slices of those (`forward`). Rows whose patient lacks the modality never reach any of the three.
 
     Attributes:
+        several_rows: Whether a patient may have several rows in the frame, such as several slides or measurements.
         embedding_size: Width E of the embedding.
         columns: The columns that `fit` saw and `prepare` asks for, in their order.
+        token_size: Width of the tokens that `with_tokens` returns; 0 = this kind has none.
+        on_error: See `FileOptions`; ``raise`` for kinds that read no files.
     """
 
     Options: ClassVar[type[Options]]
+    several_rows: ClassVar[bool] = False
     embedding_size: int
     columns: list[str]
+    token_size: int = 0
+    on_error: Literal["raise", "absent"] = "raise"
+
+    @staticmethod
+    def file_columns(options: Any) -> list[str]:
+        """Returns the columns that name files; `fit` and `prepare` see their absolute paths."""
+        return []
 
     @classmethod
     @abstractmethod
@@ -58,24 +81,34 @@ class Encoder(nn.Module, ABC):
         """Builds the encoder from training rows.
 
         Args:
-            frame: The modality's columns, one row for each training patient who has it, indexed by patient.
+            frame: The modality's columns, one row (or ``several_rows``) for each training patient who has it, indexed
+                by patient.
             options: An instance of ``cls.Options``.
 
         Raises:
             DataError: If a column cannot be used; the message names it.
+            UnreadableError: If files cannot be read; all of them are named.
         """
 
     @abstractmethod
     def prepare(self, frame: pd.DataFrame) -> Values:
-        """Parses rows into tensors, in the order of ``frame``.
+        """Parses rows into tensors: one row for each patient, in the order of ``frame.index.unique()``.
 
         Raises:
             DataError: If a column is missing, or a cell cannot be read; the message names patient and column.
+            UnreadableError: If files cannot be read; all of them are named.
         """
 
     @abstractmethod
     def forward(self, values: Any) -> Tensor:
         """Encodes n prepared rows to ``(n, embedding_size)``."""
+
+    def with_tokens(self, values: Any) -> tuple[Tensor, Ragged]:
+        """Encodes n prepared rows to ``(n, embedding_size)`` and to the tokens that a state may look at one by one.
+
+        Only for kinds with a `token_size`: the tokens of a row are items ``(n_tokens, token_size)``, such as its tiles.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no tokens.")
 
     @abstractmethod
     def config(self) -> dict[str, JSON]:

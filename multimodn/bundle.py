@@ -15,11 +15,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from multimodn.base import load_kind
+from multimodn.base import Encoder, load_kind
 from multimodn.data.splits import Split
 from multimodn.errors import BundleError, MultiModNError
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.study import Study
+from multimodn.training.build import join
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "bundle.json"
@@ -87,7 +88,8 @@ def _write(
     split: Split | None,
     provenance: Mapping[str, Any],
 ) -> None:
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / WEIGHTS)
+    # repeated readings share an encoder: the format wants a tensor of its own for each name
+    save_file({name: t.contiguous().clone() for name, t in model.state_dict().items()}, folder / WEIGHTS)
     first = model.first
     content = {
         "schema": SCHEMA,
@@ -106,15 +108,13 @@ def _write(
 
 
 def _member(study: Study, content: Mapping[str, Any]) -> SequentialFusion:
-    encoders = {
-        spec.name: load_kind("encoders", spec.kind).from_config(content["encoders"][spec.name])
-        for spec in study.modalities
-    }
+    encoders: dict[str, Encoder] = {}
+    for spec in study.modalities:
+        encoder = load_kind("encoders", spec.kind).from_config(content["encoders"][spec.step_names[0]])
+        encoders |= dict.fromkeys(spec.step_names, encoder)
     tasks = [load_kind("tasks", s.kind).from_config(content["tasks"][s.name]) for s in study.tasks]
-    training = study.training
     with torch.random.fork_rng(devices=[]):
-        informative = study.missingness == "informative"
-        return SequentialFusion(encoders, tasks, training.state_size, training.update, study.order, informative)
+        return join(study, encoders, tasks)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class MultiModNError(Exception):
@@ -16,6 +16,29 @@ class StudyError(MultiModNError, ValueError):
 
 class DataError(MultiModNError, ValueError):
     """The data do not fit the study; the message names patient, column, source and the repair."""
+
+
+class UnreadableError(DataError):
+    """Files or texts of some patients cannot be read; a study may call such patients absent (``on_error: absent``).
+
+    Attributes:
+        patients: For each such patient what is wrong, and with which file.
+    """
+
+    def __init__(self, header: str, patients: Mapping[str, str]) -> None:
+        self.patients = dict(patients)
+        named = [f"patient '{patient}': {problem}" for patient, problem in patients.items()]
+        listed = named[0] if len(named) == 1 else f"{len(named)} patients\n" + "\n".join(f"  - {n}" for n in named)
+        super().__init__(
+            f"{header}: {listed}\nRepair or remove these, or write `on_error: absent` to go on without them."
+        )
+
+
+class MissingExtraError(MultiModNError, ImportError):
+    """A part of the package needs libraries that its plain installation leaves out."""
+
+    def __init__(self, what: str, extra: str, error: ImportError) -> None:
+        super().__init__(f"{what} needs the extra '{extra}': pip install \"multimodn[{extra}]\". ({error})")
 
 
 class ShapeError(MultiModNError, ValueError):

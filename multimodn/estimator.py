@@ -92,7 +92,8 @@ class MultiModN:
         patients = prepare(members[0], seen, labelled=True)
         if self.study.presence_covariates and self.study.missingness == "neutral":
             tasks = [cast(Task, task) for task in members[0].tasks.values()]
-            patients = weighted(patients, read_covariates(seen, self.study.presence_covariates), tasks)
+            covariates = read_covariates(seen, self.study.presence_covariates)
+            patients = weighted(patients, covariates, tasks, members[0].seen)
         del seen
         log = fit_members(self.study, members, patients, rows, folder, flags)
         self.model, self.split = Ensemble(members).eval(), split
@@ -131,9 +132,10 @@ class MultiModN:
             A patient without any gets the prior, and a `DataWarning` says so.
         """
         patients = self._prepared(cohort)
+        order = self._expanded(order)
         outputs = self._run(patients, lambda batch: self._model()(batch, order))
-        n_used = self._steps(patients, order).sum(1)
-        nobody = patients.patients[(n_used == 0).numpy()]
+        n_used = self._steps(patients, order).sum(2)
+        nobody = patients.patients[(n_used == 0).all(0).numpy()]
         if len(nobody):
             names = shown(list(nobody))
             warnings.warn(
@@ -145,7 +147,7 @@ class MultiModN:
 
     def link(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Predicts on the link scale: for each task ``(N, len(link_names))``, such as log-odds."""
-        patients, model = self._prepared(cohort), self._model()
+        patients, model, order = self._prepared(cohort), self._model(), self._expanded(order)
         outputs = self._run(patients, lambda batch: model(batch, order))
         return {name: task.link(outputs[name]) for name, task in model.tasks.items()}
 
@@ -156,7 +158,7 @@ class MultiModN:
             One row for each patient, task, output and step that the patient takes, indexed by patient: ``task``,
             ``output``, ``step`` (0 = before any modality), ``modality`` (empty at step 0) and ``value``.
         """
-        patients = self._prepared(cohort)
+        patients, order = self._prepared(cohort), self._expanded(order)
         outputs = self._run(patients, lambda batch: self._model().trajectory(batch, order), dim=1)
         names = self.order if order is None else list(order)
         return frames.trajectories(self._model().tasks, patients.patients, outputs, self._steps(patients, order), names)
@@ -180,7 +182,7 @@ class MultiModN:
         with torch.inference_mode():
             parts = [contributions(model, batch, n_pairs, seed) for batch in patients.batches(LATTICE_BATCH)]
         whole = {name: Contributions.joined([part[name] for part in parts]) for name in model.tasks}
-        return frames.contributions(model.tasks, patients, whole, model.first.modalities)
+        return frames.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen)
 
     def evaluate(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores the predictions of labelled patients.
@@ -197,6 +199,7 @@ class MultiModN:
             everyone = Cohort.load(self.study)
             cohort = everyone.subset((self.split or make_split(self.study, everyone)).test)
         patients = cohort if isinstance(cohort, PatientTensors) else self.prepare(cohort, labelled=True)
+        order = self._expanded(order)
         outputs = self._run(patients, lambda batch: self._model()(batch, order))
         return frames.scores(self._model().tasks, patients, outputs)
 
@@ -231,12 +234,17 @@ class MultiModN:
             raise NotFittedError("This model is not trained: call fit(), or MultiModN.load(path).")
         return self.model
 
+    def _expanded(self, order: Sequence[str] | None) -> list[str] | None:
+        return None if order is None else self.study.expanded(order)
+
     def _prepared(self, cohort: Patients | None) -> PatientTensors:
         return cohort if isinstance(cohort, PatientTensors) else self.prepare(cohort)
 
     def _steps(self, patients: PatientTensors, order: Sequence[str] | None) -> Tensor:
-        """Bool ``(N, len(order))``: which steps each patient takes."""
-        return patients.presence[:, order_numbers(order or self.order, self._model().first.modalities)]
+        """Bool ``(T, N, len(order))``: which steps each patient takes for each task."""
+        first = self._model().first
+        numbers = order_numbers(order or self.order, first.modalities)
+        return patients.presence[:, numbers] & first.seen[:, None, numbers]
 
     def _run(self, patients: PatientTensors, run: Callable[[Batch], Outputs], dim: int = 0) -> Outputs:
         with torch.inference_mode():

@@ -15,10 +15,10 @@ from multimodn.fusion import Outputs
 
 
 def predictions(tasks: Mapping[str, Task], patients: pd.Index, outputs: Outputs, n_modalities: Tensor) -> pd.DataFrame:
-    """Lays out `Task.predict`: ``task``, ``output``, ``value``, ``n_modalities``."""
+    """Lays out `Task.predict`: ``task``, ``output``, ``value``, ``n_modalities`` (given as ``(T, N)``)."""
     parts = [
-        _block(patients, {"task": name, "output": output, "value": value, "n_modalities": n_modalities})
-        for name, task in tasks.items()
+        _block(patients, {"task": name, "output": output, "value": value, "n_modalities": n_modalities[t]})
+        for t, (name, task) in enumerate(tasks.items())
         for output, value in task.predict(outputs[name]).items()
     ]
     return _sorted(parts, patients)
@@ -28,7 +28,7 @@ def trajectories(
     tasks: Mapping[str, Task],
     patients: pd.Index,
     outputs: Outputs,
-    presence: Tensor,
+    steps: Tensor,
     order: Sequence[str],
 ) -> pd.DataFrame:
     """Lays out the predictions after each step: ``task``, ``output``, ``step``, ``modality``, ``value``.
@@ -37,13 +37,13 @@ def trajectories(
         tasks: Tasks by name.
         patients: N patients.
         outputs: For each task ``(len(order) + 1, N, K)``.
-        presence: Bool ``(N, len(order))``, columns as in ``order``: whether the patient took the step.
+        steps: Bool ``(T, N, len(order))``, columns as in ``order``: whether the patient takes the step for a task.
         order: Modality names.
     """
-    taken = presence.numpy()
-    step_number = taken.cumsum(1)
     parts = []
-    for name, task in tasks.items():
+    for t, (name, task) in enumerate(tasks.items()):
+        taken = steps[t].numpy()
+        step_number = taken.cumsum(1)
         for k, modality in enumerate(["", *order]):
             here = np.ones(len(patients), bool) if k == 0 else taken[:, k - 1]
             step = np.zeros(len(patients), int) if k == 0 else step_number[:, k - 1]
@@ -58,14 +58,15 @@ def contributions(
     patients: PatientTensors,
     found: Mapping[str, Contributions],
     modalities: Sequence[str],
+    seen: Tensor,
 ) -> pd.DataFrame:
-    """Lays out Shapley values.
+    """Lays out Shapley values of the modalities that a patient has and a task may see (``seen``, bool ``(T, M)``).
 
     Columns: ``task``, ``output``, ``modality``, ``contribution``, ``standard_error``, ``prior``, ``prediction``.
     """
-    presence = patients.presence.numpy()
     parts = []
-    for name, task in tasks.items():
+    for t, (name, task) in enumerate(tasks.items()):
+        presence = (patients.presence & seen[t]).numpy()
         for j, output in enumerate(task.link_names):
             shares = found[name]
             for m, modality in enumerate(modalities):

@@ -22,7 +22,7 @@ from pydantic import (
 
 from multimodn.errors import StudyError, did_you_mean
 from multimodn.study_file import Problem, Spec, SpecError, located, raise_problems, read_yaml, write_yaml
-from multimodn.study_parts import AllBut, CohortSpec, ModalitySpec, SourceSpec, TaskSpec, check_name
+from multimodn.study_parts import AllBut, CohortSpec, ModalitySpec, RepeatSpec, SourceSpec, TaskSpec, check_name
 from multimodn.study_training import (
     ColumnSplit,
     FileSplit,
@@ -39,6 +39,7 @@ __all__ = [
     "FileSplit",
     "ModalitySpec",
     "RandomSplit",
+    "RepeatSpec",
     "SourceSpec",
     "SplitFiles",
     "SplitSpec",
@@ -56,7 +57,8 @@ class Study(Spec):
         cohort: Key, grouping key and sources.
         modalities: The inputs.
         tasks: The targets.
-        order: The names of all modalities in the order in which a trajectory visits them.
+        order: The names of all modalities in the order in which a trajectory visits them; a repeated one may stand for
+            all its steps, from the first reading to the last.
         split: Who trains, who stops the training, who is only evaluated.
         missingness: What a prediction may learn from which modalities a patient has. ``neutral``: nothing, as far as
             that depends on the outcome. ``informative``: it is told, for use only where modalities go missing for
@@ -174,14 +176,45 @@ class Study(Spec):
             raise SpecError(problems)
         return answer
 
+    @property
+    def steps(self) -> dict[str, ModalitySpec]:
+        """The modality of each step that a model can take, by the step's name."""
+        return {name: modality for modality in self.modalities for name in modality.step_names}
+
+    def expanded(self, order: Sequence[str]) -> list[str]:
+        """Writes a repeated modality in an order as all its steps, from the first reading to the last."""
+        return _expanded(order, self.modalities)
+
+    @field_validator("tasks")
+    @classmethod
+    def _some_input_for_each(cls, tasks: list[TaskSpec], info: ValidationInfo) -> list[TaskSpec]:
+        modalities: list[ModalitySpec] = info.data.get("modalities", [])
+        names = [task.name for task in tasks]
+        problems: list[Problem] = [
+            ((), f"modality '{modality.name}' excludes itself for an unknown task '{name}'.{did_you_mean(name, names)}")
+            for modality in modalities
+            for name in modality.exclude_for
+            if name not in names
+        ]
+        problems += [
+            ((i, "name"), f"every modality is excluded for '{task.name}': nothing is left to predict it from.")
+            for i, task in enumerate(tasks)
+            if modalities and all(task.name in modality.exclude_for for modality in modalities)
+        ]
+        if problems:
+            raise SpecError(problems)
+        return tasks
+
     @field_validator("order")
     @classmethod
     def _permutation(cls, order: list[str], info: ValidationInfo) -> list[str]:
         if "modalities" not in info.data:
             return order
-        names = [modality.name for modality in info.data["modalities"]]
+        modalities: list[ModalitySpec] = info.data["modalities"]
+        names = [step for modality in modalities for step in modality.step_names]
         if not order:
             return names
+        order = _expanded(order, modalities)
         unknown = [name for name in order if name not in names]
         if unknown:
             raise ValueError(f"unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], names)}")
@@ -219,6 +252,11 @@ class Study(Spec):
                 text = f"unknown source '{split.source}'.{did_you_mean(split.source, sources)}"
                 raise SpecError([(("source",), text)])
         return split
+
+
+def _expanded(order: Sequence[str], modalities: Sequence[ModalitySpec]) -> list[str]:
+    steps = {modality.name: modality.step_names for modality in modalities}
+    return [step for name in order for step in steps.get(name, [name])]
 
 
 def _key_of(part: Any, key: str) -> str | None:

@@ -30,8 +30,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def _check_expression(text: str) -> None:
+    try:
+        n_groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"`patient_from` is no regular expression: {error}.") from None
+    if n_groups != 1:
+        raise ValueError(f"`patient_from` has {n_groups} groups, expected one, such as (P[0-9]+)_.*: the patient.")
+
+
 class SourceSpec(Spec):
-    """Where one table comes from: a file, or a query.
+    """Where one table comes from: a file, a query, or the names of files in a folder.
 
     Attributes:
         path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file; the last holds
@@ -39,12 +48,17 @@ class SourceSpec(Spec):
         patients: For a ``.npy``: a CSV with the patient of each row.
         query: SQL that DuckDB runs; paths in it resolve against the folder of the study.
         database: A DuckDB file for the query; left out, the query reads files.
+        files: A pattern such as ``slides/*.h5``: each file is a row with one column, ``file``.
+        patient_from: For ``files``: a regular expression whose only group finds the patient in the path below the
+            study's folder; left out, the patient is the file's name without its suffix.
     """
 
     path: str | None = None
     patients: str | None = None
     query: str | None = None
     database: str | None = None
+    files: str | None = None
+    patient_from: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -53,8 +67,12 @@ class SourceSpec(Spec):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if (self.path is None) == (self.query is None):
-            raise ValueError("give either `path` or `query`.")
+        if [self.path, self.query, self.files].count(None) != 2:
+            raise ValueError("give one of `path`, `query` and `files`.")
+        if self.patient_from is not None:
+            if self.files is None:
+                raise ValueError("`patient_from` needs `files`.")
+            _check_expression(self.patient_from)
         if self.database is not None and self.query is None:
             raise ValueError("`database` needs a `query`.")
         if (self.patients is not None) != str(self.path).endswith(".npy"):
@@ -88,6 +106,19 @@ class AllBut(Spec):
     all_but: list[str]
 
 
+class RepeatSpec(Spec):
+    """How often a modality may be read of one patient, each time a step of its own by the same encoder.
+
+    Attributes:
+        by: The column that orders the rows of a patient in time, such as a visit's number or date (ISO 8601): numbers
+            or text. It is no input, unless ``columns`` names it. Rows with the same value are one reading.
+        most: How many readings are taken of a patient, the latest.
+    """
+
+    by: str
+    most: int = Field(ge=2, le=16)
+
+
 class _KindSpec(Spec):
     """What modalities and tasks share: a name, a kind, a source and the kind's own options beside them."""
 
@@ -118,6 +149,11 @@ class _KindSpec(Spec):
         own = {name: value for name, value in self if name != "options"}
         if isinstance(own.get("columns"), AllBut):
             own["columns"] = own["columns"].model_dump()
+        if own.get("repeats") is not None:
+            own["repeats"] = own["repeats"].model_dump()
+        for optional in ("exclude_for", "repeats"):  # left out where nobody asked for them
+            if not own.get(optional):
+                own.pop(optional, None)
         options: base.Options = self.options  # type: ignore[attr-defined]
         return {**own, **options.model_dump(mode="json")}
 
@@ -146,10 +182,15 @@ class ModalitySpec(_KindSpec):
         kind: An encoder kind, such as `table`.
         source: The source that holds it.
         columns: ``"all"`` (but the key), the names, or all but some.
+        exclude_for: Tasks that must not see this modality, because it tells their target: neither in training nor in
+            prediction does any state that they read contain it.
+        repeats: Where a patient may have been measured several times.
         options: The encoder kind's options; a study file writes them beside the other keys.
     """
 
     columns: Literal["all"] | list[str] | AllBut = "all"
+    exclude_for: list[str] = Field(default_factory=list)
+    repeats: RepeatSpec | None = None
     options: Any = Field(default_factory=dict, validate_default=True)
 
     @field_validator("kind")
@@ -177,6 +218,28 @@ class ModalitySpec(_KindSpec):
     @classmethod
     def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
         return _parse_options(cls, "encoders", given, info)
+
+    @property
+    def step_names(self) -> list[str]:
+        """The names of its steps: its own, or ``name@1`` to ``name@most``, from the first reading to the last."""
+        return [self.name] if self.repeats is None else [f"{self.name}@{k + 1}" for k in range(self.repeats.most)]
+
+    @property
+    def has_several_rows(self) -> bool:
+        """Whether a patient may have several rows in its source."""
+        return self.repeats is not None or self.takes_several_rows
+
+    @property
+    def takes_several_rows(self) -> bool:
+        """Whether its kind reads several rows of a patient at once."""
+        kind: type[base.Encoder] = base.load_kind("encoders", self.kind)
+        return kind.several_rows
+
+    @property
+    def file_columns(self) -> list[str]:
+        """The columns of its source that name files."""
+        columns: list[str] = base.load_kind("encoders", self.kind).file_columns(self.options)
+        return columns
 
 
 class TaskSpec(_KindSpec):

@@ -97,5 +97,5 @@ class TrainingSpec(Spec):
     patience: int = Field(default=20, ge=1)
     members: int = Field(default=1, ge=1, le=100)
     state_size: int = Field(default=32, ge=1)
-    update: Literal["residual", "product", "gated", "linear"] = "residual"
+    update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
     seed: int = Field(default=0, ge=0)

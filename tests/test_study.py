@@ -92,7 +92,7 @@ def test_python_builds_the_same_study_as_a_file():
         ("learning_rate: 1e-3", "epochs: '9'", r"training\.epochs: .*valid integer, found '9'"),
         ("update: linear", "update: gate", r"training\.update: .*'gated'"),
         (", patients: ids.csv", "", r"images.*a \.npy `path` needs `patients`"),
-        ("path: data/labs.parquet", "database: a", r"labs: give either `path` or `query`"),
+        ("path: data/labs.parquet", "database: a", r"labs: give one of `path`, `query` and `files`"),
         ("\nname: acc", "", r"name: the key 'name' is missing"),
         ("\nname: acc", "\nname: acc\nname: b", r"name is written twice"),
         ("\nname: acc", "\nname: acc\nfolder: b", r"unknown key 'folder'"),

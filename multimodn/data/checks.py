@@ -19,8 +19,14 @@ FEW = 20  # distinct whole numbers up to which a target column is taken for clas
 LEAK_ROWS = 20  # fewer patients than this agree by chance too easily
 
 
-def key_problems(source: str, frame: pd.DataFrame) -> list[str]:
-    """Finds empty and repeated patients of a source, and a source without rows."""
+def key_problems(source: str, frame: pd.DataFrame, *, several_rows: bool = False) -> list[str]:
+    """Finds empty and repeated patients of a source, and a source without rows.
+
+    Args:
+        source: Its name.
+        frame: Its rows, indexed by patient.
+        several_rows: Whether a patient may have several of them.
+    """
     keys = frame.index
     problems = []
     if not len(keys):
@@ -32,10 +38,10 @@ def key_problems(source: str, frame: pd.DataFrame) -> list[str]:
             f"source '{source}': the patient key is empty in {int(blank.sum())} row(s), first in row {first}."
         )
     repeated = keys[keys.duplicated() & ~blank].unique()
-    if len(repeated):
+    if len(repeated) and not several_rows:
         problems.append(
             f"source '{source}': {len(repeated)} patient(s) stand in several rows: {shown(list(repeated))}. "
-            f"Keep one row a patient, or aggregate them in a query."
+            f"Keep one row a patient, aggregate them in a query, or say `repeats:` at its modality if they are visits."
         )
     return problems
 
@@ -77,10 +83,11 @@ def orphan_notes(patients: pd.Index, labelled: pd.Index, frames: Mapping[str, pd
     """Lists patients of a modality whom no targets source knows; they are kept, without labels."""
     notes = []
     for modality, frame in frames.items():
-        orphans = frame.index.difference(labelled)
+        patients = frame.index.unique()
+        orphans = patients.difference(labelled)
         if len(orphans):
             notes.append(
-                f"modality '{modality}': {len(orphans)} of {len(frame)} patients have no row in the targets' "
+                f"modality '{modality}': {len(orphans)} of {len(patients)} patients have no row in the targets' "
                 f"source and stay unlabelled: {shown(list(orphans))}."
             )
     return notes
@@ -102,7 +109,9 @@ def class_notes(task: str, targets: pd.DataFrame) -> list[str]:
 
 def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.DataFrame]) -> list[str]:
     """Lists input columns that say the same as a target column, in other words perhaps."""
-    notes = []
+    notes: list[str] = []
+    if not frame.index.is_unique:  # several rows of a patient cannot each be a renamed target
+        return notes
     for task, table in targets.items():
         for target in table.columns:
             label = table[target].reindex(frame.index).dropna()

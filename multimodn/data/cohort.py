@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data import checks
-from multimodn.data.loading import Tables, load_tables, modality_columns, task_tables
+from multimodn.data.files import path_hash, with_absolute_paths
+from multimodn.data.loading import load_tables, task_tables
+from multimodn.data.readings import is_later_reading, modality_frames, with_values
 from multimodn.data.sources import from_frame
 from multimodn.errors import DataError, DataWarning, raise_all, shown
 from multimodn.study import ColumnSplit, Study
-
-FEW = 16  # columns that are cheaper to delete than the others to copy
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,11 +28,13 @@ class Cohort:
     Attributes:
         patients: Patient identifiers as text.
         modalities: For each modality a row for each patient who has it, and for nobody else: a patient
-            without a row in the source, or with nothing but empty cells in it, does not have the modality.
+            without a row in the source, or with nothing but empty cells in it, does not have the modality. Kinds
+            that take them have several rows a patient; a repeated modality has a frame for each reading.
         targets: For each task its target columns, one row for each of `patients`; empty = no label.
         groups: For each patient the group that no split may divide, such as a site or a family.
         split: For each patient the part that a column of the study names.
         notes: What the checks found worth knowing.
+        files: For some modalities the columns that name files, as absolute paths.
     """
 
     patients: pd.Index
@@ -41,6 +43,7 @@ class Cohort:
     groups: pd.Series[Any] | None = None
     split: pd.Series[Any] | None = None
     notes: list[str] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -66,8 +69,10 @@ class Cohort:
             DataWarning: Once, listing all notes.
         """
         problems: list[str] = []
-        tables = load_tables(study, labelled, dict(sources or {}), problems)
-        frames = _modality_frames(study, tables, labelled, problems)
+        notes: list[str] = []
+        given = dict(sources or {})
+        tables = load_tables(study, labelled, given, problems)
+        frames = modality_frames(study, tables, given, labelled, problems, notes)
         targets = task_tables(study, tables, problems) if labelled else {}
         raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
         first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
@@ -80,7 +85,10 @@ class Cohort:
         if labelled and isinstance(study.split, ColumnSplit):
             split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
         tables.clear()
-        return cls._checked(patients, frames, targets, groups, split, known if labelled else None)
+        files = {name: spec.file_columns for name, spec in study.steps.items() if name in frames and spec.file_columns}
+        cohort = cls(patients, frames, targets, groups, split, notes, files)
+        hidden = {name: spec.exclude_for for name, spec in study.steps.items()}
+        return cohort._checked(known if labelled else None, hidden)
 
     @classmethod
     def from_frames(
@@ -89,6 +97,8 @@ class Cohort:
         targets: Mapping[str, pd.DataFrame | pd.Series[Any]] | None = None,
         patients: Sequence[Any] | pd.Index | None = None,
         groups: pd.Series[Any] | None = None,
+        several_rows: Collection[str] = (),
+        files: Mapping[str, list[str]] | None = None,
     ) -> Cohort:
         """Builds a cohort from DataFrames indexed by patient; they are not changed.
 
@@ -97,6 +107,8 @@ class Cohort:
             targets: For each task its target columns.
             patients: Their order, and who belongs to the cohort; default: everyone, targets first.
             groups: The group of each patient.
+            several_rows: Modalities in which a patient may have several rows, such as slides.
+            files: For some modalities the columns that name files; relative paths start in the working directory.
 
         Raises:
             DataError: Listing every problem found.
@@ -104,7 +116,8 @@ class Cohort:
         problems: list[str] = []
         frames, labels = {}, {}
         for name, table in modalities.items():
-            frames[name] = _indexed(f"modality '{name}'", table, problems)
+            table = with_absolute_paths(table, (files or {}).get(name, []), Path())
+            frames[name] = _indexed(f"modality '{name}'", table, problems, several_rows=name in several_rows)
         for name, target in (targets or {}).items():
             table = target.to_frame(target.name or name) if isinstance(target, pd.Series) else target
             labels[name] = _indexed(f"task '{name}'", table, problems)
@@ -112,41 +125,44 @@ class Cohort:
         everyone = _union([table.index for table in [*labels.values(), *frames.values()]])
         chosen = everyone if patients is None else from_frame(pd.DataFrame(index=pd.Index(patients)), "").index
         for name, table in frames.items():
-            frames[name] = _with_values(table if patients is None else table.loc[table.index.isin(chosen)])
+            frames[name] = with_values(table if patients is None else table.loc[table.index.isin(chosen)])
             problems += checks.infinite_problems(name, frames[name])
         raise_all(problems, DataError, "The tables cannot be used")
         known = _union([table.index for table in labels.values()]) if labels else None
         labels = {name: table.reindex(chosen) for name, table in labels.items()}
         if groups is not None:
             groups = from_frame(groups.to_frame("group"), "")["group"].reindex(chosen)
-        return cls._checked(chosen, frames, labels, groups, None, known)
+        return cls(chosen, frames, labels, groups, files=dict(files or {}))._checked(known)
 
-    @classmethod
-    def _checked(
-        cls,
-        patients: pd.Index,
-        frames: dict[str, pd.DataFrame],
-        targets: dict[str, pd.DataFrame],
-        groups: pd.Series[Any] | None,
-        split: pd.Series[Any] | None,
-        known: pd.Index | None,
-    ) -> Cohort:
-        """Refuses an empty cohort; of one with labels, whoever trains on it is told what to know about it."""
-        if not len(patients):
+    def _checked(self, known: pd.Index | None, hidden: Mapping[str, Collection[str]] | None = None) -> Cohort:
+        """Refuses an empty cohort; of one with labels, whoever trains on it is told what to know about it.
+
+        Args:
+            known: The patients of the targets' sources; None: there are no labels.
+            hidden: For each modality the tasks that will not see it.
+        """
+        if not len(self):
             raise DataError("The cohort is empty: no source has a patient.")
-        notes: list[str] = []
+        notes = self.notes
         if known is not None:
-            nobody = [f"modality '{name}': nobody has it." for name, frame in frames.items() if frame.empty]
+            empty = [name for name, frame in self.modalities.items() if frame.empty]
+            nobody = [f"modality '{name}': nobody has it." for name in empty if not is_later_reading(name)]
             raise_all(nobody, DataError, "The data cannot be used")
-            notes += checks.orphan_notes(patients, known, frames)
-            for name, frame in frames.items():
-                notes += checks.column_notes(name, frame) + checks.leak_notes(name, frame, targets)
-            for name, table in targets.items():
+            notes += checks.orphan_notes(self.patients, known, self.modalities)
+            for name, frame in self.modalities.items():
+                if name in empty:
+                    notes.append(f"modality '{name}': nobody has so many readings.")
+                    continue
+                seeing = {t: table for t, table in self.targets.items() if t not in (hidden or {}).get(name, ())}
+                notes += checks.leak_notes(name, frame, seeing)
+                if not is_later_reading(name):  # few have it, so that a column may well be constant
+                    notes += checks.column_notes(name, frame.drop(columns=self.files.get(name, []), errors="ignore"))
+            for name, table in self.targets.items():
                 notes += checks.class_notes(name, table)
         if notes:
             listed = "\n".join(f"  - {note}" for note in notes)
             warnings.warn(f"Worth knowing about these data:\n{listed}", DataWarning, stacklevel=3)
-        return cls(patients, frames, targets, groups, split, notes)
+        return self
 
     @property
     def presence(self) -> pd.DataFrame:
@@ -184,6 +200,7 @@ class Cohort:
             None if self.groups is None else self.groups.reindex(chosen),
             None if self.split is None else self.split.reindex(chosen),
             self.notes,
+            self.files,
         )
 
     def __len__(self) -> int:
@@ -195,11 +212,14 @@ class Cohort:
         return f"Cohort({len(self)} patients; modalities: {counts}; labels: {labels or 'none'})"
 
     def hash(self) -> str:
-        """Returns a SHA-256 over all values and labels that no order of rows or columns changes."""
+        """Returns a SHA-256 over all values and labels that no order of rows or columns changes.
+
+        A file counts with what it holds, not with its path.
+        """
         digest = hashlib.sha256()
         _digest(digest, "patients", pd.DataFrame(index=self.patients))
         for name in sorted(self.modalities):
-            _digest(digest, f"modality {name}", self.modalities[name])
+            _digest(digest, f"modality {name}", _with_contents(self.modalities[name], self.files.get(name, [])))
         for name in sorted(self.targets):
             _digest(digest, f"task {name}", self.targets[name])
         for name, series in (("groups", self.groups), ("split", self.split)):
@@ -208,48 +228,21 @@ class Cohort:
         return digest.hexdigest()
 
 
-def _modality_frames(study: Study, tables: Tables, labelled: bool, problems: list[str]) -> dict[str, pd.DataFrame]:
-    frames = {}
-    for modality in study.modalities:
-        if modality.source not in tables:
-            continue
-        table = tables[modality.source]
-        columns = modality_columns(study, modality, list(table.columns), labelled, problems)
-        frame = _with_values(_select(table, columns))
-        problems += checks.infinite_problems(modality.name, frame)
-        frames[modality.name] = frame
-    return frames
+def _with_contents(frame: pd.DataFrame, files: list[str]) -> pd.DataFrame:
+    """Puts the hash of a file in the place of its path."""
+    if not files:
+        return frame
+    return frame.assign(**{name: frame[name].map(path_hash, na_action="ignore") for name in files if name in frame})
 
 
-def _select(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Returns some columns; where only a few are left out, without copying the others."""
-    chosen = set(columns)
-    left_out = [name for name in table.columns if name not in chosen]
-    if len(left_out) > FEW or columns != [name for name in table.columns if name in chosen]:
-        return table[columns]
-    frame = table.copy(deep=False)
-    for name in left_out:
-        del frame[name]
-    return frame
-
-
-def _with_values(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows that hold a value in any column, and the table itself if all do."""
-    has_value = np.zeros(len(frame), dtype=bool)
-    for name in frame.columns:
-        has_value |= np.asarray(frame[name].notna())
-        if has_value.all():
-            return frame
-    return frame.loc[has_value]
-
-
-def _indexed(what: str, frame: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
+def _indexed(what: str, frame: pd.DataFrame, problems: list[str], *, several_rows: bool = False) -> pd.DataFrame:
     try:
         answer = from_frame(frame, "")
     except DataError as error:
         problems.append(f"{what}: {error}")
         return frame
-    problems += [text.replace("source ", "table ", 1) for text in checks.key_problems(what.strip("'"), answer)]
+    found = checks.key_problems(what.strip("'"), answer, several_rows=several_rows)
+    problems += [text.replace("source ", "table ", 1) for text in found]
     return answer
 
 
@@ -263,7 +256,11 @@ def _union(parts: Sequence[pd.Index]) -> pd.Index:
 
 def _digest(digest: Any, name: str, frame: pd.DataFrame) -> None:
     keys = frame.index.to_numpy(dtype=object).astype(str)
-    order = np.argsort(keys, kind="stable")
+    if frame.index.is_unique:
+        order = np.argsort(keys, kind="stable")
+    else:  # rows of one patient by what they hold
+        ranks = [pd.factorize(frame[name].astype(str), sort=True)[0] for name in sorted(frame.columns, key=str)]
+        order = np.lexsort([*ranks, keys])
     _digest_texts(digest, name, keys[order].tolist())
     for column in sorted(frame.columns, key=str):
         values = frame[column]

@@ -13,6 +13,8 @@ from multimodn.errors import DataError, StudyError, did_you_mean, shown
 from multimodn.study import AllBut, ColumnSplit, ModalitySpec, SourceSpec, Study
 
 Tables = dict[str, pd.DataFrame]
+Given = SourceSpec | str | Path | pd.DataFrame | None
+"""What a source may be replaced by; None: nobody has it."""
 
 
 def load_tables(
@@ -39,11 +41,29 @@ def load_tables(
         except DataError as error:
             problems.append(f"source '{name}': {error}")
             continue
-        found = checks.key_problems(name, table)
+        found = checks.key_problems(name, table, several_rows=has_several_rows(study, name))
         problems += found
         if not found:
             tables[name] = table
     return tables
+
+
+def has_several_rows(study: Study, source: str) -> bool:
+    """Says whether a patient may have several rows of a source: everything that reads it has to know what they mean."""
+    if any(task.source == source for task in study.tasks):
+        return False
+    if isinstance(study.split, ColumnSplit) and study.split.source == source:
+        return False
+    readers = [modality for modality in study.modalities if modality.source == source]
+    return all(modality.has_several_rows for modality in readers)
+
+
+def source_folder(study: Study, name: str, given: Given) -> Path:
+    """Returns where the relative paths in a source start: the folder of its file; of a query or pattern the study's."""
+    given = study.cohort.sources[name] if given is None else given
+    if isinstance(given, SourceSpec):
+        return study.folder if given.path is None else (study.folder / given.path).parent
+    return Path(given).parent if isinstance(given, str | Path) else Path()
 
 
 def _needed(study: Study, labelled: bool) -> list[str]:
@@ -53,7 +73,7 @@ def _needed(study: Study, labelled: bool) -> list[str]:
     return list(dict.fromkeys([*names, *(modality.source for modality in study.modalities)]))
 
 
-def _read(study: Study, name: str, given: SourceSpec | str | Path | pd.DataFrame | None) -> pd.DataFrame:
+def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
     if isinstance(given, pd.DataFrame):
         return from_frame(given, study.cohort.patient)
     if given is None:
@@ -83,13 +103,14 @@ def modality_columns(
 ) -> list[str]:
     """Returns the input columns of a modality; unknown columns and targets among them are problems."""
     where = f"modality '{modality.name}'"
+    ordering = {modality.repeats.by} if modality.repeats else set()
     if isinstance(modality.columns, AllBut):
-        left_out = modality.columns.all_but
+        left_out = [*modality.columns.all_but, *ordering]
         # Where nobody is labelled, the target columns that were left out need not be there to be left out.
         asked = left_out if labelled else []
         columns = [name for name in available if name not in set(left_out)]
     elif modality.columns == "all":
-        asked, columns = [], available
+        asked, columns = [], [name for name in available if name not in ordering]
     else:
         asked = columns = list(modality.columns)
     known = set(available)
@@ -109,8 +130,11 @@ def modality_columns(
 
 
 def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str]:
-    targets = {name: f"a target of task '{task.name}'" for task in study.tasks for name in task.target_columns}
-    banned = label_columns(study, modality.source) | targets
+    # a target may be an input for other tasks: its own must not see the modality
+    seeing = [task for task in study.tasks if task.name not in modality.exclude_for]
+    targets = {name: f"a target of task '{task.name}'" for task in seeing for name in task.target_columns}
+    own = {name for task in study.tasks for name in task.target_columns} - set(targets)
+    banned = {name: role for name, role in label_columns(study, modality.source).items() if name not in own} | targets
     if not isinstance(modality.columns, AllBut | str) and study.cohort.group not in targets:
         banned.pop(study.cohort.group or "", None)  # who names the grouping key as an input means it
     leaking = [name for name in columns if name in banned]
@@ -118,7 +142,10 @@ def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str
         return []
     listed = shown([f"'{name}' ({banned[name]})" for name in leaking])
     repair = f"columns: {{all_but: [{', '.join(leaking)}]}}"
-    return [f"modality '{modality.name}': its inputs include {listed}. Leave out, for example `{repair}`."]
+    return [
+        f"modality '{modality.name}': its inputs include {listed}. Leave out, for example `{repair}`, or name the "
+        f"tasks that must not see them in `exclude_for`."
+    ]
 
 
 def task_tables(study: Study, tables: Tables, problems: list[str]) -> Tables:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data.columns import Columns, text_keys
+from multimodn.data.files import read_file_names
 from multimodn.errors import DataError, did_you_mean, shown
 from multimodn.study import SourceSpec
 
@@ -40,6 +41,8 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
     """
     if spec.query is not None:
         return _read_query(spec, folder, patient, exact)
+    if spec.files is not None:
+        return read_file_names(spec, folder)
     path = folder / str(spec.path)
     if not path.is_file():
         near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multimodn.base import Task
 from multimodn.data.batches import Batch, BatchLoader, PatientTensors
 from multimodn.data.cohort import Cohort
+from multimodn.errors import StudyError
 from multimodn.evaluate.crossval import Arms, Predictions, development_split
 from multimodn.fusion import Outputs, SequentialFusion
 from multimodn.study import Study, TrainingSpec
@@ -94,6 +95,11 @@ def fit_networks(
     from multimodn.training.build import build_model, prepare
     from multimodn.training.fit import member_rows
 
+    hidden = [modality.name for modality in study.modalities if modality.exclude_for]
+    if hidden:
+        raise StudyError(
+            f"Arm '{arm}' shows every task every modality, but {', '.join(hidden)} must be hidden from some."
+        )
     spec = (study := with_seed(study, seed)).training
     split = development_split(study, training)
     fitted_on = training if spec.members > 1 else training.subset(split.train)

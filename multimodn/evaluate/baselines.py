@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from multimodn.base import Task
 from multimodn.data.cohort import Cohort
+from multimodn.errors import StudyError
 from multimodn.evaluate.arms import Fitted, as_arm
 from multimodn.evaluate.crossval import Predictions
 from multimodn.study import ModalitySpec, Study
@@ -45,17 +46,17 @@ def fit_late_ridge(study: Study, training: Cohort, seed: int) -> dict[str, Fitte
     says nothing itself. It is the mean, not the sum, so that patients with all modalities rank as by ``late_ridge``.
     """
     targets = _targets(study, training)
-    parts = {spec.name: _fit_ridges([spec], targets, training, seed) for spec in study.modalities}
+    parts = {spec.name: _fit_ridges([spec], targets, training, seed) for spec in _inputs(study)}
     means = {m: {task: np.nanmean(link, axis=0) for task, link in part(training).items()} for m, part in parts.items()}
     priors = {task.name: task.link(task.prior()).double().numpy() for task, _, _ in targets}
 
     def fused(cohort: Cohort) -> Predictions:
         links = [part(cohort) for part in parts.values()]
-        return {task: _mean_present([link[task] for link in links]) for task in priors}
+        return {task: _mean_present([link[task] for link in links if task in link]) for task in priors}
 
     def centred(cohort: Cohort) -> Predictions:
         links = {m: part(cohort) for m, part in parts.items()}
-        evidence = {t: [np.nan_to_num(links[m][t] - means[m][t]) for m in parts] for t in priors}
+        evidence = {t: [np.nan_to_num(links[m][t] - means[m][t]) for m in parts if t in means[m]] for t in priors}
         return {task: prior + np.mean(evidence[task], axis=0) for task, prior in priors.items()}
 
     singles = {f"single:{modality}": _filled(part) for modality, part in parts.items()}
@@ -64,7 +65,7 @@ def fit_late_ridge(study: Study, training: Cohort, seed: int) -> dict[str, Fitte
 
 def fit_early_concat(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     """Trains ``early_concat``: ridge models over all columns side by side, an absent modality at its training mean."""
-    return {"early_concat": _filled(_fit_ridges(study.modalities, _targets(study, training), training, seed))}
+    return {"early_concat": _filled(_fit_ridges(_inputs(study), _targets(study, training), training, seed))}
 
 
 def fit_xgboost(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
@@ -74,12 +75,11 @@ def fit_xgboost(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     """
     from xgboost import XGBRegressor
 
-    design = _Design(study.modalities, training, scaled=False)
-    rows = design.rows(training)
+    designs = _designs(_inputs(study), [task.name for task, _, _ in _targets(study, training)], training, scaled=False)
     objectives = {"log-odds": "binary:logistic", "units": "reg:squarederror", "log-risk": "survival:cox"}
     models: dict[str, list[Any]] = {}
     for task, target, known in _targets(study, training):
-        x = rows[known]
+        x = designs[task.name].rows(training)[known]
         if task.link_scale == "log-risk":  # xgboost's convention: a censored time is negative
             target = np.where(target[:, 1] > 0, target[:, 0], -target[:, 0])[:, None]
         options = BOOSTING | {"max_bin": 64, "objective": objectives[task.link_scale], "random_state": seed}
@@ -87,8 +87,8 @@ def fit_xgboost(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
         models[task.name] = [XGBRegressor(**options, n_jobs=1).fit(x[labelled], y[labelled]) for y, labelled in columns]
 
     def predict(cohort: Cohort) -> Predictions:
-        x = design.rows(cohort)
-        margins = {task: [model.predict(x, output_margin=True) for model in each] for task, each in models.items()}
+        rows = {task: designs[task].rows(cohort) for task in models}
+        margins = {t: [model.predict(rows[t], output_margin=True) for model in each] for t, each in models.items()}
         return {task: np.stack(columns, axis=1).astype(np.float64) for task, columns in margins.items()}
 
     return {"xgboost": predict}
@@ -97,6 +97,18 @@ def fit_xgboost(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
 late_ridge = as_arm(fit_late_ridge, without=("late_ridge_mean",))
 early_concat = as_arm(fit_early_concat)
 xgboost = as_arm(fit_xgboost)
+
+
+def _inputs(study: Study) -> list[ModalitySpec]:
+    """Returns the modalities, each reading of a repeated one by itself.
+
+    Raises:
+        StudyError: If one is no table of numbers and categories, one row a patient.
+    """
+    other = [spec.name for spec in study.modalities if spec.takes_several_rows or spec.file_columns]
+    if other:
+        raise StudyError(f"This baseline reads tables and embeddings only; leave out {', '.join(other)}.")
+    return [spec.model_copy(update={"name": name, "repeats": None}) for name, spec in study.steps.items()]
 
 
 class _Design:
@@ -120,6 +132,22 @@ class _Design:
         filled = np.full((len(cohort), values.shape[1]), 0.0 if self.scaled else np.nan)
         filled[cohort.patients.get_indexer(_rows(cohort, name).index)] = values
         return filled
+
+
+def _designs(
+    modalities: Sequence[ModalitySpec], tasks: Sequence[str], training: Cohort, *, scaled: bool = True
+) -> dict[str, _Design]:
+    """For each task the columns that it may see; a task that may see none of the modalities has no design."""
+    made: dict[tuple[str, ...], _Design] = {}
+    found = {}
+    for task in tasks:
+        seen = [spec for spec in modalities if task not in spec.exclude_for]
+        key = tuple(spec.name for spec in seen)
+        if key and key not in made:
+            made[key] = _Design(seen, training, scaled=scaled)
+        if key:
+            found[task] = made[key]
+    return found
 
 
 def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[[pd.DataFrame], Array]:
@@ -161,11 +189,16 @@ def _targets(study: Study, training: Cohort) -> list[Target]:
 
 
 def _fit_ridges(modalities: Sequence[ModalitySpec], targets: Sequence[Target], training: Cohort, seed: int) -> Fitted:
-    """Ridge models over the columns of some modalities; they answer NaN for patients who have none of them."""
-    design = _Design(modalities, training)
-    rows, has = design.rows(training), design.has(training)
+    """Ridge models over the columns of some modalities; they answer NaN for patients who have none of them.
+
+    A task that may see none of the modalities is left out.
+    """
+    designs = _designs(modalities, [task.name for task, _, _ in targets], training)
     models: dict[str, list[Score]] = {}
     for task, target, known in targets:
+        if task.name not in designs:
+            continue
+        rows, has = designs[task.name].rows(training), designs[task.name].has(training)
         x, y = rows[known & has], target[has[known]]
         if task.link_scale == "log-risk":
             models[task.name] = [_cox(x, y)]
@@ -174,9 +207,11 @@ def _fit_ridges(modalities: Sequence[ModalitySpec], targets: Sequence[Target], t
             models[task.name] = [fit(x[~np.isnan(column)], column[~np.isnan(column)], seed) for column in y.T]
 
     def predict(cohort: Cohort) -> Predictions:
-        x, present = design.rows(cohort), design.has(cohort)[:, None]
-        links = {task: np.stack([score(x) for score in scores], axis=1) for task, scores in models.items()}
-        return {task: np.where(present, link, np.nan) for task, link in links.items()}
+        found = {}
+        for task, scores in models.items():
+            x, present = designs[task].rows(cohort), designs[task].has(cohort)[:, None]
+            found[task] = np.where(present, np.stack([score(x) for score in scores], axis=1), np.nan)
+        return found
 
     return predict
 

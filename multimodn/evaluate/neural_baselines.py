@@ -169,8 +169,8 @@ class _Published(Network):
         self.register_buffer("trained", torch.zeros(len(names), dtype=torch.bool))
 
     def forward(self, batch: Batch) -> Outputs:
-        states = self.fusion.states(self.fusion.encode(batch), self._paths(batch))
-        return self.fusion.decode(states[-1])
+        outputs = self.fusion.read(self.fusion.encode(batch), self._paths(batch))
+        return {name: found[-1] for name, found in outputs.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.fusion.losses(batch, self._paths(batch))

@@ -164,7 +164,7 @@ def stress(
 def _check(study: Study, plan: Plan) -> None:
     for kind, names, valid in (
         ("task", [plan.task], [task.name for task in study.tasks]),
-        ("modality", plan.modalities, [modality.name for modality in study.modalities]),
+        ("modality", plan.modalities, list(study.steps)),
     ):
         unknown = [name for name in names if name not in valid]
         if unknown:
@@ -200,7 +200,7 @@ def _conditions(
     yield f"flipped:{plan.strength:g}", flipped.apply(test, outcome, drawn)
     for rate in plan.mcar:
         yield f"mcar:{rate:g}", Mechanism("mcar", rate, plan.modalities).apply(test, seed=drawn)
-    names = [modality.name for modality in study.modalities]
+    names = list(study.steps)
     if plan.each_subset and len(names) <= MAX_SUBSETS:
         for code in range(1, 2 ** len(names)):
             absent = tuple(name for m, name in enumerate(names) if not code >> m & 1)

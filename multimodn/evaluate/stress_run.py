@@ -59,7 +59,7 @@ def stress_run(
     unknown = [name for name in arms or () if name not in ARMS]
     if unknown:
         raise StudyError(f"Unknown arm '{unknown[0]}'.{did_you_mean(unknown[0], ARMS)}")
-    blanked = tuple(modalities or [spec.name for spec in study.modalities][-2:])
+    blanked = tuple(modalities or list(study.steps)[-2:])
     plan = Plan(
         task or study.tasks[0].name, blanked, strength,
         n_folds=n_folds, repeats=repeats, seed=seed, mechanism=cast(Any, mechanism),

@@ -1,5 +1,6 @@
 """Sequential fusion: the state, its updates, the network, trajectories."""
 
+from multimodn.fusion.attention import AttentionUpdate
 from multimodn.fusion.ensemble import Ensemble
 from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
 from multimodn.fusion.paths import ordered_paths, random_paths
@@ -7,6 +8,7 @@ from multimodn.fusion.state import GatedUpdate, LinearUpdate, ResidualUpdate, St
 from multimodn.fusion.trajectory import lattice, trajectory
 
 __all__ = [
+    "AttentionUpdate",
     "Ensemble",
     "Evidence",
     "GatedUpdate",

@@ -15,15 +15,20 @@ class Calibration(nn.Module):
     """Slopes and shifts of every task, by modality; the identity until fitted.
 
     Args:
-        tasks: The tasks.
-        n_modalities: M.
+        tasks: The T tasks.
+        seen: Which modalities each task may see, bool ``(T, M)``; an integer M: all of M.
     """
 
     slopes: Tensor
     shifts: Tensor
+    seen: Tensor
 
-    def __init__(self, tasks: Sequence[Task], n_modalities: int) -> None:
+    def __init__(self, tasks: Sequence[Task], seen: Tensor | int) -> None:
         super().__init__()
+        if isinstance(seen, int):
+            seen = torch.ones(len(tasks), seen, dtype=torch.bool)
+        n_modalities = seen.shape[1]
+        self.register_buffer("seen", seen, persistent=False)
         self.names = [task.name for task in tasks]
         widest = max(task.output_size for task in tasks)
         self.register_buffer("slopes", torch.zeros(n_modalities, len(tasks)))
@@ -37,11 +42,12 @@ class Calibration(nn.Module):
             start: The outputs before any modality, that broadcast to them.
             taken: Bool ``(..., M)``: the modalities that each output rests on.
         """
-        used = taken.to(self.slopes.dtype)
-        slopes, found = 1 + used @ self.slopes, {}
+        found = {}
         for t, name in enumerate(self.names):
+            used = (taken & self.seen[t]).to(self.slopes.dtype)
+            slope = 1 + used @ self.slopes[:, t : t + 1]
             shift = used @ self.shifts[:, t, : start[name].shape[-1]]
-            found[name] = start[name] + slopes[..., t : t + 1] * (outputs[name] - start[name]) + shift
+            found[name] = start[name] + slope * (outputs[name] - start[name]) + shift
         return found
 
     @property

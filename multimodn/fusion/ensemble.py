@@ -26,7 +26,7 @@ class Ensemble(nn.Module):
     def __init__(self, members: Sequence[SequentialFusion]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.calibration = Calibration(list(self.tasks.values()), len(self.first.modalities))
+        self.calibration = Calibration(list(self.tasks.values()), self.first.seen)
 
     @property
     def first(self) -> SequentialFusion:
@@ -71,7 +71,7 @@ class Ensemble(nn.Module):
         """
         found = iter(evidence)
         paths = ordered_paths(chosen, self.first.order)
-        outputs = self._mean(lambda member: member.decode(member.states(next(found), paths)[-1]))
+        outputs = self._mean(lambda member: {k: v[-1] for k, v in member.read(next(found), paths).items()})
         return self._calibrated(outputs, chosen)
 
     def prior(self) -> Outputs:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from multimodn.base import Task
+from multimodn.base import Encoder, Task, Values
 from multimodn.data.batches import Batch
 from multimodn.errors import ShapeError, StudyError
 from multimodn.fusion.paths import order_numbers, ordered_paths
-from multimodn.fusion.state import build_update
+from multimodn.fusion.updates import build_update
+from multimodn.fusion.views import group_views
 
 Outputs = dict[str, Tensor]
 """For each task the decoder's raw outputs, ``(..., output_size)``."""
@@ -24,11 +25,12 @@ class Evidence:
     """What the encoders found in a batch, ready for any order, subset or explanation.
 
     Attributes:
-        rows: Projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``.
+        rows: Projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``; with their
+            tokens where the state update looks at tokens.
         where: Long ``(B, M)``: the row of a patient's modality in ``rows``, -1 = absent.
     """
 
-    rows: Tensor
+    rows: Values
     where: Tensor
 
     @property
@@ -42,15 +44,18 @@ class SequentialFusion(nn.Module):
 
     Args:
         encoders: For each modality a module that maps its prepared values to ``(n, embedding_size)`` and has the
-            attribute ``embedding_size``.
+            attribute ``embedding_size``. One module under several names, such as those of repeated readings, takes a
+            step for each of them, with the same weights.
         tasks: The tasks, each with a decoder of its own.
         state_size: Width D of the state.
-        update: Name of the state update: ``residual``, ``product``, ``gated`` or ``linear``.
+        update: Name of the state update: ``residual``, ``product``, ``gated``, ``linear`` or ``attention``.
         order: Modality names in the order in which predictions take them; default: as in ``encoders``.
         informative: Whether the first state is told which modalities the patient has.
+        excluded: For some tasks the modalities that they must not see: these tasks read states of paths without them.
 
     Raises:
-        StudyError: If there is no modality or no task, a name stands twice, or ``order`` is not a permutation.
+        StudyError: If there is no modality or no task, a name stands twice, ``order`` is not a permutation, or a task
+            is left without any modality.
 
     References:
         Swamy et al. (2023), MultiModN, https://arxiv.org/abs/2309.14118
@@ -64,6 +69,7 @@ class SequentialFusion(nn.Module):
         update: str = "residual",
         order: Sequence[str] | None = None,
         informative: bool = False,
+        excluded: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         super().__init__()
         if not encoders or not tasks:
@@ -78,11 +84,24 @@ class SequentialFusion(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.tasks = nn.ModuleDict({task.name: task for task in tasks})
         self.decoders = nn.ModuleDict({task.name: task.decoder(state_size) for task in tasks})
-        self.update = build_update(update, [_embedding_size(n, e) for n, e in encoders.items()], state_size)
+        distinct = list(dict.fromkeys(encoders.values()))  # by identity: that is how modules compare
+        self.group = [distinct.index(encoder) for encoder in encoders.values()]
+        first = [list(encoders)[self.group.index(g)] for g in range(len(distinct))]
+        sizes = [_embedding_size(name, encoder) for name, encoder in zip(first, distinct, strict=True)]
+        self.token_sizes = [int(getattr(encoder, "token_size", 0)) for encoder in distinct]
+        self.update = build_update(update, sizes, state_size, self.token_sizes)
+        self.views = group_views(names, self.modalities, excluded or {})
         self.initial_state = nn.Parameter(torch.zeros(self.update.width))
         self.presence_effect = nn.Linear(len(self.modalities), self.update.width, bias=False) if informative else None
         if self.presence_effect is not None:
             nn.init.zeros_(self.presence_effect.weight)
+
+    @property
+    def seen(self) -> Tensor:
+        """Which modalities each task may see, bool ``(T, M)``."""
+        everything = torch.ones(len(self.modalities), dtype=torch.bool)
+        of_task = {name: view.of(everything) for view in self.views for name in view.tasks}
+        return torch.stack([of_task[name] for name in self.tasks])
 
     def encode(self, batch: Batch) -> Evidence:
         """Runs every encoder once, on the rows that have its modality and only on those.
@@ -93,14 +112,20 @@ class SequentialFusion(nn.Module):
         if list(batch.values) != self.modalities:
             raise ShapeError(f"The batch has modalities {list(batch.values)}, expected {self.modalities}.")
         parts = [
-            self.update.project(m, self.encoders[name](batch.values[name]))
-            for m, name in enumerate(self.modalities)
+            self._project(group, self.encoders[name], batch.values[name])
+            for group, name in zip(self.group, self.modalities, strict=True)
             if len(batch.values[name])
         ]
-        rows = torch.cat(parts) if parts else self.initial_state.new_zeros(0, 1)
+        rows = self.update.join(parts) if parts else self.initial_state.new_zeros(0, 1)
         flat = batch.presence.T.flatten()
         where = torch.where(flat, flat.cumsum(0) - 1, -1)
         return Evidence(rows, where.view(batch.presence.T.shape).T)
+
+    def _project(self, group: int, encoder: nn.Module, values: Any) -> Values:
+        if self.update.looks_at_tokens and self.token_sizes[group]:
+            embedding, tokens = cast(Encoder, encoder).with_tokens(values)
+            return self.update.project_tokens(group, embedding, tokens)
+        return self.update.project(group, encoder(values))
 
     def start(self, presence: Tensor) -> Tensor:
         """Returns the states ``(B, width)`` before any step: the same for all, unless presence is informative."""
@@ -109,23 +134,24 @@ class SequentialFusion(nn.Module):
         effect: Tensor = self.presence_effect(presence.to(self.initial_state.dtype))
         return self.initial_state + effect
 
-    def states(self, evidence: Evidence, paths: Tensor) -> Tensor:
+    def states(self, evidence: Evidence, paths: Tensor, presence: Tensor | None = None) -> Tensor:
         """Follows each row's path.
 
         Args:
             evidence: What `encode` returned for the batch.
             paths: Long ``(B, depth)``, -1 = no step; see `multimodn.fusion.paths`.
+            presence: What an informed first state is told, bool ``(B, M)``; default: what the patients have.
 
         Returns:
             States ``(depth + 1, B, width)``, the first before any step. A row without a step keeps its state
             bit for bit.
         """
-        state = self.start(evidence.presence)
+        state = self.start(evidence.presence if presence is None else presence)
         states = [state]
-        n_modalities = len(self.modalities)
         # all depths are sorted and counted at once: one synchronisation with the device, not one a step
-        by_modality = paths.argsort(dim=0, stable=True)
-        taken = paths.unsqueeze(-1) == torch.arange(n_modalities, device=paths.device)
+        encoders = self._encoders_of(paths)
+        by_modality = encoders.argsort(dim=0, stable=True)
+        taken = encoders.unsqueeze(-1) == torch.arange(max(self.group) + 1, device=paths.device)
         all_counts: list[list[int]] = taken.sum(0).tolist()
         for depth, counts in enumerate(all_counts):
             rows = by_modality[len(paths) - sum(counts) :, depth]
@@ -137,19 +163,39 @@ class SequentialFusion(nn.Module):
         if not len(rows):
             return state
         if len(rows) == len(state) and len(rows) in counts:  # everybody takes the same modality: no shuffling
-            return self.update_state(state, evidence.rows[evidence.where[:, counts.index(len(rows))]], counts)
+            place = evidence.where.gather(1, step.unsqueeze(1)).squeeze(1)
+            return self.update_state(state, evidence.rows[place], counts)
         found = evidence.rows[evidence.where[rows, step[rows]]]
         return state.index_copy(0, rows, self.update_state(state[rows], found, counts))
 
-    def update_state(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
-        """Applies one step to rows sorted by modality; see `multimodn.fusion.state.StateUpdate.forward`."""
+    def _encoders_of(self, paths: Tensor) -> Tensor:
+        """Returns the number of the encoder that each step of a path goes through, -1 = no step."""
+        if self.group == list(range(len(self.group))):
+            return paths
+        numbers = torch.tensor(self.group, device=paths.device)
+        return torch.where(paths >= 0, numbers[paths.clamp(min=0)], -1)
+
+    def update_state(self, state: Tensor, evidence: Values, counts: Sequence[int]) -> Tensor:
+        """Applies one step to rows sorted by encoder; see `multimodn.fusion.state.StateUpdate.forward`."""
         after: Tensor = self.update(state, evidence, counts)
         return after
 
-    def decode(self, states: Tensor) -> Outputs:
-        """Decodes states ``(..., width)`` by every task: the only place where a state becomes outputs."""
+    def decode(self, states: Tensor, tasks: Collection[str] | None = None) -> Outputs:
+        """Decodes states ``(..., width)`` by tasks, default all: the only place where a state becomes outputs."""
         read = states[..., : self.update.state_size]
-        return {name: decoder(read) for name, decoder in self.decoders.items()}
+        return {name: decoder(read) for name, decoder in self.decoders.items() if tasks is None or name in tasks}
+
+    def read(self, evidence: Evidence, paths: Tensor) -> Outputs:
+        """Follows each row's path, for every task the steps that it may see, and decodes every state.
+
+        Returns:
+            For each task ``(depth + 1, B, K)``; a step that the task must not see repeats the outputs before it.
+        """
+        outputs: Outputs = {}
+        for view in self.views:
+            states = self.states(evidence, view.along(paths), view.of(evidence.presence))
+            outputs |= self.decode(states, view.tasks)
+        return {name: outputs[name] for name in self.tasks}
 
     def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns each task's raw outputs ``(B, K)`` after all present modalities.
@@ -157,7 +203,7 @@ class SequentialFusion(nn.Module):
         A row without any modality gets the outputs of the initial state, the prior.
         """
         evidence = self.encode(batch)
-        return self.decode(self.states(evidence, self.paths(evidence, order))[-1])
+        return {name: found[-1] for name, found in self.read(evidence, self.paths(evidence, order)).items()}
 
     def paths(self, evidence: Evidence, order: Sequence[str] | None = None) -> Tensor:
         """Returns the paths of a batch in ``order`` (modality names; default: the model's)."""
@@ -184,12 +230,12 @@ class SequentialFusion(nn.Module):
         Returns:
             For each task a scalar; zero, without gradient to anything, where no row has its label.
         """
-        outputs = self.decode(self.states(self.encode(batch), paths))
+        outputs = self.read(self.encode(batch), paths)
         start = torch.ones(1, len(paths), dtype=torch.bool, device=paths.device)
-        visited = torch.cat([start, (paths >= 0).T])
+        visited = {name: torch.cat([start, (view.along(paths) >= 0).T]) for view in self.views for name in view.tasks}
         losses = {}
         for t, (name, task) in enumerate(self.tasks.items()):
-            counted = visited & batch.labelled[name]
+            counted = visited[name] & batch.labelled[name]
             loss = task(outputs[name], batch.targets[name])
             if tilts and name in tilts and batch.strata is not None:
                 loss = loss + tilt_loss(cast(Task, task), outputs[name], tilts[name], batch.strata[:, t])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodn.errors import StudyError, did_you_mean
+from multimodn.base import Values
+from multimodn.data.ragged import Ragged
 
 
 class GroupedLinear(nn.Module):
@@ -38,7 +39,12 @@ class StateUpdate(nn.Module, ABC):
     Attributes:
         state_size: Width of what the tasks read, the first numbers of a state.
         width: Width of the whole state.
+        looks_at_tokens: Whether a step looks at the tokens of a modality, such as the tiles of a slide.
+        fits_scale: Whether `fit_scale` does anything.
     """
+
+    looks_at_tokens = False
+    fits_scale = False
 
     def __init__(self, embedding_sizes: Sequence[int], state_size: int, evidence_size: int) -> None:
         super().__init__()
@@ -50,12 +56,20 @@ class StateUpdate(nn.Module, ABC):
         evidence: Tensor = self.projections[modality](embedding)
         return evidence
 
+    def project_tokens(self, modality: int, embedding: Tensor, tokens: Ragged) -> Values:
+        """Maps an embedding ``(n, E_m)`` and its tokens to evidence, where `looks_at_tokens`."""
+        raise NotImplementedError(f"{type(self).__name__} does not look at tokens.")
+
+    def join(self, parts: Sequence[Any]) -> Values:
+        """Puts the evidence of several modalities one after another."""
+        return torch.cat(list(parts))
+
     def fit_scale(self, modality: int, embedding: Tensor) -> None:
         """May scale first weights to the untrained embeddings ``(n, E_m)`` of training rows."""
         return
 
     @abstractmethod
-    def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
+    def forward(self, state: Tensor, evidence: Any, counts: Sequence[int]) -> Tensor:
         """Returns the states after one step of each row.
 
         Args:
@@ -134,6 +148,7 @@ class ProductUpdate(StateUpdate):
     zero. The product is zero for a first modality: a single one has nothing to interact with.
     """
 
+    fits_scale = True
     MEMORY = 0.2
     """Spread of each component of q at first, over the training rows."""
 
@@ -189,22 +204,3 @@ class LinearUpdate(StateUpdate):
         """Returns the states after one step; see the base class."""
         moved: Tensor = evidence + self.recurrent(state, counts)
         return moved
-
-
-UPDATES: dict[str, type[StateUpdate]] = {
-    "residual": ResidualUpdate,
-    "product": ProductUpdate,
-    "gated": GatedUpdate,
-    "linear": LinearUpdate,
-}
-
-
-def build_update(name: str, embedding_sizes: Sequence[int], state_size: int) -> StateUpdate:
-    """Builds the state update called ``name``.
-
-    Raises:
-        StudyError: If there is no such update; the message names the nearest.
-    """
-    if name not in UPDATES:
-        raise StudyError(f"Unknown state update '{name}'.{did_you_mean(name, UPDATES)}")
-    return UPDATES[name](embedding_sizes, state_size)  # type: ignore[call-arg]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from multimodn.data.batches import Batch
-from multimodn.fusion.model import Outputs, SequentialFusion
+from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
+from multimodn.fusion.views import View
 
 
 def trajectory(model: SequentialFusion, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
@@ -24,7 +25,7 @@ def trajectory(model: SequentialFusion, batch: Batch, order: Sequence[str] | Non
         ``order[k]`` and repeats entry k in rows that lack that modality.
     """
     evidence = model.encode(batch)
-    return model.decode(model.states(evidence, model.paths(evidence, order)))
+    return model.read(evidence, model.paths(evidence, order))
 
 
 def lattice(model: SequentialFusion, batch: Batch) -> Outputs:
@@ -35,15 +36,36 @@ def lattice(model: SequentialFusion, batch: Batch) -> Outputs:
 
     Returns:
         For each task the raw outputs ``(2 ** M, B, K)``. The subset with bit code c holds modality m if
-        ``c >> m & 1``. NaN where the patient lacks a modality of the subset.
+        ``c >> m & 1``. NaN where the patient lacks a modality of the subset. A modality that a task must not see
+        changes nothing for it.
     """
     evidence = model.encode(batch)
-    n_modalities, n_rows = len(model.modalities), len(batch)
     presence = evidence.presence
+    codes = torch.arange(2 ** len(model.modalities), device=presence.device)
+    outputs: Outputs = {}
+    for view in model.views:
+        found = _lattice(model, evidence, view)
+        if view.seen is not None:
+            lacking = (codes.unsqueeze(1) & _codes(~presence)) > 0
+            found = {name: each[codes & _codes(view.seen.to(codes.device))] for name, each in found.items()}
+            found = {name: each.masked_fill(lacking.unsqueeze(-1), torch.nan) for name, each in found.items()}
+        outputs |= found
+    return {name: outputs[name] for name in model.tasks}
+
+
+def _codes(members: Tensor) -> Tensor:
+    """Returns the bit codes of subsets, bool ``(..., M)``."""
+    return (members.long() << torch.arange(members.shape[-1], device=members.device)).sum(-1)
+
+
+def _lattice(model: SequentialFusion, evidence: Evidence, view: View) -> Outputs:
+    """The outputs of a view's tasks at every subset of what they see; NaN at the other subsets."""
+    presence = view.of(evidence.presence)
+    n_rows, n_modalities = presence.shape
     outputs: Outputs = {}
 
     def visit(state: Tensor, rows: Tensor, code: int, start: int) -> None:
-        for name, decoded in model.decode(state).items():
+        for name, decoded in model.decode(state, view.tasks).items():
             if name not in outputs:
                 outputs[name] = decoded.new_full((2**n_modalities, n_rows, decoded.shape[-1]), torch.nan)
             outputs[name][code, rows] = decoded
@@ -53,8 +75,8 @@ def lattice(model: SequentialFusion, batch: Batch) -> Outputs:
             if len(here):
                 next_rows = rows[here] if len(here) < len(rows) else rows
                 before = state[here] if len(here) < len(rows) else state
-                counts = [0] * n_modalities
-                counts[m] = len(next_rows)
+                counts = [0] * (max(model.group) + 1)
+                counts[model.group[m]] = len(next_rows)
                 after = model.update_state(before, evidence.rows[evidence.where[next_rows, m]], counts)
                 visit(after, next_rows, code | 1 << m, k + 1)
 

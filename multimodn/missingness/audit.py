@@ -65,11 +65,11 @@ def _check(study: Study, cohort: Cohort) -> None:
         if task.name not in cohort.targets
     ]
     problems += [
-        f"modality '{modality.name}': the cohort does not hold it.{did_you_mean(modality.name, cohort.modalities)}"
-        for modality in study.modalities
-        if modality.name not in cohort.modalities
+        f"modality '{name}': the cohort does not hold it.{did_you_mean(name, cohort.modalities)}"
+        for name in study.steps
+        if name not in cohort.modalities
     ]
-    named = [modality.name for modality in study.modalities]
+    named = list(study.steps)
     problems += [
         f"modality '{name}': the study does not name it.{did_you_mean(name, named)}"
         for name in cohort.modalities

@@ -45,7 +45,7 @@ class HeldOut:
 
     Attributes:
         outputs: For each task ``(S, B, K)``.
-        taken: The subsets, bool ``(S, B, M)``; all False where a patient has no such subset.
+        taken: For each task the subsets, bool ``(S, B, M)``; all False where a patient has no such subset.
         targets: For each task ``(B, ...)``.
         labelled: For each task bool ``(B,)``.
         strata: Long ``(B, T)``, -1 = no label.
@@ -53,7 +53,7 @@ class HeldOut:
     """
 
     outputs: Outputs
-    taken: Tensor
+    taken: Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
     labelled: Mapping[str, Tensor]
     strata: Tensor
@@ -126,7 +126,8 @@ class _Cells:
 
 
 def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cells:
-    chosen = part.taken.any(-1) & part.labelled[task.name]
+    taken = part.taken[task.name]
+    chosen = taken.any(-1) & part.labelled[task.name]
     n_rows = int(chosen.any(0).sum())
     subset, row = chosen.nonzero(as_tuple=True)
     # every visit counts alike, as in the chances that the label shift is computed from
@@ -135,12 +136,12 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
         weights = weights * part.weights[row, t]
     tilts = balance = None
     if shift is not None and task.n_strata > 1:
-        balance = shift.balance(part.taken, part.strata)[task.name][subset, row].double()
-        found = shift.corrections(part.taken, part.strata)
+        balance = shift.balance(taken, part.strata)[task.name][subset, row].double()
+        found = shift.corrections(taken, part.strata)
         tilts = found.tilts[task.name][subset, row].double() if task.name in found.tilts else None
     return _Cells(
         part.outputs[task.name][subset, row].double(),
-        part.taken[subset, row].double(),
+        taken[subset, row].double(),
         part.targets[task.name][row],
         part.strata[row, t].clamp(min=0),
         weights,

@@ -62,19 +62,24 @@ def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def weighted(patients: PatientTensors, covariates: pd.DataFrame, tasks: Sequence[Task]) -> PatientTensors:
+def weighted(
+    patients: PatientTensors, covariates: pd.DataFrame, tasks: Sequence[Task], seen: Tensor | None = None
+) -> PatientTensors:
     """Returns the patients with `presence_weights`, fitted on them.
 
     Args:
         patients: Training and validation patients, prepared with targets.
         covariates: One row for each of them.
-        tasks: The tasks.
+        tasks: The T tasks.
+        seen: Which modalities each task may see, bool ``(T, M)``; default: all.
     """
     assert patients.strata is not None
-    return replace(patients, weights=presence_weights(patients.presence, patients.strata, covariates, tasks))
+    return replace(patients, weights=presence_weights(patients.presence, patients.strata, covariates, tasks, seen))
 
 
-def presence_weights(presence: Tensor, strata: Tensor, covariates: pd.DataFrame, tasks: Sequence[Task]) -> Tensor:
+def presence_weights(
+    presence: Tensor, strata: Tensor, covariates: pd.DataFrame, tasks: Sequence[Task], seen: Tensor | None = None
+) -> Tensor:
     """Fits P(R | y) / P(R | y, z) of every patient and task.
 
     Args:
@@ -82,6 +87,7 @@ def presence_weights(presence: Tensor, strata: Tensor, covariates: pd.DataFrame,
         strata: Long ``(N, T)``, -1 = no label.
         covariates: N rows.
         tasks: The T tasks.
+        seen: Which modalities each task may see, bool ``(T, M)``; default: all.
 
     Returns:
         Float32 ``(N, T)``, clipped, of mean 1 in every stratum; 1 without a label.
@@ -89,6 +95,7 @@ def presence_weights(presence: Tensor, strata: Tensor, covariates: pd.DataFrame,
     from sklearn.linear_model import LogisticRegression
 
     has, design = presence.numpy(), _design(covariates)
+    counted = np.ones((len(tasks), has.shape[1]), dtype=bool) if seen is None else seen.numpy()
     found = np.ones((len(presence), len(tasks)))
     for t, task in enumerate(tasks):
         stratum = strata[:, t].numpy()
@@ -96,7 +103,7 @@ def presence_weights(presence: Tensor, strata: Tensor, covariates: pd.DataFrame,
         one_hot = np.eye(task.n_strata)[stratum[known]]
         size = one_hot.sum(axis=0).clip(min=1)
         rows, log_weight = np.hstack([one_hot, design[known]]), np.zeros(known.sum())
-        for m in np.flatnonzero(has[known].any(axis=0) & ~has[known].all(axis=0)):
+        for m in np.flatnonzero(has[known].any(axis=0) & ~has[known].all(axis=0) & counted[t]):
             there = has[known, m]
             given_both = LogisticRegression(max_iter=1_000).fit(rows, there).predict_proba(rows)[:, 1]
             given_outcome = (one_hot.T @ given_both / size)[stratum[known]]

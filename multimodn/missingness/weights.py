@@ -56,6 +56,7 @@ class LabelShift:
         presence: Bool ``(N, M)``, training rows.
         strata: Long ``(N, T)``, outcome strata of the tasks (`multimodn.base.Task.strata`), -1 = no label.
         tasks: The T tasks.
+        seen: Which modalities each task may see, bool ``(T, M)``; default: all. To a task a patient has what it sees.
         clip: Largest w_S(y) in a weight.
         pseudo_rows: See above.
         half_trust: A weight is also multiplied by n / (n + half_trust), n the effective number of weighted rows of S:
@@ -67,6 +68,7 @@ class LabelShift:
         presence: Tensor,
         strata: Tensor,
         tasks: Sequence[Task],
+        seen: Tensor | None = None,
         *,
         clip: float = 50.0,
         pseudo_rows: float = 1.0,
@@ -77,6 +79,8 @@ class LabelShift:
         most = max(task.n_strata for task in tasks)
         patterns, which = torch.unique(presence, dim=0, return_inverse=True)
         self._patterns = patterns.double()
+        seen = torch.ones(len(tasks), presence.shape[1], dtype=torch.bool) if seen is None else seen.cpu()
+        self._views, self._view_of = torch.unique(seen.double(), dim=0, return_inverse=True)
         counts = torch.zeros(len(patterns), len(tasks), most + 1, dtype=torch.float64)
         columns = torch.arange(len(tasks)).expand_as(strata)
         counts.index_put_((which.unsqueeze(1), columns, strata), torch.ones((), dtype=torch.float64), accumulate=True)
@@ -159,12 +163,20 @@ class LabelShift:
 
     def _visits(self, subsets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Sums the chances of passing each subset, ``(S, T, L)``, and the weighted squares of them, ``(S, T)``."""
-        rows = subsets.double()
-        sizes, whole = rows.sum(1, keepdim=True), self._patterns.sum(1)
-        within = rows @ (1 - self._patterns).T == 0
-        gamma: Callable[[Tensor], Tensor] = torch.lgamma
-        log_choose = gamma(whole + 1) - gamma(sizes + 1) - gamma((whole - sizes).clamp(min=0) + 1)
-        chance = torch.where(within, torch.exp(-log_choose), 0.0)
-        visits = torch.einsum("su,utl->stl", chance, self._counts)
-        squares = torch.einsum("su,utl->stl", chance.square(), self._counts)
+        visits = torch.zeros(len(subsets), *self._counts.shape[1:], dtype=torch.float64)
+        squares = torch.zeros_like(visits)
+        for v, seen in enumerate(self._views):
+            tasks = self._view_of == v
+            chance = _chances(subsets.double() * seen, self._patterns * seen)
+            visits[:, tasks] = torch.einsum("su,utl->stl", chance, self._counts[:, tasks])
+            squares[:, tasks] = torch.einsum("su,utl->stl", chance.square(), self._counts[:, tasks])
         return visits, (squares * weights.square()).sum(-1)
+
+
+def _chances(subsets: Tensor, patterns: Tensor) -> Tensor:
+    """The chance that a random order of each pattern ``(U, M)`` passes each subset ``(S, M)``, ``(S, U)``."""
+    sizes, whole = subsets.sum(1, keepdim=True), patterns.sum(1)
+    within = subsets @ (1 - patterns).T == 0
+    gamma: Callable[[Tensor], Tensor] = torch.lgamma
+    log_choose = gamma(whole + 1) - gamma(sizes + 1) - gamma((whole - sizes).clamp(min=0) + 1)
+    return torch.where(within, torch.exp(-log_choose), 0.0)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from multimodn.base import Encoder, Task, load_kind
 from multimodn.data.batches import PatientTensors
 from multimodn.data.cohort import Cohort
-from multimodn.errors import DataError, did_you_mean, raise_all
+from multimodn.errors import DataError, DataWarning, UnreadableError, did_you_mean, raise_all, shown
 from multimodn.fusion import SequentialFusion
-from multimodn.study import Study
+from multimodn.study import ModalitySpec, Study
+
+Made = TypeVar("Made")
 
 N_SCALE_ROWS = 512
-"""Training rows on which the state update scales its first weights."""
+"""Training patients on which the state update scales its first weights."""
+SCALE_BATCH = 64
 
 
 def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
@@ -37,8 +43,8 @@ def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
         torch.manual_seed(seed)
         for modality in study.modalities:
             try:
-                encoder = load_kind("encoders", modality.kind)
-                encoders[modality.name] = encoder.fit(training.modalities[modality.name], modality.options)
+                encoder = _fit_encoder(modality, training)
+                encoders |= dict.fromkeys(modality.step_names, encoder)
             except DataError as error:
                 problems.append(f"modality '{modality.name}': {error}")
         try:
@@ -46,14 +52,61 @@ def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
         except DataError as error:
             problems.append(str(error))
         raise_all(problems, DataError, "The training data cannot be used")
-        spec, informative = study.training, study.missingness == "informative"
-        model = SequentialFusion(encoders, tasks, spec.state_size, spec.update, study.order, informative)
-        with torch.no_grad():
-            for m, (name, encoder) in enumerate(encoders.items()):
-                some = encoder.prepare(training.modalities[name].head(N_SCALE_ROWS))
-                model.update.fit_scale(m, encoder.eval()(some))
-                encoder.train()
+        model = join(study, encoders, tasks)
+        if model.update.fits_scale:
+            _fit_scale(study, model, training)
         return model
+
+
+def join(study: Study, encoders: dict[str, Encoder], tasks: list[Task]) -> SequentialFusion:
+    """Joins the encoders of a study's steps and its tasks to a network with first weights."""
+    excluded = {
+        task.name: [name for name, modality in study.steps.items() if task.name in modality.exclude_for]
+        for task in study.tasks
+    }
+    spec, informative = study.training, study.missingness == "informative"
+    return SequentialFusion(encoders, tasks, spec.state_size, spec.update, study.order, informative, excluded)
+
+
+def _fit_encoder(modality: ModalitySpec, training: Cohort) -> Encoder:
+    frames = [training.modalities[name] for name in modality.step_names]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames)
+    kind: type[Encoder] = load_kind("encoders", modality.kind)
+    on_error = getattr(modality.options, "on_error", "raise")
+    encoder, _ = _readable(modality.name, frame, on_error, lambda rows: kind.fit(rows, modality.options))
+    return encoder
+
+
+def _readable(
+    name: str, frame: pd.DataFrame, on_error: str, make: Callable[[pd.DataFrame], Made]
+) -> tuple[Made, pd.DataFrame]:
+    """Makes something of a modality's rows, and says which rows; where the study allows it, without unreadable ones."""
+    try:
+        return make(frame), frame
+    except UnreadableError as error:
+        if on_error != "absent":
+            raise
+        lost = list(error.patients)
+        reasons = shown([f"'{patient}': {problem}" for patient, problem in error.patients.items()], 3)
+        warnings.warn(
+            f"modality '{name}': {len(lost)} patient(s) count as without it: {reasons}.", DataWarning, stacklevel=2
+        )
+        frame = frame[~frame.index.isin(lost)]
+        return make(frame), frame
+
+
+def _fit_scale(study: Study, model: SequentialFusion, training: Cohort) -> None:
+    steps = list(study.steps)
+    with torch.no_grad():
+        for g in range(max(model.group) + 1):
+            name = steps[model.group.index(g)]
+            encoder = cast(Encoder, model.encoders[name]).eval()
+            frame = training.modalities[name]
+            some = frame[frame.index.isin(frame.index.unique()[:N_SCALE_ROWS])]
+            values, _ = _readable(name, some, encoder.on_error, encoder.prepare)
+            parts = torch.split(torch.arange(len(values)), SCALE_BATCH)
+            model.update.fit_scale(g, torch.cat([encoder(values[rows]) for rows in parts]))
+            encoder.train()
 
 
 def fit_tasks(study: Study, training: Cohort) -> list[Task]:
@@ -98,11 +151,12 @@ def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> Patie
             values[name] = torch.empty(0)
             positions.append(np.full(len(cohort), -1))
             continue
+        encoder = cast(Encoder, model.encoders[name])
         try:
-            values[name] = cast(Encoder, model.encoders[name]).prepare(frame)
+            values[name], frame = _readable(name, frame, encoder.on_error, encoder.prepare)
         except DataError as error:
             problems.append(f"modality '{name}': {error}")
-        positions.append(frame.index.get_indexer(cohort.patients))
+        positions.append(frame.index.unique().get_indexer(cohort.patients))
     targets, labels = _prepare_targets(model, cohort, problems) if labelled else ({}, {})
     raise_all(problems, DataError, "The data do not fit the model")
     position = torch.from_numpy(np.stack(positions, axis=1))

@@ -37,7 +37,7 @@ def calibrate(
     if patients.strata is None or not any(len(held_out) for _, held_out in rows):
         return {task.name: "identity: no held-out rows" for task in tasks}
     everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
-    shift = LabelShift(patients.presence[everyone], patients.strata[everyone], tasks)
+    shift = LabelShift(patients.presence[everyone], patients.strata[everyone], tasks, ensemble.first.seen)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         parts = [
@@ -51,11 +51,17 @@ def calibrate(
 def _held_out(model: SequentialFusion, patients: PatientTensors, rows: Tensor, generator: torch.Generator) -> HeldOut:
     batch = patients.batch(rows)
     evidence = model.encode(batch)
-    states, taken = [], []
+    outputs: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
+    taken: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
     for _ in range(N_ORDERS):
         paths = random_paths(batch.presence, generator)
-        states.append(model.states(evidence, paths)[1:])
-        taken.append(steps_taken(paths, batch.presence.shape[1])[1:] & (paths.T >= 0).unsqueeze(-1))
+        for name, found in model.read(evidence, paths).items():
+            outputs[name].append(found[1:])
+        for view in model.views:
+            steps = view.along(paths)
+            at = steps_taken(steps, batch.presence.shape[1])[1:] & (steps.T >= 0).unsqueeze(-1)
+            for name in view.tasks:
+                taken[name].append(at)
     assert batch.strata is not None
-    outputs = model.decode(torch.cat(states))
-    return HeldOut(outputs, torch.cat(taken), batch.targets, batch.labelled, batch.strata, batch.weights)
+    whole, subsets = ({name: torch.cat(parts) for name, parts in each.items()} for each in (outputs, taken))
+    return HeldOut(whole, subsets, batch.targets, batch.labelled, batch.strata, batch.weights)

@@ -196,7 +196,7 @@ def _label_shift(model: SequentialFusion, job: Job) -> LabelShift | None:
     if patients.strata is None:
         return None
     tasks = [cast(Task, task) for task in model.tasks.values()]
-    return LabelShift(patients.presence[rows], patients.strata[rows], tasks)
+    return LabelShift(patients.presence[rows], patients.strata[rows], tasks, model.seen)
 
 
 def _fit_or_interrupt(trainer: Any, module: Any, stopping: BatchLoader | None, last: Path) -> None:

@@ -11,7 +11,7 @@ from multimodn.errors import ShapeError, StudyError
 from multimodn.fusion import SequentialFusion, lattice, ordered_paths, random_paths, trajectory
 from tests._inputs import TinyEncoder, make_batch, make_model, make_tasks, make_values
 
-UPDATES = ["residual", "product", "gated", "linear"]
+UPDATES = ["residual", "product", "gated", "linear", "attention"]
 presences = arrays(bool, st.tuples(st.integers(1, 9), st.just(3))).map(torch.from_numpy)
 orders = st.permutations(["m0", "m1", "m2"])
 

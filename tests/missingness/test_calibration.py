@@ -25,7 +25,7 @@ def held_out(n: int, stretch: float = 1.0, seed: int = 0) -> HeldOut:
     said = -0.5 + stretch * (logits + 0.5)
     taken = torch.tensor([[True, True]]).expand(1, n, 2)
     strata = target.long().unsqueeze(1)
-    return HeldOut({"death": said.unsqueeze(0)}, taken, {"death": target}, {"death": target >= 0}, strata)
+    return HeldOut({"death": said.unsqueeze(0)}, {"death": taken}, {"death": target}, {"death": target >= 0}, strata)
 
 
 def fitted(part: HeldOut) -> tuple[Calibration, dict[str, str]]:
@@ -67,7 +67,7 @@ def test_shifts_make_the_balanced_mean_prediction_of_every_subset_the_prior():
     presence = torch.stack([torch.ones_like(lost), ~lost], dim=1)
     shift = LabelShift(presence, part.strata, [task()])
     said = part.outputs["death"] - 0.6 * presence[:, 1:]  # being there as evidence: the shortcut
-    biased = replace(part, outputs={"death": said}, taken=presence.unsqueeze(0))
+    biased = replace(part, outputs={"death": said}, taken={"death": presence.unsqueeze(0)})
     calibration = Calibration([task()], 2)
     prior = part.strata.float().mean().logit()
     start = {"death": prior.reshape(1)}
@@ -91,13 +91,15 @@ def test_sure_predictions_are_not_shifted_by_which_orders_were_drawn():
     shift = LabelShift(presence, part.strata, [task()])
     calibration = Calibration([task()], 2)
     start = {"death": part.strata.float().mean().logit().reshape(1)}
-    fit_calibration(calibration, [task()], start, [replace(part, outputs={"death": sure}, taken=presence[None])], shift)
+    fit_calibration(
+        calibration, [task()], start, [replace(part, outputs={"death": sure}, taken={"death": presence[None]})], shift
+    )
     assert calibration.shifts.abs().max() < 0.5
 
 
 def test_without_label_shift_there_is_nothing_to_shift():
     part = held_out(20_000, seed=3)
-    shift = LabelShift(part.taken[0], part.strata, [task()])
+    shift = LabelShift(part.taken["death"][0], part.strata, [task()])
     calibration = Calibration([task()], 2)
     start = {"death": part.strata.float().mean().logit().reshape(1)}
     fit_calibration(calibration, [task()], start, [part], shift)

@@ -1,0 +1,71 @@
+"""Columns that name files, and sources that are folders of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from multimodn.data.cache import content_hash, file_hash
+from multimodn.errors import DataError, shown
+from multimodn.study import SourceSpec
+
+FILE = "file"
+"""The column of a source that is a pattern of file names."""
+
+
+def read_file_names(spec: SourceSpec, folder: Path) -> pd.DataFrame:
+    """Lists the files of a pattern, in the order of their names, indexed by the patient that each name tells.
+
+    Raises:
+        DataError: If no file fits the pattern, or a name tells no patient; all such files are listed.
+    """
+    pattern = str(spec.files)
+    anchor = Path(pattern).anchor  # of an absolute pattern, which a folder cannot look up
+    base = Path(anchor) if anchor else folder
+    found = sorted(path for path in base.glob(pattern[len(anchor) :]) if not path.name.startswith("."))
+    if not found:
+        raise DataError(f"no file fits the pattern '{pattern}' in {base.absolute()}.")
+    if spec.patient_from is None:
+        patients: list[str | None] = [_stem(path) for path in found]
+    else:
+        search = re.compile(spec.patient_from).search
+        matches = [search(path.relative_to(base).as_posix()) for path in found]
+        patients = [match.group(1) if match else None for match in matches]
+    nameless = [path.name for path, patient in zip(found, patients, strict=True) if not patient]
+    if nameless:
+        raise DataError(
+            f"`patient_from: {spec.patient_from}` finds no patient in {len(nameless)} of {len(found)} file names: "
+            f"{shown(nameless)}."
+        )
+    index = pd.Index(patients, dtype=object, name="patient")
+    return pd.DataFrame({FILE: pd.Series([str(path.absolute()) for path in found], index=index, dtype=object)})
+
+
+def _stem(path: Path) -> str:
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return Path(name).stem
+
+
+def with_absolute_paths(frame: pd.DataFrame, columns: list[str], folder: Path) -> pd.DataFrame:
+    """Returns the frame with relative paths of some columns resolved against ``folder``; empty cells stay empty."""
+    frame = frame.copy(deep=False)
+    for name in columns:
+        if name in frame.columns:
+            frame[name] = frame[name].map(lambda cell: str((folder / str(cell)).absolute()), na_action="ignore")
+    return frame
+
+
+def path_hash(path: str) -> str:
+    """Returns a hash of what a file, or a folder with all its files, holds; of a path that leads nowhere, of its name.
+
+    Two copies of a file in different places have the same hash.
+    """
+    place = Path(path)
+    if place.is_file():
+        return file_hash(place)
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+        return content_hash(*(part for file in files for part in (str(file.relative_to(place)), file_hash(file))))
+    return f"no file {place.name}"
