@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from multimodn.slides.command import embed_slides
+
 if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.estimator import MultiModN
@@ -206,6 +208,9 @@ def stress(
         )  # fmt: skip
     console.print(page, markup=False, highlight=False)
     console.print(f"Wrote {run / 'stress'}.")
+
+
+app.command("embed-slides")(embed_slides)
 
 
 def _load(run: Path) -> MultiModN:

@@ -191,9 +191,13 @@ class SequentialFusion(nn.Module):
         Returns:
             For each task ``(depth + 1, B, K)``; a step that the task must not see repeats the outputs before it.
         """
+        # views are so many more rows of one pass: small batches cost by the step, not by the row
+        along = torch.cat([view.along(paths) for view in self.views])
+        presence = torch.cat([view.of(evidence.presence) for view in self.views])
+        repeated = Evidence(evidence.rows, evidence.where.repeat(len(self.views), 1))
         outputs: Outputs = {}
-        for view in self.views:
-            states = self.states(evidence, view.along(paths), view.of(evidence.presence))
+        of_view = self.states(repeated, along, presence).chunk(len(self.views), dim=1)
+        for view, states in zip(self.views, of_view, strict=True):
             outputs |= self.decode(states, view.tasks)
         return {name: outputs[name] for name in self.tasks}
 

@@ -1,9 +1,19 @@
-"""Small tables for the encoders, and one fitted encoder of each flavour."""
+"""Small tables for the encoders, and one fitted encoder of each kind and flavour."""
+
+import copy
+import functools
 
 import numpy as np
 import pandas as pd
+import torch
 
+from multimodn.data.ragged import Ragged
 from multimodn.encoders import EmbeddingEncoder, EmbeddingOptions, TableEncoder, TableOptions
+from multimodn.encoders._bags import Bags
+from tests.encoders._image_cases import CASES as PICTURES
+from tests.encoders._series_cases import CASES as SERIES
+from tests.encoders._slide_cases import CASES as SLIDES
+from tests.encoders._text_cases import CASES as TEXTS
 
 
 def mixed_table(n_rows=60, seed=0):
@@ -32,7 +42,7 @@ def vectors(n_rows=40, n_columns=6, seed=0):
     return wide_table(n_rows, n_columns, seed)
 
 
-ENCODERS = {
+COLUMNS = {
     "piecewise": (TableEncoder, TableOptions(dropout=0.2, units={"lactate": "mmol/l"}), mixed_table),
     "periodic": (TableEncoder, TableOptions(numeric="periodic"), mixed_table),
     "linear": (TableEncoder, TableOptions(n_layers=0, numeric="scaled", scaling="standard"), mixed_table),
@@ -44,8 +54,30 @@ ENCODERS = {
 }
 
 
+ALL = COLUMNS | TEXTS | SERIES | PICTURES | SLIDES
+"""Every kind and flavour: `COLUMNS` read columns of numbers and levels, one row a patient, the others anything else."""
+
+
 def fitted(name):
     """Returns an encoder in evaluation mode and the frame it was fitted on."""
-    kind, options, make = ENCODERS[name]
+    encoder, frame = _fitted(name)
+    return copy.deepcopy(encoder), frame.copy()
+
+
+@functools.cache
+def _fitted(name):
+    kind, options, make = ALL[name]
     frame = make()
     return kind.fit(frame, options).eval(), frame
+
+
+def tensors(values):
+    """What prepared values hold, as tensors."""
+    if isinstance(values, torch.Tensor):
+        return [values]
+    if isinstance(values, Ragged):
+        return [values.items, values.lengths]
+    if isinstance(values, Bags):
+        return [values.features(0, values.n_tiles), values.positions(0, values.n_tiles), values.tiles.lengths]
+    pictures = values.stacked()
+    return [pictures.items, pictures.lengths]

@@ -1,0 +1,281 @@
+"""Reads one image file, PNG, JPEG, TIFF, DICOM or NIfTI, to numbers; whatever is wrong with it is one sentence."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.errors import MissingExtraError
+
+Floats = NDArray[np.float32]
+
+MAX_VALUE = 1e30
+"""Size of a pixel that no device measures; a larger one comes from a damaged header."""
+
+
+class PictureError(ValueError):
+    """A file cannot be read as the picture that is expected; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a file holds.
+
+    Attributes:
+        pixels: Float32 ``(C, *space)`` in the file's units; an image's space is (rows, columns), a volume's (x, y, z).
+        is_byte: Whether the pixels are display values from 0 to 255.
+        affine: ``(4, 4)``: voxel index to mm, axes pointing right, anterior, superior; None for images.
+    """
+
+    pixels: Floats
+    is_byte: bool = False
+    affine: NDArray[np.float64] | None = None
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps remarks of the libraries about harmless flaws of files to itself, and makes errors of the others.
+
+    Filters of warnings belong to the whole process, so this stands around a pool of threads, never in one of them.
+    """
+    with ExitStack() as stack:
+        for name in ("pydicom", "nibabel", "PIL"):  # they log every warning a second time
+            stack.enter_context(_silenced(logging.getLogger(name)))
+        stack.enter_context(warnings.catch_warnings())
+        # padded pixel data, values that bend the standard: the pixels are whole, or an error follows
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\.|$)")
+        # odd tags of a TIFF or Exif block, which say nothing about the pixels
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL(\.|$)")
+        # unlike those, these two say that pixels are missing, or too many to be an image
+        warnings.filterwarnings("error", message=r"Truncated File Read", category=UserWarning)
+        warnings.filterwarnings("error", message=r"Image size .* exceeds limit", category=RuntimeWarning)
+        yield
+
+
+@contextmanager
+def _silenced(logger: logging.Logger) -> Iterator[None]:
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def reading(what: str, library: str) -> Iterator[None]:
+    """Turns whatever a library raises on a broken file into a `PictureError`.
+
+    Args:
+        what: What the file should be.
+        library: Its module; without it, `MissingExtraError` is raised.
+    """
+    try:
+        # what overflows becomes infinite or NaN, which are refused
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
+    except (PictureError, MissingExtraError):
+        raise
+    except ImportError as error:
+        raise MissingExtraError(f"Reading {what} files", "images", error) from None
+    except Exception as error:  # a broken file makes these libraries raise anything, from KeyError to struct.error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = " ".join(line.strip() for line in lines[:2])[:200]
+        raise PictureError(f"cannot be read as {what} ({library}: {said}). Export it again.") from error
+
+
+def check_pixels(picture: Picture) -> Picture:
+    """Returns the picture if its pixels are finite and not all alike.
+
+    Raises:
+        PictureError: A constant picture is refused: it says nothing, and is mostly the rest of a failed export.
+    """
+    pixels = picture.pixels
+    if not pixels.size:
+        raise PictureError(f"has no pixels (shape {pixels.shape}). Export it again.")
+    n_wrong = int((~(np.abs(pixels) <= MAX_VALUE)).sum())
+    if n_wrong:
+        raise PictureError(
+            f"has {n_wrong} of {pixels.size} pixels that are NaN, infinite or beyond {MAX_VALUE:g}. Give the "
+            f"background a number, such as the lowest, and save it again."
+        )
+    if pixels.min() == pixels.max():
+        raise PictureError(f"has the value {pixels.min():g} in every pixel: it is empty. Export it again.")
+    return picture
+
+
+def read_image(path: str) -> Picture:
+    """Reads a 2-D image, ``(1 or 3, rows, columns)``.
+
+    Exif orientations are followed. DICOM pixels are rescaled, MONOCHROME1 is inverted, and colours become RGB. A NIfTI
+    slice that says where it lies is turned so that its rows run from anterior (or superior) down and its columns from
+    the patient's left to right.
+
+    Raises:
+        PictureError: If it cannot be read, is no 2-D image, or its pixels are not finite or all alike.
+    """
+    if Path(path).is_dir():
+        raise PictureError("is a folder, expected an image file. Use kind `volume` for a DICOM series.")
+    if is_dicom(path):
+        picture = _dicom_image(path)
+    elif is_nifti(path):
+        picture = _nifti_image(path)
+    else:
+        picture = _pillow_image(path)
+    return check_pixels(picture)
+
+
+def is_nifti(path: str) -> bool:
+    """Tells a NIfTI file by its name."""
+    return path.lower().endswith((".nii", ".nii.gz"))
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Tells a DICOM file by its name or its first bytes: many have no extension.
+
+    Raises:
+        PictureError: If there is no such file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(132)[128:] == b"DICM" or str(path).lower().endswith((".dcm", ".dicom"))
+    except OSError as error:
+        raise PictureError(f"cannot be opened ({error.strerror}). Correct the path.") from None
+
+
+def _pillow_image(path: str) -> Picture:
+    with reading("a PNG, JPEG, TIFF, DICOM or NIfTI image", "Pillow"):
+        from PIL import Image, ImageOps
+
+        with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+            n_pages = getattr(image, "n_frames", 1)
+            if n_pages > 1 and image.format != "MPO":  # a camera's MPO is a JPEG with previews behind it
+                raise PictureError(f"has {n_pages} pages, expected one. Save the page that counts as a file.")
+            image.load()
+            return _pillow_picture(ImageOps.exif_transpose(image))
+
+
+def _pillow_picture(image: Any) -> Picture:
+    mode = image.mode
+    if mode in {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}:
+        return Picture(np.asarray(image).astype(np.float32)[None])
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if np.asarray(image)[..., 3].min() < 255:
+            raise PictureError("has transparent pixels, whose colour is open. Flatten it and save it again.")
+        mode = "L" if mode in {"L", "LA"} else "RGB"
+    elif mode in {"1", "L"}:
+        mode = "L"
+    elif mode in {"P", "RGB", "YCbCr"}:
+        mode = "RGB"
+    else:
+        raise PictureError(f"has colour mode {mode}, expected grey or RGB. Convert it and save it again.")
+    pixels = np.asarray(image.convert(mode)).astype(np.float32)
+    return Picture(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), is_byte=True)
+
+
+def _dicom_image(path: str) -> Picture:
+    with reading("DICOM", "pydicom"):
+        pixels, is_byte = dicom_pixels(read_dicom(path))
+    is_colour = pixels.ndim == 3 and pixels.shape[-1] == 3
+    if pixels.ndim != 2 and not is_colour:
+        raise PictureError(f"has {pixels.shape[0]} frames, expected one. Use kind `volume`, or save the frame.")
+    return Picture(np.moveaxis(pixels, 2, 0) if is_colour else pixels[None], is_byte)
+
+
+def read_dicom(path: str | Path) -> Any:
+    """Reads a DICOM file with its pixels.
+
+    Raises:
+        PictureError: If it holds no pixels, such as a report.
+    """
+    import pydicom
+
+    dataset = pydicom.dcmread(path)
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise PictureError(f"is a DICOM file of modality {dataset.get('Modality', '?')} without pixels. Remove it.")
+    return dataset
+
+
+def dicom_pixels(dataset: Any) -> tuple[Floats, bool]:
+    """Decodes the pixels of a DICOM file.
+
+    Returns:
+        Grey values in their units ``([frames,] rows, columns)``, or RGB with a last axis of 3; and whether they are
+        8-bit colours.
+    """
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+    from pydicom.pixels.utils import pixel_array
+
+    stored = pixel_array(dataset)  # YBR becomes RGB
+    photometric = dataset.PhotometricInterpretation
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)
+        return stored.astype(np.float32), stored.dtype == np.uint8
+    if dataset.SamplesPerPixel == 3:
+        return stored.astype(np.float32), stored.dtype == np.uint8
+    if photometric == "MONOCHROME1":  # the lowest value is white
+        stored = _stored_ends(dataset) - stored.astype(np.float64 if stored.dtype.kind == "f" else np.int64)
+    return apply_modality_lut(stored, dataset).astype(np.float32), False
+
+
+def _stored_ends(dataset: Any) -> int:
+    """Returns lowest plus highest value that the stored bits can hold."""
+    bits = int(dataset.get("BitsStored", 0))
+    is_signed = bool(dataset.get("PixelRepresentation", 0))
+    return -1 if is_signed else 2**bits - 1
+
+
+def _nifti_image(path: str) -> Picture:
+    with reading("NIfTI", "nibabel"):
+        import nibabel
+
+        image: Any = nibabel.load(path)
+        shape = image.shape
+        if len(shape) > 3 or sum(length > 1 for length in shape) > 2:
+            raise PictureError(f"has shape {shape}, expected a 2-D image. Use kind `volume`, or save one slice.")
+        if len(shape) == 3 and (image.header["sform_code"] or image.header["qform_code"]):
+            check_affine(image.affine)
+            turn: Any = nibabel.as_closest_canonical  # untyped
+            image = turn(image)
+        pixels = nifti_values(image)
+        if pixels.ndim == 3:
+            pixels = pixels.squeeze(max(axis for axis in range(3) if pixels.shape[axis] == 1))
+    if pixels.ndim != 2:
+        raise PictureError(f"has shape {shape}, expected a 2-D image.")
+    return Picture(np.ascontiguousarray(pixels.T[::-1])[None])
+
+
+def nifti_values(image: Any) -> Floats:
+    """Returns the scaled values of a NIfTI image.
+
+    Raises:
+        PictureError: If they are colours or complex numbers.
+    """
+    kind = image.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise PictureError(f"has values of type {kind}, expected real numbers. Save one channel.")
+    values: Floats = image.get_fdata(dtype=np.float32, caching="unchanged")
+    return values
+
+
+def check_affine(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns an affine ``(4, 4)`` in mm whose voxels have a volume.
+
+    Raises:
+        PictureError: If they have none.
+    """
+    if not np.isfinite(affine).all() or (np.linalg.norm(affine[:3, :3], axis=0) < 1e-4).any():
+        sizes = np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist()
+        raise PictureError(f"has voxels of {sizes} mm, expected three positive lengths. Convert it again.")
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise PictureError("has axes that lie in one plane. Convert it again from its source.")
+    return affine

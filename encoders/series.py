@@ -1,0 +1,197 @@
+"""Irregular time series: a long table with one row for each measurement, such as laboratory values and vital signs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from multimodn.base import JSON, Encoder, FileOptions, Options
+from multimodn.data.ragged import Ragged
+from multimodn.encoders._layers import Layers
+from multimodn.encoders._series_layers import MeasurementTransformer, summaries
+from multimodn.encoders._series_rows import Rows, Variable, fit_time, fit_variables, read_rows, scale_rows
+from multimodn.errors import DataError, DataWarning, UnreadableError, shown
+
+HEADER = "Encoder 'series'"
+
+
+class SeriesOptions(FileOptions):
+    """Options of a time series modality.
+
+    Attributes:
+        time: The column of times: numbers in any unit, such as hours since admission.
+        variable: The column that names what was measured.
+        value: The column of values: numbers.
+        max_measurements: Measurements kept of a patient, the latest ones; None = all. Time and memory grow with its
+            square.
+        embedding_size: Width of the embedding that the patient state takes.
+        hidden_size: Width of a measurement's token, and of hidden layers; a multiple of ``n_heads``.
+        n_heads: Attention heads.
+        n_layers: Layers of attention.
+        dropout: Share of hidden units set to 0 in training.
+        on_error: What to do with patients without any measurement of a known variable; see `FileOptions`.
+    """
+
+    time: str = "time"
+    variable: str = "variable"
+    value: str = "value"
+    max_measurements: int | None = Field(default=512, ge=1)
+    embedding_size: int = Field(default=32, ge=1)
+    hidden_size: int = Field(default=32, ge=1)
+    n_heads: int = Field(default=4, ge=1)
+    n_layers: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.hidden_size % self.n_heads:
+            raise ValueError(
+                f"`hidden_size` is {self.hidden_size}; it must be a multiple of `n_heads`, {self.n_heads}."
+            )
+        if len({self.time, self.variable, self.value}) < 3:
+            raise ValueError("`time`, `variable` and `value` must name three columns.")
+        return self
+
+
+class SeriesEncoder(Encoder):
+    """Encodes the measurements of a patient by attention among them, whatever their number and times.
+
+    Values are standardised by the training rows of their variable and clipped to +-5; times by all training rows.
+    Beside the attention (`MeasurementTransformer`) a straight path takes the last and the mean value of each variable,
+    0 where it was not measured, so that training starts from what a linear model could use.
+
+    Which variables were measured, how often and when is visible to this encoder: inside a modality it is part of the
+    data, unlike the absence of the whole modality. Where a test is ordered only for some patients, the network can
+    learn from who was tested.
+
+    The order of a table's rows does not matter. A variable that training rows never named is left out with a warning.
+    """
+
+    Options: ClassVar[type[Options]] = SeriesOptions
+    several_rows: ClassVar[bool] = True
+
+    def __init__(
+        self, variables: Sequence[Variable], time_mean: float, time_spread: float, options: SeriesOptions
+    ) -> None:
+        super().__init__()
+        self.options, self.on_error, self.variables = options, options.on_error, list(variables)
+        self.time_mean, self.time_spread = time_mean, time_spread
+        self.embedding_size = options.embedding_size
+        self.columns = [options.time, options.variable, options.value]
+        self.transformer = MeasurementTransformer(
+            len(self.variables), options.hidden_size, options.n_heads, options.n_layers, options.dropout
+        )
+        input_size = options.hidden_size + 2 * len(self.variables)
+        self.layers = Layers(input_size, options.hidden_size, 1, options.embedding_size, options.dropout)
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, options: SeriesOptions) -> Self:
+        """Builds the encoder from training rows, one for each measurement; see `Encoder.fit`.
+
+        Raises:
+            DataError: If a column is missing or holds dates, or a cell is empty or no finite number; the message names
+                patients, times and variables.
+        """
+        rows = read_rows(frame, options.time, options.variable, options.value, HEADER)
+        if not len(rows):
+            raise DataError(f"{HEADER}: there is no measurement in the training rows.")
+        return cls(fit_variables(rows), *fit_time(rows), options)
+
+    def prepare(self, frame: pd.DataFrame) -> Ragged:
+        """Reads measurements.
+
+        Returns:
+            One row a patient; its items ``(n_measurements, 3)``, float32, are scaled time, the variable's number in
+            `variables`, and scaled value, ordered by time.
+
+        Raises:
+            DataError: If a column is missing or holds dates, or a cell is empty or no finite number; the message names
+                patients, times and variables.
+            UnreadableError: Naming all patients who have no measurement of a variable that training rows named.
+
+        Warns:
+            DataWarning: If measurements are left out: of unknown variables, or beyond `max_measurements`.
+        """
+        options = self.options
+        rows = self._latest(self._known(read_rows(frame, options.time, options.variable, options.value, HEADER)))
+        items = scale_rows(rows, self.variables, self.time_mean, self.time_spread)
+        return Ragged(torch.from_numpy(items), torch.from_numpy(rows.counts()).long())
+
+    def forward(self, values: Ragged) -> Tensor:
+        """Encodes n prepared rows to ``(n, embedding_size)``; each row for itself."""
+        values = Ragged(values.items.to(self.layers.straight.weight.dtype), values.lengths)
+        inputs = [self.transformer(values), summaries(values, len(self.variables))]
+        embedding: Tensor = self.layers(torch.cat(inputs, 1))
+        return embedding
+
+    def summary(self) -> pd.DataFrame:
+        """Returns ``mean``, ``spread`` and ``n_rows`` of every variable in the training rows."""
+        rows = [asdict(variable) for variable in self.variables]
+        return pd.DataFrame(rows).set_index("name").rename_axis("variable")
+
+    def config(self) -> dict[str, JSON]:
+        """Returns options, variables and the scale of time; the rest is in the state."""
+        return {
+            "options": self.options.model_dump(mode="json"),
+            "variables": [asdict(variable) for variable in self.variables],
+            "time_mean": self.time_mean,
+            "time_spread": self.time_spread,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the module, ready for ``load_state_dict``."""
+        variables = [Variable(**variable) for variable in config["variables"]]
+        options = SeriesOptions.model_validate(config["options"])
+        return cls(variables, config["time_mean"], config["time_spread"], options)
+
+    def _known(self, rows: Rows) -> Rows:
+        """Leaves out variables that training rows never named, and says so."""
+        names = {variable.name for variable in self.variables}
+        is_known = np.array([name in names for name in rows.variables], dtype=np.bool_)
+        known = rows.where(is_known[rows.code])
+        left = np.flatnonzero(known.counts() == 0).tolist()
+        if left:
+            count, code = rows.counts(), pd.Series(rows.code).groupby(rows.patient).unique()
+            raise UnreadableError(
+                HEADER,
+                {
+                    str(rows.patients[i]): f"none of the {count[i]} measurements is of a variable that training rows "
+                    f"named, but of {shown([rows.variables[j] for j in sorted(code[i])], 3)}."
+                    for i in left
+                },
+            )
+        counts = np.bincount(rows.code, minlength=len(rows.variables))
+        unknown = [f"'{rows.variables[i]}' ({counts[i]} rows)" for i in np.flatnonzero(~is_known).tolist()]
+        if unknown:
+            warnings.warn(
+                f"{HEADER}: {len(rows) - len(known)} of {len(rows)} measurements are of variables that training rows "
+                f"never named, and are left out: {shown(unknown)}.",
+                DataWarning,
+                stacklevel=3,
+            )
+        return known
+
+    def _latest(self, rows: Rows) -> Rows:
+        """Leaves out measurements beyond `max_measurements`, and says so."""
+        limit = self.options.max_measurements
+        if limit is None or not (rows.counts() > limit).any():
+            return rows
+        kept = rows.latest(limit)
+        more = np.flatnonzero(rows.counts() > limit)
+        named = [f"'{rows.patients[i]}' ({rows.counts()[i]})" for i in more[:3].tolist()]
+        warnings.warn(
+            f"{HEADER}: `max_measurements` is {limit}: the earliest {len(rows) - len(kept)} of {len(rows)} rows, "
+            f"of {len(more)} patients, are left out: {shown([*named, *[''] * (len(more) - len(named))], 3)}.",
+            DataWarning,
+            stacklevel=3,
+        )
+        return kept

@@ -1,0 +1,258 @@
+"""Free text, such as reports: a frozen transformer's vector, standardised and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import pandas as pd
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from multimodn.base import JSON, Encoder, FileOptions, Options
+from multimodn.data.cache import OutputCache, content_hash
+from multimodn.encoders import _transformer
+from multimodn.encoders._layers import Layers, Projection, automatic_components
+from multimodn.encoders._reports import Reports, clean, patient_vectors
+from multimodn.encoders._scaling import CLIP
+from multimodn.encoders._transformer import TextVectors, Windowing
+from multimodn.errors import DataError, shown
+
+HEADER = "Encoder 'text'"
+SCHEME = "text 1"
+"""Part of the key of the cache; to be changed with anything that changes what is kept there."""
+
+
+class TextOptions(FileOptions):
+    """Options of a text modality.
+
+    Attributes:
+        column: The column of texts; default: the only column.
+        file_column: Instead of it, a column of paths of text files.
+        encoding: The encoding of the files.
+        model: The network: ``minilm``, which comes with the extra 'text', or a folder (absolute, or relative to the
+            working directory) as `transformers` writes it. Nothing is ever downloaded.
+        window: Text tokens that the network reads at once; default: as many as it takes, at most 256 with the special
+            ones.
+        overlap: Tokens that a window shares with the one before.
+        max_windows: Windows read of a report, from its beginning; default: all.
+        batch_size: Windows that pass the network at once.
+        embedding_size: Width of the embedding that the patient state takes.
+        hidden_size: Width of each hidden layer behind the network.
+        n_layers: Hidden layers; 0 = a linear map.
+        dropout: Share of hidden units (without hidden layers: of inputs) set to 0 in training.
+        n_components: Principal components that replace the network's vector; ``auto`` = a third of the patients, at
+            most 32, where the vector has more than one number for two training patients, else none.
+    """
+
+    column: str | None = None
+    file_column: str | None = None
+    encoding: str = "utf-8"
+    model: str = "minilm"
+    window: int | None = Field(default=None, ge=1)
+    overlap: int = Field(default=32, ge=0)
+    max_windows: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    embedding_size: int = Field(default=32, ge=1)
+    hidden_size: int = Field(default=64, ge=1)
+    n_layers: int = Field(default=1, ge=0)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, encoding: str) -> str:
+        try:
+            "a".encode(encoding)
+        except LookupError as error:
+            raise ValueError(f"{error}; use the name of a text encoding, such as utf-8 or latin-1.") from None
+        return encoding
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.column is not None and self.file_column is not None:
+            raise ValueError("name `column` (texts) or `file_column` (paths of text files), not both.")
+        if self.window is not None and self.overlap >= self.window:
+            raise ValueError(f"`overlap` is {self.overlap}; it must be smaller than `window`, {self.window}.")
+        return self
+
+    @property
+    def windowing(self) -> Windowing:
+        """How reports are cut."""
+        return Windowing(self.window, self.overlap, self.max_windows)
+
+
+class TextEncoder(Encoder):
+    """Encodes the reports of a patient by a frozen network, whose vectors are standardised and, if wide, projected.
+
+    The vector of a patient is the mean over the windows of all their reports, weighted by tokens: a long report
+    counts more. Mean and standard deviation of the vectors are those of the training patients; standardised vectors
+    are clipped to +-5. The network runs once for each report: its outputs are kept on disk, and it is not even loaded
+    where all of them are known. It is no part of the state; a hash of its files is, and another network is refused.
+
+    A report is data. Control characters (but tab and line ends) and lone surrogates count as blanks, and special
+    tokens in it as words; nothing else is changed. A text of blanks, or without any token, is unreadable.
+    """
+
+    Options: ClassVar[type[Options]] = TextOptions
+    several_rows: ClassVar[bool] = True
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, column: str, vector_size: int, n_components: int | None, network: str, options: TextOptions
+    ) -> None:
+        super().__init__()
+        self.options, self.columns, self.network = options, [column], network
+        self.embedding_size, self.on_error, self.n_components = options.embedding_size, options.on_error, n_components
+        self.register_buffer("centre", torch.zeros(vector_size))
+        self.register_buffer("scale", torch.zeros(vector_size))
+        self.projection = Projection(vector_size, n_components) if n_components is not None else None
+        self.layers = Layers(
+            n_components or vector_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
+        )
+
+    @staticmethod
+    def file_columns(options: TextOptions) -> list[str]:
+        """Returns the column of paths, if there is one."""
+        return [] if options.file_column is None else [options.file_column]
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, options: TextOptions) -> Self:
+        """Builds the encoder from training rows, one for each report; see `Encoder.fit`.
+
+        Raises:
+            DataError: If the column is missing or holds something else than text, or all reports read the same.
+            UnreadableError: If a report is empty, or its file cannot be read; all of them are named.
+            StudyError: If there is no such network, or the windows do not fit it.
+            MissingExtraError: If the extra 'text' is not installed.
+        """
+        column, folder = _column(frame, options), _transformer.network_folder(options.model)
+        vectors = _vectors(frame, column, options, folder)
+        spread, centre = torch.std_mean(vectors, 0, correction=0)
+        is_varied = spread > 1e-4 * vectors.square().mean().sqrt()  # below that it is rounding, some 1e-6
+        if not is_varied.any():
+            raise DataError(f"{HEADER}: column '{column}' reads the same for all {len(vectors)} training patients.")
+        scale = torch.where(is_varied, 1.0 / spread, 0.0)
+        n_components = options.n_components
+        if n_components == "auto":
+            n_components = automatic_components(*vectors.shape)
+        projection = None
+        if n_components is not None:
+            scaled = ((vectors - centre) * scale).clamp(-CLIP, CLIP).float()
+            projection = Projection.fit(scaled, min(n_components, len(centre)))
+            n_components = projection.components.shape[1]
+        encoder = cls(column, len(centre), n_components, _transformer.network_hash(folder), options)
+        encoder.centre.copy_(centre)
+        encoder.scale.copy_(scale)
+        encoder.projection = projection
+        return encoder
+
+    def prepare(self, frame: pd.DataFrame) -> Tensor:
+        """Reads reports and has the network encode those that it has not seen before.
+
+        Returns:
+            Float32 ``(n_patients, n_inputs)``: standardised vectors or component scores.
+
+        Raises:
+            DataError: If the column is missing or holds something else than text, or the folder holds another network
+                than the one that the encoder was trained with.
+            UnreadableError: If a report is empty, or its file cannot be read; all of them are named.
+
+        Warns:
+            DataWarning: If `max_windows` leaves out the end of reports.
+        """
+        vectors = _vectors(frame, self.columns[0], self.options, self._folder(), len(self.centre))
+        return self._project(vectors.to(self.centre)).float().cpu()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
+        embedding: Tensor = self.layers(values.to(self.layers.straight.weight.dtype))
+        return embedding
+
+    def tokens(self, text: str) -> tuple[Tensor, Tensor]:
+        """Returns the token numbers of a report, long ``(n_tokens,)``, and where in it each begins and ends.
+
+        The second, long ``(n_tokens, 2)``, counts characters of ``text``.
+        """
+        network, cleaned = self._network(), clean(text)
+        return torch.from_numpy(network.token_ids([cleaned])[0]), network.offsets(cleaned)
+
+    def differentiable(self, ids: Tensor) -> Tensor:
+        """Encodes reports of equal length all the way from their tokens, with a path for gradients.
+
+        Args:
+            ids: Long ``(n, n_tokens)``, from `tokens`; each row stands for a patient with that report alone.
+
+        Returns:
+            ``(n, embedding_size)``: what `forward` answers for the prepared report. `word_embeddings` is the layer
+            for `captum.attr.LayerIntegratedGradients`.
+        """
+        vectors = self._network().differentiable(ids, self.options.windowing)
+        return self(self._project(vectors.to(self.centre)))
+
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The network's layer from token numbers to vectors."""
+        return self._network().word_embeddings
+
+    def config(self) -> dict[str, JSON]:
+        """Returns options, column and the network's hash; the rest is in the state."""
+        return {
+            "options": self.options.model_dump(mode="json"),
+            "column": self.columns[0],
+            "vector_size": len(self.centre),
+            "n_components": self.n_components,
+            "network": self.network,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the module, ready for ``load_state_dict``."""
+        options = TextOptions.model_validate(config["options"])
+        return cls(config["column"], config["vector_size"], config["n_components"], config["network"], options)
+
+    def _project(self, vectors: Tensor) -> Tensor:
+        scaled = ((vectors - self.centre) * self.scale).clamp(-CLIP, CLIP)
+        return scaled if self.projection is None else scaled @ self.projection.components
+
+    def _folder(self) -> Path:
+        folder = _transformer.network_folder(self.options.model)
+        found = _transformer.network_hash(folder)
+        if found != self.network:
+            raise DataError(
+                f"{HEADER}: the network in {folder} has the hash {found[:16]}, but the encoder was trained with "
+                f"{self.network[:16]}. Restore those files, or train again."
+            )
+        return folder
+
+    def _network(self) -> _transformer.FrozenTransformer:
+        return _transformer.load_network(self._folder())
+
+
+def _column(frame: pd.DataFrame, options: TextOptions) -> str:
+    """Returns the column that the encoder reads."""
+    named = options.file_column or options.column
+    if named is None and len(frame.columns) != 1:
+        raise DataError(
+            f"{HEADER}: {len(frame.columns)} columns, and none is named as the text: "
+            f"{shown(list(frame.columns))}. Write `column: ...`, or `file_column: ...` for paths of text files."
+        )
+    return str(frame.columns[0]) if named is None else named
+
+
+def _vectors(frame: pd.DataFrame, column: str, options: TextOptions, folder: Path, size: int | None = None) -> Tensor:
+    """Returns the network's vector of each patient, float64 ``(n_patients, size)``."""
+    reports = Reports(frame, column, None if options.file_column is None else options.encoding, HEADER)
+    if size is not None and not len(frame):
+        return torch.zeros(0, size, dtype=torch.float64)
+    cut = options.windowing
+    network = _transformer.network_hash(folder)
+    cache = OutputCache(content_hash(SCHEME, network, f"{cut.window} {cut.overlap} {cut.max_windows}"))
+
+    def encode(texts: Sequence[str]) -> TextVectors:
+        return _transformer.load_network(folder).encode(texts, cut, options.batch_size)
+
+    return patient_vectors(reports, encode, cache)

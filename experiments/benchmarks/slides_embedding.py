@@ -1,0 +1,192 @@
+"""Measures `embed-slides`: tiles per second with 1 and 2 processes and on a Ray cluster, sameness of bytes, memory.
+
+Slides are copies of a real Aperio region (2,220 x 2,967 pixels, 20x) cut into overlapping tiles; the tile encoder is the
+default, EfficientNet-Lite0. Each way of running is a process of its own; they take turns, and the best turn of each
+counts, so that a busy machine harms all alike. Then a run is killed and started again, and memory is measured on a
+synthetic slide of 100,000 x 100,000 pixels. Prints a page and writes it to EMBEDDING.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+REAL = HERE.parents[1] / "tests" / "slides" / "data" / "cmu_small_region.svs"
+WAYS: dict[str, dict[str, Any]] = {
+    "1 process": {"workers": 1},
+    "2 processes": {"workers": 2},
+    "Ray, 2 workers": {"workers": 2, "ray": "local"},
+}
+TISSUE, OVERLAP, KILL_AFTER = 0.1, 0.5, 100
+
+
+def run_way(folder: Path, out: Path, name: str) -> None:
+    """Embeds the slides of a folder and prints tiles, seconds in all, and tiles per second once the first are done."""
+    from multimodn.slides import EmbedOptions, embed_slides
+
+    seen: list[tuple[float, int]] = []
+    started = time.perf_counter()
+    embed_slides(
+        [folder],
+        out,
+        options=EmbedOptions(tissue=TISSUE, overlap=OVERLAP),
+        on_progress=lambda now: seen.append((time.perf_counter(), now.n_tiles)),
+        **WAYS[name],
+    )
+    first = next(one for one in seen if one[1])
+    (end, n), seconds = seen[-1], time.perf_counter() - started
+    own, others = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    found = {
+        "n_tiles": n,
+        "seconds": seconds,
+        "per_second": (n - first[1]) / (end - first[0]),
+        "peak_mb": max(own, others),
+    }
+    print(json.dumps(found))
+
+
+def run_large(slide: Path, out: Path, n_tiles: int) -> None:
+    """Embeds the first tiles of a large slide and prints the peak memory."""
+    from multimodn.slides import EmbedOptions, embed_slide, load_tile_encoder
+
+    tiles: list[int] = []
+
+    def on_batch(done: int, of: int) -> None:
+        tiles[:] = [done, of]
+        if done >= n_tiles:
+            raise KeyboardInterrupt
+
+    try:
+        embed_slide(slide, out / "large.h5", load_tile_encoder(), EmbedOptions(), on_batch)
+    except KeyboardInterrupt:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"n_tiles": tiles[0], "of_tiles": tiles[1], "peak_mb": peak}))
+
+
+def called(*arguments: object) -> dict[str, float]:
+    """Runs this script in a new process and returns what it printed."""
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, __file__, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.h5"))}
+
+
+def kill_and_resume(folder: Path, out: Path) -> tuple[bool, int]:
+    """Kills the command after some tiles, runs it again; returns whether bytes are the same, and tiles it kept."""
+    from multimodn.slides import embed_slides
+    from multimodn.slides._spool import spooled_tiles
+    from multimodn.slides.embed import EmbedOptions
+
+    slide = sorted(folder.iterdir())[0]
+    command = [
+        "multimodn.cli",
+        "embed-slides",
+        slide,
+        "--out",
+        out / "killed",
+        "--tissue",
+        TISSUE,
+        "--overlap",
+        OVERLAP,
+    ]
+    process = subprocess.Popen([sys.executable, "-c", "from multimodn.cli import main; main()", *map(str, command[1:])])
+    while not any(done >= KILL_AFTER for done, _ in spooled_tiles(out / "killed").values()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (result,) = embed_slides([slide], out / "killed", options=EmbedOptions(tissue=TISSUE, overlap=OVERLAP))
+    name = f"{slide.stem}.h5"
+    return hashes(out / "killed")[name] == hashes(out / "1 process")[name], result.n_resumed
+
+
+def page(found: dict[str, dict[str, float]], same: bool, killed: tuple[bool, int], large: dict[str, float]) -> str:
+    base = found["1 process"]["per_second"]
+    rows = [
+        f"| {name} | {one['n_tiles']:.0f} | {one['seconds']:.1f} | {one['per_second']:.1f} | "
+        f"{one['per_second'] / base:.2f} | {one['peak_mb']:.0f} |"
+        for name, one in found.items()
+    ]
+    says = {True: "the same", False: "NOT the same"}
+    return "\n".join(
+        [
+            "# embed-slides",
+            "",
+            f"Written by `{Path(__file__).name}` on {time.strftime('%Y-%m-%d')}; {os.cpu_count()} processors "
+            f"({platform.machine()}), load {os.getloadavg()[0]:.1f} at the end, torch {version('torch')}, ray "
+            f"{version('ray')}. Slides: 4 copies of `cmu_small_region.svs`, tiles of 224 px at 0.5 µm that overlap by half, "
+            f"EfficientNet-Lite0. Best of the turns.",
+            "",
+            "| way | tiles | seconds, start included | tiles/s, once under way | times 1 process | peak MB of a process |",
+            "|---|---:|---:|---:|---:|---:|",
+            *rows,
+            "",
+            f"- Bytes of all feature files, whatever the way: {says[same]}.",
+            f"- Killed (SIGKILL) after {KILL_AFTER} tiles and run again: {killed[1]} tiles kept, bytes {says[killed[0]]}.",
+            f"- Peak memory on a slide of 100,000 x 100,000 pixels, one process, {large['n_tiles']:.0f} of "
+            f"{large['of_tiles']:.0f} tiles: {large['peak_mb']:.0f} MB.",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--large", type=int, default=100_000, help="Side of the synthetic slide, pixels.")
+    parser.add_argument("--large-tiles", type=int, default=1600)
+    parser.add_argument("--run", nargs=3, metavar=("FOLDER", "OUT", "WAY"))
+    parser.add_argument("--run-large", nargs=3, metavar=("SLIDE", "OUT", "TILES"))
+    arguments = parser.parse_args()
+    if arguments.run:
+        run_way(Path(arguments.run[0]), Path(arguments.run[1]), arguments.run[2])
+        return
+    if arguments.run_large:
+        run_large(Path(arguments.run_large[0]), Path(arguments.run_large[1]), int(arguments.run_large[2]))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, out = Path(temporary) / "slides", Path(temporary) / "out"
+        folder.mkdir()
+        for k in range(4):
+            shutil.copy(REAL, folder / f"copy{k}.svs")
+        found: dict[str, dict[str, float]] = {}
+        for _ in range(arguments.turns):
+            for name in WAYS:
+                shutil.rmtree(out / name, ignore_errors=True)
+                one = called("--run", folder, out / name, name)
+                if name not in found or one["per_second"] > found[name]["per_second"]:
+                    found[name] = one
+                print(name, one, flush=True)
+        same = len({json.dumps(hashes(out / name)) for name in WAYS}) == 1
+        killed = kill_and_resume(folder, out)
+        from slides_reading import write_slide
+
+        write_slide(Path(temporary) / "large.tif", arguments.large)
+        large = called("--run-large", Path(temporary) / "large.tif", out, arguments.large_tiles)
+    text = page(found, same, killed, large)
+    print(text)
+    (HERE / "EMBEDDING.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

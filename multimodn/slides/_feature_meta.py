@@ -1,0 +1,148 @@
+"""What feature files say about themselves: this package's, CLAM's and TRIDENT's."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.errors import DataError, MissingExtraError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FeatureMeta:
+    """What a feature file says about itself; None = it does not say.
+
+    Attributes:
+        slide: File name of the slide.
+        width: Of the slide, level-0 pixels.
+        height: Of the slide, level-0 pixels.
+        mpp: Microns per level-0 pixel.
+        slide_bytes: Size of the slide file.
+        tile_size: Side of a tile as the network saw it, pixels.
+        tile_mpp: Microns per pixel of a tile.
+        extent: Side of a tile, level-0 pixels.
+        overlap: Share of its side that a tile has in common with its neighbour.
+        tissue: Options of the search for tissue, as JSON.
+        tissue_share: Least share of a tile that is tissue.
+        encoder: Name of the tile encoder.
+        encoder_hash: SHA-256 of the tile encoder.
+        stain: Name of the stain normaliser; ``none`` = none.
+        batch_size: Tiles that were read and kept at a time.
+        device: ``cpu`` or the accelerator that the network ran on.
+        parameters: Hash over what decides the features: all of the above but `batch_size` and `device`, and their type.
+        version: Of the multimodn that wrote the file.
+    """
+
+    slide: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mpp: float | None = None
+    slide_bytes: int | None = None
+    tile_size: int | None = None
+    tile_mpp: float | None = None
+    extent: int | None = None
+    overlap: float | None = None
+    tissue: str | None = None
+    tissue_share: float | None = None
+    encoder: str | None = None
+    encoder_hash: str | None = None
+    stain: str | None = None
+    batch_size: int | None = None
+    device: str | None = None
+    parameters: str | None = None
+    version: str | None = None
+
+
+def read_tensor(path: Path) -> Any:
+    """Returns the one array that a file of `torch.save` holds.
+
+    Raises:
+        DataError: If it is damaged or holds something else.
+    """
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        first = str(error).strip().splitlines()[:1]
+        raise DataError(
+            f"{path} is damaged, or holds something else than a tensor; only tensors are read, as a pickle may run "
+            f"code. Write it with torch.save(tensor, ...). ({''.join(first)})"
+        ) from None
+    if not isinstance(found, torch.Tensor):
+        raise DataError(f"{path} holds a {type(found).__name__}, expected one tensor (n, F).")
+    return (found if found.dtype in (torch.float16, torch.float32) else found.to(torch.float32)).numpy()
+
+
+def write_meta(file: Any, coords: NDArray[np.int64], meta: FeatureMeta) -> None:
+    """Writes the corners, and what is known as attributes of an open HDF5 file."""
+    file.attrs["multimodn_schema"] = SCHEMA
+    for field in fields(meta):
+        value = getattr(meta, field.name)
+        if value is not None:
+            file.attrs[field.name] = value
+    stored = file.create_dataset("coords", data=np.asarray(coords, dtype=np.int64), track_times=False)
+    for name, value in (("patch_size", meta.tile_size), ("patch_size_level0", meta.extent)):
+        if value is not None:
+            stored.attrs[name] = value  # as TRIDENT names them
+
+
+def read_meta(attributes: Any) -> FeatureMeta:
+    """Returns what `write_meta` wrote."""
+    found = {field.name: attributes[field.name] for field in fields(FeatureMeta) if field.name in attributes}
+    return FeatureMeta(**{name: _plain(value) for name, value in found.items()})
+
+
+def foreign_meta(stored: Any, coords: Any) -> FeatureMeta:
+    """Returns what another program wrote beside the datasets of features and corners; see `open_features`."""
+    at_coords = {} if coords is None else {name: _plain(value) for name, value in coords.attrs.items()}
+    at_features = {name: _plain(value) for name, value in stored.attrs.items()}
+    size, extent, overlap = (at_coords.get(name) for name in ("patch_size", "patch_size_level0", "overlap"))
+    downsample = at_coords.get("downsample")
+    if extent is None and downsample is not None and size:
+        extent = round(size * float(np.ravel(downsample)[0]))
+    return FeatureMeta(
+        slide=at_coords.get("name") or at_features.get("name"),
+        width=at_coords.get("level0_width"),
+        height=at_coords.get("level0_height"),
+        tile_size=size,
+        extent=extent,
+        overlap=None if overlap is None or not size else overlap / size,  # TRIDENT's is in pixels
+        encoder=at_features.get("encoder"),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Returns an attribute as Python has it; TRIDENT writes None as text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return None if isinstance(value, str) and value == "None" else value
+
+
+def canonical(options: Mapping[str, Any]) -> str:
+    """Returns options as one JSON text, the same for the same options."""
+    return json.dumps(options, sort_keys=True)
+
+
+def h5py() -> Any:
+    """Returns the module.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        import h5py as module
+    except ImportError as error:
+        raise MissingExtraError("A feature file", "slides", error) from None
+    return module
