@@ -14,10 +14,10 @@ from multimodn.data.ragged import total
 class GatedAttention(nn.Module):
     """Scores tiles: in the paper's notation ``w^T (tanh(V h) * sigm(U h))``, for each of several w (heads).
 
-    Attention starts near uniform, with weights that seldom differ by more than some factors of e, but not at it: from
-    the first step on, the mean by attention differs from the plain mean by what a bag's extreme tiles are like, and tells
-    the layers behind it, and through them w, where to go. Heads start in pairs of opposite sign, as a single one would
-    start on the wrong side of what it should find half of the time.
+    Attention starts mildly uneven, towards tiles that are unlike the average. From w = 0, uniform, or from any other w
+    with a random sign, half of all runs set out away from what they should find, and none comes back. So U starts as V,
+    rows of V come in pairs v and -v, and both have the same w > 0: a pair gives ``tanh(x) tanh(x / 2)`` with
+    ``x = v^T h``, which is never negative and grows to either side. `start` scales w.
 
     The matrices are stored flat: training penalises the size of matrices, a prior on how much a modality says, and frees
     vectors. Where to look says nothing by itself, and as long as nothing is found its gradient is so small that the
@@ -36,18 +36,25 @@ class GatedAttention(nn.Module):
     def __init__(self, input_size: int, attention_size: int, n_heads: int) -> None:
         super().__init__()
         self.input_size, self.n_heads = input_size, n_heads
-        gates = nn.Linear(input_size, 2 * attention_size)  # V above U: one product instead of two
-        self.gates = nn.Parameter(gates.weight.detach().flatten())
-        self.bias = nn.Parameter(gates.bias.detach())
-        heads = torch.empty(n_heads, attention_size).uniform_(-1.0, 1.0)
-        heads[1::2] = -heads[: n_heads - n_heads % 2 : 2]
-        self.heads = nn.Parameter(heads.flatten())
+        n_pairs = -(-attention_size // 2)
+        first = torch.empty(n_pairs, input_size).uniform_(-1.0, 1.0) * input_size**-0.5
+        content = torch.cat([first, -first])
+        self.gates = nn.Parameter(torch.cat([content, content]).flatten())  # V above U: one product instead of two
+        self.bias = nn.Parameter(torch.zeros(4 * n_pairs))
+        self.heads = nn.Parameter(torch.rand(n_heads, n_pairs).repeat(1, 2).flatten())
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Maps tiles ``(n_tiles, input_size)`` to scores ``(n_tiles, n_heads)``."""
         gates = F.linear(tiles, self.gates.view(-1, self.input_size), self.bias)
         content, gate = gates.chunk(2, dim=1)
         return F.linear(torch.tanh(content) * torch.sigmoid(gate), self.heads.view(self.n_heads, -1))
+
+    @torch.no_grad()
+    def start(self, scores: Tensor) -> None:
+        """Scales each w so that first scores of training tiles ``(n_tiles, n_heads)`` have standard deviation 1."""
+        spread = scores.std(0, correction=0)
+        heads = self.heads.view(self.n_heads, -1)
+        heads /= torch.where(spread > 1e-6, spread, 1.0).unsqueeze(1)  # in place, through the view
 
 
 class Pool(NamedTuple):

@@ -247,6 +247,7 @@ class SlideEncoder(Encoder):
     def _fit_spread(self, bags: Bags) -> None:
         """Measures the first contrasts of some training patients."""
         some = bags[torch.linspace(0, len(bags) - 1, min(len(bags), N_SPREAD_PATIENTS)).long()]
+        self.attend.start(self._pool(some)[1])
         spread = self._means(some, *self._pool(some))[1].square().mean().sqrt()
         if spread > 1e-6:  # else there is no patient with two different tiles
             self.spread.copy_(spread)

@@ -110,6 +110,14 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no tokens.")
 
+    def attention(self, values: Any) -> Ragged:
+        """Returns the weight of everything that the embedding of a row was pooled from, items ``(n,)``; 1 in sum.
+
+        Only for kinds with a `token_size`; their prepared values have a method ``places()``, a table that says in the
+        same order what it is that was weighted, such as the file and place of a tile.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no attention.")
+
     @abstractmethod
     def config(self) -> dict[str, JSON]:
         """Returns what `from_config` needs to rebuild the module so that its `state_dict` loads."""

@@ -90,6 +90,10 @@ class MultiModN:
         seen = cohort.subset(everyone)
         rows = member_rows(self.study, seen, split)
         patients = prepare(members[0], seen, labelled=True)
+        if len(split.test):  # what cannot be read of them is told now, not after hours of training
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # told when they are predicted
+                prepare(members[0], cohort.subset(split.test), labelled=True)
         if self.study.presence_covariates and self.study.missingness == "neutral":
             tasks = [cast(Task, task) for task in members[0].tasks.values()]
             covariates = read_covariates(seen, self.study.presence_covariates)
@@ -183,6 +187,21 @@ class MultiModN:
             parts = [contributions(model, batch, n_pairs, seed) for batch in patients.batches(LATTICE_BATCH)]
         whole = {name: Contributions.joined([part[name] for part in parts]) for name in model.tasks}
         return frames.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen)
+
+    def attention(self, modality: str, cohort: Patients | None = None) -> pd.DataFrame:
+        """Returns where the encoder of a modality looked, such as the weight of every tile of a patient's slides.
+
+        Args:
+            modality: One whose kind pools parts, such as `slide`.
+            cohort: The patients; default: those of the study's sources.
+
+        Returns:
+            One row for each part: ``patient``, its place (for slides ``file``, ``x``, ``y``) and ``attention``, which
+            adds up to 1 for each patient.
+        """
+        from multimodn.explain.attention import attention
+
+        return attention(self._model(), self._prepared(cohort), modality)
 
     def evaluate(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores the predictions of labelled patients.

@@ -88,9 +88,8 @@ def _readable(
             raise
         lost = list(error.patients)
         reasons = shown([f"'{patient}': {problem}" for patient, problem in error.patients.items()], 3)
-        warnings.warn(
-            f"modality '{name}': {len(lost)} patient(s) count as without it: {reasons}.", DataWarning, stacklevel=2
-        )
+        message = f"modality '{name}': {len(lost)} patient(s) count as without it: {reasons}"
+        warnings.warn(message, DataWarning, stacklevel=2)
         frame = frame[~frame.index.isin(lost)]
         return make(frame), frame
 
