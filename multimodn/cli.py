@@ -1,4 +1,4 @@
-"""The command line: init, audit, fit, predict, explain, evaluate, stress."""
+"""The command line: init, embed-slides, audit, fit, predict, explain, heatmap, evaluate, stress."""
 
 from __future__ import annotations
 
@@ -157,6 +157,28 @@ def explain(
         show_patient(console, model, chosen.subset([one]), _names(order))
     if out:
         _write(model.contributions(chosen), out)
+
+
+@app.command()
+def heatmap(
+    run: Run,
+    slides: Annotated[list[Path], typer.Argument(help="The slides, or folders that hold them.")],
+    patient: Annotated[list[str], typer.Option(help="Whose slides; may be given several times.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("heatmaps"),
+    modality: Annotated[str | None, typer.Option(help="Default: the only one that looks at tiles.")] = None,
+    source: Sources = None,
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides, if they do not say.")] = None,
+    dark: Annotated[bool, typer.Option(help="On a dark ground.")] = False,
+) -> None:
+    """Draw where a model looked on the slides of a patient."""
+    from multimodn.slides.attention_maps import draw_attention
+    from multimodn.slides.heatmap import DARK, LIGHT
+
+    model = _load(run)
+    name = modality or model.with_tiles()
+    found = model.attention(name, _cohort(model, source).subset(patient))
+    pictures = draw_attention(found, slides, out, mpp, DARK if dark else LIGHT)
+    console.print(f"Wrote {', '.join(file.name for file in pictures) or 'nothing: no slides'} to {out}.")
 
 
 @app.command()

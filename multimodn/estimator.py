@@ -16,7 +16,7 @@ from multimodn.base import Task
 from multimodn.data.batches import Batch, PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, make_split
-from multimodn.errors import DataWarning, NotFittedError, shown
+from multimodn.errors import DataWarning, NotFittedError, StudyError, shown
 from multimodn.explain.contributions import Contributions, contributions
 from multimodn.fusion import Ensemble, Outputs
 from multimodn.fusion.paths import order_numbers
@@ -202,6 +202,19 @@ class MultiModN:
         from multimodn.explain.attention import attention
 
         return attention(self._model(), self._prepared(cohort), modality)
+
+    def with_tiles(self) -> str:
+        """Returns the name of the modality that `attention` can be asked about.
+
+        Raises:
+            StudyError: If there is none, or more than one.
+        """
+        from multimodn.explain.attention import with_parts
+
+        found = with_parts(self._model())
+        if len(found) != 1:
+            raise StudyError(f"{len(found)} modalities look at tiles ({', '.join(found) or 'none'}); name one.")
+        return found[0]
 
     def evaluate(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores the predictions of labelled patients.

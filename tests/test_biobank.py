@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multimodn import Cohort, DataWarning, MultiModN, Study
+from multimodn import Cohort, MultiModN, Study
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
 from tests.encoders._image_cases import images
@@ -176,6 +176,7 @@ def test_a_study_may_call_such_patients_absent(damaged):
     absent = {"on_error": "absent"}
     tolerant = study(damaged.folder, slides=absent, reports=absent)
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         model = MultiModN(tolerant).fit()
         found = model.predict().query("output == 'probability'")["n_modalities"]
         steps = model.trajectory(Cohort.load(tolerant, labelled=False).subset(["p03"]))

@@ -1,7 +1,7 @@
 """Measures `embed-slides`: tiles per second with 1 and 2 processes and on a Ray cluster, sameness of bytes, memory.
 
-Slides are copies of a real Aperio region (2,220 x 2,967 pixels, 20x) cut into overlapping tiles; the tile encoder is the
-default, EfficientNet-Lite0. Each way of running is a process of its own; they take turns, and the best turn of each
+Slides are copies of a real Aperio region (2,220 x 2,967 pixels, 20x) cut into overlapping tiles; the tile encoder is
+the default, EfficientNet-Lite0. Each way of running is a process of its own; they take turns, and the best turn of each
 counts, so that a busy machine harms all alike. Then a run is killed and started again, and memory is measured on a
 synthetic slide of 100,000 x 100,000 pixels. Prints a page and writes it to EMBEDDING.md beside this file.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def run_way(folder: Path, out: Path, name: str) -> None:
         "n_tiles": n,
         "seconds": seconds,
         "per_second": (n - first[1]) / (end - first[0]),
-        "peak_mb": max(own, others),
+        "peak_mb": math.nan if "ray" in WAYS[name] else max(own, others),  # Ray's workers are no children of this one
     }
     print(json.dumps(found))
 
@@ -70,10 +72,8 @@ def run_large(slide: Path, out: Path, n_tiles: int) -> None:
         if done >= n_tiles:
             raise KeyboardInterrupt
 
-    try:
+    with suppress(KeyboardInterrupt):
         embed_slide(slide, out / "large.h5", load_tile_encoder(), EmbedOptions(), on_batch)
-    except KeyboardInterrupt:
-        pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"n_tiles": tiles[0], "of_tiles": tiles[1], "peak_mb": peak}))
 
@@ -120,11 +120,13 @@ def kill_and_resume(folder: Path, out: Path) -> tuple[bool, int]:
     return hashes(out / "killed")[name] == hashes(out / "1 process")[name], result.n_resumed
 
 
-def page(found: dict[str, dict[str, float]], same: bool, killed: tuple[bool, int], large: dict[str, float]) -> str:
+def page(
+    found: dict[str, dict[str, float]], same: bool, killed: tuple[bool, int], large: dict[str, float], side: int
+) -> str:
     base = found["1 process"]["per_second"]
     rows = [
         f"| {name} | {one['n_tiles']:.0f} | {one['seconds']:.1f} | {one['per_second']:.1f} | "
-        f"{one['per_second'] / base:.2f} | {one['peak_mb']:.0f} |"
+        f"{one['per_second'] / base:.2f} | {'' if math.isnan(one['peak_mb']) else round(one['peak_mb'])} |"
         for name, one in found.items()
     ]
     says = {True: "the same", False: "NOT the same"}
@@ -134,16 +136,17 @@ def page(found: dict[str, dict[str, float]], same: bool, killed: tuple[bool, int
             "",
             f"Written by `{Path(__file__).name}` on {time.strftime('%Y-%m-%d')}; {os.cpu_count()} processors "
             f"({platform.machine()}), load {os.getloadavg()[0]:.1f} at the end, torch {version('torch')}, ray "
-            f"{version('ray')}. Slides: 4 copies of `cmu_small_region.svs`, tiles of 224 px at 0.5 µm that overlap by half, "
-            f"EfficientNet-Lite0. Best of the turns.",
+            f"{version('ray')}. Slides: 4 copies of `cmu_small_region.svs`, tiles of 224 px at 0.5 µm that overlap by "
+            f"half, EfficientNet-Lite0. Best of the turns.",
             "",
-            "| way | tiles | seconds, start included | tiles/s, once under way | times 1 process | peak MB of a process |",
+            "| way | tiles | seconds, with the start | tiles/s, once under way | times 1 process | peak MB a process |",
             "|---|---:|---:|---:|---:|---:|",
             *rows,
             "",
             f"- Bytes of all feature files, whatever the way: {says[same]}.",
-            f"- Killed (SIGKILL) after {KILL_AFTER} tiles and run again: {killed[1]} tiles kept, bytes {says[killed[0]]}.",
-            f"- Peak memory on a slide of 100,000 x 100,000 pixels, one process, {large['n_tiles']:.0f} of "
+            f"- Killed (SIGKILL) after {KILL_AFTER} tiles and run again: {killed[1]} tiles kept, bytes "
+            f"{says[killed[0]]}.",
+            f"- Peak memory on a slide of {side:,} x {side:,} pixels, one process, {large['n_tiles']:.0f} of "
             f"{large['of_tiles']:.0f} tiles: {large['peak_mb']:.0f} MB.",
             "",
         ]
@@ -183,7 +186,7 @@ def main() -> None:
 
         write_slide(Path(temporary) / "large.tif", arguments.large)
         large = called("--run-large", Path(temporary) / "large.tif", out, arguments.large_tiles)
-    text = page(found, same, killed, large)
+    text = page(found, same, killed, large, arguments.large)
     print(text)
     (HERE / "EMBEDDING.md").write_text(text, encoding="utf-8")
 

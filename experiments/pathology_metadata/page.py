@@ -17,13 +17,14 @@ IMAGE = "he"
 SHIFTED = ("grade", "perineural", "lymphovascular", "t_class", "n_class")
 HOW = (
     "Written by `run.py`; AUROC by fold is in `results.csv`, what it takes to repeat it in `run.json`. {n} patients, "
-    "{folds} folds x {repeats} repeats stratified by primary site, all arms on the same folds. AUROC: for `site` one class "
-    "against the rest, for ordered classes low against high at each split, averaged; over folds and repeats. In "
-    "brackets the 95 % interval of 2,000 resamples of patients, the same for all arms, so that differences are paired; "
-    "it does not contain the chance of training.\n\n"
-    "Modality settings and training are those of `experiments/hancock`, chosen there for other tasks of the same "
-    "patients; nothing was chosen here. The cells of one modality are this package too, with one encoder. `exclude_for` hides "
-    "ICD codes of the primary site from `site`, and those of lymph nodes from `n_class`, in every arm."
+    "five folds stratified by primary site, all arms on the same folds. AUROC: for `site` one class against the rest, "
+    "for ordered classes low against high at each split, averaged; over folds. In brackets the 95 % interval of 2,000 "
+    "resamples of patients, the same for all arms, so that differences are paired; it does not contain the chance of "
+    "training.\n\n"
+    "Modality settings and training are those of `experiments/hancock` but for three members instead of five, chosen "
+    "there for other tasks of the same patients; nothing was chosen here. The cells of one modality are this package "
+    "too, with one encoder. `exclude_for` hides ICD codes of the primary site from `site`, and those of lymph nodes "
+    "from `n_class`, in every arm."
 )
 
 
@@ -32,7 +33,7 @@ def write_page(study: Study, inside: Bootstrap, shifted: Bootstrap, file: Path) 
     tasks = [task.name for task in study.tasks]
     sections = [
         "# Pathology metadata: one or several modalities, one or several tasks",
-        HOW.format(n=inside.weights.shape[1], folds=5, repeats=2),
+        HOW.format(n=inside.weights.shape[1]),
         "## Two by two",
         _two_by_two(inside, tasks),
         "## By task",
@@ -40,8 +41,8 @@ def write_page(study: Study, inside: Bootstrap, shifted: Bootstrap, file: Path) 
         "## Every single modality",
         _singles(study, inside),
         "## Another primary site",
-        "Trained on the patients of three primary sites, tested on the fourth, each site in turn; mean AUROC of the five "
-        "tasks that every site has labels of (p16 was tested in the oropharynx only).",
+        "Trained on the patients of three primary sites, tested on the fourth, each site in turn; mean AUROC of the "
+        "five tasks that every site has labels of (p16 was tested in the oropharynx only).",
         _two_by_two(shifted, list(SHIFTED)),
         markdown(_by_task(study, shifted, list(SHIFTED))),
     ]
@@ -107,8 +108,8 @@ def _singles(study: Study, boot: Bootstrap) -> str:
     rows.append(("mean of all", "", shown(alone), "", shown(100 * (ours / alone - 1), 1)))
     columns = ["modality", "tasks it may see", "one task a model", "all tasks in one model", "gain of all in per cent"]
     how = (
-        "`gain of all`: all modalities and tasks in one model, against this modality alone with one task a model, on the "
-        "tasks that it may see."
+        "`gain of all`: all modalities and tasks in one model, against this modality alone with one task a model, on "
+        "the tasks that it may see."
     )
     return f"{how}\n\n{markdown(pd.DataFrame(rows, columns=columns))}"
 
@@ -152,10 +153,19 @@ def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
                 spine.set_visible(False)
             axes.grid(axis="x", color=palette.grid, linewidth=0.6)
             figure.text(0.02, 0.955, "Pathology metadata: modalities and tasks", size=14, weight="bold", va="top")
-            figure.legend(*axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.01, 0.9), ncols=4,
-                          frameon=False, labelcolor=palette.ink, fontsize=9, columnspacing=1.2, handletextpad=0.3)
+            figure.legend(
+                *axes.get_legend_handles_labels(),
+                loc="upper left",
+                bbox_to_anchor=(0.01, 0.9),
+                ncols=4,
+                frameon=False,
+                labelcolor=palette.ink,
+                fontsize=9,
+                columnspacing=1.2,
+                handletextpad=0.3,
+            )
             caption = (
-                f"HANCOCK, n = {boot.weights.shape[1]} patients, 5 folds x 2 repeats; lines: 95 % interval over resamples "
+                f"HANCOCK, n = {boot.weights.shape[1]} patients, five folds; lines: 95 % interval over resamples "
                 "of patients. Dotted: chance."
             )
             figure.text(0.02, 0.02, caption, size=8, color=palette.faint)

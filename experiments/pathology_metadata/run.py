@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from page import draw, write_page
-from tables import load_tables
 from rich.console import Console
 from scoring import Bootstrap, Key, Predicted, tidy
+from tables import load_tables
 
 from multimodn import Cohort, Study
 from multimodn.data.splits import folds
@@ -34,7 +34,7 @@ from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data" / "hancock"
-N_FOLDS, REPEATS, SEED = 5, 2, 0
+N_FOLDS, REPEATS, SEED = 5, 1, 0
 SITES = ("hypopharynx", "larynx", "oral cavity", "oropharynx")
 SHIFTED = ("grade", "perineural", "lymphovascular", "t_class", "n_class")
 """Tasks that every site has labels of: the site itself, and p16, tested in the oropharynx only, have none elsewhere."""
@@ -70,8 +70,7 @@ def cells(study: Study) -> Iterator[Cell]:
         arms += [f"single:he:{task}" for task in asked] + ["late_ridge", "xgboost"]
         if repeat >= 0:
             others = [name for name in names if name != "he"]
-            arms += [f"single:{name}:all" for name in others]
-            arms += [f"single:{name}:{task}" for name in others for task in tasks if repeat == 0]
+            arms += [f"single:{name}:{task}" for name in others for task in ("all", *tasks)]
         yield from (Cell(arm, repeat, fold) for arm in arms)
 
 

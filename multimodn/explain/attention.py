@@ -16,6 +16,11 @@ BATCH = 16
 """Patients whose tiles are weighted at once."""
 
 
+def with_parts(model: Ensemble) -> list[str]:
+    """Returns the modalities whose encoders look at parts, such as tiles."""
+    return [name for name, encoder in model.first.encoders.items() if cast(Encoder, encoder).token_size]
+
+
 def attention(model: Ensemble, patients: PatientTensors, modality: str) -> pd.DataFrame:
     """Returns the weight of every part that a patient's embedding was pooled from, averaged over the members.
 
@@ -36,11 +41,11 @@ def attention(model: Ensemble, patients: PatientTensors, modality: str) -> pd.Da
         raise StudyError(f"Unknown modality '{modality}'.{did_you_mean(modality, names)}")
     encoders = [cast(Encoder, member.encoders[modality]) for member in model.networks]
     if not encoders[0].token_size:
-        some = [name for name, encoder in model.first.encoders.items() if cast(Encoder, encoder).token_size]
+        some = with_parts(model)
         others = f" Those that do: {', '.join(some)}." if some else ""
         raise StudyError(f"Modality '{modality}' does not look at parts, such as tiles.{others}")
     position = patients.position[:, names.index(modality)]
-    parts = []
+    parts: list[pd.DataFrame] = []
     with torch.inference_mode():
         for rows in torch.split(position[position >= 0], BATCH):
             values: Any = patients.values[modality][rows]

@@ -196,7 +196,7 @@ class SequentialFusion(nn.Module):
         presence = torch.cat([view.of(evidence.presence) for view in self.views])
         repeated = Evidence(evidence.rows, evidence.where.repeat(len(self.views), 1))
         outputs: Outputs = {}
-        of_view = self.states(repeated, along, presence).split([len(paths)] * len(self.views), dim=1)
+        of_view = torch.split(self.states(repeated, along, presence), [len(paths)] * len(self.views), dim=1)
         for view, states in zip(self.views, of_view, strict=True):
             outputs |= self.decode(states, view.tasks)
         return {name: outputs[name] for name in self.tasks}
