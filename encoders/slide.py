@@ -45,7 +45,7 @@ class SlideOptions(FileOptions):
     embedding_size: int = Field(default=32, ge=1)
     hidden_size: int = Field(default=64, ge=1)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    n_heads: int = Field(default=2, ge=1)
+    n_heads: int = Field(default=1, ge=1)
     coordinates: bool = False
     max_tiles: Annotated[int, Field(ge=1)] | None = 4096
     top_k: Annotated[int, Field(ge=1)] | None = None

@@ -52,7 +52,7 @@ def main() -> None:
 
 @app.command()
 def init(
-    tables: Annotated[list[Path], typer.Argument(help="CSV, Parquet, .npz: one modality each.")],
+    tables: Annotated[list[Path], typer.Argument(help="CSV, Parquet, .npz, folders of files: one modality each.")],
     id: Annotated[str, typer.Option(help="The column that names the patient, in every table.")],
     target: Annotated[list[str], typer.Option(help="A column to predict; may be given several times.")],
     out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.yaml"),

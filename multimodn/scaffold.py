@@ -14,6 +14,7 @@ import pandas as pd
 from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
 from multimodn.guess import FEW, infer_task
+from multimodn.scaffold_folders import FolderSource, look_into
 from multimodn.study import SourceSpec
 from multimodn.study_file import write_yaml
 from multimodn.study_parts import check_name
@@ -33,7 +34,8 @@ def write_study(
     """Writes a commented study file for some tables.
 
     Args:
-        tables: CSV, Parquet, ``.npz``; each becomes a source and a modality.
+        tables: CSV, Parquet, ``.npz``, or folders of reports, pictures or slide features, whose names tell the
+            patient; each becomes a source and a modality.
         patient: The key column.
         targets: Columns to predict, each in one of the tables.
         out: The study file; sources in it are relative to its folder.
@@ -51,8 +53,11 @@ def write_study(
         raise StudyError(f"{out} exists; remove it, name another file, or ask for overwriting.")
     sources = {name: Path(table) for name, table in zip(_names(tables), tables, strict=True)}
     frames = _read_tables(sources, patient, targets)
+    folders = _look_into_folders(sources, frames, out.parent)
     homes = _find_targets(frames, targets)
-    text = _compose(sources, frames, homes, patient, out)
+    text = _compose(
+        sources, frames | {name: found.frame for name, found in folders.items()}, folders, homes, patient, out
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial")
     try:
@@ -78,6 +83,8 @@ def _names(tables: Sequence[str | Path]) -> list[str]:
 def _read_tables(sources: dict[str, Path], patient: str, targets: Sequence[str]) -> dict[str, pd.DataFrame]:
     problems, frames = [], {}
     for name, path in sources.items():
+        if path.is_dir():
+            continue
         if path.suffix == ".npy":
             problems.append(f"{path}: a .npy names no patients; write its source by hand: {{path, patients}}.")
             continue
@@ -87,6 +94,21 @@ def _read_tables(sources: dict[str, Path], patient: str, targets: Sequence[str])
             problems.append(f"{path}: {error}")
     raise_all(problems, DataError, "The tables cannot be read")
     return frames
+
+
+def _look_into_folders(
+    sources: dict[str, Path], frames: dict[str, pd.DataFrame], study_folder: Path
+) -> dict[str, FolderSource]:
+    problems, found = [], {}
+    patients = {patient for frame in frames.values() for patient in frame.index}
+    for name, path in sources.items():
+        if path.is_dir():
+            try:
+                found[name] = look_into(path, study_folder, patients)
+            except DataError as error:
+                problems.append(str(error))
+    raise_all(problems, DataError, "The folders cannot be used")
+    return found
 
 
 def _find_targets(frames: dict[str, pd.DataFrame], targets: Sequence[str]) -> dict[str, str]:
@@ -108,7 +130,12 @@ def _find_targets(frames: dict[str, pd.DataFrame], targets: Sequence[str]) -> di
 
 
 def _compose(
-    sources: dict[str, Path], frames: dict[str, pd.DataFrame], homes: dict[str, str], patient: str, out: Path
+    sources: dict[str, Path],
+    frames: dict[str, pd.DataFrame],
+    folders: dict[str, FolderSource],
+    homes: dict[str, str],
+    patient: str,
+    out: Path,
 ) -> str:
     lines = [
         "# Written by `multimodn init` from the tables below. Every line is a guess that you may change.",
@@ -120,11 +147,17 @@ def _compose(
         "  sources:",
     ]
     for name, path in sources.items():
+        if name in folders:
+            lines += _folder(name, folders[name])
+            continue
         relative = os.path.relpath(path.absolute(), out.parent.absolute())
         lines.append(f"    {name}: {_scalar(relative)}   # {len(frames[name])} rows")
     lines += ["", "modalities:"]
     used = [name for name, frame in frames.items() if set(frame.columns) - {t for t in homes if homes[t] == name}]
     for name in used:
+        if name in folders:
+            lines += _file_modality(name, folders[name].kind)
+            continue
         lines += _modality(name, sources[name], frames[name], [t for t, home in homes.items() if home == name])
     lines += [f"  # source {name} holds targets only" for name in frames if name not in used]
     lines += ["", "tasks:"]
@@ -145,6 +178,24 @@ def _compose(
         "training: {members: 1, seed: 0}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _folder(name: str, found: FolderSource) -> list[str]:
+    given = {"files": found.spec.files, "patient_from": found.spec.patient_from}
+    # in quotes: a pattern may begin with a bracket or an asterisk, which mean something else in YAML
+    keys = ["{}: '{}'".format(key, text.replace("'", "''")) for key, text in given.items() if text is not None]
+    n_patients = found.frame.index.nunique()
+    return [
+        f"    {name}: {{{', '.join(keys)}}}   # {len(found.frame)} files of {n_patients} patients, {found.n_known} of "
+        "them in a table"
+    ]
+
+
+def _file_modality(name: str, kind: str) -> list[str]:
+    lines = [f"  - name: {name}", f"    kind: {kind}   # inferred from the files' suffix", f"    source: {name}"]
+    if kind == "text":
+        lines.append("    file_column: file")
+    return [*lines, "    # on_error: absent   # whose file cannot be read lacks it; default: an error that names them"]
 
 
 def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) -> list[str]:

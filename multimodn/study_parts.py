@@ -49,8 +49,8 @@ class SourceSpec(Spec):
         query: SQL that DuckDB runs; paths in it resolve against the folder of the study.
         database: A DuckDB file for the query; left out, the query reads files.
         files: A pattern such as ``slides/*.h5``: each file is a row with one column, ``file``.
-        patient_from: For ``files``: a regular expression whose only group finds the patient in the path below the
-            study's folder; left out, the patient is the file's name without its suffix.
+        patient_from: For ``files``: a regular expression whose only group finds the patient in the path, from the first
+            part of the pattern with a wildcard on; left out, the patient is the file's name without its suffix.
     """
 
     path: str | None = None

@@ -145,3 +145,31 @@ def test_an_interruption_leaves_the_old_file(tables, tmp_path, monkeypatch):
         write_study(tables, "id", ["death"], out, overwrite=True)
     assert out.read_text() == "mine"
     assert [file.name for file in out.parent.iterdir()] == ["s.yaml"]
+
+
+def test_folders_become_modalities_too(tables, tmp_path):
+    for folder, names in {"features": "{}_a.h5", "notes": "{}.txt", "scans": "{}/scan.nii.gz"}.items():
+        for i in range(5):
+            file = tmp_path / folder / names.format(f"{i:03d}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("x")
+    folders = [tmp_path / name for name in ("features", "notes", "scans")]
+    text = write_study([*tables, *folders], "id", ["death"], tmp_path / "studies" / "s.yaml")
+    study = Study.load(tmp_path / "studies" / "s.yaml")
+    assert {m.name: m.kind for m in study.modalities} | {"features": "slide", "notes": "text", "scans": "volume"} == {
+        m.name: m.kind for m in study.modalities
+    }
+    cohort = Cohort.load(study)
+    for name in ("features", "notes", "scans"):
+        assert cohort.modalities[name].index.tolist() == [f"{i:03d}" for i in range(5)]
+    assert "# 5 files of 5 patients, 5 of them in a table" in text
+
+
+def test_a_folder_of_slides_says_what_to_do_first(tables, tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "001.svs").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="2 problems") as caught:
+        write_study([*tables, tmp_path / "scans", tmp_path / "empty"], "id", ["death"], tmp_path / "s.yaml")
+    assert "multimodn embed-slides" in str(caught.value)
+    assert "no files of a known kind" in str(caught.value)

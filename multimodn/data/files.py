@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,11 +23,12 @@ def read_file_names(spec: SourceSpec, folder: Path) -> pd.DataFrame:
         DataError: If no file fits the pattern, or a name tells no patient; all such files are listed.
     """
     pattern = str(spec.files)
-    anchor = Path(pattern).anchor  # of an absolute pattern, which a folder cannot look up
-    base = Path(anchor) if anchor else folder
-    found = sorted(path for path in base.glob(pattern[len(anchor) :]) if not path.name.startswith("."))
+    parts = Path(pattern).parts
+    n_fixed = next((k for k, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
+    base = Path(os.path.normpath(folder.absolute().joinpath(*parts[:n_fixed])))
+    found = sorted(path for path in base.glob("/".join(parts[n_fixed:])) if not path.name.startswith("."))
     if not found:
-        raise DataError(f"no file fits the pattern '{pattern}' in {base.absolute()}.")
+        raise DataError(f"no file fits the pattern '{pattern}' in {folder.absolute()}.")
     if spec.patient_from is None:
         patients: list[str | None] = [_stem(path) for path in found]
     else:
