@@ -33,15 +33,18 @@ WAYS: dict[str, dict[str, Any]] = {
     "2 processes": {"workers": 2},
     "Ray, 2 workers": {"workers": 2, "ray": "local"},
 }
-TISSUE, OVERLAP, KILL_AFTER = 0.1, 0.5, 100
+TISSUE, OVERLAP, KILL_AFTER, QUIET = 0.1, 0.5, 100, 0.7
 
 
 def run_way(folder: Path, out: Path, name: str) -> None:
-    """Embeds the slides of a folder and prints tiles, seconds in all, and tiles per second once the first are done."""
+    """Embeds the slides of a folder and prints what it took.
+
+    ``load`` is that of the minute before: work of others, which these processes have to share the machine with.
+    """
     from multimodn.slides import EmbedOptions, embed_slides
 
     seen: list[tuple[float, int]] = []
-    started = time.perf_counter()
+    load, started = os.getloadavg()[0], time.perf_counter()
     embed_slides(
         [folder],
         out,
@@ -53,6 +56,7 @@ def run_way(folder: Path, out: Path, name: str) -> None:
     (end, n), seconds = seen[-1], time.perf_counter() - started
     own, others = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     found = {
+        "load": load,
         "n_tiles": n,
         "seconds": seconds,
         "per_second": (n - first[1]) / (end - first[0]),
@@ -125,7 +129,7 @@ def page(
 ) -> str:
     base = found["1 process"]["per_second"]
     rows = [
-        f"| {name} | {one['n_tiles']:.0f} | {one['seconds']:.1f} | {one['per_second']:.1f} | "
+        f"| {name} | {one['load']:.1f} | {one['n_tiles']:.0f} | {one['seconds']:.1f} | {one['per_second']:.1f} | "
         f"{one['per_second'] / base:.2f} | {'' if math.isnan(one['peak_mb']) else round(one['peak_mb'])} |"
         for name, one in found.items()
     ]
@@ -139,8 +143,8 @@ def page(
             f"{version('ray')}. Slides: 4 copies of `cmu_small_region.svs`, tiles of 224 px at 0.5 µm that overlap by "
             f"half, EfficientNet-Lite0. Best of the turns.",
             "",
-            "| way | tiles | seconds, with the start | tiles/s, once under way | times 1 process | peak MB a process |",
-            "|---|---:|---:|---:|---:|---:|",
+            "| way | load before | tiles | seconds, with the start | tiles/s, once under way | times 1 process | peak MB a process |",
+            "|---|---:|---:|---:|---:|---:|---:|",
             *rows,
             "",
             f"- Bytes of all feature files, whatever the way: {says[same]}.",
@@ -153,9 +157,17 @@ def page(
     )
 
 
+def _wait_for_quiet(minutes: float) -> None:
+    """Waits until hardly anything else runs, for some minutes at most."""
+    until = time.monotonic() + 60 * minutes
+    while os.getloadavg()[0] > QUIET and time.monotonic() < until:
+        time.sleep(5)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--wait", type=float, default=2.0, help="Minutes to wait for a quiet machine before a turn.")
     parser.add_argument("--large", type=int, default=100_000, help="Side of the synthetic slide, pixels.")
     parser.add_argument("--large-tiles", type=int, default=1600)
     parser.add_argument("--run", nargs=3, metavar=("FOLDER", "OUT", "WAY"))
@@ -175,6 +187,7 @@ def main() -> None:
         found: dict[str, dict[str, float]] = {}
         for _ in range(arguments.turns):
             for name in WAYS:
+                _wait_for_quiet(arguments.wait)
                 shutil.rmtree(out / name, ignore_errors=True)
                 one = called("--run", folder, out / name, name)
                 if name not in found or one["per_second"] > found[name]["per_second"]:
