@@ -14,14 +14,14 @@ from multimodn.data.ragged import total
 class GatedAttention(nn.Module):
     """Scores tiles: in the paper's notation ``w^T (tanh(V h) * sigm(U h))``, for each of several w (heads).
 
-    Attention starts mildly uneven, towards tiles that are unlike the average. From w = 0, uniform, or from any other w
-    with a random sign, half of all runs set out away from what they should find, and none comes back. So U starts as V,
-    rows of V come in pairs v and -v, and both have the same w > 0: a pair gives ``tanh(x) tanh(x / 2)`` with
-    ``x = v^T h``, which is never negative and grows to either side. `start` scales w.
+    Attention starts mildly uneven, towards tiles that are unlike the average. From w = 0 or a random w a run may as
+    well set out away from what it should find, and then seldom comes back. So U starts as V, rows of V come in pairs v
+    and -v, and both have the same w > 0: a pair gives ``tanh(x) tanh(x / 2)`` with ``x = v^T h``, which is never
+    negative and grows to either side. `start` scales w.
 
-    The matrices are stored flat: training penalises the size of matrices, a prior on how much a modality says, and frees
-    vectors. Where to look says nothing by itself, and as long as nothing is found its gradient is so small that the
-    penalty alone would decide: attention would end before it began.
+    The matrices are stored flat: training penalises the size of matrices, a prior on how much a modality says, and not
+    that of vectors. Where to look says nothing by itself, and as long as nothing is found its gradient is so small that
+    the penalty alone would decide: attention would end before it began.
 
     Args:
         input_size: Width of a tile's h.

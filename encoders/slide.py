@@ -57,14 +57,15 @@ class SlideEncoder(Encoder):
     """Pools the tiles of all slides of a patient, by gated attention and by their plain mean.
 
     Features are standardised by mean and standard deviation of the training patients' tiles, each patient with the
-    same weight. A linear map reduces a tile to h; what `Layers` maps to the embedding is the mean of h over the
-    patient's tiles, m, and for each head the contrast of the mean by attention, a: ``asinh((a - m) / s)``. The scale s is
-    the first contrasts' own: these are small, of near uniform attention over thousands of tiles, and would be learnt from
-    too slowly; when attention finds a few tiles, they grow a hundredfold, which the asinh bounds. Small cohorts are left
-    with the linear model of the mean tile. Neither the order of tiles nor that of slides counts.
+    same weight. A linear map reduces a tile to h. What `Layers` maps to the embedding is the mean m of h over the
+    patient's tiles, and for each head ``asinh((a - m) / s)``, where a is the mean by attention: its contrast. At first
+    attention is mildly uneven and contrasts are small; s is their size then, as too small an input would be learnt from
+    too slowly. They grow a hundredfold once attention finds a few tiles, which the asinh bounds. The plain mean is a
+    straight path to the embedding. Neither the order of tiles nor that of slides counts.
 
-    All feature files of a study must come from the same tile encoder, told by its hash. Of files without one (CLAM's
-    and TRIDENT's) only the number of features can be checked: that they come from the same encoder is up to you.
+    All feature files of a study must come from the same tile encoder, told by its hash, at the same resolution and with
+    the same stain normaliser. Beside files without a hash (CLAM's and TRIDENT's) only the number of features can be
+    checked, and the encoder's name where both of two such files say it: the rest is up to you.
 
     Attributes:
         source: The tile encoder of the training files.
@@ -82,12 +83,8 @@ class SlideEncoder(Encoder):
     def __init__(self, source: TileSource, options: SlideOptions) -> None:
         super().__init__()
         self.options, self.source, self.on_error = options, source, options.on_error
-        self.embedding_size, self.columns, self.token_size = (
-            options.embedding_size,
-            [options.column],
-            options.hidden_size,
-        )
         hidden_size, n_heads = options.hidden_size, options.n_heads
+        self.embedding_size, self.columns, self.token_size = options.embedding_size, [options.column], hidden_size
         self.register_buffer("mean", torch.zeros(source.feature_size))
         self.register_buffer("scale", torch.ones(source.feature_size))
         self.register_buffer("spread", torch.ones(()))
@@ -105,7 +102,7 @@ class SlideEncoder(Encoder):
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: SlideOptions) -> Self:
-        """Builds the encoder from training rows; see `Encoder.fit`. Every training file is read once.
+        """Builds the encoder from training rows; see `Encoder.fit`.
 
         Raises:
             DataError: If two files come from different tile encoders or have different numbers of features.

@@ -1,4 +1,4 @@
-"""Planted tiles: can attention find the one tile in a hundred that makes a slide positive, and does its time stay linear?
+"""Planted tiles: does attention find the one tile in a hundred that makes a slide positive, in linear time?
 
     python experiments/mil/run.py [--seeds 0 1 2]
 
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
+from multimodn.encoders._bags import BLOCK_TILES
 from multimodn.encoders.slide import SlideEncoder, SlideOptions
 from multimodn.evaluate.results import ResultsTable, markdown
 from multimodn.runs import write_text
@@ -37,7 +38,8 @@ EFFECTS = (5.0, 8.0)
 N_STAINS, STAIN = 4, 0.3
 """Directions in which whole slides differ, the planted one among them, and by how much (standard deviation)."""
 TRAINING = {"epochs": 15, "batch_size": 8}
-SIZES = (1_000, 10_000, 50_000)
+SIZES = (1_000, 10_000, 50_000, 100_000)
+GOALS = {"auroc": 0.95, "planted_found": 0.8}
 N_TIMED = 5
 
 
@@ -210,7 +212,21 @@ def page(scores: pd.DataFrame, timed: pd.DataFrame) -> str:
         batch=TRAINING["batch_size"],
         scores=markdown(wide),
         times=markdown(timed),
+        block=BLOCK_TILES,
+        met=_met(scores),
+        **GOALS,
+        n_train=PARTS["train"],
     )
+
+
+def _met(scores: pd.DataFrame) -> str:
+    """Says on how many seeds each goal was met."""
+    sentences = []
+    for effect, part in scores[scores["arm"] == "attention"].groupby("effect"):
+        values = part.set_index("repeat").pivot(columns="metric", values="value")
+        counts = [f"{(values[name] > goal).sum()} of {len(values)} ({name})" for name, goal in GOALS.items()]
+        sentences.append(f"Effect {effect:g}: met on {' and '.join(counts)} seeds.")
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 TEXT = """# Planted tiles
@@ -219,25 +235,37 @@ Written by `python experiments/mil/run.py`; the numbers are in `results.csv`, se
 
 ## What is simulated
 
-A slide has {n_tiles} tiles of {size} independent normal features. In positive slides {n_planted} of them, drawn at random,
-are shifted by an effect of {effects} standard deviations in one direction, drawn at random for each seed. As scanners and
-stains do, whole slides are shifted too: in {n_stains} directions, the planted one among them, by a normal number of
-standard deviation {stain:g} each. Planted tiles move a slide's mean by at most {largest:g} x {n_planted} / {n_tiles} only,
-which these shifts hide. {train} patients train, {validation} stop the training, {test} are tested, half of them positive.
-All options but {epochs} epochs and batches of {batch} are the package's defaults. How the attention starts, these two
-numbers and the effects were chosen on other seeds (100 to 103).
+A slide has {n_tiles} tiles of {size} independent normal features. In positive slides {n_planted} of them, drawn at
+random, are shifted by an effect of {effects} standard deviations in one direction, drawn at random for each seed. As
+scanners and stains do, whole slides are shifted too: in {n_stains} directions, the planted one among them, by a normal
+number of standard deviation {stain:g} each. Planted tiles move a slide's mean by at most
+{largest:g} x {n_planted} / {n_tiles} only, which these shifts hide. {train} patients train, {validation} stop the
+training, {test} are tested, half of them positive. All options but {epochs} epochs and batches of {batch} are the
+package's defaults. How the attention starts, these two numbers and the effects were chosen on other seeds (100 to 103).
 
 ## Found or not
 
 `attention`: kind `slide`. `mean`: kind `embedding` of the mean tile, otherwise the same study. `planted_found`: the
-share of the planted tiles of positive test slides among the {n_planted} tiles of highest attention; `true direction` ranks
-tiles by their component in the direction that was planted, the most that a ranking can find.
+share of the planted tiles of positive test slides among the {n_planted} tiles of highest attention; `true direction`
+ranks tiles by their component in the direction that was planted, the most that a ranking can find.
 
 {scores}
 
+The goals were an AUROC above {auroc} and more than {planted_found} of the planted tiles found.
+
+{met}
+
+On the development seeds, effects of 5 and 6 found less than {planted_found} in most runs, which is why 8 was added.
+Seed 100 failed there with an effect of 5, as seed 1 does here: that run learnt its training slides by heart (the
+training loss fell while that of the validation slides rose), with a tenth of the penalty just as well. In the others
+the classes are told apart before the attention is sharp, and nothing sharpens it any further. So a rare sign may be
+missed with {n_train} slides, and the tiles of highest attention are not all that carry it.
+
 ## Time
 
-One patient, forward and backward through all tiles in training mode, one thread, the fastest of some passes.
+One patient, forward and backward through all tiles in training mode, one thread, the fastest of some passes. Beyond
+{block:,} tiles a backward pass computes each block of tiles anew instead of keeping it: longer by a constant factor,
+and in bounded memory. The processor was shared with other programs.
 
 {times}
 

@@ -153,10 +153,10 @@ class Cohort:
                 if name in empty:
                     notes.append(f"modality '{name}': nobody has so many readings.")
                     continue
-                seeing = {t: table for t, table in self.targets.items() if t not in (hidden or {}).get(name, ())}
-                notes += checks.leak_notes(name, frame, seeing)
                 if not is_later_reading(name):  # few have it, so that a column may well be constant
                     notes += checks.column_notes(name, frame.drop(columns=self.files.get(name, []), errors="ignore"))
+                seeing = {t: table for t, table in self.targets.items() if t not in (hidden or {}).get(name, ())}
+                notes += checks.leak_notes(name, frame, seeing)
             for name, table in self.targets.items():
                 notes += checks.class_notes(name, table)
         if notes:

@@ -120,7 +120,8 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
 def _summary(results: Sequence[SlideResult], out: Path, seconds: float) -> None:
     done = [result for result in results if result.status == "embedded"]
     n = sum(result.n_tiles - result.n_resumed for result in done)
-    said = [f"Embedded {len(done)} slides ({n:,} tiles in {seconds:,.1f} s, {n / max(seconds, 1e-9):,.1f} tiles/s)"]
+    slides = "1 slide" if len(done) == 1 else f"{len(done)} slides"
+    said = [f"Embedded {slides} ({n:,} tiles in {seconds:,.1f} s, {n / max(seconds, 1e-9):,.1f} tiles/s)"]
     n_resumed = sum(result.n_resumed for result in done)
     if n_resumed:
         said.append(f"went on after {n_resumed:,} tiles of an interrupted run")

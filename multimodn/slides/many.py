@@ -112,10 +112,7 @@ def embed_slides(
         results = [tracker.results[i] for i in sorted(tracker.results)]
         write_absent(folder, results)
         damaged = write_manifest(folder)
-    problems = [result.problem for result in results if result.status == "failed"] + damaged
-    if problems:
-        listed = "\n".join(f"  {i}. {problem}" for i, problem in enumerate(problems, 1))
-        raise EmbedError(f"{len(problems)} problems with {len(jobs)} slides:\n{listed}", results)
+    _raise_failures(results, damaged)
     return results
 
 
@@ -161,6 +158,19 @@ def _jobs(slides: Sequence[Path], folder: Path) -> list[Job]:
     ]
     raise_all(problems, DataError, "Slides of the same name")
     return [Job(slide, folder / f"{slide.stem}.h5") for slide in slides]
+
+
+def _raise_failures(results: Sequence[SlideResult], damaged: Sequence[str]) -> None:
+    problems = [result.problem for result in results if result.status == "failed"]
+    said = list[str]()
+    if problems:
+        said.append(f"{len(problems)} of {len(results)} slides failed:")
+        said += [f"  {i}. {problem}" for i, problem in enumerate(problems, 1)]
+    if damaged:
+        said.append("Feature files of earlier runs cannot be read:")
+        said += [f"  - {problem}" for problem in damaged]
+    if said:
+        raise EmbedError("\n".join(said), results)
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -58,11 +58,21 @@ def test_gradients_of_parts_are_those_of_the_whole():
     assert_close(gradients[0], gradients[1])
 
 
-def test_attention_starts_near_uniform_in_heads_of_opposite_sign():
-    attend = GatedAttention(64, 64, 3)
-    scores = attend(torch.randn(1000, 64))
-    assert torch.equal(scores[:, 1], -scores[:, 0])
-    assert 0.1 < scores[:, [0, 2]].std(0).min() < scores[:, [0, 2]].std(0).max() < 2
+def test_attention_starts_towards_tiles_unlike_the_average():
+    attend = GatedAttention(64, 63, 2)
+    tiles = torch.randn(1000, 64)
+    assert_close(attend(-tiles), attend(tiles))
+    assert (attend(torch.zeros(1, 64)) == 0).all()
+    assert (attend(3 * tiles) > attend(tiles)).all()
+    assert (attend(tiles) > 0).all()
+    attend.start(attend(tiles))
+    assert_close(attend(tiles).std(0, correction=0), torch.ones(2))
+
+
+def test_equal_tiles_do_not_break_the_start():
+    attend = GatedAttention(SIZE, 4, 1)
+    attend.start(attend(torch.zeros(5, SIZE)))
+    assert attend.heads.isfinite().all()
 
 
 def test_attention_leaves_the_penalty_of_matrices_out():

