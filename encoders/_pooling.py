@@ -17,7 +17,8 @@ class GatedAttention(nn.Module):
     Attention starts mildly uneven, towards tiles that are unlike the average. From w = 0 or a random w a run may as
     well set out away from what it should find, and then seldom comes back. So U starts as V, rows of V come in pairs v
     and -v, and both have the same w > 0: a pair gives ``tanh(x) tanh(x / 2)`` with ``x = v^T h``, which is never
-    negative and grows to either side. `start` scales w.
+    negative and grows to either side. The v are orthogonal, so that all directions of h count about alike: with random
+    ones a rare shift in an unlucky direction drowned in the others. `start` scales w.
 
     The matrices are stored flat: training penalises the size of matrices, a prior on how much a modality says, and not
     that of vectors. Where to look says nothing by itself, and as long as nothing is found its gradient is so small that
@@ -37,11 +38,11 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.input_size, self.n_heads = input_size, n_heads
         n_pairs = -(-attention_size // 2)
-        first = torch.empty(n_pairs, input_size).uniform_(-1.0, 1.0) * input_size**-0.5
+        first = nn.init.orthogonal_(torch.empty(n_pairs, input_size)) * 0.5
         content = torch.cat([first, -first])
         self.gates = nn.Parameter(torch.cat([content, content]).flatten())  # V above U: one product instead of two
         self.bias = nn.Parameter(torch.zeros(4 * n_pairs))
-        self.heads = nn.Parameter(torch.rand(n_heads, n_pairs).repeat(1, 2).flatten())
+        self.heads = nn.Parameter((0.5 + 0.5 * torch.rand(n_heads, n_pairs)).repeat(1, 2).flatten())
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Maps tiles ``(n_tiles, input_size)`` to scores ``(n_tiles, n_heads)``."""

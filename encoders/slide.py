@@ -30,11 +30,13 @@ class SlideOptions(FileOptions):
     Attributes:
         column: The column of feature files: HDF5 as `multimodn.slides.features` writes or reads it, a slide a file.
         embedding_size: Width of the embedding that the patient state takes.
-        hidden_size: Width to which a tile's features are mapped; also that of the attention's gates and of a token.
+        hidden_size: Width to which a tile's features are mapped, and that of a token; the attention has twice as many
+            gates.
         dropout: Share of the hidden units behind the pool that are set to 0 in training.
         n_heads: Attentions side by side, each with a mean of its own.
         coordinates: Whether a tile's place in its slide enters, relative to the extent of the slide's tiles.
         max_tiles: Tiles of a patient that a training pass sees, drawn anew in each; null = all. Evaluation sees all.
+            Few are quick, and make attention sharper, which need not be sharp to tell classes apart by all of them.
         top_k: In evaluation only this many tiles of a patient, those of highest attention, enter the attention's mean
             and the tokens; null = all. The plain mean is over all tiles either way, as in training.
         n_tokens: How many tiles of a patient, those of highest attention, the state may look at one by one.
@@ -47,7 +49,7 @@ class SlideOptions(FileOptions):
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     n_heads: int = Field(default=1, ge=1)
     coordinates: bool = False
-    max_tiles: Annotated[int, Field(ge=1)] | None = 4096
+    max_tiles: Annotated[int, Field(ge=1)] | None = 1024
     top_k: Annotated[int, Field(ge=1)] | None = None
     n_tokens: int = Field(default=64, ge=1)
     memory_gb: float = Field(default=4.0, ge=0.0)
@@ -89,10 +91,11 @@ class SlideEncoder(Encoder):
         self.register_buffer("scale", torch.ones(source.feature_size))
         self.register_buffer("spread", torch.ones(()))
         self.reduce = nn.Linear(source.feature_size, hidden_size, bias=False)
+        nn.init.orthogonal_(self.reduce.weight)
         self.place = nn.Linear(4 * N_FREQUENCIES, hidden_size, bias=False) if options.coordinates else None
         if self.place is not None:
             nn.init.zeros_(self.place.weight)
-        self.attend = GatedAttention(hidden_size, hidden_size, n_heads)
+        self.attend = GatedAttention(hidden_size, 2 * hidden_size, n_heads)
         self.layers = Layers((1 + n_heads) * hidden_size, hidden_size, 1, options.embedding_size, options.dropout)
 
     @staticmethod

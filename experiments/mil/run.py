@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,19 +25,22 @@ from multimodn import Cohort, DataWarning, MultiModN, Study
 from multimodn.encoders._bags import BLOCK_TILES
 from multimodn.encoders.slide import SlideEncoder, SlideOptions
 from multimodn.evaluate.results import ResultsTable, markdown
+from multimodn.fusion import Ensemble
 from multimodn.runs import write_text
-from multimodn.slides.features import FeatureMeta, write_features
+from multimodn.slides.features import FeatureMeta, read_features, write_features
 from multimodn.training.fit import TrainerFlags
 from multimodn.training.provenance import versions
 
 FOLDER = Path(__file__).resolve().parent
-PARTS = {"train": 240, "validation": 60, "test": 200}
+PARTS = {"train": 300, "test": 200}
 N_TILES, FEATURE_SIZE, N_PLANTED = 2000, 64, 20
-EFFECTS = (5.0, 8.0)
+EFFECTS = (5.0,)
 """How far planted tiles are shifted, in standard deviations of a tile along that direction."""
 N_STAINS, STAIN = 4, 0.3
 """Directions in which whole slides differ, the planted one among them, and by how much (standard deviation)."""
-TRAINING = {"epochs": 15, "batch_size": 8}
+TRAINING = {"epochs": 30, "batch_size": 8, "members": 5}
+MAX_TILES = 300
+"""Tiles of a slide that a training pass sees."""
 SIZES = (1_000, 10_000, 50_000, 100_000)
 GOALS = {"auroc": 0.95, "planted_found": 0.8}
 N_TIMED = 5
@@ -102,7 +105,7 @@ def study(modality: dict[str, Any], folder: Path, seed: int) -> Study:
 
 
 ARMS: dict[str, dict[str, Any]] = {
-    "attention": {"name": "slides", "kind": "slide", "source": "slides"},
+    "attention": {"name": "slides", "kind": "slide", "source": "slides", "max_tiles": MAX_TILES},
     "mean": {"name": "slides", "kind": "embedding", "source": "means", "n_components": None},
 }
 
@@ -114,28 +117,33 @@ def run_arm(arm: str, data: Planted, folder: Path, seed: int) -> list[dict[str, 
     auroc = float(scores.loc[scores["metric"] == "auroc", "value"].iloc[0])
     rows = [{"arm": arm, "metric": "auroc", "value": auroc}]
     if arm == "attention":
-        encoder = cast(SlideEncoder, model.model.first.encoders["slides"])  # type: ignore[union-attr]
-        rows.append({"arm": arm, "metric": "planted_found", "value": found(encoder, data, folder)})
+        rows.append({"arm": arm, "metric": "planted_found", "value": found(model, data)})
+        rows.append({"arm": "one member", "metric": "planted_found", "value": found(alone(model), data)})
         rows.append({"arm": "true direction", "metric": "planted_found", "value": found(None, data, folder)})
     return rows
 
 
-def found(encoder: SlideEncoder | None, data: Planted, folder: Path) -> float:
+def alone(model: MultiModN) -> MultiModN:
+    """Returns the first member by itself."""
+    one = MultiModN(model.study)
+    one.model = Ensemble([model.model.first])  # type: ignore[union-attr]
+    return one
+
+
+def found(model: MultiModN | None, data: Planted, folder: Path | None = None) -> float:
     """Returns the share of planted tiles among the `N_PLANTED` of highest attention, over positive test patients.
 
-    Without an encoder the tiles are ranked by their component in the true direction: the most that can be reached.
+    Without a model the tiles are ranked by their component in the true direction: the most that can be reached.
     """
     rows = np.flatnonzero((data.frame["part"] == "test") & (data.frame["positive"] == 1))
     patients = data.frame["patient"].iloc[rows]
-    paths = [str(folder / "slides" / f"{patient}.h5") for patient in patients]
-    frame = pd.DataFrame({"file": paths}, index=pd.Index(patients, name="patient"))
-    reader = encoder or SlideEncoder.fit(frame, SlideOptions())
-    bags = reader.prepare(frame)
-    if encoder is None:
-        scores = bags.features(0, bags.n_tiles).float() @ torch.from_numpy(data.direction).float()
+    if model is None:
+        files = [read_features(str(folder / "slides" / f"{patient}.h5")) for patient in patients]  # type: ignore[operator]
+        scores = np.stack([file.features.astype(np.float64) @ data.direction for file in files])
     else:
-        scores = encoder.attention(bags).items
-    top = scores.view(len(rows), N_TILES).topk(N_PLANTED).indices.numpy()
+        weights = model.attention("slides").set_index("patient")["attention"]
+        scores = np.stack([weights[patient].to_numpy() for patient in patients])
+    top = np.argsort(-scores, axis=1)[:, :N_PLANTED]
     return float(np.mean([np.isin(mine, tiles).mean() for mine, tiles in zip(data.planted[rows], top, strict=True)]))
 
 
@@ -208,14 +216,13 @@ def page(scores: pd.DataFrame, timed: pd.DataFrame) -> str:
         n_stains=N_STAINS,
         stain=STAIN,
         **PARTS,
-        epochs=TRAINING["epochs"],
-        batch=TRAINING["batch_size"],
+        **TRAINING,
+        max_tiles=MAX_TILES,
         scores=markdown(wide),
         times=markdown(timed),
         block=BLOCK_TILES,
         met=_met(scores),
         **GOALS,
-        n_train=PARTS["train"],
     )
 
 
@@ -239,15 +246,16 @@ A slide has {n_tiles} tiles of {size} independent normal features. In positive s
 random, are shifted by an effect of {effects} standard deviations in one direction, drawn at random for each seed. As
 scanners and stains do, whole slides are shifted too: in {n_stains} directions, the planted one among them, by a normal
 number of standard deviation {stain:g} each. Planted tiles move a slide's mean by at most
-{largest:g} x {n_planted} / {n_tiles} only, which these shifts hide. {train} patients train, {validation} stop the
-training, {test} are tested, half of them positive. All options but {epochs} epochs and batches of {batch} are the
-package's defaults. How the attention starts, these two numbers and the effects were chosen on other seeds (100 to 103).
+{largest:g} x {n_planted} / {n_tiles} only, which these shifts hide. {train} patients train, {test} are tested, half of
+them positive. {members} members, {epochs} epochs, batches of {batch_size}, {max_tiles} tiles of a slide in a pass; all
+other options are the package's defaults. These numbers and the start of the attention were chosen on seeds 100 to 103.
 
 ## Found or not
 
-`attention`: kind `slide`. `mean`: kind `embedding` of the mean tile, otherwise the same study. `planted_found`: the
-share of the planted tiles of positive test slides among the {n_planted} tiles of highest attention; `true direction`
-ranks tiles by their component in the direction that was planted, the most that a ranking can find.
+`attention`: kind `slide`, attention averaged over the members. `one member`: that of the first. `mean`: kind
+`embedding` of the mean tile, otherwise the same study. `planted_found`: the share of the planted tiles of positive test
+slides among the {n_planted} tiles of highest attention; `true direction` ranks tiles by their component in the
+direction that was planted, the most that a ranking can find.
 
 {scores}
 
@@ -255,11 +263,11 @@ The goals were an AUROC above {auroc} and more than {planted_found} of the plant
 
 {met}
 
-On the development seeds, effects of 5 and 6 found less than {planted_found} in most runs, which is why 8 was added.
-Seed 100 failed there with an effect of 5, as seed 1 does here: that run learnt its training slides by heart (the
-training loss fell while that of the validation slides rose), with a tenth of the penalty just as well. In the others
-the classes are told apart before the attention is sharp, and nothing sharpens it any further. So a rare sign may be
-missed with {n_train} slides, and the tiles of highest attention are not all that carry it.
+What it took, in single runs on the development seeds (one member unless said): with random gates instead of orthogonal
+ones, and all tiles in every pass, some runs found nothing at all (AUROC near .5; seed 1 of these as well, which was
+seen). Orthogonal gates: AUROC .99, but .62 of the planted tiles, as the classes are told apart before the attention is
+sharp, and nothing sharpens it any further. Few tiles in a pass do: .74 and .77 with 500 and 250 of 2,000. Five members
+found .81 and .86 with 300.
 
 ## Time
 
