@@ -273,7 +273,7 @@ found .81 and .86 with 300.
 
 One patient, forward and backward through all tiles in training mode, one thread, the fastest of some passes. Beyond
 {block:,} tiles a backward pass computes each block of tiles anew instead of keeping it: longer by a constant factor,
-and in bounded memory. The processor was shared with other programs.
+and in bounded memory.
 
 {times}
 
