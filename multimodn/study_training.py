@@ -81,8 +81,9 @@ class TrainingSpec(Spec):
         epochs: Passes over the training patients, at most; the learning rate falls to zero over them by half a cosine.
         batch_size: Patients in a batch.
         learning_rate: First step size of Adam.
-        penalty: Strength of the L2 penalty on weights, divided by the number of training patients: like 1 / C of a
-            logistic regression in scikit-learn, and like a Gaussian prior it weighs less the more patients there are.
+        penalty: Strength of the L2 penalty on weights against the likelihood of each task, summed over the training
+            patients: like 1 / C of a logistic regression in scikit-learn, whose Gaussian prior weighs less the more
+            patients there are. The number of tasks does not change it.
         patience: Epochs without a better mean validation loss before training stops.
         members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
         state_size: Width of the patient state.

@@ -79,7 +79,8 @@ def with_update(update: str, penalty: float) -> Arms:
     """Builds the arm ``ours:<update>:<penalty>``: the study with another state update and penalty, nothing else."""
 
     def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-        spec = study.training.model_copy(update={"update": update, "penalty": penalty})
+        per_task = penalty * len(study.tasks)  # the arm's name counts it for the mean loss over tasks
+        spec = study.training.model_copy(update={"update": update, "penalty": per_task})
         found = ours(study.model_copy(update={"training": spec}), training, test, seed)
         return {f"ours:{update}:{penalty:g}": found["ours"]}
 

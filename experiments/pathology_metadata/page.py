@@ -21,10 +21,14 @@ HOW = (
     "for ordered classes low against high at each split, averaged; over folds. In brackets the 95 % interval of 2,000 "
     "resamples of patients, the same for all arms, so that differences are paired; it does not contain the chance of "
     "training.\n\n"
-    "Modality settings and training are those of `experiments/hancock` but for three members instead of five, chosen "
-    "there for other tasks of the same patients; nothing was chosen here. The cells of one modality are this package "
+    "Modality settings, epochs, batches and learning rate are those of `experiments/hancock`, chosen there for other "
+    "tasks of the same patients; three members instead of five, for time. The cells of one modality are this package "
     "too, with one encoder. `exclude_for` hides ICD codes of the primary site from `site`, and those of lymph nodes "
-    "from `n_class`, in every arm."
+    "from `n_class`, in every arm.\n\n"
+    "Said plainly: when three folds were done, they showed that the package's penalty grew with the number of tasks, "
+    "as it weighed against the mean of their losses (all modalities: .687 with all tasks, .726 with one task a model). "
+    "The package was changed so that it does not, and the models of all tasks were trained again with the number that "
+    "the study file had from the start, 3."
 )
 
 
@@ -37,14 +41,14 @@ def write_page(study: Study, inside: Bootstrap, shifted: Bootstrap, file: Path) 
         "## Two by two",
         _two_by_two(inside, tasks),
         "## By task",
-        markdown(_by_task(study, inside, tasks)),
+        markdown(_by_task(inside, tasks)),
         "## Every single modality",
         _singles(study, inside),
         "## Another primary site",
         "Trained on the patients of three primary sites, tested on the fourth, each site in turn; mean AUROC of the "
         "five tasks that every site has labels of (p16 was tested in the oropharynx only).",
         _two_by_two(shifted, list(SHIFTED)),
-        markdown(_by_task(study, shifted, list(SHIFTED))),
+        markdown(_by_task(shifted, list(SHIFTED), baselines=False)),
     ]
     text = "\n\n".join(sections) + "\n"
     write_text(file, text)
@@ -80,15 +84,15 @@ def _two_by_two(boot: Bootstrap, tasks: Sequence[str]) -> str:
     return f"{markdown(table)}\n\n{markdown(gains)}"
 
 
-def _by_task(study: Study, boot: Bootstrap, tasks: Sequence[str]) -> pd.DataFrame:
+def _by_task(boot: Bootstrap, tasks: Sequence[str], *, baselines: bool = True) -> pd.DataFrame:
     arms = {
         "H&E, one task": "single:he:{}",
         "H&E, all tasks": "single:he:all",
         "all modalities, one task": "multi:{}",
         "all modalities, all tasks": "multi:all",
-        "late ridge": "late_ridge",
-        "boosted trees": "xgboost",
     }
+    if baselines:
+        arms |= {"late ridge": "late_ridge", "boosted trees": "xgboost"}
     rows = [[task, *(shown(boot.auroc(arm.format(task), task)) for arm in arms.values())] for task in tasks]
     means = [np.mean([boot.auroc(arm.format(task), task) for task in tasks], axis=0) for arm in arms.values()]
     return pd.DataFrame([*rows, ["mean", *map(shown, means)]], columns=["task", *arms])
@@ -99,14 +103,14 @@ def _singles(study: Study, boot: Bootstrap) -> str:
     rows, compared = [], []
     for modality in study.modalities:
         seen = [task for task in tasks if task not in modality.exclude_for]
-        alone, together = (cell(boot, seen, modality.name, each) for each in (False, True))
+        alone = cell(boot, seen, modality.name, together=False)
         ours = boot.mean("multi:all", seen)
         compared.append((alone, ours))
         gain = shown(100 * (ours / alone - 1), 1)
-        rows.append((modality.name, len(seen), shown(alone), shown(together), gain))
+        rows.append((modality.name, len(seen), shown(alone), gain))
     alone, ours = (np.mean([pair[k] for pair in compared], axis=0) for k in (0, 1))
-    rows.append(("mean of all", "", shown(alone), "", shown(100 * (ours / alone - 1), 1)))
-    columns = ["modality", "tasks it may see", "one task a model", "all tasks in one model", "gain of all in per cent"]
+    rows.append(("mean of all", "", shown(alone), shown(100 * (ours / alone - 1), 1)))
+    columns = ["modality", "tasks it may see", "one task a model", "gain of all in per cent"]
     how = (
         "`gain of all`: all modalities and tasks in one model, against this modality alone with one task a model, on "
         "the tasks that it may see."

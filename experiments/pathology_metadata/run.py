@@ -45,7 +45,7 @@ class Cell:
     """One arm in one fold, or, of the shifted folds, tested on one primary site and trained on the others.
 
     Attributes:
-        arm: ``single:<modality>:<task>``, ``single:<modality>:all``, ``multi:<task>``, ``multi:all`` or a baseline.
+        arm: ``single:<modality>:<task>``, ``single:he:all``, ``multi:<task>``, ``multi:all`` or a baseline.
         repeat: Deal of the patients; -1 = the fold is a site.
         fold: Part that is tested.
     """
@@ -67,10 +67,10 @@ def cells(study: Study) -> Iterator[Cell]:
     for repeat, fold in places:
         asked = SHIFTED if repeat < 0 else tasks
         arms = ["multi:all", *(f"multi:{task}" for task in asked), "single:he:all"]
-        arms += [f"single:he:{task}" for task in asked] + ["late_ridge", "xgboost"]
+        arms += [f"single:he:{task}" for task in asked]
         if repeat >= 0:
             others = [name for name in names if name != "he"]
-            arms += [f"single:{name}:{task}" for name in others for task in ("all", *tasks)]
+            arms += ["late_ridge", "xgboost", *(f"single:{name}:{task}" for name in others for task in tasks)]
         yield from (Cell(arm, repeat, fold) for arm in arms)
 
 

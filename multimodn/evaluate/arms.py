@@ -129,8 +129,9 @@ def _train(
     network: Network, patients: PatientTensors, train: Tensor, validation: Tensor, spec: TrainingSpec, seed: int
 ) -> None:
     """Trains in place, until the mean validation loss no longer falls, and goes back to where it was lowest."""
+    strength = spec.penalty / (len(train) * len(patients.targets))  # as in `multimodn.training.module`
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in network.parameters() if p.dim() > 1], "weight_decay": spec.penalty / len(train)},
+        {"params": [p for p in network.parameters() if p.dim() > 1], "weight_decay": strength},
         {"params": [p for p in network.parameters() if p.dim() <= 1]},
     ]
     optimizer = torch.optim.Adam(groups, lr=spec.learning_rate, foreach=True)

@@ -48,12 +48,14 @@ class FusionModule(LightningModule):
         """Adam with an L2 penalty, in the loss and not decoupled, so that it is a prior on the weights.
 
         On the product of an encoder's, a gain's and a decoder's weights it acts as a penalty on the whole modality,
-        which lets one that is mere noise shrink away. Biases and the initial state are free: they hold the prior.
+        which lets one that is mere noise shrink away. Biases and the initial state are free: they hold the prior. The
+        loss is a mean over rows and tasks, so the penalty is divided by both: it weighs against each task's likelihood
+        alike, however many tasks are trained together.
         """
         penalised = [p for p in self.model.parameters() if p.dim() > 1]
         free = [p for p in self.model.parameters() if p.dim() <= 1]
         groups: list[dict[str, Any]] = [
-            {"params": penalised, "weight_decay": self.spec.penalty / len(self.loader.rows)},
+            {"params": penalised, "weight_decay": self.spec.penalty / (len(self.loader.rows) * len(self.model.tasks))},
             {"params": free},
         ]
         optimizer = torch.optim.Adam(groups, lr=self.spec.learning_rate, foreach=True)
