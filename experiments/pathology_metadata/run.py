@@ -133,7 +133,7 @@ def predict(cell: Cell, data: Path) -> None:
 
 
 def subset_tasks(cohort: Cohort, study: Study) -> Cohort:
-    """Returns the patients with the modalities and tasks that a narrowed study names, and nobody without a label."""
+    """Returns all patients with the modalities and tasks that a narrowed study names."""
     frames = {modality.name: cohort.modalities[modality.name] for modality in study.modalities}
     targets = {task.name: cohort.targets[task.name] for task in study.tasks}
     return Cohort.from_frames(frames, targets, cohort.patients)
