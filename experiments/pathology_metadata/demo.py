@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ SLIDE = HERE.parents[1] / "tests" / "slides" / "data" / "cmu_small_region.svs"
 ACC = HERE.parent / "acc" / "data" / "clinical.csv"
 ACROSS, DOWN = 8, 11
 TILE = 64  # pixels of 0.5 micrometres
-SOURCES = {"slides": "slides", "reports": "reports", "table": "table"}
+SOURCES = ("slides", "reports", "table")
 
 
 def main() -> None:
@@ -112,17 +113,11 @@ def report(row: object) -> str:
 
 def page(model: MultiModN) -> str:
     """Scores the test patients with everything, and with any of the three sources absent."""
-    study = model.study
+    test = Cohort.load(model.study).subset(model.split.test)
     rows = []
     for left_out in (None, *SOURCES):
-        cohort = Cohort.load(study)
-        if left_out is not None:
-            kept = {name: frame for name, frame in cohort.modalities.items() if name != left_out}
-            targets = {name: cohort.targets[name] for name in cohort.targets}
-            several = [name for name in ("slides", "reports") if name in kept]
-            files = {name: columns for name, columns in cohort.files.items() if name in kept}
-            cohort = Cohort.from_frames(kept, targets, cohort.patients, several_rows=several, files=files)
-        scores = model.evaluate(cohort.subset(model.split.test))
+        kept = {name: frame for name, frame in test.modalities.items() if name != left_out}
+        scores = model.evaluate(replace(test, modalities=kept))
         auroc = scores[scores["metric"] == "auroc"].set_index("task")["value"]
         rows.append((left_out or "nothing", float(auroc["cellular"]), float(auroc["aged"])))
     table = markdown(pd.DataFrame(rows, columns=["left out when predicting", "AUROC cellular", "AUROC aged"]), 2)
