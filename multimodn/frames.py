@@ -11,6 +11,8 @@ from torch import Tensor
 from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
 from multimodn.explain.contributions import Contributions
+from multimodn.explain.interactions import Interactions
+from multimodn.explain.orders import Orders
 from multimodn.fusion import Outputs
 
 
@@ -53,6 +55,30 @@ def trajectories(
     return _sorted(parts, patients)
 
 
+def deltas(
+    tasks: Mapping[str, Task], patients: pd.Index, links: Outputs, steps: Tensor, order: Sequence[str]
+) -> pd.DataFrame:
+    """Lays out what each step changed: ``task``, ``output``, ``step``, ``modality``, ``delta``, ``value``.
+
+    Args:
+        tasks: Tasks by name.
+        patients: N patients.
+        links: For each task the predictions on the link scale ``(len(order) + 1, N, L)``.
+        steps: Bool ``(T, N, len(order))``, columns as in ``order``: whether the patient takes the step for a task.
+        order: Modality names.
+    """
+    parts = []
+    for t, (name, task) in enumerate(tasks.items()):
+        taken = steps[t].numpy()
+        step_number = taken.cumsum(1)
+        for k, modality in enumerate(order):
+            for j, output in enumerate(task.link_names):
+                before, after = links[name][k, :, j], links[name][k + 1, :, j]
+                columns = {"task": name, "output": output, "step": step_number[:, k], "modality": modality}
+                parts.append(_block(patients, columns | {"delta": after - before, "value": after})[taken[:, k]])
+    return _sorted(parts, patients)
+
+
 def contributions(
     tasks: Mapping[str, Task],
     patients: PatientTensors,
@@ -81,6 +107,40 @@ def contributions(
                 }
                 parts.append(_block(patients.patients, columns)[presence[:, m]])
     return _sorted(parts, patients.patients)
+
+
+def interactions(
+    tasks: Mapping[str, Task], patients: pd.Index, found: Mapping[str, Interactions], modalities: Sequence[str]
+) -> pd.DataFrame:
+    """Lays out interactions of present modalities: ``task``, ``output``, ``modality``, ``other``, ``interaction``.
+
+    A pair has one row, with all of its interaction; a modality with itself has one, with what is its own.
+    """
+    parts = []
+    for name, task in tasks.items():
+        has, values = found[name].presence, found[name].values
+        for m, modality in enumerate(modalities):
+            for other in range(m, len(modalities)):
+                both = (has[:, m] & has[:, other]).numpy()
+                for j, output in enumerate(task.link_names):
+                    columns = {"task": name, "output": output, "modality": modality, "other": modalities[other]}
+                    share = values[:, m, other, j] * (1 if other == m else 2)
+                    parts.append(_block(patients, columns | {"interaction": share})[both])
+    return _sorted(parts, patients)
+
+
+def orders(tasks: Mapping[str, Task], patients: pd.Index, found: Mapping[str, Orders], n_orders: int) -> pd.DataFrame:
+    """Lays out `Orders`: ``task``, ``output``, ``n_orders``, ``spread``, ``low``, ``high``, ``prediction``."""
+    parts = [
+        _block(
+            patients,
+            {"task": name, "output": output, "n_orders": n_orders}
+            | {key: getattr(found[name], key)[:, j] for key in ("spread", "low", "high", "prediction")},
+        )
+        for name, task in tasks.items()
+        for j, output in enumerate(task.link_names)
+    ]
+    return _sorted(parts, patients)
 
 
 def scores(tasks: Mapping[str, Task], patients: PatientTensors, outputs: Outputs) -> pd.DataFrame:

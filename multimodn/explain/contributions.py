@@ -71,12 +71,16 @@ def _exact(model: Ensemble, batch: Batch) -> dict[str, Contributions]:
     bits = 1 << torch.arange(presence.shape[1], device=presence.device)
     complete = (presence * bits).sum(1)
     result = {}
-    for name, outputs in model.lattice(batch).items():
-        by_subset = model.tasks[name].link(outputs).double()
+    for name, by_subset in link_lattice(model, batch).items():
         values = shapley(by_subset, presence)
         prediction = by_subset[complete, torch.arange(len(batch), device=presence.device)]
         result[name] = Contributions(values, torch.zeros_like(values), by_subset[0], prediction)
     return result
+
+
+def link_lattice(model: Ensemble, batch: Batch) -> dict[str, Tensor]:
+    """Predicts each task at every subset on the link scale, ``(2 ** M, B, L)`` float64; NaN where there is none."""
+    return {name: model.tasks[name].link(outputs).double() for name, outputs in model.lattice(batch).items()}
 
 
 def shapley(values: Tensor, presence: Tensor) -> Tensor:

@@ -62,15 +62,16 @@ class Ensemble(nn.Module):
         """Runs every member's encoders once."""
         return [member.encode(batch) for member in self.networks]
 
-    def subset(self, evidence: Sequence[Evidence], chosen: Tensor) -> Outputs:
+    def subset(self, evidence: Sequence[Evidence], chosen: Tensor, order: Sequence[int] | None = None) -> Outputs:
         """Returns the outputs ``(B, K)`` at one subset for each row, without an encoder call.
 
         Args:
             evidence: What `encode` returned.
-            chosen: Bool ``(B, M)``, within the presence of the batch; taken in the model's order.
+            chosen: Bool ``(B, M)``, within the presence of the batch.
+            order: Numbers of all modalities in the order in which they are taken; default: the model's.
         """
         found = iter(evidence)
-        paths = ordered_paths(chosen, self.first.order)
+        paths = ordered_paths(chosen, order or self.first.order)
         outputs = self._mean(lambda member: {k: v[-1] for k, v in member.read(next(found), paths).items()})
         return self._calibrated(outputs, chosen)
 

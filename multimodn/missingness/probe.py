@@ -25,9 +25,10 @@ from torch import Tensor
 from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
 from multimodn.data.cohort import Cohort
-from multimodn.estimator import PREDICT_BATCH, MultiModN
+from multimodn.estimator import MultiModN
 from multimodn.fusion import Ensemble, Evidence, random_paths
 from multimodn.fusion.paths import ordered_paths, steps_taken
+from multimodn.trained import PREDICT_BATCH
 
 N_DRAWS = 4
 """Random subsets of each patient."""

@@ -94,7 +94,7 @@ def presence_weights(
     """
     from sklearn.linear_model import LogisticRegression
 
-    has, design = presence.numpy(), _design(covariates)
+    has, given = presence.numpy(), design(covariates)
     counted = np.ones((len(tasks), has.shape[1]), dtype=bool) if seen is None else seen.numpy()
     found = np.ones((len(presence), len(tasks)))
     for t, task in enumerate(tasks):
@@ -102,7 +102,7 @@ def presence_weights(
         known = stratum >= 0
         one_hot = np.eye(task.n_strata)[stratum[known]]
         size = one_hot.sum(axis=0).clip(min=1)
-        rows, log_weight = np.hstack([one_hot, design[known]]), np.zeros(known.sum())
+        rows, log_weight = np.hstack([one_hot, given[known]]), np.zeros(known.sum())
         for m in np.flatnonzero(has[known].any(axis=0) & ~has[known].all(axis=0) & counted[t]):
             there = has[known, m]
             given_both = LogisticRegression(max_iter=1_000).fit(rows, there).predict_proba(rows)[:, 1]
@@ -113,7 +113,7 @@ def presence_weights(
     return torch.from_numpy(found).float()
 
 
-def _design(covariates: pd.DataFrame) -> Floats:
+def design(covariates: pd.DataFrame) -> Floats:
     """Writes numbers as splines and categories as indicators, ``(N, n)``."""
     from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 

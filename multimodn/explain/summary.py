@@ -1,0 +1,97 @@
+"""A cohort's contributions in a few numbers, with intervals over its patients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.errors import DataError, shown
+
+Floats = NDArray[np.float64]
+
+CELLS = 5_000_000
+"""Numbers of a bootstrap that are held at once."""
+
+
+def bootstrap_sums(values: Floats, n_resamples: int, seed: int) -> Floats:
+    """Sums columns ``(n, columns)`` over resampled patients, the same in every column: ``(n_resamples, columns)``."""
+    n, rng = len(values), np.random.default_rng(seed)
+    most = max(1, CELLS // max(n, 1))
+    sums = []
+    for start in range(0, n_resamples, most):
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(most, n_resamples - start))
+        sums.append(drawn.astype(np.float64) @ values)
+    return np.concatenate(sums)
+
+
+def bootstrap_means(values: Floats, n_resamples: int, seed: int) -> Floats:
+    """Averages columns over resampled patients, ``(n_resamples, columns)``.
+
+    Args:
+        values: ``(n, columns)``, NaN = the patient does not count in this column.
+        n_resamples: Number of resamples.
+        seed: Their seed.
+    """
+    counts = (~np.isnan(values)).astype(np.float64)
+    sums = bootstrap_sums(np.hstack([np.nan_to_num(values), counts]), n_resamples, seed)
+    with np.errstate(invalid="ignore"):
+        means: Floats = sums[:, : values.shape[1]] / sums[:, values.shape[1] :]
+    return means
+
+
+def summarise(
+    contributions: pd.DataFrame, groups: pd.Series[Any] | None = None, *, n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Averages contributions over the patients who have each modality.
+
+    ``mean_abs`` says how much a modality moves predictions, ``mean`` in which direction on average: a modality that
+    says nothing, or moves patients up and down alike, has a mean whose interval covers 0.
+
+    Args:
+        contributions: The frame of `MultiModN.contributions`.
+        groups: For each patient a group, such as the class or the site; left out, all patients are one group.
+        n_resamples: Bootstrap resamples of patients behind the intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        One row for each task, output, group and modality: ``task``, ``output``, ``group`` (``all`` without groups),
+        ``modality``, ``n`` (patients who have it), ``mean_abs``, ``mean_abs_low``, ``mean_abs_high``, ``mean``,
+        ``mean_low``, ``mean_high`` (95 %).
+
+    Raises:
+        DataError: If a patient has no group.
+    """
+    if groups is not None:
+        lacking = contributions.index.unique().difference(groups.dropna().index)
+        if len(lacking):
+            raise DataError(
+                f"{len(lacking)} patient(s) have no group: {shown(list(lacking))}. Leave them out, or name a group for "
+                f"the unknown."
+            )
+    modalities = list(dict.fromkeys(contributions["modality"]))
+    parts = []
+    for (task, output), part in contributions.groupby(["task", "output"], sort=False):
+        wide = part.set_index("modality", append=True)["contribution"].unstack().reindex(columns=modalities)
+        labels = pd.Series("all", wide.index) if groups is None else groups.reindex(wide.index).astype(str)
+        for group, rows in wide.groupby(labels, sort=True):
+            parts.append(_means(rows, n_resamples, seed).assign(task=str(task), output=str(output), group=str(group)))
+    columns = ["task", "output", "group", "modality", "n"]
+    columns += [f"{name}{end}" for name in ("mean_abs", "mean") for end in ("", "_low", "_high")]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _means(wide: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:
+    """Averages the columns of one group."""
+    wide = wide.loc[:, wide.notna().any()]
+    found = pd.DataFrame({"modality": wide.columns, "n": wide.notna().sum().to_numpy()})
+    values = wide.to_numpy(dtype=np.float64)
+    for name, each in (("mean_abs", np.abs(values)), ("mean", values)):
+        drawn = bootstrap_means(each, n_resamples, seed)
+        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+        found[name], found[f"{name}_low"], found[f"{name}_high"] = np.nanmean(each, axis=0), low, high
+    return found

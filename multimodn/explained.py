@@ -1,0 +1,204 @@
+"""What a trained model tells beside its predictions: steps, contributions, values, what to measure next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from multimodn import frames
+from multimodn.data.batches import Batch, PatientTensors
+from multimodn.data.cohort import Cohort
+from multimodn.errors import StudyError
+from multimodn.explain.contributions import Contributions, contributions
+from multimodn.explain.interactions import Interactions, interactions, synergy
+from multimodn.explain.orders import Orders, draw_orders, order_sensitivity
+from multimodn.explain.summary import summarise
+from multimodn.trained import Patients, Trained
+
+LATTICE_BATCH = 1024
+LATTICE_CELLS = 2**22  # a batch holds the outputs of all its subsets at once
+
+
+class Explained(Trained):
+    """The explanations of a `MultiModN`; each is a tidy frame, most of them indexed by patient.
+
+    Wherever a method takes a ``cohort``, the result of `prepare` will do, and saves parsing it again.
+    """
+
+    def trajectory(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
+        """Predicts after every step.
+
+        Returns:
+            One row for each patient, task, output and step that the patient takes, indexed by patient: ``task``,
+            ``output``, ``step`` (0 = before any modality), ``modality`` (empty at step 0) and ``value``.
+        """
+        patients, order = self._prepared(cohort), self._expanded(order)
+        outputs = self._run(patients, lambda batch: self._model().trajectory(batch, order), dim=1)
+        names = self.order if order is None else list(order)
+        return frames.trajectories(self._model().tasks, patients.patients, outputs, self._steps(patients, order), names)
+
+    def deltas(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
+        """Computes what each step changed, on the task's link scale; a step's delta depends on the steps before it.
+
+        Returns:
+            One row for each patient, task, output and step that the patient takes, indexed by patient: ``task``,
+            ``output``, ``step`` (from 1), ``modality``, ``delta``, and ``value``, the prediction after the step. The
+            deltas of a patient add up to prediction - prior, as contributions do.
+        """
+        patients, model, order = self._prepared(cohort), self._model(), self._expanded(order)
+        outputs = self._run(patients, lambda batch: model.trajectory(batch, order), dim=1)
+        links = {name: task.link(outputs[name]).double() for name, task in model.tasks.items()}
+        names = self.order if order is None else list(order)
+        return frames.deltas(model.tasks, patients.patients, links, self._steps(patients, order), names)
+
+    def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> pd.DataFrame:
+        """Shares each prediction out among the patient's modalities: Shapley values on the task's link scale.
+
+        Exact for up to ten modalities; beyond that, orders are sampled and ``standard_error`` says how closely.
+        Either way they add up to ``prediction - prior``.
+
+        Args:
+            cohort: The patients; default: those of the study's sources.
+            n_pairs: Number of sampled orders, each with its reverse; unused where the values are exact.
+            seed: Seed of the sampled orders.
+
+        Returns:
+            One row for each patient, task, output and present modality, indexed by patient: ``task``, ``output``,
+            ``modality``, ``contribution``, ``standard_error`` (0 = exact), ``prior``, ``prediction``.
+        """
+        patients, model = self._prepared(cohort), self._model()
+        with torch.inference_mode():
+            parts = [contributions(model, batch, n_pairs, seed) for batch in self._lattice_batches(patients)]
+        whole = {name: Contributions.joined([part[name] for part in parts]) for name in model.tasks}
+        return frames.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen)
+
+    def summary(
+        self,
+        cohort: Patients | None = None,
+        *,
+        groups: pd.Series[Any] | None = None,
+        n_resamples: int = 1000,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Averages the contributions of a cohort; see `multimodn.explain.summary.summarise`.
+
+        Args:
+            cohort: The patients; default: those of the study's sources.
+            groups: For each patient a group, such as the class or the site (`Cohort.groups`).
+            n_resamples: Bootstrap resamples of patients behind the intervals.
+            seed: Seed of the resamples.
+        """
+        return summarise(self.contributions(cohort), groups, n_resamples=n_resamples, seed=seed)
+
+    def interactions(self, cohort: Patients | None = None) -> pd.DataFrame:
+        """Computes what each pair of a patient's modalities says only together: Shapley interactions, link scale.
+
+        Returns:
+            One row for each patient, task, output and pair of present modalities, indexed by patient: ``task``,
+            ``output``, ``modality``, ``other``, ``interaction``. Where both are the same it is what that modality says
+            by itself. The rows of a patient, task and output add up to prediction - prior.
+
+        Raises:
+            StudyError: If there are more than 14 modalities.
+        """
+        patients, model = self._prepared(cohort), self._model()
+        with torch.inference_mode():
+            parts = [interactions(model, batch) for batch in self._lattice_batches(patients)]
+        whole = {name: Interactions.joined([part[name] for part in parts]) for name in model.tasks}
+        return frames.interactions(model.tasks, patients.patients, whole, model.first.modalities)
+
+    def synergy(self, cohort: Patients | None = None, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """Computes the share of interactions in the predictions of a cohort; see `synergy` in `explain.interactions`.
+
+        Raises:
+            StudyError: If there are more than 14 modalities.
+        """
+        return synergy(self.interactions(cohort), n_resamples, seed)
+
+    def order_sensitivity(self, cohort: Patients | None = None, *, n_orders: int = 24, seed: int = 0) -> pd.DataFrame:
+        """Predicts from all present modalities in many orders.
+
+        Args:
+            cohort: The patients; default: those of the study's sources.
+            n_orders: Orders to draw; all of them, if there are not more.
+            seed: Seed of the orders.
+
+        Returns:
+            One row for each patient, task and output, indexed by patient: ``task``, ``output``, ``n_orders``,
+            ``spread`` (standard deviation over the orders), ``low``, ``high``, ``prediction`` (in the study's order),
+            all on the task's link scale.
+        """
+        patients, model = self._prepared(cohort), self._model()
+        orders = draw_orders(len(model.first.modalities), n_orders, seed)
+        with torch.inference_mode():
+            parts = [order_sensitivity(model, batch, orders) for batch in patients.batches(LATTICE_BATCH)]
+        whole = {name: Orders.joined([part[name] for part in parts]) for name in model.tasks}
+        return frames.orders(model.tasks, patients.patients, whole, len(orders))
+
+    def value_of(
+        self,
+        modality: str | Sequence[str] | None = None,
+        cohort: Cohort | None = None,
+        *,
+        n_resamples: int = 200,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Compares performance with and without modalities, corrected for who has them; see `explain.value.value_of`.
+
+        The study's `presence_covariates` count among what decides who has a modality.
+
+        Args:
+            modality: One or several; default: all.
+            cohort: Patients with labels who were not trained on; default: the test patients of the split.
+            n_resamples: Bootstrap resamples of patients behind the intervals.
+            seed: Seed of the resamples.
+
+        Raises:
+            StudyError: If a modality is unknown.
+        """
+        from multimodn.explain.value import value_of
+        from multimodn.missingness.propensity import read_covariates
+
+        cohort = self.test_cohort() if cohort is None else cohort
+        named = self.study.presence_covariates
+        covariates = read_covariates(cohort, named) if named else None
+        modalities = (
+            None if modality is None else self.study.expanded([modality] if isinstance(modality, str) else modality)
+        )
+        patients = self.prepare(cohort, labelled=True)
+        return value_of(self._model(), patients, modalities, covariates, n_resamples=n_resamples, seed=seed)
+
+    def attention(self, modality: str, cohort: Patients | None = None) -> pd.DataFrame:
+        """Returns where the encoder of a modality looked, such as the weight of every tile of a patient's slides.
+
+        Args:
+            modality: One whose kind pools parts, such as `slide`.
+            cohort: The patients; default: those of the study's sources.
+
+        Returns:
+            One row for each part: ``patient``, its place (for slides ``file``, ``x``, ``y``) and ``attention``, which
+            adds up to 1 for each patient.
+        """
+        from multimodn.explain.attention import attention
+
+        return attention(self._model(), self._prepared(cohort), modality)
+
+    def with_tiles(self) -> str:
+        """Returns the name of the modality that `attention` can be asked about.
+
+        Raises:
+            StudyError: If there is none, or more than one.
+        """
+        from multimodn.explain.attention import with_parts
+
+        found = with_parts(self._model())
+        if len(found) != 1:
+            raise StudyError(f"{len(found)} modalities look at tiles ({', '.join(found) or 'none'}); name one.")
+        return found[0]
+
+    def _lattice_batches(self, patients: PatientTensors) -> Sequence[Batch]:
+        n_modalities = len(self._model().first.modalities)
+        return list(patients.batches(min(LATTICE_BATCH, max(64, LATTICE_CELLS >> n_modalities))))
