@@ -243,6 +243,11 @@ class Task(nn.Module, ABC):
         """
         return torch.zeros(len(target), dtype=torch.long, device=target.device)
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Names the groups of `strata` for people, such as the classes."""
+        return [f"group {k + 1} of {self.n_strata}" for k in range(self.n_strata)]
+
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of each stratum, ``(..., n_strata)``, where `has_strata_likelihood`."""
         raise NotImplementedError(f"{type(self).__name__} has no likelihood of strata.")

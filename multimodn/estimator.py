@@ -134,7 +134,7 @@ class MultiModN(Explained):
             One row for each task and metric: ``task``, ``metric``, ``value`` (NaN = undefined on these patients),
             ``n`` (labelled patients).
         """
-        patients = self._tested(cohort)
+        patients = self._labelled(self.test_cohort() if cohort is None else cohort)
         order = self._expanded(order)
         outputs = self._run(patients, lambda batch: self._model()(batch, order))
         return frames.scores(self._model().tasks, patients, outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -79,7 +79,7 @@ class Explained(Trained):
         self,
         cohort: Patients | None = None,
         *,
-        groups: pd.Series[Any] | None = None,
+        by: Literal["class"] | pd.Series[Any] | None = None,
         n_resamples: int = 1000,
         seed: int = 0,
     ) -> pd.DataFrame:
@@ -87,11 +87,19 @@ class Explained(Trained):
 
         Args:
             cohort: The patients; default: those of the study's sources.
-            groups: For each patient a group, such as the class or the site (`Cohort.groups`).
+            by: ``class``: apart for each class (or other outcome stratum) of a task, among its labelled patients; a
+                series: apart for each group, such as `Cohort.groups`, the sites.
             n_resamples: Bootstrap resamples of patients behind the intervals.
             seed: Seed of the resamples.
+
+        Raises:
+            DataError: If a patient has no group.
         """
-        return summarise(self.contributions(cohort), groups, n_resamples=n_resamples, seed=seed)
+        if not isinstance(by, str):
+            return summarise(self.contributions(cohort), by, n_resamples=n_resamples, seed=seed)
+        patients = self._labelled(cohort)
+        classes = frames.classes(self._model().tasks, patients)
+        return summarise(self.contributions(patients), classes, n_resamples=n_resamples, seed=seed)
 
     def interactions(self, cohort: Patients | None = None) -> pd.DataFrame:
         """Computes what each pair of a patient's modalities says only together: Shapley interactions, link scale.

@@ -143,6 +143,16 @@ def orders(tasks: Mapping[str, Task], patients: pd.Index, found: Mapping[str, Or
     return _sorted(parts, patients)
 
 
+def classes(tasks: Mapping[str, Task], patients: PatientTensors) -> pd.DataFrame:
+    """Names the outcome stratum of each labelled patient, patients x tasks, ordered as the strata; empty = no label."""
+    assert patients.strata is not None
+    found = {}
+    for t, (name, task) in enumerate(tasks.items()):
+        codes = patients.strata[:, t].numpy()
+        found[name] = pd.Categorical.from_codes(codes, categories=pd.Index(task.stratum_names))
+    return pd.DataFrame(found, index=patients.patients)
+
+
 def scores(tasks: Mapping[str, Task], patients: PatientTensors, outputs: Outputs) -> pd.DataFrame:
     """Lays out `Task.metrics` of labelled patients: ``task``, ``metric``, ``value``, ``n``."""
     rows = []

@@ -81,11 +81,8 @@ class Trained:
     def _prepared(self, cohort: Patients | None) -> PatientTensors:
         return cohort if isinstance(cohort, PatientTensors) else self.prepare(cohort)
 
-    def _tested(self, cohort: Patients | None) -> PatientTensors:
-        """Prepares labelled patients; default: the test patients of the split."""
-        if isinstance(cohort, PatientTensors):
-            return cohort
-        return self.prepare(self.test_cohort() if cohort is None else cohort, labelled=True)
+    def _labelled(self, cohort: Patients | None) -> PatientTensors:
+        return cohort if isinstance(cohort, PatientTensors) else self.prepare(cohort, labelled=True)
 
     def _steps(self, patients: PatientTensors, order: Sequence[str] | None) -> Tensor:
         """Bool ``(T, N, len(order))``: which steps each patient takes for each task."""

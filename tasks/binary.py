@@ -85,6 +85,11 @@ class BinaryTask(PriorTask):
         """Returns the class of each row; see the base class."""
         return target.long()
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Returns the classes."""
+        return self.classes
+
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of both classes; see the base class."""
         logit = self.checked(outputs)

@@ -89,6 +89,11 @@ class MulticlassTask(PriorTask):
         """Returns the class of each row; see the base class."""
         return target.long()
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Returns the classes."""
+        return self.classes
+
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of each class; see the base class."""
         return self.checked(outputs).log_softmax(-1)

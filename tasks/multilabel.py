@@ -101,6 +101,17 @@ class MultilabelTask(PriorTask):
         """Returns 1 or 0 for each label, NaN where it is unknown, ``(n, L)``."""
         return torch.where(target >= 0, target, torch.nan)
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Names combinations of labels by those that are set, or their number where labels are many."""
+        if len(self.targets) > MAX_COMBINED:
+            return [f"{k} set" for k in range(self.n_strata)]
+        names = []
+        for code in range(self.n_strata):
+            bits = f"{code:0{len(self.targets)}b}"
+            names.append(" + ".join(t for t, bit in zip(self.targets, bits, strict=True) if bit == "1") or "none")
+        return names
+
     def strata(self, target: Tensor) -> Tensor:
         """Returns the combination of labels, the first counting most, or how many are positive; unknown = negative."""
         positive = (target > 0).long()

@@ -112,6 +112,11 @@ class OrdinalTask(PriorTask):
         """Returns the class of each row; see the base class."""
         return target.long()
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Returns the classes."""
+        return self.classes
+
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of each class; see the base class."""
         return self.log_probabilities(outputs)

@@ -111,6 +111,11 @@ class RegressionTask(PriorTask):
         edges = torch.tensor([-QUARTILE, 0.0, QUARTILE], device=target.device)
         return torch.bucketize((target - self.mean) / self.sd, edges)
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Names the quarters."""
+        return ["lowest quarter", "second quarter", "third quarter", "highest quarter"]
+
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of each quarter; see the base class."""
         scale = self._log_scale(self.checked(outputs)).exp()

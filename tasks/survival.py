@@ -144,6 +144,11 @@ class SurvivalTask(PriorTask):
         early = target[:, 0] <= self.edges[(len(self.edges) - 1) // 2]
         return 2 * (target[:, 1] > 0).long() + early.long()
 
+    @property
+    def stratum_names(self) -> list[str]:
+        """Names what `strata` tells apart."""
+        return ["censored late", "censored early", "event late", "event early"]
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``risk``, the log-risk, and ``survival@t``, the chance of no event up to edge t."""
         survival = self.survival(outputs)

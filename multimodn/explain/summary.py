@@ -43,7 +43,11 @@ def bootstrap_means(values: Floats, n_resamples: int, seed: int) -> Floats:
 
 
 def summarise(
-    contributions: pd.DataFrame, groups: pd.Series[Any] | None = None, *, n_resamples: int = 1000, seed: int = 0
+    contributions: pd.DataFrame,
+    groups: pd.Series[Any] | pd.DataFrame | None = None,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Averages contributions over the patients who have each modality.
 
@@ -52,7 +56,8 @@ def summarise(
 
     Args:
         contributions: The frame of `MultiModN.contributions`.
-        groups: For each patient a group, such as the class or the site; left out, all patients are one group.
+        groups: For each patient a group, such as the site, or a column of groups for each task, such as the classes
+            (empty = the patient does not count); left out, all patients are one group.
         n_resamples: Bootstrap resamples of patients behind the intervals.
         seed: Seed of the resamples.
 
@@ -64,7 +69,7 @@ def summarise(
     Raises:
         DataError: If a patient has no group.
     """
-    if groups is not None:
+    if isinstance(groups, pd.Series):
         lacking = contributions.index.unique().difference(groups.dropna().index)
         if len(lacking):
             raise DataError(
@@ -75,8 +80,9 @@ def summarise(
     parts = []
     for (task, output), part in contributions.groupby(["task", "output"], sort=False):
         wide = part.set_index("modality", append=True)["contribution"].unstack().reindex(columns=modalities)
-        labels = pd.Series("all", wide.index) if groups is None else groups.reindex(wide.index).astype(str)
-        for group, rows in wide.groupby(labels, sort=True):
+        of_task = groups[task] if isinstance(groups, pd.DataFrame) else groups
+        labels = pd.Series("all", wide.index) if of_task is None else of_task.reindex(wide.index)
+        for group, rows in wide.groupby(labels, sort=True, observed=True):
             parts.append(_means(rows, n_resamples, seed).assign(task=str(task), output=str(output), group=str(group)))
     columns = ["task", "output", "group", "modality", "n"]
     columns += [f"{name}{end}" for name in ("mean_abs", "mean") for end in ("", "_low", "_high")]

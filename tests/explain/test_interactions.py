@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multimodn.errors import StudyError
+from multimodn import MultiModN
+from multimodn.errors import DataError, StudyError
 from multimodn.explain.contributions import contributions, sampled_shapley, shapley
 from multimodn.explain.interactions import interactions, shapley_interactions
 from multimodn.explain.orders import draw_orders, order_sensitivity
 from multimodn.explain.summary import bootstrap_means, summarise
 from multimodn.fusion import Ensemble
+from tests._cohorts import make_cohort, make_study
 from tests._inputs import make_batch, make_model
 
 presences = arrays(bool, st.tuples(st.integers(1, 5), st.just(4))).map(torch.from_numpy)
@@ -169,3 +171,42 @@ def test_a_summary_averages_those_who_have_the_modality():
     assert found.loc["b", ["n", "mean_abs", "mean"]].tolist() == [1, 3.0, 3.0]
     by_site = summarise(frame, pd.Series({"p": "north", "q": "south"}))
     assert by_site.query("group == 'south'")["modality"].tolist() == ["a"]
+
+
+def test_a_summary_by_class_keeps_the_classes_apart(fitted):
+    model, cohort = fitted
+    found = model.summary(cohort, by="class", n_resamples=20)
+    assert found.query("task == 'death'")["group"].unique().tolist() == ["alive", "dead"]
+    labelled = cohort.targets["death"]["status"].value_counts()
+    counts = found.query("task == 'death' and modality == 'labs'").set_index("group")["n"]
+    assert counts.to_dict() == {"alive": labelled["alive"], "dead": labelled["dead"]}
+
+
+def test_a_patient_without_a_group_is_named(fitted):
+    model, cohort = fitted
+    with pytest.raises(DataError, match=r"39 patient\(s\) have no group: p01"):
+        model.summary(cohort, by=pd.Series({"p00": "north"}))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    cohort = make_cohort()
+    return MultiModN(make_study()).fit(cohort), cohort
+
+
+def test_deltas_add_up_to_prediction_minus_prior_in_any_order(fitted):
+    model, cohort = fitted
+    whole = model.contributions(cohort).groupby(["patient", "task", "output"])[["prediction", "prior"]].first()
+    for order in (None, ["image", "labs"]):
+        steps = model.deltas(cohort, order=order).groupby(["patient", "task", "output"])["delta"].sum()
+        np.testing.assert_allclose(
+            steps, (whole["prediction"] - whole["prior"])[steps.index], atol=2e-2 if order else 1e-5
+        )
+
+
+def test_the_order_frame_holds_the_prediction(fitted):
+    model, cohort = fitted
+    found = model.order_sensitivity(cohort)
+    assert found["n_orders"].eq(2).all()
+    death = found.query("task == 'death'")["prediction"]
+    np.testing.assert_allclose(death, model.link(cohort)["death"][:, 0], atol=1e-5)
