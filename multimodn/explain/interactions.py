@@ -15,8 +15,8 @@ from torch import Tensor
 from multimodn.data.batches import Batch
 from multimodn.errors import StudyError
 from multimodn.explain.contributions import link_lattice, shapley
-from multimodn.explain.summary import bootstrap_sums
 from multimodn.fusion import Ensemble
+from multimodn.resampling import bootstrap_sums
 
 MAX_MODALITIES = 14
 """Every subset is evaluated; the share of synergy is a mean of absolute values, which noise of sampling would raise."""

@@ -6,41 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from multimodn.errors import DataError, shown
-
-Floats = NDArray[np.float64]
-
-CELLS = 5_000_000
-"""Numbers of a bootstrap that are held at once."""
-
-
-def bootstrap_sums(values: Floats, n_resamples: int, seed: int) -> Floats:
-    """Sums columns ``(n, columns)`` over resampled patients, the same in every column: ``(n_resamples, columns)``."""
-    n, rng = len(values), np.random.default_rng(seed)
-    most = max(1, CELLS // max(n, 1))
-    sums = []
-    for start in range(0, n_resamples, most):
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(most, n_resamples - start))
-        sums.append(drawn.astype(np.float64) @ values)
-    return np.concatenate(sums)
-
-
-def bootstrap_means(values: Floats, n_resamples: int, seed: int) -> Floats:
-    """Averages columns over resampled patients, ``(n_resamples, columns)``.
-
-    Args:
-        values: ``(n, columns)``, NaN = the patient does not count in this column.
-        n_resamples: Number of resamples.
-        seed: Their seed.
-    """
-    counts = (~np.isnan(values)).astype(np.float64)
-    sums = bootstrap_sums(np.hstack([np.nan_to_num(values), counts]), n_resamples, seed)
-    with np.errstate(invalid="ignore"):
-        means: Floats = sums[:, : values.shape[1]] / sums[:, values.shape[1] :]
-    return means
-
+from multimodn.resampling import bootstrap_means
 
 def summarise(
     contributions: pd.DataFrame,

@@ -16,7 +16,7 @@ from multimodn.errors import DataError, StudyError
 from multimodn.explain.contributions import contributions, sampled_shapley, shapley
 from multimodn.explain.interactions import interactions, shapley_interactions
 from multimodn.explain.orders import draw_orders, order_sensitivity
-from multimodn.explain.summary import bootstrap_means, summarise
+from multimodn.explain.summary import summarise
 from multimodn.fusion import Ensemble
 from tests._cohorts import make_cohort, make_study
 from tests._inputs import make_batch, make_model
@@ -146,14 +146,6 @@ def test_orders_bound_the_prediction_and_one_modality_has_no_order(presence):
             assert (found.prediction <= found.high + 1e-6).all()
             alone = presence.sum(1) <= 1
             torch.testing.assert_close(found.spread[alone], torch.zeros_like(found.spread[alone]), rtol=0, atol=1e-6)
-
-
-@given(st.integers(2, 30), st.integers(0, 9))
-def test_bootstrap_means_lie_within_the_values(n, seed):
-    values = np.random.default_rng(seed).normal(size=(n, 2))
-    drawn = bootstrap_means(values, 50, seed)
-    assert (drawn >= values.min(0) - 1e-12).all()
-    assert (drawn <= values.max(0) + 1e-12).all()
 
 
 def test_a_summary_averages_those_who_have_the_modality():

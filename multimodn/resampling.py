@@ -1,0 +1,65 @@
+"""Bootstrap over patients, all resamples at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+CELLS = 5_000_000
+"""Numbers of a bootstrap that are held at once."""
+
+
+def draws(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
+    """Draws how often each of n patients stands in each resample, in blocks ``(some of n_resamples, n)``."""
+    rng, most = np.random.default_rng(seed), max(1, CELLS // max(n, 1))
+    for start in range(0, n_resamples, most):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(most, n_resamples - start)).astype(np.float64)
+
+
+def bootstrap_sums(values: Floats, n_resamples: int, seed: int) -> Floats:
+    """Sums columns ``(n, columns)`` over resampled patients, the same in every column: ``(n_resamples, columns)``."""
+    return np.concatenate([drawn @ values for drawn in draws(len(values), n_resamples, seed)])
+
+
+def bootstrap_means(values: Floats, n_resamples: int, seed: int) -> Floats:
+    """Averages columns over resampled patients, ``(n_resamples, columns)``.
+
+    Args:
+        values: ``(n, columns)``, NaN = the patient does not count in this column.
+        n_resamples: Number of resamples.
+        seed: Their seed.
+    """
+    counts = (~np.isnan(values)).astype(np.float64)
+    sums = bootstrap_sums(np.hstack([np.nan_to_num(values), counts]), n_resamples, seed)
+    with np.errstate(invalid="ignore"):
+        means: Floats = sums[:, : values.shape[1]] / sums[:, values.shape[1] :]
+    return means
+
+
+def weighted_aurocs(score: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Computes the area under the ROC curve for many weightings of the same patients.
+
+    Args:
+        score: ``(n,)``.
+        positive: ``(n,)``.
+        weights: ``(R, n)``, such as `draws`, times weights of the patients.
+
+    Returns:
+        ``(R,)``: the weighted chance that a positive patient scores higher than a negative one, ties a half; NaN where
+        a class has no weight.
+    """
+    order = np.argsort(score, kind="stable")
+    _, tie = np.unique(score[order], return_inverse=True)
+    first = np.flatnonzero(np.diff(tie, prepend=-1))
+    of_class = [
+        np.add.reduceat(weights[:, order] * side, first, axis=1) for side in (positive[order], ~positive[order])
+    ]
+    high, low = of_class
+    below = low.cumsum(axis=1) - low / 2
+    with np.errstate(invalid="ignore"):
+        areas: Floats = (high * below).sum(axis=1) / (high.sum(axis=1) * low.sum(axis=1))
+    return areas
