@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from multimodn.base import JSON, Encoder
 from multimodn.data.cache import OutputCache, content_hash, file_hash
+from multimodn.data.parts import Parts
 from multimodn.data.ragged import total
 from multimodn.encoders._layers import Layers
+from multimodn.encoders._patches import cut_patches, gated
 from multimodn.encoders._picture_files import Picture
 from multimodn.encoders._picture_networks import FEATURE_SIZES, Architecture, Network
 from multimodn.encoders._picture_options import PictureOptions
@@ -163,6 +165,34 @@ class PictureEncoder(Encoder):
         else:  # prediction: a whole cohort at once would fill the memory with activations
             parts = torch.split(torch.arange(len(values)), N_AT_ONCE)
             features = torch.cat([self._features(values[rows]) for rows in parts])
+        embedding: Tensor = self.layers(features)
+        return embedding
+
+    def parts(self, frame: pd.DataFrame, values: Tensor | Pictures, patch: int) -> Parts:
+        """Makes each patch of each picture a part, of its pixels; see `Encoder.parts`.
+
+        Raises:
+            StudyError: If a frozen network's weights are gone or changed.
+            UnreadableError: If files that a frozen network read cannot be read any more.
+        """
+        listing = Listing.of(frame, self.options.column, self.header)
+        if isinstance(values, Pictures):
+            return cut_patches(values, listing, patch, self._normalise(), None)
+        pictures = load_pictures(listing, self._recipe(), self.options.memory_gb)
+        network = cast(nn.Sequential, self._frozen_network().requires_grad_(False))
+        return cut_patches(pictures, listing, patch, self._normalise(), network)
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Encodes pictures whose normalised pixels stand behind gates; see `Encoder.encode_parts`."""
+        items, which, shaped, q = parts.content.items(rows, gates)
+        frozen = parts.content.frozen
+        if frozen is None:
+            assert self.network is not None
+            shown = gated(self._normalised(items.to(self.mean)), which, shaped, q)
+            features = self.network(shown).view(len(rows), q, -1).mean(1)
+        else:
+            made = parts.content.once(gates, lambda: frozen[1](gated(frozen[0](items.float()), which, shaped, q)))
+            features = (made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate
         embedding: Tensor = self.layers(features)
         return embedding
 

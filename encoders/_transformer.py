@@ -126,6 +126,13 @@ class FrozenTransformer:
         layer: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
         return layer
 
+    @property
+    def blank(self) -> Tensor:
+        """The vector that stands for no word in particular, ``(size,)``: of the mask token, without one the mean."""
+        words, mask = self.model.get_input_embeddings().weight, self.tokenizer.mask_token_id  # type: ignore[operator]
+        vector: Tensor = words.mean(0) if mask is None else words[mask]
+        return vector
+
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Returns the token numbers of each text, ``(n_tokens,)``, without special tokens.
 
@@ -179,11 +186,11 @@ class FrozenTransformer:
         n_read = torch.zeros_like(lengths).scatter_reduce_(0, windows.text, windows.start + windows.length, "amax")
         return TextVectors(vectors / weights.clamp(min=1)[:, None], weights, lengths, n_read)
 
-    def differentiable(self, ids: Tensor, windowing: Windowing) -> Tensor:
+    def differentiable(self, ids: Tensor, windowing: Windowing, gates: Tensor | None = None) -> Tensor:
         """Returns vectors ``(n, size)`` of texts of equal length, long ``(n, n_tokens)``, with a path for gradients.
 
         `word_embeddings` is called once, on ``ids``; the windows are cut behind it, so that a hook on that layer sees
-        each token of a text once, and no special token.
+        each token of a text once, and no special token. Gates ``(n, n_tokens)`` lead from `blank` at 0 to it at 1.
         """
         n_texts, n_tokens = ids.shape
         lengths = torch.full((n_texts,), n_tokens)
@@ -191,6 +198,8 @@ class FrozenTransformer:
         source = self._source(ids.numel(), windows.text * n_tokens + windows.start, windows.length)
         layer = self.word_embeddings
         embedded: Tensor = layer(ids.to(self.device))
+        if gates is not None:
+            embedded = self.blank + gates.to(embedded).unsqueeze(2) * (embedded - self.blank)
         special: Tensor = layer.weight[torch.tensor(self.special, device=self.device)]  # type: ignore[index]
         filled = torch.cat([embedded.flatten(0, 1), special])[source.to(self.device)]
         pooled = self._pool(windows.length, inputs_embeds=filled)

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from multimodn.base import JSON, Encoder, Options
+from multimodn.data.parts import Parts
 from multimodn.encoders._layers import Layers, Projection, automatic_components
 from multimodn.encoders._layout import report_dropped
 from multimodn.encoders._reading import check_columns, is_empty, read_numbers
@@ -112,6 +113,21 @@ class EmbeddingEncoder(Encoder):
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
         embedding: Tensor = self.layers(values.to(self.layers.straight.weight.dtype))
+        return embedding
+
+    def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
+        """Makes each column a part, from its training mean; see `Encoder.parts`."""
+        content = values if self.projection is None else self.scaler(frame, REPAIR, HEADER)
+        return Parts.of_columns(frame, self.columns, content, "the mean of the training patients")
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Encodes columns behind gates; see `Encoder.encode_parts`."""
+        weight = self.layers.straight.weight
+        content, start = parts.content.to(weight), 0.0
+        if parts.reference is not None:
+            start = parts.reference.to(weight)
+        mixed = start + gates.to(weight) * (content[rows] - start)
+        embedding: Tensor = self.layers(mixed if self.projection is None else mixed @ self.projection.components)
         return embedding
 
     def summary(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from multimodn.base import JSON, Encoder, FileOptions, Options
+from multimodn.data.parts import Parts
 from multimodn.data.ragged import Ragged
 from multimodn.encoders._layers import Layers
 from multimodn.encoders._series_layers import MeasurementTransformer, summaries
@@ -131,6 +132,27 @@ class SeriesEncoder(Encoder):
         inputs = [self.transformer(values), summaries(values, len(self.variables))]
         embedding: Tensor = self.layers(torch.cat(inputs, 1))
         return embedding
+
+    def parts(self, frame: pd.DataFrame, values: Ragged, patch: int) -> Parts:
+        """Makes the value of each measurement a part, with its ``time``; see `Encoder.parts`.
+
+        That something was measured, and when, stays behind closed gates.
+        """
+        options = self.options
+        rows = self._latest(self._known(read_rows(frame, options.time, options.variable, options.value, HEADER)))
+        named = np.array(rows.variables, dtype=object)[rows.code]
+        names = pd.DataFrame({"feature": named, "value": rows.value, "time": rows.time})
+        width = options.hidden_size + options.n_heads * int(max(rows.counts(), default=0))
+        baseline = "every measurement at the training mean of its variable, at its own time"
+        return Parts.one_by_one(names, values.lengths, values, baseline, width)
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Encodes measurements with their values behind gates; see `Encoder.encode_parts`."""
+        weight = self.layers.straight.weight
+        values = parts.content[rows]
+        time, code, value = values.items.to(weight).unbind(1)
+        items = torch.stack([time, code, value * gates.to(weight).flatten()], 1)
+        return self(Ragged(items, values.lengths))
 
     def summary(self) -> pd.DataFrame:
         """Returns ``mean``, ``spread`` and ``n_rows`` of every variable in the training rows."""

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from multimodn.base import JSON, Encoder, FileOptions, Options
+from multimodn.data.parts import Parts
 from multimodn.data.ragged import Ragged, softmax, total
 from multimodn.encoders._bags import BLOCK_TILES, Bags
 from multimodn.encoders._layers import Layers
 from multimodn.encoders._pooling import GatedAttention, Pool, highest
 from multimodn.encoders._slide_files import TileSource, load_bags
+from multimodn.encoders._tiles import encode_tiles, tile_parts
 
 N_SPREAD_PATIENTS = 64
 """Training patients, evenly spaced, on whom the first contrasts are measured."""
@@ -174,6 +176,14 @@ class SlideEncoder(Encoder):
             weights = torch.zeros_like(scores).index_copy(0, kept, softmax(scores[kept], rows[kept], len(values)))
         return Ragged(weights.mean(1), values.tiles.lengths.to(scores.device))
 
+    def parts(self, frame: pd.DataFrame, values: Bags, patch: int) -> Parts:
+        """Makes each tile a part; see `Encoder.parts`."""
+        return tile_parts(values, self.options.hidden_size)
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> tuple[Tensor, Ragged]:
+        """Encodes tiles behind gates; see `Encoder.encode_parts` and `multimodn.encoders._tiles`."""
+        return encode_tiles(self, parts.content, rows, gates)
+
     def config(self) -> dict[str, JSON]:
         """Returns options and tile encoder; the rest is in the state."""
         return {"options": self.options.model_dump(mode="json"), "source": self.source.to_dict()}
@@ -190,13 +200,27 @@ class SlideEncoder(Encoder):
             return bags
         return bags.keep(*highest(torch.rand(bags.n_tiles), bags.tiles.rows, bags.tiles.lengths, most))
 
+    def tiles_of(self, bags: Bags) -> tuple[Tensor, Tensor | None]:
+        """Returns what h holds of the features of all tiles and, where it counts, of their place.
+
+        Both are ``(n_tiles, hidden_size)``.
+        """
+        starts = range(0, max(bags.n_tiles, 1), BLOCK_TILES)
+        parts = [self._parted(bags, start, min(start + BLOCK_TILES, bags.n_tiles)) for start in starts]
+        places = [place for _, place in parts if place is not None]
+        return torch.cat([content for content, _ in parts]), torch.cat(places) if places else None
+
     def _tiles(self, bags: Bags, start: int, stop: int) -> Tensor:
         """Returns h of tiles ``start`` to ``stop``, ``(stop - start, hidden_size)``."""
+        content, place = self._parted(bags, start, stop)
+        return content if place is None else content + place
+
+    def _parted(self, bags: Bags, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         features = bags.features(start, stop).to(self.mean)
-        tiles: Tensor = self.reduce((features - self.mean) * self.scale)
-        if self.place is not None:
-            tiles = tiles + self.place(_waves(bags.positions(start, stop).to(self.mean)))
-        return tiles
+        content: Tensor = self.reduce((features - self.mean) * self.scale)
+        if self.place is None:
+            return content, None
+        return content, self.place(_waves(bags.positions(start, stop).to(self.mean)))
 
     def _part(self, bags: Bags, rows: Tensor, start: int, stop: int) -> tuple[Tensor, ...]:
         tiles = self._tiles(bags, start, stop)
@@ -228,7 +252,10 @@ class SlideEncoder(Encoder):
         return bags.keep(*highest(weights, rows, lengths, n_most))
 
     def _embed(self, bags: Bags, pool: Pool, scores: Tensor) -> Tensor:
-        mean, contrast = self._means(bags, pool, scores)
+        return self.embed_means(*self._means(bags, pool, scores))
+
+    def embed_means(self, mean: Tensor, contrast: Tensor) -> Tensor:
+        """Maps mean tiles ``(n, hidden_size)`` and contrasts ``(n, n_heads x hidden_size)`` to embeddings."""
         embedding: Tensor = self.layers(torch.cat([mean, torch.asinh(contrast / self.spread)], dim=1))
         return embedding
 

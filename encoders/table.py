@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base import JSON, Encoder, Options
+from multimodn.data.parts import Parts
 from multimodn.encoders._columns import level_numbers
 from multimodn.encoders._layers import (
     Layers,
@@ -127,6 +128,58 @@ class TableEncoder(Encoder):
             parts.append(values[:, n_coded:])
         embedding: Tensor = self.layers(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
         return embedding
+
+    def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
+        """Makes each column a part, of all that encodes it; see `Encoder.parts`.
+
+        The baseline of an encoding is its training mean, 0, where an empty cell stands as well.
+        """
+        content = values
+        if self.projection is not None:  # back from components to columns
+            content = torch.cat([self.scaler(frame, REPAIR, HEADER), values[:, self.n_numeric :]], 1)
+        baseline = "the mean of the training patients, where an empty cell stands as well"
+        if self.layout.indicated:
+            baseline += "; of emptiness, a cell that is not empty"
+        width = -(-self.layers.straight.in_features // len(self.columns))
+        return Parts.of_columns(frame, self.columns, content, baseline, width)
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Encodes columns behind gates, after their encoding; see `Encoder.encode_parts`."""
+        weight = self.layers.straight.weight
+        encoded, start = self._encoded(parts.content.to(weight)), torch.zeros_like(weight[:1, :1])
+        if parts.reference is not None:
+            start = self._encoded(parts.reference.to(weight))
+        mixed = start + gates.to(weight)[:, self._column_of(weight.device)] * (encoded[rows] - start)
+        if self.projection is not None:
+            n = len(self.layout.numeric)
+            mixed = torch.cat([mixed[:, :n] @ self.projection.components, mixed[:, n:]], 1)
+        embedding: Tensor = self.layers(mixed)
+        return embedding
+
+    def _encoded(self, content: Tensor) -> Tensor:
+        """Returns what goes into the layers, numeric columns before their projection, ``(n, n_encoded)``."""
+        n_numeric = len(self.layout.numeric)
+        n_coded = n_numeric + len(self.layout.categorical)
+        encoded = [content[:, n_coded:]]
+        if self.numeric is not None:
+            numbers = content[:, :n_numeric]
+            encoded.insert(0, torch.nan_to_num(numbers) if self.projection is not None else self.numeric(numbers))
+        if self.levels is not None:
+            encoded.insert(-1, self.levels(content[:, n_numeric:n_coded]))
+        return torch.cat(encoded, 1)
+
+    def _column_of(self, device: torch.device) -> Tensor:
+        """Returns the number in `columns` that each entry of `_encoded` belongs to, long ``(n_encoded,)``."""
+        n_numeric = len(self.layout.numeric)
+        numbers = torch.arange(n_numeric)
+        if self.projection is None and isinstance(self.numeric, PiecewiseInput):  # block by block
+            numbers = numbers.repeat(self.numeric.n_copies)
+        elif self.projection is None and isinstance(self.numeric, PeriodicInput):  # column by column
+            numbers = numbers.repeat_interleave(self.numeric.output_size // n_numeric)
+        levels = [] if self.levels is None else [n_numeric + self.levels.column.cpu()]
+        place = {name: k for k, name in enumerate(self.columns)}
+        indicated = torch.tensor([place[name] for name in self.layout.indicated], dtype=torch.long)
+        return torch.cat([numbers, *levels, indicated]).to(device)
 
     def summary(self) -> pd.DataFrame:
         """Describes every column of the training rows, for reports.

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from multimodn.base import JSON, Encoder, FileOptions, Options
 from multimodn.data.cache import OutputCache, content_hash
+from multimodn.data.parts import Parts
 from multimodn.encoders import _transformer
 from multimodn.encoders._layers import Layers, Projection, automatic_components
 from multimodn.encoders._reports import Reports, clean, patient_vectors
 from multimodn.encoders._scaling import CLIP
 from multimodn.encoders._transformer import TextVectors, Windowing
+from multimodn.encoders._words import cut_words
 from multimodn.errors import DataError, shown
 
 HEADER = "Encoder 'text'"
@@ -192,6 +194,15 @@ class TextEncoder(Encoder):
         """
         vectors = self._network().differentiable(ids, self.options.windowing)
         return self(self._project(vectors.to(self.centre)))
+
+    def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
+        """Makes each word a part, of its tokens; the network is loaded. See `Encoder.parts`."""
+        encoding = None if self.options.file_column is None else self.options.encoding
+        return cut_words(Reports(frame, self.columns[0], encoding, HEADER), self._network(), self.options.windowing)
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Encodes reports whose word vectors stand behind gates; see `Encoder.encode_parts`."""
+        return self(self._project(parts.content.vectors(rows, gates).to(self.centre)))
 
     @property
     def word_embeddings(self) -> nn.Module:

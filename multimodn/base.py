@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from multimodn.data.parts import Parts
 from multimodn.data.ragged import Ragged
 from multimodn.errors import ShapeError, StudyError, did_you_mean
 
@@ -117,6 +118,30 @@ class Encoder(nn.Module, ABC):
         same order what it is that was weighted, such as the file and place of a tile.
         """
         raise NotImplementedError(f"{type(self).__name__} has no attention.")
+
+    def parts(self, frame: pd.DataFrame, values: Any, patch: int) -> Parts:
+        """Says what embeddings are made of; a kind that writes this and `encode_parts` can be attributed to.
+
+        Args:
+            frame: The rows that were prepared, patients in the order of ``values``.
+            values: What `prepare` answered.
+            patch: Pixels along a side of a part, for kinds that read pictures.
+
+        Raises:
+            StudyError: By kinds that do not write it.
+        """
+        able = [kind for kind in kinds("encoders") if load_kind("encoders", kind).parts is not Encoder.parts]
+        raise StudyError(f"{type(self).__name__} has no parts to attribute to. Kinds that have: {', '.join(able)}.")
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor | tuple[Tensor, Ragged]:
+        """Encodes parts behind gates ``(k, P)``; open gates give what `forward` does, or, with tokens, `with_tokens`.
+
+        Args:
+            parts: Of this encoder, or of one that was fitted on the same rows.
+            rows: Long ``(k,)``: the patient of each row of gates; all of them have P gates.
+            gates: Numbers from 0 to 1, through which gradients flow.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no parts.")
 
     @abstractmethod
     def config(self) -> dict[str, JSON]:

@@ -11,24 +11,33 @@ import torch
 from multimodn import frames
 from multimodn.data.batches import Batch, PatientTensors
 from multimodn.data.cohort import Cohort
-from multimodn.errors import StudyError
 from multimodn.explain.contributions import Contributions, contributions
 from multimodn.explain.interactions import Interactions, interactions, synergy
 from multimodn.explain.orders import Orders, draw_orders, order_sensitivity
 from multimodn.explain.summary import summarise
-from multimodn.trained import Patients, Trained
+from multimodn.inspected import Inspected
+from multimodn.result_frames import (
+    ContributionFrame,
+    InteractionFrame,
+    OrderFrame,
+    SummaryFrame,
+    SynergyFrame,
+    TrajectoryFrame,
+    ValueFrame,
+)
+from multimodn.trained import Patients
 
 LATTICE_BATCH = 1024
 LATTICE_CELLS = 2**22  # a batch holds the outputs of all its subsets at once
 
 
-class Explained(Trained):
+class Explained(Inspected):
     """The explanations of a `MultiModN`; each is a tidy frame, most of them indexed by patient.
 
     Wherever a method takes a ``cohort``, the result of `prepare` will do, and saves parsing it again.
     """
 
-    def trajectory(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
+    def trajectory(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> TrajectoryFrame:
         """Predicts after every step.
 
         Returns:
@@ -38,7 +47,10 @@ class Explained(Trained):
         patients, order = self._prepared(cohort), self._expanded(order)
         outputs = self._run(patients, lambda batch: self._model().trajectory(batch, order), dim=1)
         names = self.order if order is None else list(order)
-        return frames.trajectories(self._model().tasks, patients.patients, outputs, self._steps(patients, order), names)
+        return self._framed(
+            TrajectoryFrame,
+            frames.trajectories(self._model().tasks, patients.patients, outputs, self._steps(patients, order), names),
+        )
 
     def deltas(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Computes what each step changed, on the task's link scale; a step's delta depends on the steps before it.
@@ -54,7 +66,7 @@ class Explained(Trained):
         names = self.order if order is None else list(order)
         return frames.deltas(model.tasks, patients.patients, links, self._steps(patients, order), names)
 
-    def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> pd.DataFrame:
+    def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> ContributionFrame:
         """Shares each prediction out among the patient's modalities: Shapley values on the task's link scale.
 
         Exact for up to ten modalities; beyond that, orders are sampled and ``standard_error`` says how closely.
@@ -73,7 +85,10 @@ class Explained(Trained):
         with torch.inference_mode():
             parts = [contributions(model, batch, n_pairs, seed) for batch in self._lattice_batches(patients)]
         whole = {name: Contributions.joined([part[name] for part in parts]) for name in model.tasks}
-        return frames.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen)
+        return self._framed(
+            ContributionFrame,
+            frames.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen),
+        )
 
     def summary(
         self,
@@ -82,7 +97,7 @@ class Explained(Trained):
         by: Literal["class"] | pd.Series[Any] | None = None,
         n_resamples: int = 1000,
         seed: int = 0,
-    ) -> pd.DataFrame:
+    ) -> SummaryFrame:
         """Averages the contributions of a cohort; see `multimodn.explain.summary.summarise`.
 
         Args:
@@ -95,13 +110,12 @@ class Explained(Trained):
         Raises:
             DataError: If a patient has no group.
         """
-        if not isinstance(by, str):
-            return summarise(self.contributions(cohort), by, n_resamples=n_resamples, seed=seed)
-        patients = self._labelled(cohort)
-        classes = frames.classes(self._model().tasks, patients)
-        return summarise(self.contributions(patients), classes, n_resamples=n_resamples, seed=seed)
+        patients = self._labelled(cohort) if isinstance(by, str) else self._prepared(cohort)
+        groups = frames.classes(self._model().tasks, patients) if isinstance(by, str) else by
+        found = summarise(self.contributions(patients), groups, n_resamples=n_resamples, seed=seed)
+        return self._framed(SummaryFrame, found)
 
-    def interactions(self, cohort: Patients | None = None) -> pd.DataFrame:
+    def interactions(self, cohort: Patients | None = None) -> InteractionFrame:
         """Computes what each pair of a patient's modalities says only together: Shapley interactions, link scale.
 
         Returns:
@@ -116,17 +130,19 @@ class Explained(Trained):
         with torch.inference_mode():
             parts = [interactions(model, batch) for batch in self._lattice_batches(patients)]
         whole = {name: Interactions.joined([part[name] for part in parts]) for name in model.tasks}
-        return frames.interactions(model.tasks, patients.patients, whole, model.first.modalities)
+        return self._framed(
+            InteractionFrame, frames.interactions(model.tasks, patients.patients, whole, model.first.modalities)
+        )
 
-    def synergy(self, cohort: Patients | None = None, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    def synergy(self, cohort: Patients | None = None, *, n_resamples: int = 1000, seed: int = 0) -> SynergyFrame:
         """Computes the share of interactions in the predictions of a cohort; see `synergy` in `explain.interactions`.
 
         Raises:
             StudyError: If there are more than 14 modalities.
         """
-        return synergy(self.interactions(cohort), n_resamples, seed)
+        return self._framed(SynergyFrame, synergy(self.interactions(cohort), n_resamples, seed))
 
-    def order_sensitivity(self, cohort: Patients | None = None, *, n_orders: int = 24, seed: int = 0) -> pd.DataFrame:
+    def order_sensitivity(self, cohort: Patients | None = None, *, n_orders: int = 24, seed: int = 0) -> OrderFrame:
         """Predicts from all present modalities in many orders.
 
         Args:
@@ -144,7 +160,7 @@ class Explained(Trained):
         with torch.inference_mode():
             parts = [order_sensitivity(model, batch, orders) for batch in patients.batches(LATTICE_BATCH)]
         whole = {name: Orders.joined([part[name] for part in parts]) for name in model.tasks}
-        return frames.orders(model.tasks, patients.patients, whole, len(orders))
+        return self._framed(OrderFrame, frames.orders(model.tasks, patients.patients, whole, len(orders)))
 
     def value_of(
         self,
@@ -153,7 +169,7 @@ class Explained(Trained):
         *,
         n_resamples: int = 200,
         seed: int = 0,
-    ) -> pd.DataFrame:
+    ) -> ValueFrame:
         """Compares performance with and without modalities, corrected for who has them; see `explain.value.value_of`.
 
         The study's `presence_covariates` count among what decides who has a modality.
@@ -177,35 +193,9 @@ class Explained(Trained):
             None if modality is None else self.study.expanded([modality] if isinstance(modality, str) else modality)
         )
         patients = self.prepare(cohort, labelled=True)
-        return value_of(self._model(), patients, modalities, covariates, n_resamples=n_resamples, seed=seed)
-
-    def attention(self, modality: str, cohort: Patients | None = None) -> pd.DataFrame:
-        """Returns where the encoder of a modality looked, such as the weight of every tile of a patient's slides.
-
-        Args:
-            modality: One whose kind pools parts, such as `slide`.
-            cohort: The patients; default: those of the study's sources.
-
-        Returns:
-            One row for each part: ``patient``, its place (for slides ``file``, ``x``, ``y``) and ``attention``, which
-            adds up to 1 for each patient.
-        """
-        from multimodn.explain.attention import attention
-
-        return attention(self._model(), self._prepared(cohort), modality)
-
-    def with_tiles(self) -> str:
-        """Returns the name of the modality that `attention` can be asked about.
-
-        Raises:
-            StudyError: If there is none, or more than one.
-        """
-        from multimodn.explain.attention import with_parts
-
-        found = with_parts(self._model())
-        if len(found) != 1:
-            raise StudyError(f"{len(found)} modalities look at tiles ({', '.join(found) or 'none'}); name one.")
-        return found[0]
+        return self._framed(
+            ValueFrame, value_of(self._model(), patients, modalities, covariates, n_resamples=n_resamples, seed=seed)
+        )
 
     def _lattice_batches(self, patients: PatientTensors) -> Sequence[Batch]:
         n_modalities = len(self._model().first.modalities)

@@ -65,6 +65,7 @@ class Study(Spec):
             the same reasons as in the data. ``off``: plain skipping, which learns it unasked.
         presence_covariates: Columns, as ``modality.column``, on which having a modality depends beside the outcome,
             such as age or site; every patient must have them. Only ``neutral`` uses them.
+        subgroups: Columns, as ``modality.column``, by which performance is reported apart, such as sex or age.
         training: How to train.
 
     Raises:
@@ -79,6 +80,7 @@ class Study(Spec):
     split: SplitSpec = Field(default_factory=RandomSplit, validate_default=True)
     missingness: Literal["neutral", "informative", "off"] = "neutral"
     presence_covariates: list[str] = Field(default_factory=list)
+    subgroups: list[str] = Field(default_factory=list)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     _folder: Path = PrivateAttr(default=Path())
 
@@ -224,19 +226,20 @@ class Study(Spec):
             raise ValueError(f"every modality stands in the order once, but {fault}.")
         return order
 
-    @field_validator("presence_covariates")
+    @field_validator("presence_covariates", "subgroups")
     @classmethod
-    def _columns_of_modalities(cls, covariates: list[str], info: ValidationInfo) -> list[str]:
-        names = [modality.name for modality in info.data.get("modalities", [])]
-        for covariate in covariates:
-            modality, _, column = covariate.partition(".")
+    def _columns_of_modalities(cls, columns: list[str], info: ValidationInfo) -> list[str]:
+        names = [step for modality in info.data.get("modalities", []) for step in modality.step_names]
+        for name in columns:
+            modality, _, column = name.partition(".")
             if not column:
-                raise ValueError(f"'{covariate}' names no column; write modality.column.")
+                raise ValueError(f"'{name}' names no column; write modality.column.")
             if names and modality not in names:
                 raise ValueError(f"unknown modality '{modality}'.{did_you_mean(modality, names)}")
-        if covariates and info.data.get("missingness", "neutral") != "neutral":
+        is_used = info.field_name != "presence_covariates" or info.data.get("missingness", "neutral") == "neutral"
+        if columns and not is_used:
             raise ValueError("covariates of presence are used by `missingness: neutral` only; remove them.")
-        return covariates
+        return columns
 
     @field_validator("split")
     @classmethod

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import re
+import textwrap
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+COLUMNS_PER_INCH, TITLE_PER_INCH = 17.5, 10.3
+"""Letters of a caption and of a title on an inch."""
+LINE_INCHES, TITLE_INCHES = 0.15, 0.25
+FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
+_VARIABLES = {colour.lower(): f"var(--{role})" for role, colour in LIGHT.roles()}
 
 
 @dataclass(frozen=True)
@@ -40,21 +48,34 @@ class Picture:
     draw: Callable[[Theme], Figure]
     table: pd.DataFrame | None = None
 
-    def figure(self, theme: Theme = LIGHT) -> Figure:
-        """Draws the figure."""
+    def figure(self, theme: Theme = LIGHT, *, is_titled: bool = False) -> Figure:
+        """Draws the figure; with ``is_titled``, title and caption stand in it, for where nothing else says them."""
         import matplotlib
 
         with matplotlib.rc_context(theme.style()):
-            return self.draw(theme)
+            figure = self.draw(theme)
+            if is_titled:
+                columns = int(figure.get_figwidth() * COLUMNS_PER_INCH)
+                title = textwrap.fill(self.title, int(figure.get_figwidth() * TITLE_PER_INCH), break_on_hyphens=False)
+                figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold", color=theme.ink)
+                caption = textwrap.fill(self.caption, columns, break_on_hyphens=False)
+                figure.supxlabel(caption, x=0.01, ha="left", size=7.5, color=theme.faint, linespacing=1.4)
+                room = (1 + title.count("\n")) * TITLE_INCHES + (2 + caption.count("\n")) * LINE_INCHES
+                figure.set_figheight(figure.get_figheight() + room)
+            figure.draw_without_rendering()  # ticks are made when drawn, with the settings of that moment
+            return figure
 
     def svg(self, theme: Theme = LIGHT) -> str:
         """Draws the figure as SVG text; the same figure gives the same text."""
         import matplotlib
 
         buffer = io.StringIO()
-        with matplotlib.rc_context(theme.style() | {"svg.hashsalt": self.name}):
+        with matplotlib.rc_context(theme.style() | {"svg.hashsalt": self.name}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the reader's font has it
             self.draw(theme).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        return buffer.getvalue()
+        text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", buffer.getvalue(), count=1, flags=re.DOTALL)
+        text = text.replace("<svg ", '<svg style="stroke-linejoin: round; stroke-linecap: butt" ', 1)
+        return text.replace("'DejaVu Sans'", FONTS)
 
     def inline_svg(self) -> str:
         """Draws the figure for a page: its colours are CSS variables, ``var(--ink)``, and its ids are its own.
@@ -64,12 +85,16 @@ class Picture:
         text = self.svg(LIGHT)
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-        text = re.sub(r'\bid="', f'id="{self.name}-', text)
-        text = re.sub(r'href="#', f'href="#{self.name}-', text)
-        text = re.sub(r"url\(#", f"url(#{self.name}-", text)
-        for role, colour in LIGHT.roles():
-            text = re.sub(re.escape(colour), f"var(--{role})", text, flags=re.IGNORECASE)
-        return text
+        text = re.sub(
+            r"<[^>]*>", lambda tag: self._of_page(tag[0]), text
+        )  # tags only: a name may hold what looks alike
+        return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.alt)}" ', 1)
+
+    def _of_page(self, tag: str) -> str:
+        tag = re.sub(r'\bid="', f'id="{self.name}-', tag)
+        tag = re.sub(r'href="#', f'href="#{self.name}-', tag)
+        tag = re.sub(r"url\(#", f"url(#{self.name}-", tag)
+        return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: _VARIABLES.get(found[0].lower(), found[0]), tag)
 
     def save(self, folder: Path) -> list[Path]:
         """Writes ``name.svg``, ``name.png`` and ``name-dark.png``."""

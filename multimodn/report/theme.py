@@ -48,6 +48,16 @@ class Theme:
             else:
                 yield from ((f"{field.name}-{k}", colour) for k, colour in enumerate(value))
 
+    def amount(self, share: float) -> tuple[str, str]:
+        """Returns the colours of a cell and of a number on it, for an amount from 0 (nothing) to 1 (much)."""
+        level = sequential_level(share)
+        return self.sequential[level], self.paper if level in STRONG_SEQUENTIAL else self.ink
+
+    def leaning(self, value: float) -> tuple[str, str]:
+        """Returns the colours of a cell and of a text on it, for a value from -1 (`low`) over 0 to 1 (`high`)."""
+        level = diverging_level(value)
+        return self.diverging[level], self.paper if level in STRONG_DIVERGING else self.ink
+
     def style(self) -> Any:
         """Returns the settings of Matplotlib, a dictionary, under which a figure is drawn; see `rc_context`."""
         return {
@@ -79,6 +89,22 @@ class Theme:
         }
 
 
+N_SEQUENTIAL, N_DIVERGING = 7, 9
+STRONG_SEQUENTIAL = frozenset({4, 5, 6})
+"""Levels on which text has the colour of the paper; on the others, of the ink. In both themes it is readable."""
+STRONG_DIVERGING = frozenset({0, 1, 7, 8})
+
+
+def sequential_level(share: float) -> int:
+    """Returns which of a theme's `sequential` colours stands for an amount from 0 to 1."""
+    return min(max(int(share * N_SEQUENTIAL), 0), N_SEQUENTIAL - 1)
+
+
+def diverging_level(value: float) -> int:
+    """Returns which of a theme's `diverging` colours stands for a value from -1 to 1; the middle one is 0's."""
+    return min(max(round((value + 1) / 2 * (N_DIVERGING - 1)), 0), N_DIVERGING - 1)
+
+
 LIGHT = Theme(
     paper="#ffffff",
     ink="#1b1f24",
@@ -88,8 +114,8 @@ LIGHT = Theme(
     low="#0b5fa5",
     high="#c2500a",
     series=("#0072b2", "#d55e00", "#00805c", "#b0529a", "#8a6d00", "#3c8fc4", "#5b4fa8", "#6b737c"),
-    diverging=("#084b83", "#3a7db8", "#82b1d9", "#c8deef", "#f1f2f3", "#fbdcc2", "#f3ad77", "#d97a33", "#a8460b"),
-    sequential=("#f0f4f8", "#d3e3f1", "#a9cae5", "#74aad4", "#4388bd", "#1f669e", "#0a467a"),
+    diverging=("#084b83", "#3577b2", "#82b1d9", "#c8deef", "#f1f2f3", "#fbdcc2", "#f3ad77", "#b85713", "#8f3a06"),
+    sequential=("#f0f4f8", "#d3e3f1", "#a9cae5", "#74aad4", "#3577b0", "#1f669e", "#0a467a"),
 )
 
 DARK = Theme(
@@ -101,6 +127,6 @@ DARK = Theme(
     low="#58acf0",
     high="#ff9142",
     series=("#4fa8e0", "#ff8a3c", "#2fc49a", "#de8fcb", "#d9b534", "#8cc8f2", "#a79bf0", "#9aa3ad"),
-    diverging=("#9bd0fb", "#5aa7e6", "#34749f", "#274a61", "#23272d", "#5a3b23", "#985825", "#e0832f", "#ffb77d"),
-    sequential=("#1c2229", "#203446", "#254f72", "#2f6fa3", "#4a93ce", "#7db9ea", "#bfe0fb"),
+    diverging=("#9bd0fb", "#5aa7e6", "#316f98", "#274a61", "#23272d", "#5a3b23", "#985825", "#e0832f", "#ffb77d"),
+    sequential=("#1c2229", "#203446", "#254f72", "#2c6897", "#4a93ce", "#7db9ea", "#bfe0fb"),
 )
