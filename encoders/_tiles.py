@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -23,10 +24,13 @@ BASELINE = "every tile replaced by the mean tile of the training patients, at it
 def tile_parts(bags: Bags, hidden_size: int) -> Parts:
     """Makes each tile a part, with its ``file`` and its corner ``x``, ``y`` in level-0 pixels."""
     places = bags.places().drop(columns="patient").astype({"file": object})
-    number = pd.Series(range(len(places)), index=places.index)
-    corners = places[["x", "y"]].map("{:.0f}".format).agg(", ".join, axis=1) if len(places) else number.astype(str)
-    named = ("tile at " + corners).where(places["x"].notna(), "tile " + (number + 1).astype(str))
-    names = places.assign(feature=named.astype(object), value=None)
+    stems = {file: Path(file).stem for file in places["file"].unique()}
+    numbers = places.groupby("file", sort=False).cumcount() + 1
+    named = [
+        f"tile {number if isnan(x) else f'at {x:.0f}, {y:.0f}'} of {stems[file]}"
+        for file, x, y, number in zip(places["file"], places["x"], places["y"], numbers, strict=True)
+    ]
+    names = places.assign(feature=named, value=named)
     return Parts.one_by_one(names, bags.tiles.lengths, bags, BASELINE, hidden_size)
 
 

@@ -136,7 +136,7 @@ class TableEncoder(Encoder):
         """
         content = values
         if self.projection is not None:  # back from components to columns
-            content = torch.cat([self.scaler(frame, REPAIR, HEADER), values[:, self.n_numeric :]], 1)
+            content = torch.cat([self.scaler(frame, REPAIR, HEADER), values[:, self.n_numeric :].cpu()], 1)
         baseline = "the mean of the training patients, where an empty cell stands as well"
         if self.layout.indicated:
             baseline += "; of emptiness, a cell that is not empty"

@@ -1,4 +1,4 @@
-"""The command line: init, embed-slides, audit, fit, predict, explain, heatmap, evaluate, stress."""
+"""The command line: init, embed-slides, audit, fit, predict, explain, next, report, heatmap, evaluate, stress."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from multimodn.report.command import report
 from multimodn.slides.command import embed_slides
 
 if TYPE_CHECKING:
@@ -142,6 +143,10 @@ def explain(
     patient: Annotated[list[str] | None, typer.Option(help="Patient to explain; default: all, as a table.")] = None,
     source: Sources = None,
     order: Order = None,
+    inside: Annotated[str | None, typer.Option(help="A modality whose columns, words or tiles are shown.")] = None,
+    similar: Annotated[int, typer.Option(help="How many of the most similar training patients are shown.")] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Name the similar patients.")] = False,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Not only the likeliest two classes.")] = False,
     out: Out = None,
 ) -> None:
     """Show what each modality did to the predictions."""
@@ -154,7 +159,8 @@ def explain(
         return
     chosen = cohort.subset(patient)
     for one in patient:
-        show_patient(console, model, chosen.subset([one]), _names(order))
+        alone = chosen.subset([one])
+        show_patient(console, model, alone, _names(order), inside, similar, ids=ids, all_classes=all_classes)
     if out:
         _write(model.contributions(chosen), out)
 
@@ -233,6 +239,7 @@ def stress(
 
 
 app.command("embed-slides")(embed_slides)
+app.command()(report)
 
 
 def _load(run: Path) -> MultiModN:
@@ -243,15 +250,9 @@ def _load(run: Path) -> MultiModN:
 
 def _cohort(model: MultiModN, source: list[str] | None, labelled: bool = False) -> Cohort:
     from multimodn.data.cohort import Cohort
-    from multimodn.errors import StudyError
+    from multimodn.data.sources import replaced_sources
 
-    replaced = {}
-    for given in source or []:
-        name, found, path = given.partition("=")
-        if not found or not path:
-            raise StudyError(f"--source {given}: expected NAME=PATH.")
-        replaced[name] = Path(path)
-    return Cohort.load(model.study, labelled=labelled, sources=replaced or None)
+    return Cohort.load(model.study, labelled=labelled, sources=replaced_sources(source))
 
 
 def _names(order: str | None) -> list[str] | None:

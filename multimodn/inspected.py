@@ -52,7 +52,7 @@ class Inspected(Trained):
         model = self._model()
         cohort = Cohort.load(self.study, labelled=False) if cohort is None else cohort
         patients = self.prepare(cohort)
-        seeing = [str(task)]
+        seeing = [next(iter(model.tasks)) if task is None else task]
         if task is None and modality in model.first.modalities:
             m = model.first.modalities.index(modality)
             seeing = [name for name, seen in zip(model.tasks, model.first.seen[:, m], strict=True) if seen]

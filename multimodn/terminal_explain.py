@@ -146,9 +146,9 @@ def tell(
 def show_story(console: Console, story: Story, *, all_classes: bool = False) -> None:
     """Prints a story; see `show_patient`."""
     console.rule(Text(f"Patient {story.patient}"))
-    has = ", ".join(story.has) or "nothing: every prediction is the prior"
-    lacks = f"; lacks {', '.join(story.lacks)}." if story.lacks else "."
-    say(console, f"Patient {story.patient} has {has}{lacks}", 0)
+    has = f"{', '.join(story.has)} and lacks" if story.has else "nothing, every prediction is the prior; lacks"
+    lacks = ", ".join(story.lacks) or "nothing"
+    say(console, f"Patient {story.patient} has {has} {lacks}.", 0)
     if story.has:
         scales = dict.fromkeys(task.link_scale for task in story.tasks.values())
         say(console, LEGEND.format(scales=", ".join(scales)), 0, "dim")

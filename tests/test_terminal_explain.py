@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from multimodn import Cohort, MultiModN
+from multimodn.report.figures_shared import MINUS
 from multimodn.terminal_bars import Line, bar, diverging, dot, show_lines
 from multimodn.terminal_explain import Story, show_patient, show_story, tell
 from tests._cohorts import make_frames, make_study
@@ -84,7 +85,7 @@ def story(task, n_modalities, n_lacking=0, seed=0, **changes):
 def printed(one, width=80, **options):
     file = io.StringIO()
     show_story(Console(file=file, width=width), one, **options)
-    return file.getvalue()
+    return file.getvalue().replace(MINUS, "-")
 
 
 @given(
@@ -98,7 +99,7 @@ def test_any_patient_fits_any_terminal_with_every_number(kind, n, width, every, 
     assert "…" not in text
     assert text.count("prior") >= 1
     assert all(name in text for name in [*one.has, *one.lacks])
-    shown = [float(x.replace("−", "-")) for x in re.findall(r"[+−]\d+\.\d\d$", text, flags=re.M)]
+    shown = [float(x) for x in re.findall(r"[+-]\d+\.\d\d$", text, flags=re.M)]
     sizes = one.shares["contribution"].dropna()
     if every:
         assert set(sizes[sizes.abs() >= 0.005].round(2)) <= set(shown)
@@ -106,23 +107,23 @@ def test_any_patient_fits_any_terminal_with_every_number(kind, n, width, every, 
 
 def test_the_side_of_a_bar_is_the_sign_of_its_number():
     text = printed(story(TASKS["binary"], 9))
-    rows = re.findall(r"^  \+ .*?[%] *\S* +?([█▐▌ ]*)│([█▐▌ ]*) ([+−])", text, flags=re.M)
+    rows = re.findall(r"^  \+ .*?[%] *\S* +?([█▐▌ ]*)│([█▐▌ ]*) ([+-])", text, flags=re.M)
     assert len(rows) >= 8
     assert all(
-        bool(left.strip()) <= (sign == "−") and bool(right.strip()) <= (sign == "+") for left, right, sign in rows
+        bool(left.strip()) <= (sign == "-") and bool(right.strip()) <= (sign == "+") for left, right, sign in rows
     )
     assert "\x1b" not in text
 
 
 def test_prior_and_contributions_add_up_to_the_prediction():
     text = printed(story(TASKS["regression"], 5))
-    numbers = [float(x.replace("−", "-")) for x in re.findall(r"([+−]?\d+\.\d\d)$", text, flags=re.M)][:7]
+    numbers = [float(x) for x in re.findall(r"([+-]?\d+\.\d\d)$", text, flags=re.M)][:7]
     assert sum(numbers[:-1]) == pytest.approx(numbers[-1], abs=0.05)
 
 
 def test_nothing_in_a_name_is_markup():
     one = story(TASKS["binary"], 2, patient="[red]p[/]", lacks=["[bold]x"])
-    assert "Patient [red]p[/] has labs, modality_1; lacks [bold]x." in printed(one, 120)
+    assert "Patient [red]p[/] has labs, modality_1 and lacks [bold]x." in printed(one, 120)
 
 
 def test_the_sentence_names_what_moved_it_in_the_direction_of_the_prediction_first():
@@ -130,7 +131,7 @@ def test_the_sentence_names_what_moved_it_in_the_direction_of_the_prediction_fir
     sizes = [-2.0, 0.5, -0.3, 0.001]
     shares = one.shares.assign(contribution=sizes, prior=0.0, prediction=-1.8)
     text = printed(story(TASKS["binary"], 4, shares=shares, link={"binary": [-1.8]}))
-    assert "Down mainly by labs (−2.00) and modality_2 (−0.30), up by modality_1 (+0.50)." in " ".join(text.split())
+    assert "Down mainly by labs (-2.00) and modality_2 (-0.30), up by modality_1 (+0.50)." in " ".join(text.split())
     still = printed(story(TASKS["binary"], 4, shares=shares.assign(contribution=0.001)))
     assert "No modality moves it." in still
 
@@ -165,7 +166,7 @@ def test_survival_is_told_as_the_chance_of_an_event_that_rises_with_the_risk():
 
 def test_who_has_nothing_gets_the_prior_and_no_table():
     text = printed(story(TASKS["binary"], 0, 2))
-    assert "has nothing: every prediction is the prior; lacks labs, modality_1." in text
+    assert "has nothing, every prediction is the prior; lacks labs, modality_1." in text
     assert "│" not in text
     assert "50% (prior 50%)" in text
 
@@ -179,8 +180,8 @@ def test_steps_that_an_order_leaves_out_are_not_read():
 def test_the_spread_over_orders_holds_the_prediction():
     one = story(TASKS["regression"], 2)
     outside = one.orders.assign(low=one.orders["prediction"] + 1, high=one.orders["prediction"] + 2)
-    said = re.search(r"reading: ([\d.−-]+) to", printed(story(TASKS["regression"], 2, orders=outside)))
-    assert float(said[1].replace("−", "-")) == pytest.approx(one.orders["prediction"].iloc[0], rel=1e-3)
+    said = re.search(r"reading: ([\d.-]+) to", printed(story(TASKS["regression"], 2, orders=outside)))
+    assert float(said[1]) == pytest.approx(one.orders["prediction"].iloc[0], rel=1e-3)
 
 
 def test_the_strongest_pair_is_named_and_a_weak_one_is_not():
@@ -188,7 +189,7 @@ def test_the_strongest_pair_is_named_and_a_weak_one_is_not():
     pairs = one.pairs.assign(interaction=np.where(one.pairs["modality"] == one.pairs["other"], 9.0, 0.001))
     assert "Only together" not in printed(story(TASKS["binary"], 4, pairs=pairs))
     pairs.loc[2, "interaction"] = -1.5
-    one_pair = f"{pairs.loc[2, 'modality']} and {pairs.loc[2, 'other']} −1.50"
+    one_pair = f"{pairs.loc[2, 'modality']} and {pairs.loc[2, 'other']} -1.50"
     text = " ".join(printed(story(TASKS["binary"], 4, pairs=pairs)).split())
     assert f"Only together: {one_pair}, the strongest of 6 pairs." in text
     assert "Only together" not in printed(story(TASKS["binary"], 4, pairs=None))
@@ -220,8 +221,8 @@ def test_attributions_are_summed_by_feature_and_the_largest_come_first():
     rows |= {"feature": ["age", "sex", "word", "word"], "value": [63.0, "f", "word", "word"]}
     rows |= {"attribution": [0.25, -0.5, 0.375, 0.375], "position": range(4)}
     text = printed(story(TASKS["binary"], 2, inside=pd.DataFrame(rows)))
-    found = re.findall(r"^  (age|sex|word) +(63|f|2 times) .*([+−]0\.\d\d)$", text, flags=re.M)
-    assert found == [("word", "2 times", "+0.75"), ("sex", "f", "−0.50"), ("age", "63", "+0.25")]
+    found = re.findall(r"^  (age|sex|word) +(63|f|2 times) .*([+-]0\.\d\d)$", text, flags=re.M)
+    assert found == [("word", "2 times", "+0.75"), ("sex", "f", "-0.50"), ("age", "63", "+0.25")]
 
 
 def test_similar_patients_are_listed_with_outcomes_and_without_names():
@@ -238,7 +239,7 @@ def test_similar_patients_are_listed_with_outcomes_and_without_names():
 def test_a_standard_error_stands_beside_its_contribution():
     one = story(TASKS["binary"], 12)
     text = printed(story(TASKS["binary"], 12, shares=one.shares.assign(standard_error=0.04)))
-    assert len(re.findall(r"[+−]\d\.\d\d ± 0\.04$", text, flags=re.M)) == 12
+    assert len(re.findall(r"[+-]\d\.\d\d ± 0\.04$", text, flags=re.M)) == 12
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -273,7 +274,7 @@ def test_a_trained_model_is_told_in_full(trained):
     file = io.StringIO()
     show_patient(Console(file=file, width=100), model, cohort.subset(["p39"]), ["image", "labs"], inside="labs")
     text = file.getvalue()
-    assert "Patient p39 has labs; lacks image." in text
+    assert "Patient p39 has labs and lacks image." in text
     assert text.count("+ labs") == 3
     assert text.count("Inside labs:") == 3
     assert "crp" in text

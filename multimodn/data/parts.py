@@ -70,6 +70,7 @@ class Parts:
     @classmethod
     def one_by_one(cls, names: pd.DataFrame, lengths: Tensor, content: Any, baseline: str, width: int = 1) -> Parts:
         """Makes a part with one gate of each row of ``names``; see the class."""
+        lengths = lengths.cpu()
         rows = torch.arange(len(lengths)).repeat_interleave(lengths)
         place = torch.arange(len(rows)) - (lengths.cumsum(0) - lengths)[rows]
         return cls(names, lengths, Ragged(place, lengths), content, baseline, width)

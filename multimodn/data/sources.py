@@ -6,7 +6,7 @@ table never stands in memory as text or float64; columns that a task or a split 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from multimodn.data.columns import Columns, text_keys
 from multimodn.data.files import read_file_names
-from multimodn.errors import DataError, did_you_mean, shown
+from multimodn.errors import DataError, StudyError, did_you_mean, shown
 from multimodn.study import SourceSpec
 
 BLOCK_BYTES = 1 << 22
@@ -223,3 +223,18 @@ def _read_arrays(spec: SourceSpec, folder: Path, path: Path, patient: str) -> pd
         )
     names = [f"e{i}" for i in range(features.shape[1])]
     return pd.DataFrame(features.astype(np.float32, copy=False), index=keys, columns=names)
+
+
+def replaced_sources(given: Sequence[str] | None) -> dict[str, Path] | None:
+    """Reads NAME=PATH pairs, as of a command line.
+
+    Raises:
+        StudyError: If one is no such pair.
+    """
+    replaced = {}
+    for pair in given or []:
+        name, found, path = pair.partition("=")
+        if not found or not path:
+            raise StudyError(f"--source {pair}: expected NAME=PATH.")
+        replaced[name] = Path(path)
+    return replaced or None

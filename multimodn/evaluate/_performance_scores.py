@@ -151,9 +151,9 @@ def _concordance(given: _Predicted) -> Score | None:
     time, event, risk = given.truth[:, 0], given.truth[:, 1] > 0, given.link[:, 0]
     if len(time) > MOST_PAIRED:
         return None
-    comparable, right = _pairs(time, event, risk)
 
     def score(weights: Floats) -> Floats:
+        comparable, right = _pairs(time, event, risk)  # made again for each block, not held for all parts at once
         of_event = weights[:, event]
         with np.errstate(invalid="ignore"):
             found: Floats = ((weights @ right.T) * of_event).sum(1) / ((weights @ comparable.T) * of_event).sum(1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from multimodn.base import Encoder
 from multimodn.data.batches import Batch, PatientTensors
 from multimodn.data.parts import Parts
-from multimodn.errors import DataWarning, StudyError
+from multimodn.errors import DataError, DataWarning, StudyError, shown
 from multimodn.fusion import Ensemble
 from multimodn.fusion.model import Evidence
 
@@ -142,11 +142,15 @@ def answers(model: Ensemble, patients: PatientTensors, frame: pd.DataFrame, ques
 
     Raises:
         StudyError: If the kind of the modality has no parts, or its baseline cannot be another patient.
+        DataError: If the frame lacks patients.
     """
     exact = copy.deepcopy(model).double().eval().requires_grad_(False)
     device = model.first.initial_state.device
     name = model.first.modalities[question.modality]
     who = patients.presence[:, question.modality].nonzero().squeeze(1)
+    lost = patients.patients[who.numpy()].difference(frame.index)
+    if len(lost):
+        raise DataError(f"The cohort has no '{name}' of {shown(list(lost))}: give the one that was prepared.")
     of_row = patients.patients[who.numpy()].get_indexer(frame.index)
     order = np.argsort(of_row, kind="stable")
     frame, of_row = frame.iloc[order], of_row[order]

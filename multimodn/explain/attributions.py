@@ -87,6 +87,7 @@ def attributions(
     Raises:
         StudyError: If modality, task, output or method is unknown, the task does not see the modality, its kind has no
             parts, or its baseline cannot be another patient.
+        DataError: If the cohort lacks patients, or nobody of the background has the modality.
 
     Warns:
         DataWarning: If even so attributions miss more than 5 % of the difference and 1 % of their absolute sum.
@@ -248,7 +249,8 @@ def _warn(missed: Sequence[str], n: int, n_steps: int) -> None:
     if missed:
         warnings.warn(
             f"The attributions of {len(missed)} of {n} patients miss more than {MOST_MISSED:.0%} of what they should "
-            f"add up to: {shown(missed, 3)}. Raise `n_steps` (now {n_steps}, then {MORE_STEPS * n_steps}), or check with `feature_ablation`.",
+            f"add up to: {shown(missed, 3)}. Raise `n_steps` (now {n_steps}, then {MORE_STEPS * n_steps}), or check "
+            f"with `feature_ablation`.",
             DataWarning,
             stacklevel=3,
         )

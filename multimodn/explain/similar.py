@@ -149,7 +149,7 @@ def _outcomes(task: Task, among: PatientTensors, rows: Tensor) -> NDArray[np.obj
     """Writes what happened to some patients; empty = not known."""
     target, known = among.targets[task.name][rows], among.labelled[task.name][rows].numpy()
     if task.link_scale == "log-odds":
-        texts = np.array(task.stratum_names, dtype=object)[task.strata(target).numpy()]
+        texts: NDArray[np.object_] = np.array(task.stratum_names, dtype=object)[task.strata(target).numpy()]
     else:
         truth = task.link_target(target).double().numpy()
         if task.link_scale == "units":

@@ -59,6 +59,7 @@ class Numbers:
 
     caption: str
     frame: pd.DataFrame
+    is_folded: bool = False
     kind: ClassVar[str] = "numbers"
 
     @property

@@ -1,5 +1,7 @@
 """What holds for the parts of every encoder kind and flavour."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -170,6 +172,8 @@ def test_tiles_say_where_they_are():
     places = values.places()
     assert parts.names["x"].tolist() == places["x"].tolist()
     assert parts.names["file"].tolist() == places["file"].tolist()
+    first = places.iloc[0]
+    assert parts.names["feature"].iloc[0] == f"tile at {first['x']:.0f}, {first['y']:.0f} of {Path(first['file']).stem}"
 
 
 @pytest.mark.parametrize("top_k", [1, 3])

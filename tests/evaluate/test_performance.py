@@ -194,8 +194,8 @@ def test_patients_without_targets_cannot_be_scored(trained):
     for ask in (performance, calibration_curve):
         with pytest.raises(DataError, match="labelled=True"):
             ask(model, model.prepare(cohort))
-    with pytest.raises(DataError, match="p000 is not|1 patient"):
-        labelled = model.prepare(cohort, labelled=True)
+    labelled = model.prepare(cohort, labelled=True)
+    with pytest.raises(DataError, match=r"1 patient.* not in the cohort"):
         performance(model, labelled, cohort.subset(cohort.patients[1:]))
 
 
@@ -341,7 +341,7 @@ def test_survival_is_compared_with_kaplan_and_meier():
 
 
 def test_nobody_followed_so_long_is_not_nobody_had_the_event():
-    task, outputs, target = case("survival")
+    task, outputs, _ = case("survival")
     early = torch.stack([torch.full((N,), 0.1), torch.zeros(N)], 1)
     curve = calibration_curve(*fixed(task, outputs, early))
     assert curve["observed"].isna().all()

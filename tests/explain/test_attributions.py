@@ -193,7 +193,7 @@ def test_ablation_ranks_parts_as_integrated_gradients_do(planted):
     ablated = attributions(model, patients, cohort, "a", "y", method="feature_ablation")
     assert ablated.attrs["method"] == "feature_ablation"
     assert ablated.attrs["convergence_delta"] == {}
-    assert integrated["attribution"].corr(ablated["attribution"], method="spearman") > 0.95
+    assert integrated["attribution"].corr(ablated["attribution"], method="spearman") > 0.9
     assert integrated[["feature", "position", "value"]].equals(ablated[["feature", "position", "value"]])
 
 
@@ -362,8 +362,31 @@ def test_a_map_is_of_one_patient_with_pictures_and_one_output():
         run("other", "death", patient="P1")
 
 
+def test_patients_whom_few_steps_miss_get_more(monkeypatch):
+    model, patients, cohort = fused("image")
+    run = functools.partial(attributions, model, patients, cohort, "it", "death", patch=8)
+
+    def missed(**options):
+        return np.abs(list(run(**options).attrs["convergence_delta"].values()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_attribution_gates, "MORE_STEPS", 1)
+        with pytest.warns(DataWarning):
+            few = missed(n_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(_attribution_gates, "MORE_STEPS", 64)
+        more = missed(n_steps=1)
+    assert more.max() < few.max() / 10
+
+
+def test_a_cohort_that_was_not_prepared_is_told():
+    model, patients, cohort = fused("piecewise")
+    with pytest.raises(DataError, match="The cohort has no 'it' of P2: give the one that was prepared"):
+        attributions(model, patients, cohort.subset(["P0", "P1", "P3", "P4"]), "it", "death")
+
+
 def test_an_integral_of_too_few_steps_is_told():
-    model, patients, cohort = fused("slide")
+    model, patients, cohort = fused("image")
     with pytest.warns(DataWarning, match=r"of 4 patients miss more than 5%.*Raise `n_steps` \(now 1, then 4\)"):
         attributions(model, patients, cohort, "it", "death", n_steps=1)
 

@@ -1,0 +1,102 @@
+"""Which patients a report shows one by one, and under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from string import ascii_uppercase
+
+import numpy as np
+import pandas as pd
+
+RULE = (
+    "They are the patients with the highest, the median and the lowest prediction of the study's first task, the one "
+    "whose prediction the last step changed most, and the one with the fewest modalities; a patient who would be shown "
+    "twice is shown once, and the next one in line takes the free place."
+)
+
+
+def main_quantity(trajectory: pd.DataFrame, task: str) -> tuple[str, str]:
+    """Returns the output of a task by which patients are ranked, and words for it.
+
+    Args:
+        trajectory: The frame of `MultiModN.trajectory`.
+        task: The task's name.
+    """
+    rows = trajectory[trajectory["task"] == task]
+    names = [str(name) for name in rows["output"].unique()]
+    for name, words in (
+        ("probability", f"predicted probability of {task}"),
+        ("risk", f"predicted risk in {task}"),
+        ("expected", f"expected {task}"),
+        ("mean", f"predicted {task}"),
+    ):
+        if name in names:
+            return name, words
+    spread = last_values(rows).groupby("output", sort=False)["value"].std().fillna(0.0)
+    widest = str(spread.idxmax())
+    return widest, f"predicted probability of {task} = {widest}"
+
+
+def last_values(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns each patient's rows after the last step."""
+    last = rows.groupby([rows.index, "task", "output"], sort=False)["step"].transform("max")
+    return rows[rows["step"] == last]
+
+
+def choose_patients(trajectory: pd.DataFrame, n_modalities: pd.Series[int], task: str) -> dict[str, str]:
+    """Chooses a handful of patients by `RULE`.
+
+    Args:
+        trajectory: The frame of `MultiModN.trajectory`.
+        n_modalities: How many modalities each patient has.
+        task: The task by whose predictions they are chosen.
+
+    Returns:
+        For each of them why.
+    """
+    output, words = main_quantity(trajectory, task)
+    rows = trajectory[(trajectory["task"] == task) & (trajectory["output"] == output)]
+    wide = rows.set_index("step", append=True)["value"].astype(float).unstack().sort_index(axis=1)
+    values = wide.to_numpy(dtype=np.float64)
+    n_steps = np.isfinite(values).sum(1)
+    last = values[np.arange(len(values)), n_steps - 1]
+    before = values[np.arange(len(values)), np.maximum(n_steps - 2, 0)]
+    lines = [
+        (f"highest {words}", np.argsort(-last, kind="stable")),
+        (f"median {words}", np.argsort(np.abs(last - np.median(last)), kind="stable")),
+        (f"lowest {words}", np.argsort(last, kind="stable")),
+        ("most changed by the last step", np.argsort(-np.abs(last - before), kind="stable")),
+        ("fewest modalities", np.argsort(n_modalities.reindex(wide.index).to_numpy(), kind="stable")),
+    ]
+    found: dict[str, str] = {}
+    for why, order in lines:
+        free = [patient for patient in wide.index[order] if str(patient) not in found]
+        if free:
+            found[str(free[0])] = why
+    return found
+
+
+def labels_for(everyone: Iterable[str], chosen: Sequence[str], named: Iterable[str], seed: int) -> dict[str, str]:
+    """Gives patients labels that do not tell who they are: letters to the chosen ones, numbers in random order.
+
+    Args:
+        everyone: All patients.
+        chosen: Those who are shown alone.
+        named: Those who may be shown under their own names.
+        seed: Of the random order.
+    """
+    kept = set(named)
+    labels = {patient: patient for patient in kept}
+    letters = iter([*ascii_uppercase, *(a + b for a in ascii_uppercase for b in ascii_uppercase)])
+    labels |= {patient: next(letters) for patient in chosen if patient not in kept}
+    rest = [patient for patient in everyone if patient not in labels]
+    numbers = np.random.default_rng(seed).permutation(len(rest)) + 1
+    return labels | {patient: f"other {number}" for patient, number in zip(rest, numbers, strict=True)}
+
+
+def relabelled(frame: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """Returns a frame indexed by patient under their labels, and without what else its ``attrs`` say of patients."""
+    answer = frame.copy()
+    answer.index = pd.Index([labels[str(patient)] for patient in frame.index], name=frame.index.name)
+    answer.attrs = {key: value for key, value in frame.attrs.items() if key != "convergence_delta"}
+    return answer

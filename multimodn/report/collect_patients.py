@@ -1,0 +1,226 @@
+"""Asks a model about single patients: steps, contributions, what to measure next, what counts inside a modality."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from multimodn.data.cohort import Cohort
+from multimodn.errors import MultiModNError, StudyError
+from multimodn.estimator import MultiModN
+from multimodn.report.choose import last_values
+from multimodn.report.findings import Answer, ChosenPatient, SlideMap
+
+MOST_PATIENTS = 12
+MOST_MAPS, MAP_PIXELS = 3, 1100
+"""Slides of a patient that are drawn, and the longest side of a heat map on the page."""
+MOST_TIMES = 3
+"""Chances of survival in a patient's table."""
+TABLES = ("table", "embedding")
+"""Kinds whose columns are attributed to."""
+
+
+@dataclass(frozen=True)
+class _Alone:
+    why: str
+    part: str
+    has: tuple[str, ...]
+    lacks: tuple[str, ...]
+    output: str
+    modality: str
+
+
+@dataclass
+class PatientAnswers:
+    """What was asked about single patients, under their own names."""
+
+    about: dict[str, _Alone] = field(default_factory=dict)
+    frames: dict[Answer, pd.DataFrame] = field(default_factory=dict)
+    lacking: dict[Answer, str] = field(default_factory=dict)
+    drawn: list[tuple[str, int, bytes]] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        """The patients, in the order in which they are shown."""
+        return list(self.about)
+
+    def chosen(self, labels: Mapping[str, str]) -> list[ChosenPatient]:
+        """Returns them under their labels."""
+        return [
+            ChosenPatient(labels[patient], one.why, one.part, one.has, one.lacks, one.output, one.modality)
+            for patient, one in self.about.items()
+        ]
+
+    def maps(self, labels: Mapping[str, str]) -> list[SlideMap]:
+        """Returns heat maps under the labels of their patients."""
+        return [SlideMap(labels[patient], number, png) for patient, number, png in self.drawn]
+
+
+def check_wanted(cohort: Cohort, patients: Sequence[str]) -> None:
+    """Refuses patients who are unknown, and more of them than a page can show.
+
+    Raises:
+        StudyError: If they are more than `MOST_PATIENTS`.
+        DataError: If one is unknown or named twice.
+    """
+    if len(patients) > MOST_PATIENTS:
+        raise StudyError(
+            f"{len(patients)} patients are to be shown one by one; a page has room for {MOST_PATIENTS}. Write several "
+            f"reports, or use multimodn explain."
+        )
+    if patients:
+        cohort.subset([str(patient) for patient in patients])
+
+
+def ask_about_patients(
+    model: MultiModN, cohort: Cohort, why: Mapping[str, str], labels: Mapping[str, str], slides: Path | None = None
+) -> PatientAnswers:
+    """Asks about each of some patients.
+
+    Args:
+        model: A trained model.
+        cohort: Holds them.
+        why: The patients, and why they are shown.
+        labels: What they are called in pictures of slides.
+        slides: Folder with slides to draw attention on.
+    """
+    few = cohort.subset(list(why))
+    patients, task = model.prepare(few), model.study.tasks[0].name
+    found = PatientAnswers()
+    found.frames["patient_trajectory"] = steps = model.trajectory(patients)
+    found.frames["patient_contributions"] = shares = model.contributions(patients)
+    found.frames["patient_outputs"] = _outputs(model, few, steps)
+    presence = few.presence
+    for patient, reason in why.items():
+        output = _output(shares, patient, task)
+        has = tuple(name for name in model.order if name in presence and presence.loc[patient, name])
+        lacks = tuple(name for name in model.order if name not in has)
+        modality = _largest_table(model, shares, patient, task, output)
+        found.about[patient] = _Alone(reason, _part(model, patient), has, lacks, output, modality)
+    if model.acquisition is None:
+        found.lacking["patient_next"] = "The model was not taught to say what to measure next."
+    else:
+        found.frames["patient_next"] = model.next(patients)
+    _attribute(model, few, found, task)
+    if slides is not None:
+        found.drawn = _draw_maps(model, few, labels, slides)
+    return found
+
+
+def _part(model: MultiModN, patient: str) -> str:
+    if model.split is None:
+        return ""
+    return next((part for part in ("train", "validation", "test") if patient in getattr(model.split, part)), "")
+
+
+def _output(shares: pd.DataFrame, patient: str, task: str) -> str:
+    """The link-scale column that is explained: the one predicted highest, the middle split of ordinal tasks."""
+    rows = shares[(shares.index == patient) & (shares["task"] == task)].drop_duplicates("output")
+    names = [str(name) for name in rows["output"]]
+    if not names:
+        return ""
+    if all(name.startswith(">") for name in names):
+        return names[len(names) // 2]
+    return names[int(np.argmax(rows["prediction"].to_numpy()))]
+
+
+def _largest_table(model: MultiModN, shares: pd.DataFrame, patient: str, task: str, output: str) -> str:
+    """The table that contributes most to a patient's prediction."""
+    steps = model.study.steps
+    rows = shares[(shares.index == patient) & (shares["task"] == task) & (shares["output"] == output)]
+    rows = rows[[steps[name].kind in TABLES for name in rows["modality"]]]
+    return str(rows["modality"].iloc[int(rows["contribution"].abs().argmax())]) if len(rows) else ""
+
+
+def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame) -> pd.DataFrame:
+    """Predictions before any modality and after the last, and what was observed."""
+    last = last_values(steps)
+    first = steps[steps["step"] == 0]
+    keys = [steps.index.name, "task", "output"]
+    found = last.reset_index()[[*keys, "step", "value"]].merge(
+        first.reset_index()[[*keys, "value"]], on=keys, suffixes=("", "_before")
+    )
+    found = found.rename(columns={"value": "prediction", "value_before": "before any modality", "step": "steps"})
+    kept = [_is_shown(found[found["task"] == task], task) for task in found["task"].unique()]
+    found = pd.concat([part for part in kept if len(part)])
+    observed = {task: _observed(table) for task, table in few.targets.items()}
+    found["observed"] = [
+        observed.get(task, {}).get(patient, "") for patient, task in zip(found["patient"], found["task"], strict=True)
+    ]
+    columns = ["task", "output", "before any modality", "prediction", "steps", "observed"]
+    return found.set_index("patient")[columns]
+
+
+def _is_shown(rows: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Leaves out most times of a survival curve."""
+    times = [name for name in rows["output"].unique() if str(name).startswith("survival@")]
+    if len(times) <= MOST_TIMES:
+        return rows
+    kept = {times[k] for k in (0, len(times) // 2, len(times) - 1)}
+    return rows[~rows["output"].isin(set(times) - kept)]
+
+
+def _observed(table: pd.DataFrame) -> dict[str, str]:
+    """The target's cells of each patient as text."""
+    rows = table.astype(object).where(table.notna(), None)
+    named = len(table.columns) > 1
+    return {
+        str(patient): ", ".join(
+            f"{column} {_short(value)}" if named else _short(value)
+            for column, value in zip(table.columns, cells, strict=True)
+            if value is not None
+        )
+        for patient, cells in zip(rows.index, rows.to_numpy(), strict=True)
+    }
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _attribute(model: MultiModN, few: Cohort, found: PatientAnswers, task: str) -> None:
+    """Attributes each patient's prediction to the columns of the table that contributes most."""
+    parts = []
+    for modality, output in dict.fromkeys((one.modality, one.output) for one in found.about.values() if one.modality):
+        who = [name for name, one in found.about.items() if (one.modality, one.output) == (modality, output)]
+        try:
+            parts.append(model.attributions(modality, few.subset(who), task, output))
+        except MultiModNError:
+            found.lacking["patient_attributions"] = f"The kind of '{modality}' has no parts to attribute to."
+    if parts:
+        found.frames["patient_attributions"] = whole = pd.concat(parts)
+        whole.attrs = parts[0].attrs
+
+
+def _draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: Path) -> list[tuple[str, int, bytes]]:
+    """Draws where the model looked on the slides of each patient; the files' own names are not kept."""
+    from multimodn.explain.attention import with_parts
+    from multimodn.slides.attention_maps import draw_attention
+
+    drawn: list[tuple[str, int, bytes]] = []
+    for modality in with_parts(model._model()):
+        tiles = model.attention(modality, few)
+        for patient, rows in tiles.groupby("patient", sort=False):
+            files = rows["file"].unique()[:MOST_MAPS]
+            with TemporaryDirectory() as folder:
+                shown = rows[rows["file"].isin(files)].assign(patient=labels[str(patient)])
+                pictures = draw_attention(shown, [slides], Path(folder))
+                drawn += [(str(patient), k + 1, _shrunk(file)) for k, file in enumerate(pictures)]
+    return drawn
+
+
+def _shrunk(file: Path) -> bytes:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((MAP_PIXELS, MAP_PIXELS))
+        buffer = io.BytesIO()
+        small.quantize(128).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

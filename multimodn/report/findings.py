@@ -1,0 +1,182 @@
+"""What a report tells, gathered and without the names of patients; sections only word and draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+Answer = Literal[
+    "performance", "calibration", "predicted", "slopes", "trajectory", "contributions", "summary", "by_class",
+    "by_group", "interactions", "synergy", "orders", "value", "next", "training", "patient_outputs",
+    "patient_trajectory", "patient_contributions", "patient_next", "patient_attributions",
+]  # fmt: skip
+"""Frames of the findings, as the methods of `MultiModN` and `multimodn.evaluate.performance` return them."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a reader asks of a report.
+
+    Attributes:
+        sources: Files in the place of the study's sources.
+        everyone: All patients, those trained on too.
+        patients: Who is shown one by one, under their names; default: a few by a rule.
+        slides: Folder with the slides on which attention is drawn.
+        by_name: Whether all patients are shown under their names.
+        n_resamples: Bootstrap resamples behind intervals.
+        seed: Of whatever is drawn at random.
+    """
+
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    everyone: bool = False
+    patients: Sequence[str] = ()
+    slides: Path | None = None
+    by_name: bool = False
+    n_resamples: int = 500
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """A task: its name and kind, its link scale, the columns of the link scale, and the metric that sums it up."""
+
+    name: str
+    kind: str
+    scale: str
+    outputs: tuple[str, ...]
+    metric: str
+
+
+@dataclass(frozen=True)
+class ModalityFacts:
+    """A modality, or a reading of one: its name and kind, its columns, and the tasks that it is hidden from."""
+
+    name: str
+    kind: str
+    n_columns: int
+    hidden_from: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Where a model comes from.
+
+    Attributes:
+        name: The study's name.
+        study: The study file's text.
+        trained: Date of the model's files.
+        versions: Of the packages that trained it.
+        data_hash: SHA-256 of the values and labels trained and tested on.
+        split_hash: SHA-256 of who was in which part.
+        seed: Of the training.
+        n_members: Networks of the ensemble.
+        missingness: The study's word.
+        sources: For each source of the study what it reads.
+    """
+
+    name: str
+    study: str
+    trained: str
+    versions: Mapping[str, str]
+    data_hash: str
+    split_hash: str
+    seed: int
+    n_members: int
+    missingness: str
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ChosenPatient:
+    """A patient who is shown alone.
+
+    Attributes:
+        label: A letter, or the patient's name where that may be shown.
+        why: Why this one.
+        part: ``train``, ``validation``, ``test``, or empty.
+        has: Modalities, in the model's order.
+        lacks: Those that the patient lacks.
+        output: The link-scale column of the main task that is explained.
+        modality: The one whose parts are attributed to; empty = none can be.
+    """
+
+    label: str
+    why: str
+    part: str
+    has: tuple[str, ...]
+    lacks: tuple[str, ...]
+    output: str
+    modality: str
+
+
+@dataclass(frozen=True)
+class SlideMap:
+    """A heat map of attention on a slide of a patient: label, number of the slide, and the picture's bytes."""
+
+    label: str
+    number: int
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a report tells.
+
+    Attributes:
+        run: Where the model comes from.
+        tasks: In the study's order; the first is the main one.
+        modalities: In the order of the steps.
+        who: Whom the numbers are about, such as ``test patients``.
+        n_shown: How many they are.
+        n_explained: How many of them are explained.
+        is_trained_on: Whether the model was trained on some of them.
+        is_by_name: Whether patients bear their names.
+        presence: Bool, all patients x modalities.
+        parts: For each part of the split, and in all, ``patients`` and the labels of each task.
+        outcomes: ``task``, ``outcome``, ``patients`` over all patients.
+        answers: Frames.
+        lacking: For an answer that is not there the reason, a sentence.
+        patients: Those who are shown alone.
+        rule: How they were chosen.
+        maps: Heat maps.
+    """
+
+    run: RunFacts
+    tasks: Sequence[TaskFacts]
+    modalities: Sequence[ModalityFacts]
+    who: str
+    n_shown: int
+    n_explained: int
+    is_trained_on: bool
+    is_by_name: bool
+    presence: pd.DataFrame
+    parts: pd.DataFrame
+    outcomes: pd.DataFrame
+    answers: Mapping[Answer, pd.DataFrame]
+    lacking: Mapping[Answer, str]
+    patients: Sequence[ChosenPatient] = ()
+    rule: str = ""
+    maps: Sequence[SlideMap] = ()
+
+    def get(self, name: Answer) -> pd.DataFrame | None:
+        """Returns an answer, None if it could not be had or is empty."""
+        frame = self.answers.get(name)
+        return None if frame is None or frame.empty else frame
+
+    def why_not(self, name: Answer) -> str:
+        """Says why an answer is not there."""
+        return self.lacking.get(name, "There is nothing to show: no patient has what it takes.")
+
+    @property
+    def names(self) -> list[str]:
+        """Modality names in the order of the steps."""
+        return [modality.name for modality in self.modalities]
+
+    @property
+    def main_task(self) -> TaskFacts:
+        """The study's first task, by which patients are chosen."""
+        return self.tasks[0]

@@ -1,0 +1,88 @@
+"""How training went, and how the numbers of a report were made."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from multimodn.report.figures_value import training_curves
+from multimodn.report.findings import Findings
+from multimodn.report.page import Block, Code, Facts, Listing, Numbers, Part, Prose, Section
+from multimodn.report.sections_brief import MISSINGNESS
+from multimodn.report.sections_words import drawn
+
+METHOD = (
+    "Each modality has an encoder that turns what a patient has into an embedding. A patient state, the same for "
+    "everybody at first, is updated by one embedding after another; every task reads the state after every step. In "
+    "training the order is random, for each patient anew, among the modalities that the patient has.",
+    "The prediction is the mean of the members of an ensemble, taken on the raw outputs.",
+    "Contribution of modality m of a patient: over every set of the patient's other modalities, the prediction with "
+    "the set and m minus the prediction with the set alone, on the link scale; these differences are averaged, a set "
+    "of size k weighing as often as it comes before m when the modalities are put in random order. All sets up to ten "
+    "modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is given.",
+    "Interaction of modalities a and b: the prediction with both, minus with either alone, plus with neither, averaged "
+    "over sets of the other modalities as above, so that all interactions and own parts of a patient add up to "
+    "prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the mean size of all "
+    "own parts.",
+    "Order sensitivity: the standard deviation of a patient's prediction over up to 24 orders.",
+    "Value of a modality: a task's score with it minus without it (for errors the other way round), among labelled "
+    "patients who have it, each weighted by one over the chance of having it given outcome and other predictions.",
+    "Attributions inside a modality are integrated gradients from an average patient; they add up to the difference "
+    "between the prediction and the prediction with that average in the modality's place.",
+    "Intervals hold 95%. Scores, mean contributions, synergy and values: percentiles of a bootstrap over patients; the "
+    "model is kept, so they do not say how much another training would differ. Observed shares: Wilson; means: "
+    "Student; survival: Greenwood, on the scale of log(-log). No interval is corrected for how many there are.",
+)
+LIMITS = (
+    "Whether a modality goes missing for reasons that are in none of the data cannot be seen in any data.",
+    "Contributions, attention and attributions describe the model. They are no evidence that a measurement causes or "
+    "would change an outcome.",
+    "Scores hold for patients like these. Another hospital, time or way of measuring can change them.",
+    "This is a research tool and no medical device.",
+)
+REFERENCES = {
+    "Swamy et al. (2023), MultiModN: sequential fusion.": "https://arxiv.org/abs/2309.14118",
+    "Shapley (1953), as used by Lundberg and Lee (2017): contributions.": "https://arxiv.org/abs/1705.07874",
+    "Fujimoto, Kojadinovic and Marichal (2006): axioms of interaction indices.": "https://doi.org/10.1016/j.geb.2005.03.002",
+    "Sundararajan, Taly and Yan (2017): integrated gradients.": "https://arxiv.org/abs/1703.01365",
+    "Choi et al. (2025), ICYM2I: the value of a modality where it is missing for a reason.": "https://arxiv.org/abs/2505.16953",
+    "Efron and Tibshirani (1993), An introduction to the bootstrap.": "https://doi.org/10.1201/9780429246593",
+    "Van Calster et al. (2016): calibration.": "https://doi.org/10.1016/j.jclinepi.2015.12.005",
+    "Lex et al. (2014), UpSet: patterns of sets.": "https://doi.org/10.1109/TVCG.2014.2346248",
+}
+
+
+def training_section(found: Findings) -> Section:
+    """Draws the loss of each member."""
+    training = found.get("training")
+    if training is None:
+        return Section("training", "Training", [Prose(found.why_not("training"), "absent")])
+    return Section("training", "Training", [drawn(training_curves, training)])
+
+
+def appendix_section(found: Findings) -> Section:
+    """Says where the data come from, how everything was computed, and what the limits are."""
+    run = found.run
+    sources = pd.DataFrame(sorted(run.sources.items()), columns=["source", "reads"])
+    blocks: list[Block] = [
+        Part("method", "How it works", [Listing(METHOD), Prose(MISSINGNESS[run.missingness])]),
+        Part("limits", "Limits", [Listing(LIMITS)]),
+        Part(
+            "data",
+            "Data and study",
+            [
+                Facts(
+                    [
+                        ("Hash of the data (SHA-256)", run.data_hash),
+                        ("Hash of the split (SHA-256)", run.split_hash),
+                        ("Seed", str(run.seed)),
+                        ("Members", str(run.n_members)),
+                        ("Trained with", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+                    ]
+                ),
+                Numbers("Sources of the study.", sources),
+                Code("The study file, as it was trained", run.study),
+            ],
+        ),
+        Part("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
+    ]
+    return Section("appendix", "Data and method", blocks)

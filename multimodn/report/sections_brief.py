@@ -1,0 +1,122 @@
+"""The box on top of a report: what a reader should know before all else, good or bad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.report.figures_forest import CHANCE, metric_words
+from multimodn.report.figures_performance import interval_words, main_rows
+from multimodn.report.figures_shared import counted
+from multimodn.report.findings import Findings
+from multimodn.report.page import Block, Listing, Prose, Section
+from multimodn.report.sections_words import joined
+
+FEW_PATIENTS = 50
+"""Patients below whom scores are hardly more than anecdotes."""
+MISSINGNESS = {
+    "neutral": "Missing data, mode neutral: the model was trained to learn nothing from which modalities a patient "
+    "has, as far as that depends on the outcome.",
+    "informative": "Missing data, mode informative: the model is told which modalities a patient has. Its predictions "
+    "hold only where modalities go missing for the same reasons as in its training data.",
+    "off": "Missing data, mode off: absent modalities are skipped and nothing else is done. The model may have learned "
+    "from which modalities are there, and its scores can fall below chance where the reasons for missing data change; "
+    "multimodn audit and multimodn stress tell how exposed it is.",
+}
+
+
+def brief_section(found: Findings) -> Section:
+    """Writes what the report says, in a few sentences; cautions first among them."""
+    sentences = [_who(found), *_scores(found), *_moved(found), MISSINGNESS[found.run.missingness]]
+    blocks: list[Block] = [Prose(text, "caution") for text in cautions(found)]
+    return Section("brief", "In brief", [*blocks, Listing(sentences)])
+
+
+def _who(found: Findings) -> str:
+    tasks, modalities = len(found.tasks), len(found.modalities)
+    seen = "" if found.is_trained_on else ", none of whom was trained on"
+    if found.who == "patients of the given files":
+        seen = ", who come from other files than the study's"
+    return (
+        f"One model predicts {counted(tasks, 'task')} ({joined(task.name for task in found.tasks)}) from up to "
+        f"{counted(modalities, 'modality')}. What follows is about {found.n_shown:,} {found.who}{seen}."
+    )
+
+
+def cautions(found: Findings) -> list[str]:
+    """Lists what weakens the report, in order of weight."""
+    texts = []
+    if found.is_trained_on:
+        texts.append(
+            "The model was trained on some or all of these patients. Scores and calibration look better than they "
+            "would on new patients, and prove nothing."
+        )
+    if found.n_shown < FEW_PATIENTS:
+        texts.append(
+            f"These are only {counted(found.n_shown, 'patient')}. Intervals are wide, and differences between tasks, "
+            f"steps and groups may well be chance."
+        )
+    return [*texts, *_weak_scores(found), *_extreme(found)]
+
+
+def _weak_scores(found: Findings) -> list[str]:
+    performance = found.get("performance")
+    if performance is None:
+        return [f"There are no scores. {found.why_not('performance')}"]
+    rows = main_rows(performance, "overall")
+    texts = []
+    unsure = rows.loc[rows["low"].isna(), "task"].tolist()
+    if unsure:
+        this = "this score" if len(unsure) == 1 else "these scores"
+        texts.append(f"Too few patients or outcomes for an interval of {joined(unsure)}: take {this} as unknown.")
+    chance = rows["metric"].map(CHANCE)
+    useless = rows.loc[(rows["low"] <= chance) | (rows["value"] <= chance), "task"].tolist()
+    if useless:
+        texts.append(f"For {joined(useless)} these data do not show that predictions are better than chance.")
+    return texts
+
+
+def _extreme(found: Findings) -> list[str]:
+    slopes = found.get("slopes")
+    if slopes is None:
+        return []
+    tasks = list(dict.fromkeys(slopes.loc[slopes["slope_high"] < 1, "task"].astype(str)))
+    if not tasks:
+        return []
+    return [f"Predictions of {joined(tasks)} are too extreme: high ones are too high, low ones too low (calibration)."]
+
+
+def _scores(found: Findings) -> list[str]:
+    """Names the best and the worst task, among those whose metrics can be compared."""
+    performance = found.get("performance")
+    if performance is None:
+        return []
+    rows = main_rows(performance, "overall").dropna(subset=["value"])
+    ranked = rows[rows["metric"].map(CHANCE) == 0.5].sort_values("value", ascending=False, kind="stable")
+    texts = []
+    if len(ranked) == 1:
+        texts.append(f"{_score(ranked.iloc[0])}.")
+    elif len(ranked) > 1:
+        texts.append(f"Told apart best: {_score(ranked.iloc[0])}. Least: {_score(ranked.iloc[-1])}.")
+    texts += [f"{_score(row)}." for _, row in rows[rows["metric"] == "r2"].head(3).iterrows()]
+    return texts
+
+
+def _score(row: pd.Series[Any]) -> str:
+    text = interval_words(row["value"], row["low"], row["high"])
+    about = "" if np.isnan(row["low"]) else ", 95% interval in brackets"
+    return f"{row['task']}, {metric_words(str(row['metric']))} {text}, n = {row['n']}{about}"
+
+
+def _moved(found: Findings) -> list[str]:
+    """Names the modalities that move the predictions of most tasks."""
+    summary = found.get("summary")
+    if summary is None or len(found.modalities) < 2:
+        return []
+    sizes = summary.groupby(["task", "modality"], sort=False)["mean_abs"].mean().unstack()
+    first = sizes.idxmax(axis=1).value_counts()
+    most = [f"{modality} ({counted(int(n), 'task')})" for modality, n in first.items()]
+    text = f"The modality that moves predictions most: {joined(most, 4)}."
+    return [f"{text} That is what the model uses, not what causes an outcome."]

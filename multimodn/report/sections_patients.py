@@ -1,0 +1,97 @@
+"""Single patients of a report: their steps, what moved their predictions, what to measure next."""
+
+from __future__ import annotations
+
+from multimodn.report.figures_acquisition import next_chart
+from multimodn.report.figures_attributions import attribution_bars
+from multimodn.report.figures_shared import counted, slug
+from multimodn.report.figures_steps import trajectory_lines
+from multimodn.report.figures_waterfall import waterfall
+from multimodn.report.findings import ChosenPatient, Findings
+from multimodn.report.page import Block, Facts, Numbers, Part, Photo, Prose, Section
+from multimodn.report.sections_words import drawn, joined
+
+HIDDEN = (
+    "Identifiers are not shown: patients who are shown alone have letters, all others numbers in random order. What "
+    "their columns hold is shown, and may be enough to recognise someone: treat this page as patient data. The "
+    "options --patient and --patients-by-name of the command write identifiers."
+)
+NAMED = "Patients are shown under their identifiers. Treat this page as patient data."
+MAP = (
+    "Where the model looked on slide {number}. The colour of a tile is its attention times the number of the patient's "
+    "tiles: 1 is what each would have if the model looked everywhere alike. n = 1 patient; there is no interval. "
+    "Attention tells where the model looked, not what it concluded."
+)
+
+
+def patients_section(found: Findings) -> Section:
+    """Shows each of the chosen patients."""
+    title = "Single patients"
+    if not found.patients:
+        return Section("patients", title, [Prose(found.why_not("patient_trajectory"), "absent")])
+    is_named = found.is_by_name or found.rule.startswith("They were asked")
+    task = found.main_task.name
+    about = f"Figures are about {task}; the tables have all tasks."
+    blocks: list[Block] = [
+        Prose(NAMED if is_named else HIDDEN),
+        Prose(f"{counted(len(found.patients), 'patient')}. {found.rule} {about}"),
+    ]
+    blocks += [_patient(found, one, task) for one in found.patients]
+    return Section("patients", title, blocks)
+
+
+def _patient(found: Findings, one: ChosenPatient, task: str) -> Part:
+    blocks: list[Block] = [Facts(_facts(one))]
+    if one.part in ("train", "validation"):
+        blocks.append(Prose(f"This patient is a {one.part} patient: the model has seen the outcome.", "caution"))
+    outputs = found.get("patient_outputs")
+    if outputs is not None:
+        rows = outputs[outputs.index == one.label].reset_index(drop=True)
+        if (rows["observed"] == "").all():
+            rows = rows.drop(columns="observed")
+        caption = "Predictions before any modality and now, and what was observed."
+        blocks.append(Numbers(caption, rows, is_folded=len(rows) > 6))
+    steps, shares = found.get("patient_trajectory"), found.get("patient_contributions")
+    if steps is not None:
+        blocks.append(drawn(trajectory_lines, steps, task, patient=one.label))
+    if shares is not None and one.output:
+        blocks.append(drawn(waterfall, shares, task, one.output, patient=one.label))
+    else:
+        blocks.append(Prose("This patient has none of the modalities: every prediction is the prior.", "absent"))
+    blocks += _inside(found, one, task) + _following(found, one, task) + _maps(found, one)
+    return Part(slug("patient", one.label), f"Patient {one.label}: {one.why}", blocks)
+
+
+def _facts(one: ChosenPatient) -> list[tuple[str, str]]:
+    facts = [("Has", joined(one.has, 40) or "nothing"), ("Lacks", joined(one.lacks, 40) or "nothing")]
+    return [*facts, ("Part of the split", one.part)] if one.part else facts
+
+
+def _inside(found: Findings, one: ChosenPatient, task: str) -> list[Block]:
+    inside = found.get("patient_attributions")
+    if not one.modality:
+        return []
+    if inside is None or one.label not in inside.index:
+        return [Prose(found.why_not("patient_attributions"), "absent")]
+    return [drawn(attribution_bars, inside, task, one.output, modality=one.modality, patient=one.label)]
+
+
+def _following(found: Findings, one: ChosenPatient, task: str) -> list[Block]:
+    following = found.get("patient_next")
+    if following is None or one.label not in following.index:
+        return []
+    return [drawn(next_chart, following, task, patient=one.label)]
+
+
+def _maps(found: Findings, one: ChosenPatient) -> list[Block]:
+    return [
+        Photo(
+            slug("attention", one.label, each.number),
+            f"Where the model looked, patient {one.label}, slide {each.number}",
+            MAP.format(number=each.number),
+            f"Heat map of attention on slide {each.number} of patient {one.label}.",
+            each.png,
+        )
+        for each in found.maps
+        if each.label == one.label
+    ]
