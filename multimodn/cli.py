@@ -172,18 +172,22 @@ def heatmap(
     patient: Annotated[list[str], typer.Option(help="Whose slides; may be given several times.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("heatmaps"),
     modality: Annotated[str | None, typer.Option(help="Default: the only one that looks at tiles.")] = None,
+    task: Annotated[str | None, typer.Option(help="Draw what each tile did to this task's prediction.")] = None,
+    output: Annotated[str | None, typer.Option(help="Which of the task's outputs, such as a class.")] = None,
     source: Sources = None,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides, if they do not say.")] = None,
     dark: Annotated[bool, typer.Option(help="On a dark ground.")] = False,
 ) -> None:
-    """Draw where a model looked on the slides of a patient."""
-    from multimodn.slides.attention_maps import draw_attention
+    """Draw where a model looked on the slides of a patient; with --task, what it found there."""
+    from multimodn.slides.attention_maps import draw_attention, draw_evidence
     from multimodn.slides.heatmap import DARK, LIGHT
 
-    model = _load(run)
-    name = modality or model.with_tiles()
-    found = model.attention(name, _cohort(model, source).subset(patient))
-    pictures = draw_attention(found, slides, out, mpp, DARK if dark else LIGHT)
+    model, palette = _load(run), DARK if dark else LIGHT
+    name, cohort = modality or model.with_tiles(), _cohort(model, source).subset(patient)
+    if task:
+        pictures = draw_evidence(model.attributions(name, cohort, task, output), slides, out, mpp, palette)
+    else:
+        pictures = draw_attention(model.attention(name, cohort), slides, out, mpp, palette)
     console.print(f"Wrote {', '.join(file.name for file in pictures) or 'nothing: no slides'} to {out}.")
 
 

@@ -20,8 +20,6 @@ from multimodn.report.findings import Answer, ChosenPatient, SlideMap
 MOST_PATIENTS = 12
 MOST_MAPS, MAP_PIXELS = 3, 1100
 """Slides of a patient that are drawn, and the longest side of a heat map on the page."""
-MOST_TIMES = 3
-"""Chances of survival in a patient's table."""
 TABLES = ("table", "embedding")
 """Kinds whose columns are attributed to."""
 
@@ -95,7 +93,7 @@ def ask_about_patients(
     found = PatientAnswers()
     found.frames["patient_trajectory"] = steps = model.trajectory(patients)
     found.frames["patient_contributions"] = shares = model.contributions(patients)
-    found.frames["patient_outputs"] = _outputs(model, few, steps)
+    found.frames["patient_outputs"] = _outputs(model, few, steps, shares)
     presence = few.presence
     for patient, reason in why.items():
         output = _output(shares, patient, task)
@@ -138,32 +136,34 @@ def _largest_table(model: MultiModN, shares: pd.DataFrame, patient: str, task: s
     return str(rows["modality"].iloc[int(rows["contribution"].abs().argmax())]) if len(rows) else ""
 
 
-def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame) -> pd.DataFrame:
-    """Predictions before any modality and after the last, and what was observed."""
-    last = last_values(steps)
-    first = steps[steps["step"] == 0]
-    keys = [steps.index.name, "task", "output"]
-    found = last.reset_index()[[*keys, "step", "value"]].merge(
-        first.reset_index()[[*keys, "value"]], on=keys, suffixes=("", "_before")
-    )
-    found = found.rename(columns={"value": "prediction", "value_before": "before any modality", "step": "steps"})
-    kept = [_is_shown(found[found["task"] == task], task) for task in found["task"].unique()]
-    found = pd.concat([part for part in kept if len(part)])
+def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
+    """One prediction a task, before any modality and now, what moved it most, and what was observed."""
+    last = last_values(steps).reset_index()
+    before = steps[steps["step"] == 0].reset_index()
+    keys = [str(steps.index.name), "task", "output"]
+    found = last[[*keys, "value"]].merge(before[[*keys, "value"]], on=keys, suffixes=("", "_before"))
+    found = found.rename(columns={"value": "prediction", "value_before": "before"})
+    scales = {name: task.link_scale for name, task in model._model().tasks.items()}
+    kept = [_telling(part, scales[str(task)]) for (_, task), part in found.groupby(keys[:2], sort=False)]
+    found = pd.concat(kept).set_index(keys[0])
+    sizes = shares["contribution"].abs().groupby([shares.index, shares["task"], shares["modality"]], sort=False).mean()
+    sizes = sizes.sort_values(ascending=False, kind="stable").rename_axis(["patient", "task", "modality"]).reset_index()
+    first = sizes.drop_duplicates(["patient", "task"]).set_index(["patient", "task"])["modality"]
+    where = pd.MultiIndex.from_arrays([found.index, found["task"]])
     observed = {task: _observed(table) for task, table in few.targets.items()}
-    found["observed"] = [
-        observed.get(task, {}).get(patient, "") for patient, task in zip(found["patient"], found["task"], strict=True)
-    ]
-    columns = ["task", "output", "before any modality", "prediction", "steps", "observed"]
-    return found.set_index("patient")[columns]
+    seen = [observed.get(task, {}).get(str(patient), "") for patient, task in where]
+    return found.assign(moved_by=first.reindex(where).fillna("").to_numpy(), observed=seen)
 
 
-def _is_shown(rows: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Leaves out most times of a survival curve."""
-    times = [name for name in rows["output"].unique() if str(name).startswith("survival@")]
-    if len(times) <= MOST_TIMES:
-        return rows
-    kept = {times[k] for k in (0, len(times) // 2, len(times) - 1)}
-    return rows[~rows["output"].isin(set(times) - kept)]
+def _telling(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
+    """The output of a patient and task that tells most: the likeliest class, a middle chance of survival, a mean."""
+    if scale == "log-risk":
+        times = rows[rows["output"].str.startswith("survival@")]
+        return times.iloc[[len(times) // 2]] if len(times) else rows.head(1)
+    if scale == "units":
+        return rows.head(1)
+    classes = rows[rows["output"] != "expected"]
+    return classes.loc[[classes["prediction"].idxmax()]]
 
 
 def _observed(table: pd.DataFrame) -> dict[str, str]:

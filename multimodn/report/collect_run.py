@@ -38,16 +38,18 @@ def run_facts(model: MultiModN, run: Path) -> RunFacts:
         int(known.get("seed", model.study.training.seed)),
         len(model._model().members),
         model.study.missingness,
-        {name: _reads(source.model_dump(exclude_none=True)) for name, source in model.study.cohort.sources.items()},
+        {
+            name: _reads(source.model_dump(mode="json", exclude_none=True))
+            for name, source in model.study.cohort.sources.items()
+        },
     )
 
 
-def _reads(source: Mapping[str, Any]) -> str:
+def _reads(source: Any) -> str:
     """Says what a source reads: its path, pattern or query."""
-    for key in ("path", "files", "query"):
-        if key in source:
-            return " ".join(str(source[key]).split())
-    return str(dict(source))
+    if isinstance(source, Mapping):
+        source = next((source[key] for key in ("path", "files", "query") if key in source), dict(source))
+    return " ".join(str(source).split())
 
 
 def task_facts(model: MultiModN) -> list[TaskFacts]:

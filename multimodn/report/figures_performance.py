@@ -92,7 +92,7 @@ def _draw_overall(rows: pd.DataFrame, theme: Theme) -> Figure:
         ]
         forest(axes, theme, part.assign(row=names), names, str(part["metric"].iloc[0]), size=6.0)
         for k, (text, n) in enumerate(zip(score_words(part, is_named=False), part["n"], strict=True)):
-            note(axes, k, f"{text}   n {n:,}", theme.ink, 8.5)
+            note(axes, k, f"{text}, n = {n:,}", theme.ink, 8.5)
         axes.set_xlabel(_named(part["metric"]))
     return figure
 

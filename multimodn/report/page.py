@@ -54,6 +54,14 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Words and what they mean, one below the other."""
+
+    pairs: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "terms"
+
+
+@dataclass(frozen=True)
 class Numbers:
     """A table; the first column names the rows."""
 
@@ -127,7 +135,7 @@ class Part:
     kind: ClassVar[str] = "part"
 
 
-Block = Prose | Listing | Facts | Numbers | Code | Drawing | Photo | Words | Part
+Block = Prose | Listing | Facts | Terms | Numbers | Code | Drawing | Photo | Words | Part
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,12 @@ def page_of(found: Findings, written: str) -> Page:
     run, n_modalities = found.run, len(found.modalities)
     names = [task.name for task in found.tasks]
     after = "one modality" if n_modalities == 1 else f"each of up to {n_modalities} modalities"
-    by = ", ".join(f"{name} {version}" for name, version in run.versions.items()) or "unknown"
+    by = [f"{name} {run.versions[name]}" for name in ("multimodn", "torch", "python") if name in run.versions]
     facts = [
-        ("Patients", f"{len(found.presence):,}; the numbers here are about {found.n_shown:,} {found.who}"),
+        ("Patients", f"{len(found.presence):,}, of whom {found.n_shown:,} {found.who} are looked at here"),
         ("Trained", f"{run.trained}, {run.n_members} member{'s' if run.n_members > 1 else ''}, seed {run.seed}"),
         ("Report", written),
-        ("Versions", by),
-        ("Data and split", f"{run.data_hash[:12]}, {run.split_hash[:12]} (first digits of their hashes)"),
+        ("Versions", ", ".join(by) or "unknown"),
     ]
     sections = [
         brief_section(found),

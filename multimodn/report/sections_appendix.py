@@ -5,32 +5,50 @@ from __future__ import annotations
 import pandas as pd
 
 from multimodn.report.figures_value import training_curves
-from multimodn.report.findings import Findings
-from multimodn.report.page import Block, Code, Facts, Listing, Numbers, Part, Prose, Section
+from multimodn.report.findings import Findings, RunFacts
+from multimodn.report.page import Block, Code, Listing, Numbers, Part, Prose, Section, Terms
 from multimodn.report.sections_brief import MISSINGNESS
 from multimodn.report.sections_words import drawn
 
 METHOD = (
-    "Each modality has an encoder that turns what a patient has into an embedding. A patient state, the same for "
-    "everybody at first, is updated by one embedding after another; every task reads the state after every step. In "
-    "training the order is random, for each patient anew, among the modalities that the patient has.",
-    "The prediction is the mean of the members of an ensemble, taken on the raw outputs.",
-    "Contribution of modality m of a patient: over every set of the patient's other modalities, the prediction with "
-    "the set and m minus the prediction with the set alone, on the link scale; these differences are averaged, a set "
-    "of size k weighing as often as it comes before m when the modalities are put in random order. All sets up to ten "
-    "modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is given.",
-    "Interaction of modalities a and b: the prediction with both, minus with either alone, plus with neither, averaged "
-    "over sets of the other modalities as above, so that all interactions and own parts of a patient add up to "
-    "prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the mean size of all "
-    "own parts.",
-    "Order sensitivity: the standard deviation of a patient's prediction over up to 24 orders.",
-    "Value of a modality: a task's score with it minus without it (for errors the other way round), among labelled "
-    "patients who have it, each weighted by one over the chance of having it given outcome and other predictions.",
-    "Attributions inside a modality are integrated gradients from an average patient; they add up to the difference "
-    "between the prediction and the prediction with that average in the modality's place.",
-    "Intervals hold 95%. Scores, mean contributions, synergy and values: percentiles of a bootstrap over patients; the "
-    "model is kept, so they do not say how much another training would differ. Observed shares: Wilson; means: "
-    "Student; survival: Greenwood, on the scale of log(-log). No interval is corrected for how many there are.",
+    (
+        "Model",
+        "Each modality has an encoder that turns what a patient has into an embedding. A patient state, the same for "
+        "everybody at first, is updated by one embedding after another; every task reads the state after every step. "
+        "In training the order is random, for each patient anew, among the modalities that the patient has. "
+        "Predictions are the mean of the members of an ensemble, taken on the raw outputs.",
+    ),
+    (
+        "Contribution",
+        "Of modality m to a patient's prediction: over every set of the patient's other modalities, the prediction "
+        "with the set and m, minus the prediction with the set alone, on the link scale. These differences are "
+        "averaged; a set counts as often as it comes before m when the modalities are put in random order. All sets up "
+        "to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is given.",
+    ),
+    (
+        "Interaction and synergy",
+        "Of modalities a and b: the prediction with both, minus with either alone, plus with neither, averaged over "
+        "sets of the other modalities as above, so that all interactions and own parts of a patient add up to "
+        "prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the mean size of "
+        "all own parts.",
+    ),
+    ("Order sensitivity", "The standard deviation of a patient's prediction over up to 24 orders."),
+    (
+        "Value of a modality",
+        "A task's score with it minus without it (for errors the other way round), among labelled patients who have "
+        "it, each weighted by one over the chance of having it given outcome and other predictions.",
+    ),
+    (
+        "Attribution",
+        "Inside a modality: integrated gradients from an average patient. They add up to the difference between the "
+        "prediction and the prediction with that average in the modality's place.",
+    ),
+    (
+        "Intervals",
+        "Hold 95%. Scores, mean contributions, synergy and values: percentiles of a bootstrap over patients. The model "
+        "is kept, so they do not say how much another training would differ. Observed shares: Wilson; means: Student; "
+        "survival: Greenwood, on the scale of log(-log). No interval is corrected for how many there are.",
+    ),
 )
 LIMITS = (
     "Whether a modality goes missing for reasons that are in none of the data cannot be seen in any data.",
@@ -64,21 +82,13 @@ def appendix_section(found: Findings) -> Section:
     run = found.run
     sources = pd.DataFrame(sorted(run.sources.items()), columns=["source", "reads"])
     blocks: list[Block] = [
-        Part("method", "How it works", [Listing(METHOD), Prose(MISSINGNESS[run.missingness])]),
+        Part("method", "How it works", [Terms([*METHOD, ("Missing data", MISSINGNESS[run.missingness])])]),
         Part("limits", "Limits", [Listing(LIMITS)]),
         Part(
             "data",
             "Data and study",
             [
-                Facts(
-                    [
-                        ("Hash of the data (SHA-256)", run.data_hash),
-                        ("Hash of the split (SHA-256)", run.split_hash),
-                        ("Seed", str(run.seed)),
-                        ("Members", str(run.n_members)),
-                        ("Trained with", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-                    ]
-                ),
+                Numbers("Where the model comes from.", _provenance(run)),
                 Numbers("Sources of the study.", sources),
                 Code("The study file, as it was trained", run.study),
             ],
@@ -86,3 +96,14 @@ def appendix_section(found: Findings) -> Section:
         Part("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
     ]
     return Section("appendix", "Data and method", blocks)
+
+
+def _provenance(run: RunFacts) -> pd.DataFrame:
+    rows = [
+        ("hash of the data (SHA-256)", run.data_hash),
+        ("hash of the split (SHA-256)", run.split_hash),
+        ("seed", str(run.seed)),
+        ("members of the ensemble", str(run.n_members)),
+        ("trained with", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+    ]
+    return pd.DataFrame(rows, columns=["what", "value"])

@@ -89,17 +89,20 @@ def _extreme(found: Findings) -> list[str]:
 
 
 def _scores(found: Findings) -> list[str]:
-    """Names the best and the worst task, among those whose metrics can be compared."""
+    """Names the best and the worst task, among those that can be compared and have intervals."""
     performance = found.get("performance")
     if performance is None:
         return []
     rows = main_rows(performance, "overall").dropna(subset=["value"])
-    ranked = rows[rows["metric"].map(CHANCE) == 0.5].sort_values("value", ascending=False, kind="stable")
+    ranked = rows[rows["metric"].map(CHANCE) == 0.5]
+    ranked = (ranked if ranked["low"].isna().all() else ranked.dropna(subset=["low"])).sort_values(
+        "value", ascending=False, kind="stable"
+    )
     texts = []
     if len(ranked) == 1:
         texts.append(f"{_score(ranked.iloc[0])}.")
     elif len(ranked) > 1:
-        texts.append(f"Told apart best: {_score(ranked.iloc[0])}. Least: {_score(ranked.iloc[-1])}.")
+        texts.append(f"Predicted best: {_score(ranked.iloc[0])}. Least well: {_score(ranked.iloc[-1])}.")
     texts += [f"{_score(row)}." for _, row in rows[rows["metric"] == "r2"].head(3).iterrows()]
     return texts
 

@@ -15,6 +15,8 @@ from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Part, Prose, Section
 from multimodn.report.sections_words import MOST_TASKS, drawn, left_out
 
+FEWEST = 5
+"""Patients of a class or site below whom their mean contributions are not drawn."""
 MOST_POINTS = 12_000
 """Points of all swarms of a page."""
 MOST_MODALITIES = 20
@@ -70,14 +72,20 @@ def contributions_section(found: Findings) -> Section:
     points = _thinned(shares, len(tasks[:MOST_TASKS]), len(found.modalities))
     for task in tasks[:MOST_TASKS]:
         drawings = [drawn(beeswarm, points, task, summary=summary, most=MOST_MODALITIES)]
-        grouped = [groups for groups in (found.get("by_class"), found.get("by_group")) if _differ(groups, task)]
+        grouped = [_enough(found.get(answer), task) for answer in ("by_class", "by_group")]
         drawings += [drawn(importance, groups, task, most=MOST_MODALITIES) for groups in grouped if groups is not None]
         blocks.append(Part(slug("contributions", task), task, drawings))
     return Section("contributions", title, [*blocks, *left_out(tasks)])
 
 
-def _differ(groups: pd.DataFrame | None, task: str) -> bool:
-    return groups is not None and groups.loc[groups["task"] == task, "group"].nunique() > 1
+def _enough(groups: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
+    """Returns the rows of a task in which several groups have enough patients, None if there are not several."""
+    if groups is None:
+        return None
+    sizes = groups[groups["task"] == task].groupby("group")["n"].max()
+    large = sizes.index[sizes >= FEWEST]
+    kept = groups[(groups["task"] == task) & groups["group"].isin(large) & (groups["n"] >= FEWEST)]
+    return kept if len(large) > 1 else None
 
 
 def _thinned(shares: pd.DataFrame, n_tasks: int, n_modalities: int) -> pd.DataFrame:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from multimodn.report.figures_acquisition import next_chart
 from multimodn.report.figures_attributions import attribution_bars
-from multimodn.report.figures_shared import counted, slug
+from multimodn.report.figures_shared import counted, percent, slug
 from multimodn.report.figures_steps import trajectory_lines
 from multimodn.report.figures_waterfall import waterfall
 from multimodn.report.findings import ChosenPatient, Findings
@@ -45,12 +47,8 @@ def _patient(found: Findings, one: ChosenPatient, task: str) -> Part:
     if one.part in ("train", "validation"):
         blocks.append(Prose(f"This patient is a {one.part} patient: the model has seen the outcome.", "caution"))
     outputs = found.get("patient_outputs")
-    if outputs is not None:
-        rows = outputs[outputs.index == one.label].reset_index(drop=True)
-        if (rows["observed"] == "").all():
-            rows = rows.drop(columns="observed")
-        caption = "Predictions before any modality and now, and what was observed."
-        blocks.append(Numbers(caption, rows, is_folded=len(rows) > 6))
+    if outputs is not None and one.label in outputs.index:
+        blocks.append(Numbers("What is predicted of this patient.", _outputs(found, outputs.loc[[one.label]])))
     steps, shares = found.get("patient_trajectory"), found.get("patient_contributions")
     if steps is not None:
         blocks.append(drawn(trajectory_lines, steps, task, patient=one.label))
@@ -60,6 +58,25 @@ def _patient(found: Findings, one: ChosenPatient, task: str) -> Part:
         blocks.append(Prose("This patient has none of the modalities: every prediction is the prior.", "absent"))
     blocks += _inside(found, one, task) + _following(found, one, task) + _maps(found, one)
     return Part(slug("patient", one.label), f"Patient {one.label}: {one.why}", blocks)
+
+
+def _outputs(found: Findings, rows: pd.DataFrame) -> pd.DataFrame:
+    """Words a patient's predictions, one task a row."""
+    scales = {task.name: task.scale for task in found.tasks}
+    words = []
+    for task, output, before, now in zip(rows["task"], rows["output"], rows["before"], rows["prediction"], strict=True):
+        is_share = scales[task] == "log-odds" or output.startswith("survival@")
+        numbers = [percent(float(value)) if is_share else f"{value:.3g}" for value in (before, now)]
+        words.append((task, _quantity(output), *numbers))
+    table = pd.DataFrame(words, columns=["task", "what", "before any modality", "now"])
+    table["moved most by"] = rows["moved_by"].to_numpy()
+    return table if (rows["observed"] == "").all() else table.assign(observed=rows["observed"].to_numpy())
+
+
+def _quantity(output: str) -> str:
+    if output.startswith("survival@"):
+        return f"no event up to {output.partition('@')[2]}"
+    return output if output in ("probability", "mean", "risk") else f"likeliest: {output}"
 
 
 def _facts(one: ChosenPatient) -> list[tuple[str, str]]:

@@ -49,7 +49,9 @@ def performance_section(found: Findings) -> Section:
         by_pattern = drawn(groups_chart, performance, "pattern", found.names)
     blocks.append(Part("performance-patterns", "By what patients have", [by_pattern]))
     if main_rows(performance, "subgroup").empty:
-        text = "The study names no subgroups. Add columns, such as `subgroups: [clinical.sex]`, to compare them."
+        text = (
+            "The study names no subgroups. Columns that it names, such as subgroups: [clinical.sex], are compared here."
+        )
         by_subgroup: Block = Prose(text, "absent")
     else:
         by_subgroup = drawn(groups_chart, performance, "subgroup")

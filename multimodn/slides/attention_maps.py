@@ -1,4 +1,4 @@
-"""Draws where a trained model looked on the slides of patients."""
+"""Draws where a trained model looked on the slides of patients, and what it found there."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from multimodn.slides.heatmap import draw_heatmap
 from multimodn.slides.reading import open_slide
 
 SCORE = "attention, times the mean over the patient's tiles"
+EVIDENCE = "attribution on the link scale, + raises the prediction"
 
 
 def draw_attention(
@@ -44,6 +45,53 @@ def draw_attention(
     Raises:
         DataError: If a slide is not found, or a feature file does not say where its tiles are; all are listed.
     """
+    n_tiles = found["patient"].value_counts()
+    scores = found["attention"] * found["patient"].map(n_tiles).to_numpy()
+    return _draw(found.assign(score=scores), slides, out, mpp, palette, "Where the model looked", SCORE)
+
+
+def draw_evidence(
+    found: pd.DataFrame,
+    slides: Sequence[Path],
+    out: Path,
+    mpp: float | None = None,
+    palette: Palette = LIGHT,
+) -> list[Path]:
+    """Draws a heat map of what each tile did to a prediction, for each slide of some patients.
+
+    Args:
+        found: What `MultiModN.attributions` returned for a slide modality, of one task and output.
+        slides: See `draw_attention`.
+        out: The folder to write.
+        mpp: See `draw_attention`.
+        palette: See `draw_attention`.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        DataError: See `draw_attention`; also if there are several tasks or outputs.
+    """
+    asked = found[["task", "output"]].drop_duplicates()
+    if len(asked) != 1:
+        listed = shown([f"{task}: {output}" for task, output in asked.itertuples(index=False)])
+        raise DataError(f"A heat map shows one task and output, these are {len(asked)}: {listed}. Name one.")
+    tiles = found.reset_index().assign(score=found["attribution"].to_numpy())
+    task, output = asked.iloc[0]
+    words = task if task == output else f"{task}: {output}"
+    return _draw(tiles, slides, out, mpp, palette, f"What the model found for {words}", EVIDENCE)
+
+
+def _draw(
+    found: pd.DataFrame,
+    slides: Sequence[Path],
+    out: Path,
+    mpp: float | None,
+    palette: Palette,
+    title: str,
+    score_name: str,
+) -> list[Path]:
+    """Draws the column ``score`` of tiles."""
     known = _by_name(slides)
     places: list[tuple[str, Path, int, pd.DataFrame]] = []
     problems: list[str] = []
@@ -60,15 +108,13 @@ def draw_attention(
             places.append((patient, path, meta.extent, tiles))
     raise_all(problems, DataError, f"Heat maps from {shown([str(place) for place in slides])}")
     out.mkdir(parents=True, exist_ok=True)
-    n_tiles: dict[object, int] = found["patient"].value_counts().to_dict()
     pictures = []
     for patient, path, extent, tiles in places:
         pictures.append(out / f"{patient}-{path.stem}.png")
-        scores = tiles["attention"].to_numpy() * n_tiles[patient]
         with open_slide(path, mpp) as slide:
-            coords = tiles[["x", "y"]].to_numpy().astype(np.int64)
-            title = f"Where the model looked: patient {patient}"
-            draw_heatmap(slide, coords, extent, scores, pictures[-1], title, palette=palette, score_name=SCORE)
+            coords, scores = tiles[["x", "y"]].to_numpy().astype(np.int64), tiles["score"].to_numpy()
+            whole = f"{title}: patient {patient}"
+            draw_heatmap(slide, coords, extent, scores, pictures[-1], whole, palette=palette, score_name=score_name)
     return pictures
 
 

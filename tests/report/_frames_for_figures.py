@@ -32,7 +32,7 @@ class Case:
     kind: str = "normal"
     n_patients: int = 12
     n_modalities: int = 6
-    n_classes: int = 3
+    n_classes: int = 2
     seed: int = 0
     has_gaps: bool = False
     names: list[str] = field(default_factory=lambda: [*ODD, *(f"m{k}" for k in range(40))])

@@ -139,7 +139,7 @@ def test_importance_has_a_panel_for_each_output_and_a_mark_for_each_group():
     summary = Case().summary()
     figure = importance(summary).figure(LIGHT)
     assert [axes.get_title(loc="left") for axes in figure.axes[:7]][:2] == ["death", "grade = g0"]
-    assert len(figure.axes) == 1 + 1 + 3 + 3  # the key, and the outputs of three tasks
+    assert len(figure.axes) == 1 + 1 + 2 + 3  # the key, and the outputs of three tasks
     one = importance(summary, "death", groups=["site B"])
     assert set(one.table["group"]) == {"site B"}
     with pytest.raises(StudyError, match=r"Unknown group: 'site C'. Did you mean 'site B'"):

@@ -79,14 +79,14 @@ def test_one_patient_is_a_waterfall_and_several_are_a_swarm():
     assert frame.picture().name.startswith("beeswarm-")
     assert frame.picture(patient="p1").name == "waterfall-death-death-p1"
     assert frame.loc[["p1"]].picture().name == "waterfall-death-death-p1"
-    assert frame.picture(task="grade", output="g2").name == "beeswarm-grade-g2"
+    assert frame.picture(task="grade", output="g1").name == "beeswarm-grade-g1"
 
 
 def test_one_patient_has_lines_and_several_are_a_fan():
     frame = TrajectoryFrame.of(Case().trajectory())
     assert frame.picture(patient="p1").name == "trajectory-death-probability-p1"
     assert "step by step" in frame.loc[["p1"]].picture(task="grade").title
-    assert len(frame.loc[["p1"]].picture(task="grade").figure(LIGHT).axes[0].texts) == 3
+    assert len(frame.loc[["p1"]].picture(task="grade").figure(LIGHT).axes[0].texts) == 2
 
 
 def test_a_text_can_be_drawn_as_text():

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from multimodn.cli import app
 from multimodn.errors import DataError
-from multimodn.slides.attention_maps import draw_attention
+from multimodn.slides.attention_maps import draw_attention, draw_evidence
 from multimodn.slides.features import FeatureMeta, write_features
 from tests.slides._slides import picture, write_slide
 
@@ -43,6 +43,19 @@ def test_the_command_draws_a_patients_slides(biobank, tmp_path):
     done = CliRunner().invoke(app, [*where, "--patient", "p03", "--patient", "p05", "--dark"])
     assert done.exit_code == 0, done.output
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == ["p03-one.png", "p05-one.png"]
+
+
+def test_the_command_draws_what_tiles_did_to_a_task(biobank, tmp_path):
+    where = ["heatmap", str(biobank / "run"), str(biobank / "scans"), "--out", str(tmp_path / "maps")]
+    done = CliRunner().invoke(app, [*where, "--patient", "p03", "--task", "death"])
+    assert done.exit_code == 0, done.output
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == ["p03-one.png"]
+
+
+def test_evidence_of_several_outputs_is_refused(biobank, tmp_path):
+    found = pd.DataFrame({"task": "grade", "output": ["g1", "g2"], "attribution": 0.0}, ["p03", "p03"])
+    with pytest.raises(DataError, match=r"these are 2: grade: g1, grade: g2\. Name one"):
+        draw_evidence(found, [biobank / "scans"], tmp_path)
 
 
 def tiles(file, patient="p03"):

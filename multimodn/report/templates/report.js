@@ -36,11 +36,14 @@
     say();
   };
 
-  // Only what can be scrolled is a stop of the tab key.
+  // Only what can be scrolled is a stop of the tab key; where more is at the right, it fades out there.
+  const fade = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   const stops = () => {
     for (const box of document.querySelectorAll(".drawing, .scroll")) {
       if (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
+      fade(box);
+      box.onscroll = () => fade(box);
     }
   };
 
