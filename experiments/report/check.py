@@ -3,8 +3,8 @@
     python experiments/report/check.py run/report.html --out pictures
 
 Needs `pip install playwright axe-playwright-python` and Debian's chromium. Exit status 1 if anything is wrong: a
-request to anything but the file, a message of the console, a violation of accessibility rules in light or dark mode, or a page
-that scrolls sideways on a screen of 360 pixels.
+request to anything but the file, a message of the console, a violation of accessibility rules in light or dark mode, or
+a page that scrolls sideways on a screen of 360 pixels.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Collector:
         """Patients whom training has seen."""
         split = self.model.split
         ids: list[Any] = [] if split is None else [*split.train, *split.validation]
-        return pd.Index(ids, dtype=object)
+        return pd.Index(np.array(ids, dtype=object))
 
     def some(self, most: int) -> PatientTensors:
         """Returns the shown patients, or as many of them drawn at random."""
@@ -127,7 +127,7 @@ class Collector:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             everybody = self.model.prepare(self.cohort, labelled=self.is_labelled)
-        classes = frames.classes(self.model._model().tasks, everybody) if self.is_labelled else pd.DataFrame()
+        classes = frames.classes(self.model._model().tasks, everybody) if self.is_labelled else self.cohort.presence[[]]
         return Findings(
             run_facts(self.model, self.run),
             tasks,

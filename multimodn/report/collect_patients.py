@@ -146,8 +146,8 @@ def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame, shares: pd.Data
     scales = {name: task.link_scale for name, task in model._model().tasks.items()}
     kept = [_telling(part, scales[str(task)]) for (_, task), part in found.groupby(keys[:2], sort=False)]
     found = pd.concat(kept).set_index(keys[0])
-    sizes = shares["contribution"].abs().groupby([shares.index, shares["task"], shares["modality"]], sort=False).mean()
-    sizes = sizes.sort_values(ascending=False, kind="stable").rename_axis(["patient", "task", "modality"]).reset_index()
+    size = shares["contribution"].abs().groupby([shares.index, shares["task"], shares["modality"]], sort=False).mean()
+    sizes = size.rename_axis(["patient", "task", "modality"]).reset_index().sort_values("contribution", ascending=False)
     first = sizes.drop_duplicates(["patient", "task"]).set_index(["patient", "task"])["modality"]
     where = pd.MultiIndex.from_arrays([found.index, found["task"]])
     observed = {task: _observed(table) for task, table in few.targets.items()}

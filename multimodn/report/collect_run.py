@@ -26,6 +26,7 @@ def run_facts(model: MultiModN, run: Path) -> RunFacts:
         run: The run folder, or a bundle's.
     """
     known: Mapping[str, Any] = model.provenance
+    sources = model.study.cohort.sources
     folder = run / BUNDLE if (run / BUNDLE).is_dir() else run
     written = max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) if folder.is_dir() else 0.0
     return RunFacts(
@@ -38,10 +39,7 @@ def run_facts(model: MultiModN, run: Path) -> RunFacts:
         int(known.get("seed", model.study.training.seed)),
         len(model._model().members),
         model.study.missingness,
-        {
-            name: _reads(source.model_dump(mode="json", exclude_none=True))
-            for name, source in model.study.cohort.sources.items()
-        },
+        {name: _reads(source.model_dump(mode="json", exclude_none=True)) for name, source in sources.items()},
     )
 
 

@@ -263,7 +263,7 @@ def limits(values: Floats, left: float = 0.06, right: float = 0.06, least: float
     """Returns ends of an axis that hold all known ``values``; margins are shares of their span, at least ``least``."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    span = max(high - low, least or 1e-6 * max(abs(low), abs(high), 1e-6))
+    span = max(high - low, least, 1e-6 * max(abs(low), abs(high), 1e-6))
     if high - low < span:
         low = 0.0 if low == 0 else (low + high - span) / 2  # sizes start at 0
         high = low + span

@@ -222,7 +222,7 @@ def _highlight(axes: Axes, line: Line, is_share: bool, theme: Theme) -> None:
     axes.plot(steps, line.values, "o", ms=5, mew=1.3, mec=theme.high, mfc=theme.paper, zorder=6)
     low, high = axes.get_ylim()
     height = (line.values[-1] - low) / (high - low)
-    is_up = height < 0.85 and (len(line.values) < 2 or line.values[-1] >= line.values[-2] or height < 0.2)
+    is_up = height < 0.88 and (len(line.values) < 2 or line.values[-1] >= line.values[-2] or height < 0.2)
     where: dict[str, Any] = {"ha": "right" if len(steps) > 2 else "left", "va": "bottom" if is_up else "top"}
     text = f"{shorten(line.name, 18)}: {written(line, -1, is_share=is_share)}"
     where |= {"bbox": {"facecolor": theme.paper, "alpha": 0.7, "lw": 0, "pad": 0.8}, "textcoords": "offset points"}
@@ -260,7 +260,7 @@ def name_steps(axes: Axes, labels: Sequence[str], n_steps: int) -> None:
 
 def ends_of(values: Floats, *, is_share: bool) -> tuple[float, float]:
     """Returns the ends of the vertical axis."""
-    low, high = limits(values, 0.08, 0.12, LEAST_SPAN if is_share else 0.0)
+    low, high = limits(values, 0.08, 0.16, LEAST_SPAN if is_share else 0.0)
     return (max(low, -0.02), min(high, 1.02)) if is_share else (low, high)
 
 

@@ -67,7 +67,7 @@ class _Steps:
 
     @property
     def starts(self) -> Floats:
-        ends: Floats = self.prior + np.concatenate([[0.0], self.sizes]).cumsum() * 1.01
+        ends: Floats = self.prior + np.concatenate([[0.0], self.sizes]).cumsum()
         return ends[:-1]
 
     @property

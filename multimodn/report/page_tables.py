@@ -59,5 +59,5 @@ def _number(value: float) -> str:
     size = abs(value)
     if size < 5e-4 or size >= 1e6:
         return f"{value:.2e}".replace("-", MINUS)
-    digits = int(np.clip(2 - np.floor(np.log10(size)), 0, 4))
+    digits = int(np.clip(2 - np.floor(np.log10(size)), 0, 6))
     return f"{value:,.{digits}f}".replace("-", MINUS)

@@ -95,9 +95,8 @@ def _scores(found: Findings) -> list[str]:
         return []
     rows = main_rows(performance, "overall").dropna(subset=["value"])
     ranked = rows[rows["metric"].map(CHANCE) == 0.5]
-    ranked = (ranked if ranked["low"].isna().all() else ranked.dropna(subset=["low"])).sort_values(
-        "value", ascending=False, kind="stable"
-    )
+    known = ranked.dropna(subset=["low"])
+    ranked = (known if len(known) else ranked).sort_values("value", ascending=False, kind="stable")
     texts = []
     if len(ranked) == 1:
         texts.append(f"{_score(ranked.iloc[0])}.")

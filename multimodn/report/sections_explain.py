@@ -64,11 +64,10 @@ def contributions_section(found: Findings) -> Section:
         text = f"Contributions of {found.n_explained:,} of {found.n_shown:,} {found.who}, drawn at random."
         blocks.append(Prose(text))
     if shares["standard_error"].gt(0).any():
-        text = (
-            f"With {counted(len(found.modalities), 'modality')} the orders were sampled, not all tried: a contribution "
-            f"has a standard error of {shares['standard_error'].median():.2g} (median), which the tables give."
-        )
-        blocks.append(Prose(text))
+        error = float(shares["standard_error"].median())
+        size = "0.001" if error < 1e-3 else f"{error:.2g}"
+        text = f"With {counted(len(found.modalities), 'modality')} the orders were sampled, not all tried"
+        blocks.append(Prose(f"{text}: half of the contributions have a standard error of at most {size}."))
     points = _thinned(shares, len(tasks[:MOST_TASKS]), len(found.modalities))
     for task in tasks[:MOST_TASKS]:
         drawings = [drawn(beeswarm, points, task, summary=summary, most=MOST_MODALITIES)]

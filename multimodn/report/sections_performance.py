@@ -49,9 +49,7 @@ def performance_section(found: Findings) -> Section:
         by_pattern = drawn(groups_chart, performance, "pattern", found.names)
     blocks.append(Part("performance-patterns", "By what patients have", [by_pattern]))
     if main_rows(performance, "subgroup").empty:
-        text = (
-            "The study names no subgroups. Columns that it names, such as subgroups: [clinical.sex], are compared here."
-        )
+        text = "The study names no subgroups, such as subgroups: [clinical.sex], to be compared here."
         by_subgroup: Block = Prose(text, "absent")
     else:
         by_subgroup = drawn(groups_chart, performance, "subgroup")

@@ -89,6 +89,14 @@ def test_one_patient_has_lines_and_several_are_a_fan():
     assert len(frame.loc[["p1"]].picture(task="grade").figure(LIGHT).axes[0].texts) == 2
 
 
+@pytest.mark.parametrize("cls", [SynergyFrame, OrderFrame])
+def test_one_output_of_a_task_can_be_drawn_alone(cls):
+    table = cls.of(MADE[cls]()).picture(task="stage", output=">ii").table
+    assert table["output"].tolist() == [">ii"]
+    with pytest.raises(StudyError, match=r"Unknown output: '>iv'. Did you mean"):
+        cls.of(MADE[cls]()).plot(output=">iv")
+
+
 def test_a_text_can_be_drawn_as_text():
     frame = AttributionFrame.of(Case().words())
     assert frame.picture(patient="p0", as_text=True).name.startswith("words-report-death")

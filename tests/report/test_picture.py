@@ -10,7 +10,7 @@ from multimodn.report.picture import Picture, css_variables
 from multimodn.report.theme import DARK, LIGHT, N_DIVERGING, N_SEQUENTIAL
 
 themes = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-TRICKY = 'a<b> & $x_1$ id="q" #0b5fa5 url(#z)'
+TRICKY = 'a<b> & $x_1$ id="q"    #0b5fa5 url(#z)'
 
 
 def draw(theme):
@@ -73,7 +73,7 @@ def test_the_same_picture_gives_the_same_text(picture):
 
 
 def test_a_name_stays_as_it_is_whatever_it_looks_like(picture):
-    assert 'a&lt;b&gt; &amp; $x_1$ id="q" #0b5fa5 url(#z)' in picture.inline_svg()
+    assert 'a&lt;b&gt; &amp; $x_1$ id="q"\u00a0\u00a0\u00a0\u00a0#0b5fa5 url(#z)' in picture.inline_svg()
 
 
 def test_a_page_gives_the_colours_and_can_hold_several(picture):
@@ -88,11 +88,12 @@ def test_a_page_gives_the_colours_and_can_hold_several(picture):
 
 
 def test_a_figure_keeps_its_colours_wherever_it_is_drawn(picture):
-    buffer = io.StringIO()
-    picture.figure(DARK).savefig(buffer, format="svg")  # outside the settings of the theme
-    svg = re.sub(r"<!--.*?-->", "", buffer.getvalue())  # a text that is drawn as paths stands in a comment
-    tags = "".join(re.findall(r"<[^>]*>", svg))
-    assert set(re.findall("#[0-9a-f]{6}", tags)) <= {colour for _, colour in DARK.roles()}
+    figure = picture.figure(DARK)
+    figure.savefig(io.BytesIO(), format="png")  # outside the settings of the theme
+    labels = figure.axes[0].get_xticklabels()
+    assert len(labels) > 2
+    assert {label.get_color() for label in labels} == {DARK.faint}
+    assert not any(label.get_parse_math() for label in labels)
 
 
 def test_a_title_and_a_caption_make_a_figure_taller(picture):
@@ -117,3 +118,25 @@ def test_letters_that_matplotlib_lacks_are_left_to_the_page(picture):
         return figure
 
     assert "日本語" in replace(picture, draw=other).inline_svg()
+
+
+def test_many_dots_are_few_paths_at_the_same_places(picture):
+    def scattered(n):
+        def draw(theme):
+            figure = Figure(figsize=(4, 2))
+            axes = figure.add_axes((0, 0, 1, 1))
+            axes.set_axis_off()
+            axes.set_xlim(0, 288)
+            axes.set_ylim(144, 0)
+            axes.plot(range(n), range(n), ".", ms=5, mew=0, alpha=0.5, color=theme.low)
+            return figure
+
+        return replace(picture, draw=draw).svg()
+
+    assert scattered(9).count("<use") == 9
+    many = scattered(99)
+    assert "<use" not in many
+    dots = sorted((float(x), float(y)) for x, y in re.findall(r"M([0-9.]+) ([0-9.]+)h0", many))
+    assert dots == [(k, k) for k in range(99)]
+    assert "stroke-opacity: 0.5" in many
+    assert "stroke-width: 2.5" in many

@@ -1,0 +1,275 @@
+"""From a run to a report."""
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from multimodn.errors import DataError, StudyError
+from multimodn.explained import Explained
+from multimodn.report.choose import choose_patients, labels_for, relabelled
+from multimodn.report.collect import collect
+from multimodn.report.collect_run import training
+from multimodn.report.command import report
+from multimodn.report.findings import Wishes
+from multimodn.report.page import Drawing, Page, Prose, Section, render
+from multimodn.report.report import write_page, write_report
+from multimodn.report.sections import page_of
+from multimodn.report.sections_appendix import training_section
+from multimodn.report.sections_brief import cautions
+from multimodn.report.sections_patients import patients_section
+from multimodn.runs import fit_run
+from tests._cohorts import write_files
+from tests.report._findings import make_findings
+from tests.report.test_page import picture
+
+IDENTIFIER = re.compile(r"\bp\d\d\b")
+FEW = {"n_resamples": 20}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the tiny cohort, whose study has a hostile name."""
+    folder = tmp_path_factory.mktemp("report")
+    torch.manual_seed(0)
+    study = write_files(
+        folder, name="<script>alert(1)</script>", split={"validation": 0.2, "test": 0.4}, subgroups=["labs.crp"]
+    )
+    return fit_run(study, folder / "run"), folder / "run"
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return collect(*run, Wishes(**FEW))
+
+
+@pytest.fixture(scope="module")
+def page(found):
+    return page_of(found, "1 May 2024")
+
+
+@pytest.fixture(scope="module")
+def html(page):
+    return render(page)
+
+
+def text_of(section):
+    """All prose of a section."""
+    texts = []
+    for block in section.blocks:
+        texts += text_of(block) if hasattr(block, "blocks") else [str(getattr(block, "text", ""))]
+        texts += [str(getattr(block, "title", "")), *getattr(block, "items", [])]
+        frame = getattr(block, "frame", None)
+        texts += [] if frame is None else [frame.to_csv()]
+    return texts
+
+
+def written(page):
+    """All that a page says, but for its drawings."""
+    said = [text for section in page.sections for text in [section.title, *text_of(section)]]
+    said += [text for one in page.pictures() for text in (one.name, one.title, one.caption, one.alt)]
+    return "\n".join([*said, *(one.table.to_csv() for one in page.pictures() if one.table is not None)])
+
+
+def test_sections_stand_in_order_and_none_is_empty(page):
+    names = [section.name for section in page.sections]
+    assert names == ["brief", "cohort", "performance", "calibration", "steps", "contributions", "together", "value",
+                     "patients", "training", "appendix"]  # fmt: skip
+    assert all(section.blocks for section in page.sections)
+
+
+def test_every_figure_stands_in_the_page_with_caption_numbers_and_size_of_the_cohort(page, html):
+    pictures = list(page.pictures())
+    assert len(pictures) > 25
+    assert html.count('role="img"') == len(pictures)
+    assert all("n = " in one.caption and one.table is not None for one in pictures)
+    assert all("interval" in one.caption or one.name.startswith(("trajectory", "order")) for one in pictures)
+
+
+def test_nobodys_identifier_is_in_a_report(page, html):
+    assert not IDENTIFIER.search(html)
+    assert not IDENTIFIER.search(written(page))
+    assert "Patient A: highest predicted probability of death" in html
+    assert "Identifiers are not shown" in html
+
+
+def test_a_hostile_study_stays_text(html):
+    assert html.count("<script>") == 1
+    assert "<h1>&lt;script&gt;alert(1)&lt;/script&gt;</h1>" in html
+
+
+def test_few_patients_are_a_caution(found):
+    assert found.n_shown == 16
+    assert any("only 16 patients" in text for text in cautions(found))
+
+
+def test_scores_in_the_box_have_intervals_where_there_are_any(found, page):
+    texts = " ".join(text_of(page.sections[0]))
+    assert "3 tasks (death, size and survival)" in texts
+    assert "none of whom was trained on" in texts
+    assert "mode neutral" in texts
+    row = found.answers["performance"].query("task == 'size' and metric == 'r2' and by == 'overall'").iloc[0]
+    assert f"size, R² {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f}), n = 16" in texts
+
+
+def test_patients_asked_for_are_shown_by_name_and_no_others(run):
+    asked = collect(*run, Wishes(patients=["p03", "p39"], **FEW))
+    assert set(IDENTIFIER.findall(written(page_of(asked, "")))) == {"p03", "p39"}
+    assert [one.label for one in asked.patients] == ["p03", "p39"]
+
+
+def test_a_patient_who_was_trained_on_is_said_to_be(found):
+    seen = replace(found, patients=[replace(found.patients[0], part="train"), *found.patients[1:]])
+    texts = [text_of(patients_section(one)) for one in (found, seen)]
+    assert [any("This patient is a train patient" in text for text in each) for each in texts] == [False, True]
+
+
+def test_all_patients_are_a_caution_as_they_were_trained_on_and_have_names_on_demand(run):
+    asked = collect(*run, Wishes(everyone=True, by_name=True, **FEW))
+    assert (asked.n_shown, asked.is_trained_on) == (40, True)
+    assert "prove nothing" in cautions(asked)[0]
+    assert all(IDENTIFIER.fullmatch(one.label) for one in asked.patients)
+    assert asked.answers["contributions"].index.str.fullmatch(r"p\d\d").all()
+
+
+def test_other_patients_without_outcomes_have_no_scores_and_the_page_says_why(run):
+    model, folder = run
+    sources = {name: folder.parent / f"new-{name}.csv" for name in ("labs", "image")}
+    for name, file in sources.items():
+        rows = pd.read_csv(folder.parent / f"{name}.csv").head(12)
+        rows.assign(id="new" + rows["id"]).to_csv(file, index=False)
+    asked = collect(model, folder, Wishes(sources=sources, **FEW))
+    assert asked.get("performance") is None
+    assert asked.get("contributions") is not None
+    made = page_of(asked, "")
+    for name in ("performance", "calibration", "value"):
+        section = next(section for section in made.sections if section.name == name)
+        assert any("outcomes" in text for text in text_of(section))
+
+
+def test_a_step_that_fails_is_left_out_with_a_sentence(run, monkeypatch):
+    def fail(*_, **__):
+        raise DataError("p07 is broken.")
+
+    monkeypatch.setattr(Explained, "order_sensitivity", fail)
+    problems = []
+    asked = collect(*run, Wishes(**FEW), on_problem=problems.append)
+    assert problems == ["orders: p07 is broken."]
+    together = next(section for section in page_of(asked, "").sections if section.name == "together")
+    assert any("could not be computed" in text for text in text_of(together))
+    assert not IDENTIFIER.search(" ".join(text_of(together)))
+
+
+def test_training_is_read_from_the_logs_of_a_run(run, found):
+    assert training(run[1])["epoch"].tolist() == [0, 1]
+    assert training(run[1]).notna().all(axis=None)
+    assert training(run[1] / "bundle").empty
+    reason = {"training": "There are no logs."}
+    alone = replace(found, answers={**found.answers, "training": pd.DataFrame()}, lacking=reason)
+    assert text_of(training_section(alone))[0] == "There are no logs."
+
+
+def test_too_many_patients_and_unknown_ones_are_refused(run):
+    with pytest.raises(StudyError, match="13 patients are to be shown one by one; a page has room for 12"):
+        collect(*run, Wishes(patients=[f"p{k:02d}" for k in range(13)]))
+    with pytest.raises(DataError, match="p99"):
+        collect(*run, Wishes(patients=["p99"]))
+
+
+def test_the_same_findings_give_the_same_page(found, page):
+    assert written(page_of(found, "1 May 2024")) == written(page)
+
+
+def small_page(text="Nothing."):
+    table = pd.DataFrame({"a": [1]})
+    return Page("T", "l", [], [Section("s", "S", [Prose(text), Drawing(picture("one", table))])], "f")
+
+
+def test_a_report_replaces_an_earlier_one_and_its_figures(tmp_path):
+    out, folder = tmp_path / "r.html", tmp_path / "r" / "figures"
+    folder.mkdir(parents=True)
+    (folder / "stale.png").touch()
+    write_page(small_page("Old."), out, folder)
+    written = write_page(small_page("New."), out, folder)
+    assert "New." in out.read_text()
+    assert sorted(file.name for file in folder.iterdir()) == ["one-dark.png", "one.csv", "one.png", "one.svg"]
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file() and file.parent != folder) == ["r.html"]
+    assert (written.n_figures, written.n_bytes) == (1, out.stat().st_size)
+
+
+def test_what_no_report_wrote_is_not_replaced(run, tmp_path):
+    (tmp_path / "r" / "figures").mkdir(parents=True)
+    (tmp_path / "r" / "figures" / "thesis.docx").touch()
+    with pytest.raises(StudyError, match=r"holds what no report wrote: thesis\.docx"):
+        write_report(*run, tmp_path / "r.html")
+    with pytest.raises(StudyError, match="is a folder; name a file"):
+        write_report(*run, tmp_path)
+
+
+def test_the_command_refuses_a_source_without_a_path(run):
+    app = typer.Typer()
+    app.command()(report)
+    done = CliRunner().invoke(app, [str(run[1]), "--source", "labs"])
+    assert isinstance(done.exception, StudyError)
+    assert "expected NAME=PATH" in str(done.exception)
+
+
+values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@given(values, st.integers(1, 3))
+def test_chosen_patients_are_few_distinct_and_hold_the_extremes(last, n_steps):
+    rows = [(f"x{k}", "t", "probability", step, "m", value if step == n_steps else 0.5)
+            for k, value in enumerate(last) for step in range(n_steps + 1)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["patient", "task", "output", "step", "modality", "value"]).set_index("patient")
+    found = choose_patients(frame, pd.Series(2, [f"x{k}" for k in range(len(last))]), "t")
+    assert len(found) == min(5, len(last))
+    by_why = {why: float(last[int(patient[1:])]) for patient, why in found.items()}
+    assert by_why["highest predicted probability of t"] == max(last)
+    if len(last) > 2:
+        assert by_why["lowest predicted probability of t"] <= sorted(last)[2]
+
+
+@given(st.sets(st.integers(0, 50), min_size=6), st.integers(0, 9))
+def test_labels_are_distinct_and_tell_nobody_who_is_not_named(numbers, seed):
+    everyone = [f"id-{k}" for k in sorted(numbers)]
+    labels = labels_for(everyone, everyone[:4], everyone[2:3], seed)
+    assert len(set(labels.values())) == len(everyone)
+    assert [label for label in labels.values() if label.startswith("id-")] == everyone[2:3]
+    assert [labels[one] for one in (everyone[0], everyone[1], everyone[3])] == ["A", "B", "C"]
+
+
+def test_relabelled_frames_keep_their_order_and_drop_what_names_patients():
+    frame = pd.DataFrame({"a": [1, 2, 3]}, pd.Index(["x", "y", "x"], name="patient"))
+    frame.attrs = {"method": "m", "convergence_delta": {"x": 0.1}}
+    found = relabelled(frame, {"x": "A", "y": "B"})
+    assert found.index.tolist() == ["A", "B", "A"]
+    assert found["a"].tolist() == [1, 2, 3]
+    assert found.attrs == {"method": "m"}
+
+
+def test_cautions_name_tasks_without_skill_and_tasks_that_are_too_extreme():
+    small = make_findings(2, 2, 60)
+    performance = small.answers["performance"].assign(low=0.6)
+    small = replace(small, answers={**small.answers, "performance": performance})
+    performance = performance.assign(low=0.4)
+    slopes = pd.DataFrame({"task": ["task_1"], "slope_high": [0.9]})
+    weak = replace(small, answers={**small.answers, "performance": performance, "slopes": slopes})
+    assert cautions(small) == []
+    assert cautions(weak) == [
+        "For task_0 and task_1 these data do not show that predictions are better than chance.",
+        "Predictions of task_1 are too extreme: high ones are too high, low ones too low (calibration).",
+    ]
+
+
+@pytest.mark.slow
+def test_forty_modalities_and_ten_tasks_fit_a_page():
+    html = render(page_of(make_findings(40, 10, 400), ""))
+    assert len(html.encode()) < 5_000_000
+    assert "There are too many modalities." in html
