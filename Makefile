@@ -5,6 +5,7 @@ VENV ?= .venv
 # The CPU build must be there before anything that needs torch, which would bring the CUDA build.
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready
 
 .PHONY: demo test check slow clean
@@ -13,7 +14,7 @@ demo: $(READY)
 	$(BIN)/python experiments/acc/run.py --out run-demo  # the committed results stay as they are
 
 test: check
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -21,7 +22,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
