@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,28 @@ from safetensors.torch import load_file, save_file
 from multimodn.base import Encoder, load_kind
 from multimodn.data.splits import Split
 from multimodn.errors import BundleError, MultiModNError
+from multimodn.explain.acquisition import Acquisition, Sizes
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.study import Study
 from multimodn.training.build import join
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "bundle.json"
+ACQUISITION = "acquisition.safetensors"
 
 
-def save(path: Path, study: Study, model: Ensemble, split: Split | None, provenance: Mapping[str, Any]) -> Path:
+@dataclass(frozen=True)
+class Content:
+    """What a bundle holds; see `multimodn.trained.Trained`."""
+
+    study: Study
+    model: Ensemble
+    split: Split | None
+    provenance: Mapping[str, Any]
+    acquisition: Acquisition | None
+
+
+def save(path: Path, content: Content) -> Path:
     """Writes a bundle to the folder ``path``, replacing a bundle that is there.
 
     The folder is written under another name and renamed, so that ``path`` never holds half a bundle.
@@ -40,7 +54,7 @@ def save(path: Path, study: Study, model: Ensemble, split: Split | None, provena
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _write(temporary, path, study, model, split, provenance)
+        _write(temporary, path, content)
     except BaseException:  # an interruption too
         shutil.rmtree(temporary)
         raise
@@ -54,43 +68,51 @@ def save(path: Path, study: Study, model: Ensemble, split: Split | None, provena
     return path
 
 
-def load(path: Path) -> tuple[Study, Ensemble, Split | None, dict[str, Any]]:
+def load(path: Path) -> Content:
     """Reads a bundle and checks that it is what was written.
 
     Raises:
         BundleError: If it is missing, truncated, edited, of another schema, or needs a kind that is not installed.
     """
     content = _read_description(path)
-    weights_path = path / WEIGHTS
-    if not weights_path.is_file():
-        raise BundleError(f"{path} has no {WEIGHTS}: the bundle is incomplete; copy it again.")
-    if _sha256(weights_path.read_bytes()) != content.get("weights_sha256"):
-        raise BundleError(f"{weights_path} is truncated or was edited: its hash differs from {DESCRIPTION}'s.")
+    weights_path = _checked(path, WEIGHTS, content.get("weights_sha256"))
     try:
         study = Study.from_dict(content["study"], (path.parent / content["folder"]).resolve())
         model = Ensemble([_member(study, content) for _ in range(content["n_members"])])
         model.load_state_dict(load_file(weights_path))
         split, provenance = content["split"], content["provenance"]
+        head = _acquisition(path, content.get("acquisition"))
     except (MultiModNError, SafetensorError, RuntimeError, KeyError) as error:
         raise BundleError(f"{path} does not fit this installation of multimodn: {error}") from error
     restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in _PARTS})
-    return study, model.eval(), restored, provenance
+    return Content(study, model.eval(), restored, provenance, head)
+
+
+def _checked(folder: Path, name: str, digest: str | None) -> Path:
+    """Returns the path of a file of the bundle, if it is what was written."""
+    file = folder / name
+    if not file.is_file():
+        raise BundleError(f"{folder} has no {name}: the bundle is incomplete; copy it again.")
+    if _sha256(file.read_bytes()) != digest:
+        raise BundleError(f"{file} is truncated or was edited: its hash differs from {DESCRIPTION}'s.")
+    return file
+
+
+def _acquisition(folder: Path, found: Mapping[str, Any] | None) -> Acquisition | None:
+    if found is None:  # never fitted, or of an older version
+        return None
+    head = Acquisition(Sizes(**found["sizes"])).eval()
+    head.load_state_dict(load_file(_checked(folder, ACQUISITION, found["sha256"])))
+    return head
 
 
 _PARTS = ("train", "validation", "test")
 
 
-def _write(
-    folder: Path,
-    path: Path,
-    study: Study,
-    model: Ensemble,
-    split: Split | None,
-    provenance: Mapping[str, Any],
-) -> None:
+def _write(folder: Path, path: Path, given: Content) -> None:
     # repeated readings share an encoder: the format wants a tensor of its own for each name
-    save_file({name: t.contiguous().clone() for name, t in model.state_dict().items()}, folder / WEIGHTS)
-    first = model.first
+    save_file({name: t.contiguous().clone() for name, t in given.model.state_dict().items()}, folder / WEIGHTS)
+    study, model, split, first = given.study, given.model, given.split, given.model.first
     content = {
         "schema": SCHEMA,
         "study": study.to_dict(),
@@ -100,9 +122,13 @@ def _write(
         "tasks": {name: task.config() for name, task in model.tasks.items()},
         "n_members": len(model.members),
         "split": None if split is None else {part: list(getattr(split, part)) for part in _PARTS},
-        "provenance": dict(provenance),
+        "provenance": dict(given.provenance),
         "weights_sha256": _sha256((folder / WEIGHTS).read_bytes()),
     }
+    if given.acquisition is not None:
+        save_file(given.acquisition.state_dict(), folder / ACQUISITION)
+        digest = _sha256((folder / ACQUISITION).read_bytes())
+        content["acquisition"] = {"sizes": asdict(given.acquisition.sizes), "sha256": digest}
     content["sha256"] = _digest(content)
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
 

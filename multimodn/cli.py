@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from multimodn.explain.command import next_modality
 from multimodn.report.command import report
 from multimodn.slides.command import embed_slides
 
@@ -133,8 +134,10 @@ def fit(
 @app.command()
 def predict(run: Run, source: Sources = None, order: Order = None, out: Out = None) -> None:
     """Predict every task for every patient, from whatever modalities they have."""
+    from multimodn.terminal import write_frame
+
     model = _load(run)
-    _write(model.predict(_cohort(model, source), order=_names(order)), out)
+    write_frame(console, model.predict(_cohort(model, source), order=_names(order)), out)
 
 
 @app.command()
@@ -150,19 +153,19 @@ def explain(
     out: Out = None,
 ) -> None:
     """Show what each modality did to the predictions."""
-    from multimodn.terminal import show_patient
+    from multimodn.terminal import show_patient, write_frame
 
     model = _load(run)
     cohort = _cohort(model, source)
     if not patient:
-        _write(model.contributions(cohort), out)
+        write_frame(console, model.contributions(cohort), out)
         return
     chosen = cohort.subset(patient)
     for one in patient:
         alone = chosen.subset([one])
         show_patient(console, model, alone, _names(order), inside, similar, ids=ids, all_classes=all_classes)
     if out:
-        _write(model.contributions(chosen), out)
+        write_frame(console, model.contributions(chosen), out)
 
 
 @app.command()
@@ -199,7 +202,7 @@ def evaluate(
     out: Out = None,
 ) -> None:
     """Score the test patients of the run's split, or all patients of other sources."""
-    from multimodn.terminal import show_scores
+    from multimodn.terminal import show_scores, write_frame
 
     model = _load(run)
     cohort = _cohort(model, source, labelled=True)
@@ -208,7 +211,7 @@ def evaluate(
     scores = model.evaluate(cohort)
     show_scores(console, scores, f"{len(cohort)} patients of {model.study.name}")
     if out:
-        _write(scores, out)
+        write_frame(console, scores, out)
 
 
 @app.command()
@@ -243,6 +246,7 @@ def stress(
 
 
 app.command("embed-slides")(embed_slides)
+app.command("next")(next_modality)
 app.command()(report)
 
 
@@ -261,16 +265,3 @@ def _cohort(model: MultiModN, source: list[str] | None, labelled: bool = False) 
 
 def _names(order: str | None) -> list[str] | None:
     return None if order is None else [name.strip() for name in order.split(",")]
-
-
-def _write(frame: Any, out: Path | None) -> None:
-    if out is None:
-        console.print(frame.to_csv(), end="", markup=False, highlight=False, soft_wrap=True)
-        return
-    temporary = out.with_name(f".{out.name}.partial")
-    if out.suffix == ".parquet":
-        frame.to_parquet(temporary)
-    else:
-        frame.to_csv(temporary)
-    temporary.replace(out)
-    console.print(f"Wrote {len(frame)} rows to {out}.")

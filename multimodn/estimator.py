@@ -141,9 +141,10 @@ class MultiModN(Explained):
 
     def save(self, path: str | Path) -> Path:
         """Writes the model as a bundle: a folder with weights (safetensors) and what they mean (JSON)."""
-        from multimodn.bundle import save
+        from multimodn.bundle import Content, save
 
-        return save(Path(path), self.study, self._model(), self.split, self.provenance)
+        content = Content(self.study, self._model(), self.split, self.provenance, self.acquisition)
+        return save(Path(path), content)
 
     @classmethod
     def load(cls, path: str | Path) -> MultiModN:
@@ -154,7 +155,8 @@ class MultiModN(Explained):
         """
         from multimodn.bundle import load
 
-        study, model, split, provenance = load(Path(path))
-        loaded = cls(study)
-        loaded.model, loaded.split, loaded.provenance = model, split, provenance
+        found = load(Path(path))
+        loaded = cls(found.study)
+        loaded.model, loaded.acquisition = found.model, found.acquisition
+        loaded.split, loaded.provenance = found.split, dict(found.provenance)
         return loaded

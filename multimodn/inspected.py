@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import warnings
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
-from multimodn.errors import StudyError
-from multimodn.result_frames import AttributionFrame, ResultFrame
+from multimodn.errors import DataWarning, NotFittedError, StudyError, did_you_mean
+from multimodn.result_frames import AttributionFrame, NextFrame, ResultFrame
 from multimodn.trained import Patients, Trained
 
 F = TypeVar("F", bound=ResultFrame)
@@ -86,6 +88,60 @@ class Inspected(Trained):
             everyone = Cohort.load(self.study)
             among = everyone.subset((self.split or make_split(self.study, everyone)).train)
         return similar(self._model(), self._prepared(cohort), self._labelled(among), k, ids=ids, task=task)
+
+    def fit_acquisition(self, cohort: Cohort | None = None) -> Self:
+        """Learns what to measure next, from the patients that each member did not train on; see `explain.acquisition`.
+
+        Args:
+            cohort: Where the training and validation patients are; default: the study's sources.
+
+        Raises:
+            DataError: If nobody was held out.
+        """
+        from multimodn.explain.acquisition import fit_acquisition
+        from multimodn.training.fit import member_rows
+
+        cohort = Cohort.load(self.study) if cohort is None else cohort
+        split = self.split or make_split(self.study, cohort)
+        seen = cohort.subset([*split.train, *split.validation])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # told when they were trained on
+            patients = self.prepare(seen, labelled=True)
+        rows = member_rows(self.study, seen, split)
+        neutral, seed = self.study.missingness == "neutral", self.study.training.seed
+        self.acquisition = fit_acquisition(self._model(), patients, rows, neutral=neutral, seed=seed)
+        return self
+
+    def next(self, cohort: Patients | None = None, *, costs: Mapping[str, float] | None = None) -> NextFrame:
+        """Ranks the modalities that a patient lacks by how much they are expected to help.
+
+        Args:
+            cohort: The patients; default: those of the study's sources.
+            costs: Of some modalities, more than 0, in any unit; default: the study's.
+
+        Returns:
+            One row for each patient, task and absent modality, indexed by patient: ``task`` (and ``all``: the mean over
+            tasks of the gain as a share of the loss without any modality), ``modality``, ``gain`` (expected drop in
+            loss), ``cost``, ``rank`` (1 = measure first, by gain for cost).
+
+        Raises:
+            NotFittedError: Before `fit_acquisition`.
+            StudyError: If a cost is of an unknown modality, or not more than 0.
+        """
+        from multimodn.explain.acquisition import next_modalities
+
+        if self.acquisition is None:
+            raise NotFittedError("What to measure next was not learned: call fit_acquisition(), or train with a run.")
+        every = {name: spec.cost for name, spec in self.study.steps.items()}
+        for name, cost in (costs or {}).items():
+            steps = self.study.expanded([name])
+            if steps[0] not in every:
+                raise StudyError(f"Cost of an unknown modality '{name}'.{did_you_mean(name, every)}")
+            if cost <= 0:
+                raise StudyError(f"The cost of '{name}' is {cost}; give a number above 0.")
+            every |= dict.fromkeys(steps, cost)
+        patients = self._prepared(cohort)
+        return self._framed(NextFrame, next_modalities(self._model(), self.acquisition, patients, every))
 
     def attention(self, modality: str, cohort: Patients | None = None) -> pd.DataFrame:
         """Returns where the encoder of a modality looked, such as the weight of every tile of a patient's slides.

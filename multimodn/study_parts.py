@@ -154,6 +154,8 @@ class _KindSpec(Spec):
         for optional in ("exclude_for", "repeats"):  # left out where nobody asked for them
             if not own.get(optional):
                 own.pop(optional, None)
+        if own.get("cost") == 1.0:
+            own.pop("cost")
         options: base.Options = self.options  # type: ignore[attr-defined]
         return {**own, **options.model_dump(mode="json")}
 
@@ -185,12 +187,14 @@ class ModalitySpec(_KindSpec):
         exclude_for: Tasks that must not see this modality, because it tells their target: neither in training nor in
             prediction does any state that they read contain it.
         repeats: Where a patient may have been measured several times.
+        cost: What measuring it costs, in any unit: what to measure next is ranked by gain for cost.
         options: The encoder kind's options; a study file writes them beside the other keys.
     """
 
     columns: Literal["all"] | list[str] | AllBut = "all"
     exclude_for: list[str] = Field(default_factory=list)
     repeats: RepeatSpec | None = None
+    cost: float = Field(default=1.0, gt=0)
     options: Any = Field(default_factory=dict, validate_default=True)
 
     @field_validator("kind")

@@ -10,6 +10,7 @@ import pandas as pd
 from multimodn.errors import DataError, shown
 from multimodn.resampling import bootstrap_means
 
+
 def summarise(
     contributions: pd.DataFrame,
     groups: pd.Series[Any] | pd.DataFrame | None = None,

@@ -99,8 +99,8 @@ class Collector:
     def trained_on(self) -> pd.Index[Any]:
         """Patients whom training has seen."""
         split = self.model.split
-        ids: list[Any] = [] if split is None else [*split.train, *split.validation]
-        return pd.Index(np.array(ids, dtype=object))
+        found: pd.Index[Any] = pd.Index([] if split is None else [*split.train, *split.validation], dtype=object)
+        return found
 
     def some(self, most: int) -> PatientTensors:
         """Returns the shown patients, or as many of them drawn at random."""

@@ -133,7 +133,16 @@ def ask_patients(asked: Collector) -> None:
         asked.rule = RULE
         counts = asked.shown.presence.sum(axis=1)
         why = choose_patients(asked.answers["trajectory"], counts, asked.model.study.tasks[0].name)
-    asked.alone = ask_about_patients(asked.model, asked.cohort, why, asked.labels(list(why)), asked.wishes.slides)
+    asked.alone = ask_about_patients(asked.model, asked.cohort, why)
+
+
+def ask_slides(asked: Collector) -> None:
+    """Draws where the model looked, if slides were given."""
+    from multimodn.report.slide_maps import draw_maps
+
+    if asked.wishes.slides is not None and asked.alone.ids:
+        few = asked.cohort.subset(asked.alone.ids)
+        asked.alone.drawn = draw_maps(asked.model, few, asked.labels(asked.alone.ids), asked.wishes.slides)
 
 
 def ask_training(asked: Collector) -> None:
@@ -153,6 +162,7 @@ STEPS: tuple[Step, ...] = (
     ("value of modalities", ask_value),
     ("what to measure next", ask_next),
     ("single patients", ask_patients),
+    ("slides", ask_slides),
     ("training curves", ask_training),
 )
 ANSWERS_OF: dict[str, tuple[Answer, ...]] = {
@@ -164,5 +174,6 @@ ANSWERS_OF: dict[str, tuple[Answer, ...]] = {
     "value of modalities": ("value",),
     "what to measure next": ("next",),
     "single patients": ("patient_trajectory", "patient_contributions", "patient_next", "patient_attributions"),
+    "slides": ("patient_maps",),
     "training curves": ("training",),
 }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -18,8 +15,6 @@ from multimodn.report.choose import last_values
 from multimodn.report.findings import Answer, ChosenPatient, SlideMap
 
 MOST_PATIENTS = 12
-MOST_MAPS, MAP_PIXELS = 3, 1100
-"""Slides of a patient that are drawn, and the longest side of a heat map on the page."""
 TABLES = ("table", "embedding")
 """Kinds whose columns are attributed to."""
 
@@ -76,17 +71,13 @@ def check_wanted(cohort: Cohort, patients: Sequence[str]) -> None:
         cohort.subset([str(patient) for patient in patients])
 
 
-def ask_about_patients(
-    model: MultiModN, cohort: Cohort, why: Mapping[str, str], labels: Mapping[str, str], slides: Path | None = None
-) -> PatientAnswers:
+def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str]) -> PatientAnswers:
     """Asks about each of some patients.
 
     Args:
         model: A trained model.
         cohort: Holds them.
         why: The patients, and why they are shown.
-        labels: What they are called in pictures of slides.
-        slides: Folder with slides to draw attention on.
     """
     few = cohort.subset(list(why))
     patients, task = model.prepare(few), model.study.tasks[0].name
@@ -106,8 +97,6 @@ def ask_about_patients(
     else:
         found.frames["patient_next"] = model.next(patients)
     _attribute(model, few, found, task)
-    if slides is not None:
-        found.drawn = _draw_maps(model, few, labels, slides)
     return found
 
 
@@ -196,31 +185,3 @@ def _attribute(model: MultiModN, few: Cohort, found: PatientAnswers, task: str) 
     if parts:
         found.frames["patient_attributions"] = whole = pd.concat(parts)
         whole.attrs = parts[0].attrs
-
-
-def _draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: Path) -> list[tuple[str, int, bytes]]:
-    """Draws where the model looked on the slides of each patient; the files' own names are not kept."""
-    from multimodn.explain.attention import with_parts
-    from multimodn.slides.attention_maps import draw_attention
-
-    drawn: list[tuple[str, int, bytes]] = []
-    for modality in with_parts(model._model()):
-        tiles = model.attention(modality, few)
-        for patient, rows in tiles.groupby("patient", sort=False):
-            files = rows["file"].unique()[:MOST_MAPS]
-            with TemporaryDirectory() as folder:
-                shown = rows[rows["file"].isin(files)].assign(patient=labels[str(patient)])
-                pictures = draw_attention(shown, [slides], Path(folder))
-                drawn += [(str(patient), k + 1, _shrunk(file)) for k, file in enumerate(pictures)]
-    return drawn
-
-
-def _shrunk(file: Path) -> bytes:
-    from PIL import Image
-
-    with Image.open(file) as picture:
-        small = picture.convert("RGB")
-        small.thumbnail((MAP_PIXELS, MAP_PIXELS))
-        buffer = io.BytesIO()
-        small.quantize(128).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

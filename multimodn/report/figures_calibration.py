@@ -70,10 +70,10 @@ def calibration_chart(
     return Picture(
         slug("calibration", *wanted),
         f"{shorten(', '.join(wanted), 60)}: do predictions mean what they say?",
-        f"n = {spanned(sizes)} labelled patients, in bins of equally many ({spanned(drawn['n'])} a bin, "
-        f"bins of a panel: {spanned(bins)}). Dots: what was observed in a bin against its mean prediction; on the "
-        f"dashed line both are the same. Vertical lines: 95% intervals of what was observed ({_by(panels)}). Bars below: how often each "
-        f"prediction was made.{left_out}",
+        f"n = {spanned(sizes)} labelled patients, in bins of equally many ({spanned(drawn['n'])} a bin, bins of a "
+        f"panel: {spanned(bins)}). Dots: what was observed in a bin against its mean prediction; on the dashed line "
+        f"both are the same. Vertical lines: 95% intervals of what was observed ({_by(panels)}). Bars below: how often "
+        f"each prediction was made.{left_out}",
         f"Calibration of {', '.join(panel.title for panel in panels)}. Furthest from the line: predicted "
         f"{furthest['predicted']:.2f}, observed {furthest['observed']:.2f}.",
         lambda theme: _draw(panels, theme),

@@ -11,7 +11,7 @@ import pandas as pd
 from multimodn.errors import DataError, StudyError
 from multimodn.report.figures_cohort import pattern_words
 from multimodn.report.figures_forest import CHANCE, Forest, draw_forests, forest, merged, metric_words, note
-from multimodn.report.figures_shared import check, counted, new_figure, shorten, spanned
+from multimodn.report.figures_shared import MINUS, check, counted, new_figure, shorten, spanned
 from multimodn.report.picture import Picture
 from multimodn.report.theme import Theme
 
@@ -27,7 +27,8 @@ def interval_words(value: float, low: float, high: float) -> str:
     """Writes ``0.79 (0.64 to 0.93)``, or the value alone where the interval is unknown."""
     if np.isnan(value):
         return "undefined"
-    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+    text = f"{value:.2f}" if np.isnan(low) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return text.replace("-", MINUS)
 
 
 def score_words(rows: pd.DataFrame, *, is_named: bool = True) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 Answer = Literal[
     "performance", "calibration", "predicted", "slopes", "trajectory", "contributions", "summary", "by_class",
     "by_group", "interactions", "synergy", "orders", "value", "next", "training", "patient_outputs",
-    "patient_trajectory", "patient_contributions", "patient_next", "patient_attributions",
+    "patient_trajectory", "patient_contributions", "patient_next", "patient_attributions", "patient_maps",
 ]  # fmt: skip
 """Frames of the findings, as the methods of `MultiModN` and `multimodn.evaluate.performance` return them."""
 

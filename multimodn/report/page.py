@@ -198,17 +198,11 @@ def _drawn(page: Page, most_bytes: int) -> dict[str, str]:
     """Inline SVG by the name of the figure, as far as there is room."""
     found, left = {}, most_bytes
     for picture in page.pictures():
-        text = _rounded(picture.inline_svg())
+        text = re.sub(r">\s+<", "><", picture.inline_svg())  # without indentation
         if len(text) <= left:
             found[picture.name] = text
             left -= len(text)
     return found
-
-
-def _rounded(svg: str) -> str:
-    """Cuts coordinates to a hundredth of a point, which no eye can tell, and drops indentation."""
-    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
-    return re.sub(r">\s+<", "><", svg)
 
 
 def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from multimodn.report.figures_forest import CHANCE, metric_words
-from multimodn.report.figures_performance import interval_words, main_rows
+from multimodn.report.figures_performance import interval_words, main_rows, overall_chart
 from multimodn.report.figures_shared import counted
 from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Listing, Prose, Section
-from multimodn.report.sections_words import joined
+from multimodn.report.picture import Picture
+from multimodn.report.sections_words import drawn, joined
 
 FEW_PATIENTS = 50
 """Patients below whom scores are hardly more than anecdotes."""
@@ -31,7 +32,14 @@ def brief_section(found: Findings) -> Section:
     """Writes what the report says, in a few sentences; cautions first among them."""
     sentences = [_who(found), *_scores(found), *_moved(found), MISSINGNESS[found.run.missingness]]
     blocks: list[Block] = [Prose(text, "caution") for text in cautions(found)]
-    return Section("brief", "In brief", [*blocks, Listing(sentences)])
+    performance = found.get("performance")
+    drawing = [] if performance is None else [drawn(_scores_of_all, performance)]
+    return Section("brief", "In brief", [*blocks, Listing(sentences), *drawing])
+
+
+def _scores_of_all(performance: pd.DataFrame) -> Picture:
+    """The figure of all scores, which stands in the section on performance too, under its own name."""
+    return replace(overall_chart(performance), name="scores", title="All tasks at a glance")
 
 
 def _who(found: Findings) -> str:
@@ -103,13 +111,12 @@ def _scores(found: Findings) -> list[str]:
     elif len(ranked) > 1:
         texts.append(f"Predicted best: {_score(ranked.iloc[0])}. Least well: {_score(ranked.iloc[-1])}.")
     texts += [f"{_score(row)}." for _, row in rows[rows["metric"] == "r2"].head(3).iterrows()]
-    return texts
+    return [" ".join([*texts, "Brackets hold 95% intervals."])] if texts else []
 
 
 def _score(row: pd.Series[Any]) -> str:
     text = interval_words(row["value"], row["low"], row["high"])
-    about = "" if np.isnan(row["low"]) else ", 95% interval in brackets"
-    return f"{row['task']}, {metric_words(str(row['metric']))} {text}, n = {row['n']}{about}"
+    return f"{row['task']}, {metric_words(str(row['metric']))} {text}, n = {row['n']:,}"
 
 
 def _moved(found: Findings) -> list[str]:

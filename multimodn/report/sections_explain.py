@@ -17,7 +17,7 @@ from multimodn.report.sections_words import MOST_TASKS, drawn, left_out
 
 FEWEST = 5
 """Patients of a class or site below whom their mean contributions are not drawn."""
-MOST_POINTS = 12_000
+MOST_POINTS = 24_000
 """Points of all swarms of a page."""
 MOST_MODALITIES = 20
 STEPS = (

@@ -38,6 +38,8 @@ def patients_section(found: Findings) -> Section:
         Prose(NAMED if is_named else HIDDEN),
         Prose(f"{counted(len(found.patients), 'patient')}. {found.rule} {about}"),
     ]
+    if "patient_maps" in found.lacking:
+        blocks.append(Prose(f"Slides were given, and not drawn. {found.lacking['patient_maps']}", "absent"))
     blocks += [_patient(found, one, task) for one in found.patients]
     return Section("patients", title, blocks)
 

@@ -3,31 +3,40 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from multimodn.errors import DataError, StudyError
 from multimodn.explained import Explained
+from multimodn.report import collect_answers
 from multimodn.report.choose import choose_patients, labels_for, relabelled
 from multimodn.report.collect import collect
 from multimodn.report.collect_run import training
 from multimodn.report.command import report
+from multimodn.report.figures_performance import interval_words
 from multimodn.report.findings import Wishes
 from multimodn.report.page import Drawing, Page, Prose, Section, render
 from multimodn.report.report import write_page, write_report
 from multimodn.report.sections import page_of
 from multimodn.report.sections_appendix import training_section
 from multimodn.report.sections_brief import cautions
+from multimodn.report.sections_explain import together_section
 from multimodn.report.sections_patients import patients_section
 from multimodn.runs import fit_run
+from multimodn.slides.features import FeatureMeta, write_features
+from multimodn.study import Study
 from tests._cohorts import write_files
 from tests.report._findings import make_findings
 from tests.report.test_page import picture
+from tests.slides._slides import picture as slide_picture
+from tests.slides._slides import write_slide
 
 IDENTIFIER = re.compile(r"\bp\d\d\b")
 FEW = {"n_resamples": 20}
@@ -115,7 +124,7 @@ def test_scores_in_the_box_have_intervals_where_there_are_any(found, page):
     assert "none of whom was trained on" in texts
     assert "mode neutral" in texts
     row = found.answers["performance"].query("task == 'size' and metric == 'r2' and by == 'overall'").iloc[0]
-    assert f"size, R² {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f}), n = 16" in texts
+    assert f"size, R² {interval_words(row['value'], row['low'], row['high'])}, n = 16" in texts
 
 
 def test_patients_asked_for_are_shown_by_name_and_no_others(run):
@@ -153,17 +162,19 @@ def test_other_patients_without_outcomes_have_no_scores_and_the_page_says_why(ru
         assert any("outcomes" in text for text in text_of(section))
 
 
-def test_a_step_that_fails_is_left_out_with_a_sentence(run, monkeypatch):
+def test_what_fails_or_cannot_be_computed_is_left_out_with_a_sentence(run, monkeypatch):
     def fail(*_, **__):
         raise DataError("p07 is broken.")
 
     monkeypatch.setattr(Explained, "order_sensitivity", fail)
+    monkeypatch.setattr(collect_answers, "MAX_MODALITIES", 1)
     problems = []
     asked = collect(*run, Wishes(**FEW), on_problem=problems.append)
     assert problems == ["orders: p07 is broken."]
-    together = next(section for section in page_of(asked, "").sections if section.name == "together")
-    assert any("could not be computed" in text for text in text_of(together))
-    assert not IDENTIFIER.search(" ".join(text_of(together)))
+    texts = " ".join(text_of(together_section(asked)))
+    assert "It could not be computed" in texts
+    assert "this model has 2, at most 1 can be done" in texts
+    assert not IDENTIFIER.search(texts)
 
 
 def test_training_is_read_from_the_logs_of_a_run(run, found):
@@ -266,6 +277,48 @@ def test_cautions_name_tasks_without_skill_and_tasks_that_are_too_extreme():
         "For task_0 and task_1 these data do not show that predictions are better than chance.",
         "Predictions of task_1 are too extreme: high ones are too high, low ones too low (calibration).",
     ]
+
+
+@pytest.mark.slow
+def test_slides_are_drawn_under_letters_and_numbers(tmp_path, monkeypatch):
+    write_slides(tmp_path)
+    model = fit_run(Study.load(tmp_path / "study.yaml"), tmp_path / "run")
+    asked = collect(model, tmp_path / "run", Wishes(slides=tmp_path / "scans", **FEW))
+    assert {one.label for one in asked.maps} == {one.label for one in asked.patients}
+    html = render(page_of(asked, ""))
+    assert html.count('src="data:image/png;base64,') == len(asked.maps) == 5
+    assert not IDENTIFIER.search(re.sub(r'src="data:[^"]*"', "", html))
+    said = []
+    monkeypatch.setattr(Figure, "text", lambda self, x, y, text, **_: said.append(text))
+    collect(model, tmp_path / "run", Wishes(slides=tmp_path / "scans", **FEW))
+    assert any("slide 1: 512 x 512" in text for text in said)
+    assert not any("one.tif" in text for text in said)
+    lost = []
+    without = collect(model, tmp_path / "run", Wishes(slides=tmp_path / "none", **FEW), on_problem=lost.append)
+    assert any("Slides were given, and not drawn." in text for text in text_of(patients_section(without)))
+    assert "no slide 'one.tif'" in lost[0]
+
+
+def write_slides(folder):
+    """One slide, whose tiles stand for those of 20 patients, and a study of them."""
+    rng = np.random.default_rng(0)
+    (folder / "scans").mkdir()
+    (folder / "features").mkdir()
+    write_slide(folder / "scans" / "one.tif", slide_picture(512, 512))
+    meta = FeatureMeta(slide="one.tif", extent=128, encoder="e", encoder_hash="a" * 64)
+    places = np.array([[x, y] for y in (0, 128, 256) for x in (0, 128, 256)])
+    ids = [f"p{k:02d}" for k in range(20)]
+    for one in ids:
+        write_features(folder / "features" / f"{one}.h5", rng.normal(size=(9, 4)).astype(np.float32), places, meta)
+    pd.DataFrame({"id": ids, "died": rng.integers(0, 2, 20)}).to_csv(folder / "case.csv", index=False)
+    (folder / "study.yaml").write_text(
+        "name: tiles\n"
+        "cohort: {patient: id, sources: {case: case.csv, slides: {files: 'features/*.h5'}}}\n"
+        "modalities: [{name: slides, kind: slide, source: slides, hidden_size: 4, embedding_size: 4}]\n"
+        "tasks: [{name: death, kind: binary, source: case, target: died}]\n"
+        "split: {validation: 0.2, test: 0.4}\n"
+        "training: {epochs: 1, state_size: 4}\n"
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,95 @@
+"""Heat maps of attention for a report: of few slides, small, and without the names of the files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, raise_all
+from multimodn.estimator import MultiModN
+
+MOST_SLIDES, PIXELS = 3, 1100
+"""Slides of a patient that are drawn, and the longest side of a picture."""
+COLOURS = 128
+
+
+def draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: Path) -> list[tuple[str, int, bytes]]:
+    """Draws where a model looked on the slides of each patient.
+
+    Slides are numbered: the names of their files, which often name the patient, stand nowhere in the pictures.
+
+    Args:
+        model: A trained model.
+        few: The patients.
+        labels: What they are called in the pictures.
+        slides: Folder with the slides; see `multimodn.slides.attention_maps.draw_attention` for how they are found.
+
+    Returns:
+        Patient, number of the slide, and the picture, a PNG.
+
+    Raises:
+        DataError: If a slide is not found, or a feature file does not say where its tiles are; all are listed.
+    """
+    from multimodn.explain.attention import with_parts
+
+    drawn: list[tuple[str, int, bytes]] = []
+    for modality in with_parts(model._model()):
+        tiles = model.attention(modality, few)
+        n_tiles = tiles["patient"].map(tiles["patient"].value_counts())
+        places = _places(tiles.assign(score=tiles["attention"] * n_tiles), slides)
+        for patient, path, extent, part in places:
+            number = 1 + sum(one == patient for one, _, _ in drawn)
+            drawn.append((patient, number, _drawn(path, extent, part, f"patient {labels[patient]}", number)))
+    return drawn
+
+
+def _places(tiles: pd.DataFrame, slides: Path) -> list[tuple[str, Path, int, pd.DataFrame]]:
+    """Finds the slides, and the side of the tiles, of each patient's first files."""
+    from multimodn.slides.attention_maps import _by_name
+    from multimodn.slides.features import open_features
+
+    known, found, problems = _by_name([slides]), [], []
+    for patient, file, part in _first_files(tiles):
+        with open_features(file) as features:
+            meta = features.meta
+        path = known.get(str(meta.slide)) or known.get(Path(file).stem)
+        if path is None:
+            problems.append(f"patient '{patient}': no slide '{meta.slide or Path(file).stem}' for {file}.")
+        elif meta.extent is None or part["x"].isna().any():
+            problems.append(f"patient '{patient}': {file} does not say where its tiles are, or how large.")
+        else:
+            found.append((patient, path, meta.extent, part))
+    raise_all(problems, DataError, f"Heat maps from {slides}")
+    return found
+
+
+def _first_files(tiles: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    for patient, rows in tiles.groupby("patient", sort=False):
+        for file in rows["file"].unique()[:MOST_SLIDES]:
+            yield str(patient), str(file), rows[rows["file"] == file]
+
+
+def _drawn(path: Path, extent: int, tiles: pd.DataFrame, who: str, number: int) -> bytes:
+    from PIL import Image
+
+    from multimodn.slides.attention_maps import SCORE
+    from multimodn.slides.heatmap import draw_heatmap
+    from multimodn.slides.reading import open_slide
+
+    with TemporaryDirectory() as folder, open_slide(path) as slide:
+        slide.path = Path(f"slide {number}")  # an open slide has it for words only
+        file = Path(folder) / "map.png"
+        coords, scores = tiles[["x", "y"]].to_numpy().astype(np.int64), tiles["score"].to_numpy()
+        draw_heatmap(slide, coords, extent, scores, file, f"Where the model looked: {who}", score_name=SCORE)
+        with Image.open(file) as picture:
+            small = picture.convert("RGB")
+    small.thumbnail((PIXELS, PIXELS))
+    buffer = io.BytesIO()
+    small.quantize(COLOURS).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
