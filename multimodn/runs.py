@@ -51,7 +51,7 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     write_text(folder / "study.yaml", study.to_yaml())
     write_text(folder / LOG, json.dumps({"fingerprint": fingerprint, "finished": False}, indent=1))
     model = MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
-    if len(split.validation):
+    if study.training.members > 1 or len(split.validation):
         model.fit_acquisition(cohort)
     if len(split.test):
         scores = model.evaluate(cohort.subset(split.test))

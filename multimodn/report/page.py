@@ -23,8 +23,8 @@ from multimodn.report.theme import DARK, LIGHT
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MOST_BYTES = 4_500_000
-"""Of inline figures; one that would go beyond is a link to its file."""
+MOST_BYTES = 4_300_000
+"""Of inline figures and pictures; a figure that would go beyond is a link to its file."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def render(page: Page, *, folder: str = "figures", most_bytes: int = MOST_BYTES)
     Args:
         page: What it says.
         folder: Where the files of the figures are, relative to the page.
-        most_bytes: Size of all inline figures; those beyond are links.
+        most_bytes: Size of all inline figures and pictures; figures beyond are links.
 
     Returns:
         The text of one file, which needs no other.
@@ -196,13 +196,24 @@ def render(page: Page, *, folder: str = "figures", most_bytes: int = MOST_BYTES)
 
 def _drawn(page: Page, most_bytes: int) -> dict[str, str]:
     """Inline SVG by the name of the figure, as far as there is room."""
-    found, left = {}, most_bytes
+    found, left = (
+        {},
+        most_bytes - sum(len(photo.source) for section in page.sections for photo in _photos(section.blocks)),
+    )
     for picture in page.pictures():
         text = re.sub(r">\s+<", "><", picture.inline_svg())  # without indentation
         if len(text) <= left:
             found[picture.name] = text
             left -= len(text)
     return found
+
+
+def _photos(blocks: Sequence[Block]) -> Iterator[Photo]:
+    for block in blocks:
+        if isinstance(block, Photo):
+            yield block
+        elif isinstance(block, Part):
+            yield from _photos(block.blocks)
 
 
 def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:

@@ -41,6 +41,11 @@ VALUE = (
     "weighted so that they stand for all. It is about the score, not about single patients, and a modality whose "
     "content is also in others can have little value though it is used much."
 )
+NEXT = (
+    "For each patient the modalities that are absent are ranked by how far the loss of a task is expected to fall if "
+    "they were read; a part of the model learned that from patients whom its members had not seen. Under all, the mean "
+    "over the tasks counts, each as a share of its loss without any modality."
+)
 
 
 def steps_section(found: Findings) -> Section:
@@ -132,7 +137,9 @@ def value_section(found: Findings) -> Section:
     if following is None:
         blocks.append(Prose(found.why_not("next"), "absent"))
     else:
-        tasks = [str(task) for task in following["task"].unique()]
-        drawings: list[Block] = [drawn(next_chart, following, task) for task in tasks[:MOST_TASKS]]
-        blocks.append(Part("next", "What to measure next", [*drawings, *left_out(tasks)]))
+        names = [task.name for task in found.tasks]
+        shown = names[:MOST_TASKS] if len(names) == 1 else ["all", *names[:MOST_TASKS]]
+        shown = [task for task in shown if (following["task"] == task).any()]
+        drawings = [drawn(next_chart, following, task) for task in shown]
+        blocks.append(Part("next", "What to measure next", [Prose(NEXT), *drawings, *left_out(names)]))
     return Section("value", "Value of each modality", blocks)

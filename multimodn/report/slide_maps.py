@@ -14,8 +14,8 @@ from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, raise_all
 from multimodn.estimator import MultiModN
 
-MOST_SLIDES, PIXELS = 3, 1100
-"""Slides of a patient that are drawn, and the longest side of a picture."""
+MOST_SLIDES, MOST_PICTURES, PIXELS = 3, 8, 900
+"""Slides of a patient; of all patients, but for the first slide of each; and the longest side of a picture."""
 COLOURS = 128
 
 
@@ -70,8 +70,9 @@ def _places(tiles: pd.DataFrame, slides: Path) -> list[tuple[str, Path, int, pd.
 
 
 def _first_files(tiles: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    most = min(MOST_SLIDES, max(1, MOST_PICTURES // max(1, tiles["patient"].nunique())))
     for patient, rows in tiles.groupby("patient", sort=False):
-        for file in rows["file"].unique()[:MOST_SLIDES]:
+        for file in rows["file"].unique()[:most]:
             yield str(patient), str(file), rows[rows["file"] == file]
 
 

@@ -184,6 +184,13 @@ def test_a_figure_for_which_there_is_no_room_is_a_link(text):
     assert '<a href="figures/two.svg">figures/two.svg</a>' in short
 
 
+def test_pictures_of_pixels_take_room_from_figures():
+    blocks = [Photo("photo", "t", "c", "a", bytes(10_000)), Drawing(picture("one"))]
+    size = len(picture().inline_svg())
+    assert 'role="img"' in render(make_page(blocks), most_bytes=size + 14_000)
+    assert 'role="img"' not in render(make_page(blocks), most_bytes=size + 1_000)
+
+
 def test_coordinates_are_short_and_text_is_not_cut():
     long = picture("one")
     long = Picture(long.name, "t", "c", "It is 0.123456.", lambda theme: draw(theme))

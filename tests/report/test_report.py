@@ -27,7 +27,7 @@ from multimodn.report.report import write_page, write_report
 from multimodn.report.sections import page_of
 from multimodn.report.sections_appendix import training_section
 from multimodn.report.sections_brief import cautions
-from multimodn.report.sections_explain import together_section
+from multimodn.report.sections_explain import together_section, value_section
 from multimodn.report.sections_patients import patients_section
 from multimodn.runs import fit_run
 from multimodn.slides.features import FeatureMeta, write_features
@@ -263,6 +263,16 @@ def test_relabelled_frames_keep_their_order_and_drop_what_names_patients():
     assert found.index.tolist() == ["A", "B", "A"]
     assert found["a"].tolist() == [1, 2, 3]
     assert found.attrs == {"method": "m"}
+
+
+def test_what_to_measure_next_is_drawn_for_each_task_or_said_not_to_be_known():
+    small = make_findings(3, 2, 50)
+    part = value_section(small).blocks[-1]
+    assert [one.picture.title.partition(":")[0] for one in part.blocks[1:]] == ["task_0", "task_1"]
+    answers = {name: frame for name, frame in small.answers.items() if name != "next"}
+    assert (
+        value_section(replace(small, answers=answers, lacking={"next": "Not taught."})).blocks[-1].text == "Not taught."
+    )
 
 
 def test_cautions_name_tasks_without_skill_and_tasks_that_are_too_extreme():

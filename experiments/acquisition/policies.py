@@ -1,0 +1,138 @@
+"""Ways to choose which of a patient's modalities is read next, and what that is worth after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multimodn.data.batches import Batch, PatientTensors
+from multimodn.explain._acquisition_examples import known
+from multimodn.explain.acquisition import Acquisition
+from multimodn.fusion import Ensemble
+from multimodn.resampling import Floats, draws, weighted_aurocs
+
+Policy = Callable[[Tensor], Tensor]
+"""Which modalities were read, bool ``(B, M)``, to a score of each, ``(B, M)``: the highest that is there is next."""
+
+
+@dataclass(frozen=True)
+class Ward:
+    """Patients whose modalities are read one at a time, and the losses at all their subsets.
+
+    Attributes:
+        presence: What could be read, bool ``(B, M)``.
+        losses: By subset, ``(2 ** M, B, T)``; NaN without a label.
+        scores: Log-odds by subset, ``(2 ** M, B, T)``.
+        targets: ``(B, T)``, NaN without a label.
+    """
+
+    presence: Tensor
+    losses: Tensor
+    scores: Tensor
+    targets: Tensor
+
+    @staticmethod
+    def of(model: Ensemble, batch: Batch) -> Ward:
+        """Predicts binary tasks at every subset of a labelled batch."""
+        with torch.inference_mode():
+            outputs = model.lattice(batch)
+            losses, scores, targets = [], [], []
+            for name, task in model.tasks.items():
+                blank = torch.where(batch.labelled[name], 0.0, torch.nan)
+                losses.append(task(outputs[name], batch.targets[name]) + blank)
+                scores.append(outputs[name][..., 0])
+                targets.append(batch.targets[name] + blank)
+        return Ward(batch.presence, torch.stack(losses, -1), torch.stack(scores, -1), torch.stack(targets, -1))
+
+    def walk(self, policy: Policy) -> Tensor:
+        """Reads modalities one at a time: subset codes after 0, 1 .. M steps, ``(M + 1, B)``."""
+        chosen = torch.zeros_like(self.presence)
+        bits = 1 << torch.arange(self.presence.shape[1])
+        codes = [(chosen * bits).sum(1)]
+        for _ in bits:
+            left = self.presence & ~chosen
+            best = policy(chosen).masked_fill(~left, -torch.inf).argmax(1)
+            rows = left.any(1).nonzero().squeeze(1)
+            chosen[rows, best[rows]] = True
+            codes.append((chosen * bits).sum(1))
+        return torch.stack(codes)
+
+    def at(self, values: Tensor, codes: Tensor) -> Tensor:
+        """Looks values ``(2 ** M, B, T)`` up at codes ``(steps, B)``: ``(steps, B, T)``."""
+        return values[codes, torch.arange(codes.shape[1])]
+
+    def area(self, codes: Tensor, prior: Tensor) -> float:
+        """The mean log loss after 1 .. M steps, each task's as a share of its loss without any modality."""
+        found = self.at(self.losses, codes[1:]).nanmean((0, 1)) / prior
+        return float(found.mean())
+
+
+def learned(model: Ensemble, head: Acquisition, batch: Batch) -> Policy:
+    """Reads what the head expects most of, over all tasks."""
+    with torch.inference_mode():
+        evidence = model.encode(batch)
+
+    def policy(chosen: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return (head(known(model, evidence, chosen)) / head.prior_loss).mean(2)
+
+    return policy
+
+
+def in_order(order: Sequence[int]) -> Policy:
+    """Reads the same modalities first for everybody."""
+    score = -torch.tensor(order).argsort().float()
+    return lambda chosen: score.expand(chosen.shape)
+
+
+def at_random(presence: Tensor, generator: torch.Generator) -> Policy:
+    """Reads a random order of each patient's own."""
+    score = torch.rand(presence.shape, generator=generator)
+    return lambda chosen: score
+
+
+def best_order(model: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]) -> list[int]:
+    """Tries all orders on the patients whom each member did not train on; least area under their log loss."""
+    parts = [
+        (len(held_out), Ward.of(_alone(model, k), patients.batch(held_out))) for k, (_, held_out) in enumerate(rows)
+    ]
+    priors = [ward.losses[0].nanmean(0) for _, ward in parts]
+    every = list(permutations(range(len(model.first.modalities))))
+    areas = [
+        sum(n * ward.area(ward.walk(in_order(order)), prior) for (n, ward), prior in zip(parts, priors, strict=True))
+        for order in every
+    ]
+    return list(every[int(np.argmin(areas))])
+
+
+def _alone(model: Ensemble, k: int) -> Ensemble:
+    """Member k with the ensemble's calibration."""
+    alone = Ensemble([model.networks[k]]).eval()
+    alone.calibration = model.calibration
+    return alone
+
+
+def curves(ward: Ward, codes: Tensor, weights: Floats) -> dict[str, Floats]:
+    """AUROC and log loss after 1 .. M steps in resamples of patients ``(R, B)``: each ``(R, steps, T)``."""
+    scores, losses = ward.at(ward.scores, codes[1:]).double().numpy(), ward.at(ward.losses, codes[1:]).double().numpy()
+    targets = ward.targets.numpy()
+    n_steps, _, n_tasks = scores.shape
+    auroc, loss = np.empty((len(weights), n_steps, n_tasks)), np.empty((len(weights), n_steps, n_tasks))
+    for t in range(n_tasks):
+        is_known: NDArray[np.bool_] = ~np.isnan(targets[:, t])
+        drawn = weights[:, is_known]
+        for step in range(n_steps):
+            auroc[:, step, t] = weighted_aurocs(scores[step, is_known, t], targets[is_known, t] > 0, drawn)
+            loss[:, step, t] = drawn @ losses[step, is_known, t] / drawn.sum(1)
+    return {"auroc": auroc, "log_loss": loss}
+
+
+def resamples(n: int, n_resamples: int, seed: int) -> Floats:
+    """The patients as they are, then resamples of them, ``(1 + n_resamples, n)``."""
+    return np.concatenate([np.ones((1, n)), *draws(n, n_resamples, seed)])

@@ -1,0 +1,192 @@
+"""What to measure next: gains are sensible, the right modality is asked for, costs count, and bundles keep the head."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from multimodn import Cohort, MultiModN
+from multimodn.cli import app
+from multimodn.errors import BundleError, DataError, NotFittedError, StudyError
+from multimodn.explain.acquisition import gains
+from multimodn.runs import fit_run, load_run
+from tests._cohorts import write_files
+from tests.explain._planted import labels, make_study, table
+
+
+def gated(n, seed):
+    """``triage`` tells which of ``scan`` and ``assay`` carries the outcome; ``noise`` never does."""
+    rng = np.random.default_rng(seed)
+    triage, scan, assay, noise = rng.normal(size=(4, n, 2))
+    score = 4.0 * np.where(triage[:, 0] > 0, scan[:, 0], assay[:, 0])
+    tables = {"triage": triage, "scan": scan, "assay": assay, "noise": noise}
+    return {name: table(values, name) for name, values in tables.items()}, labels(score, rng), triage[:, 0] > 0
+
+
+@pytest.fixture(scope="module")
+def taught():
+    tables, outcome, _ = gated(3000, 0)
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    study = make_study(tables, update="product", epochs=25, members=2)
+    return MultiModN(study).fit(cohort).fit_acquisition(cohort), cohort
+
+
+def newcomers(n=400, seed=1, names=("triage",)):
+    tables, _, by_scan = gated(n, seed)
+    return Cohort.from_frames({name: tables[name] for name in names}), by_scan
+
+
+def test_the_modality_that_matters_for_this_patient_is_asked_for(taught):
+    model, _ = taught
+    cohort, by_scan = newcomers()
+    first = model.next(cohort).query("task == 'y' and rank == 1")["modality"]
+    right = np.where(by_scan, "scan", "assay")
+    assert (first.loc[cohort.patients].to_numpy() == right).mean() > 0.8
+
+
+def test_gains_are_finite_not_negative_and_least_for_noise(taught):
+    model, _ = taught
+    found = model.next(newcomers()[0]).query("task == 'y'")
+    assert np.isfinite(found["gain"]).all()
+    assert (found["gain"] >= 0).all()
+    mean = found.groupby("modality")["gain"].mean()
+    assert mean.idxmin() == "noise"
+    assert mean["noise"] < 0.3 * mean["scan"]
+
+
+def test_gains_are_the_drops_in_loss_that_newcomers_see(taught):
+    model, _ = taught
+    tables, outcome, _ = gated(2000, 2)
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    patients = model.prepare(cohort, labelled=True)
+    found = model.next(newcomers(2000, 2)[0]).query("task == 'y'")
+    batch = patients.batch(torch.arange(len(patients)))
+    alone = torch.zeros_like(batch.presence)
+    alone[:, 0] = True
+    with torch.inference_mode():
+        evidence = model.model.encode(batch)
+        loss = lambda chosen: model.model.tasks["y"](model.model.subset(evidence, chosen)["y"], batch.targets["y"])  # noqa: E731
+        before = loss(alone)
+        for m, name in enumerate(model.model.first.modalities[1:], 1):
+            more = alone.clone()
+            more[:, m] = True
+            expected = found.loc[found["modality"] == name, "gain"].mean()
+            assert (before - loss(more)).mean().item() == pytest.approx(expected, abs=0.05)
+
+
+def test_nothing_that_a_patient_has_is_proposed(taught):
+    model, _ = taught
+    found = model.next(newcomers(20, names=("triage", "noise"))[0])
+    assert set(found["modality"]) == {"scan", "assay"}
+    assert model.next(newcomers(20, names=("triage", "scan", "assay", "noise"))[0]).empty
+
+
+def test_costs_decide_the_order(taught):
+    model, _ = taught
+    cohort, _ = newcomers(50)
+    dear = model.next(cohort, costs={"scan": 1e9, "assay": 1e9}).query("rank == 1")
+    assert set(dear["modality"]) == {"noise"}
+    found = model.next(cohort, costs={"scan": 2.0})
+    worth = (found["gain"] / found["cost"]).groupby([found.index, found["task"]])
+    assert (worth.rank(ascending=False, method="first") == found["rank"]).all()
+
+
+@pytest.mark.parametrize(
+    ("costs", "match"),
+    [({"scan": 0.0}, "The cost of 'scan' is 0.0"), ({"scna": 1.0}, "unknown modality 'scna'.*Did you mean 'scan'")],
+)
+def test_a_wrong_cost_is_named(taught, costs, match):
+    with pytest.raises(StudyError, match=match):
+        taught[0].next(newcomers(3)[0], costs=costs)
+
+
+def test_the_same_seed_teaches_the_same(taught):
+    model, cohort = taught
+    before, torch_state = model.next(newcomers(20)[0]), torch.get_rng_state()
+    model.fit_acquisition(cohort)
+    pd.testing.assert_frame_equal(model.next(newcomers(20)[0]), before)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_gains_do_not_depend_on_the_other_patients(taught):
+    model, _ = taught
+    cohort, _ = newcomers(20)
+    whole = model.next(cohort)
+    alone = model.next(cohort.subset([cohort.patients[7]]))
+    np.testing.assert_allclose(alone["gain"], whole.loc[cohort.patients[7], "gain"], rtol=1e-4)
+
+
+def test_a_bundle_keeps_the_head_and_refuses_an_edited_one(taught, tmp_path):
+    model, _ = taught
+    cohort, _ = newcomers(20)
+    model.save(tmp_path / "bundle")
+    pd.testing.assert_frame_equal(MultiModN.load(tmp_path / "bundle").next(cohort), model.next(cohort))
+    file = tmp_path / "bundle" / "acquisition.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(BundleError, match=r"acquisition\.safetensors is truncated or was edited"):
+        MultiModN.load(tmp_path / "bundle")
+
+
+def test_a_model_without_a_head_says_what_to_do(taught, tmp_path):
+    _, cohort = taught
+    plain = MultiModN(make_study(cohort.modalities, epochs=1)).fit(cohort)
+    plain.save(tmp_path / "bundle")
+    loaded = MultiModN.load(tmp_path / "bundle")
+    assert "acquisition" not in json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    with pytest.raises(NotFittedError, match="call fit_acquisition"):
+        loaded.next(cohort)
+
+
+def test_without_held_out_patients_nothing_can_be_learned():
+    tables, outcome, _ = gated(60, 0)
+    study = make_study(tables, epochs=1)
+    study = study.model_copy(update={"split": study.split.model_copy(update={"validation": 0.0})})
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    with pytest.raises(DataError, match="held out while training, and nobody was"):
+        MultiModN(study).fit(cohort).fit_acquisition(cohort)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of three tasks, of which one must not see one of the two modalities."""
+    folder = tmp_path_factory.mktemp("next")
+    study = write_files(folder)
+    content = study.to_dict()
+    content["modalities"][1] |= {"exclude_for": ["death"], "cost": 4.0}
+    study = type(study).from_dict(content, folder)
+    fit_run(study, folder / "run")
+    return folder
+
+
+def test_a_hidden_modality_is_not_proposed_for_its_task(run):
+    model = load_run(run / "run")
+    cohort = Cohort.load(model.study, labelled=False)
+    found = model.next(cohort)
+    assert set(found.query("modality == 'image'")["task"]) == {"all", "size", "survival"}
+    assert set(found["cost"]) == {4.0}
+    patients = model.prepare(cohort)
+    with torch.inference_mode():
+        assert not gains(model.model, model.acquisition, patients.batch(torch.arange(8)))[:, 1, 0].any()
+
+
+def test_the_command_tells_and_writes(run, tmp_path):
+    runner = CliRunner()
+    shown = runner.invoke(app, ["next", str(run / "run"), "--patient", "p39", "--cost", "image=2"])
+    assert shown.exit_code == 0, shown.output
+    assert "image" in shown.output
+    full = runner.invoke(app, ["next", str(run / "run"), "--patient", "p00"])
+    assert "lacks nothing" in full.output
+    written = runner.invoke(app, ["next", str(run / "run"), str(run / "labs.csv"), "--out", str(tmp_path / "n.csv")])
+    assert written.exit_code == 0, written.output
+    found = pd.read_csv(tmp_path / "n.csv")
+    assert len(found) == 40 * 3  # of the table alone, everybody lacks the image, for two tasks and all
+    assert set(found["modality"]) == {"image"}
+
+
+def test_a_table_that_fits_no_source_is_an_error(run, tmp_path):
+    (tmp_path / "other.csv").write_text("id,x\np00,1\n")
+    with pytest.raises(StudyError, match=r"columns of no source of the study \(labs, image\)"):
+        CliRunner().invoke(app, ["next", str(run / "run"), str(tmp_path / "other.csv")], catch_exceptions=False)
