@@ -105,10 +105,10 @@ class ContributionFrame(ResultFrame):
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the waterfall of ``patient``, or of the only one there is, else the beeswarm of all."""
         if patient is not None or self.index.nunique() == 1:
-            from multimodn.report.figures_waterfall import waterfall
+            from multimodn.report.figures.waterfall import waterfall
 
             return waterfall(self, task, output, patient=patient)
-        from multimodn.report.figures_contributions import beeswarm
+        from multimodn.report.figures.contributions import beeswarm
 
         return beeswarm(self, task, output)
 
@@ -118,7 +118,7 @@ class SummaryFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a panel for each task and output."""
-        from multimodn.report.figures_contributions import importance
+        from multimodn.report.figures.contributions import importance
 
         _no_patients(patient, self)
         return importance(self, task, output)
@@ -129,8 +129,8 @@ class TrajectoryFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns all outputs of the only patient, else one output of all with ``patient`` before them."""
-        from multimodn.report.figures_steps import trajectory_lines
-        from multimodn.report.figures_trajectory import trajectory_fan
+        from multimodn.report.figures.steps import trajectory_lines
+        from multimodn.report.figures.trajectory import trajectory_fan
 
         if self.index.nunique() == 1:
             return trajectory_lines(self, task, output, patient=patient)
@@ -142,7 +142,7 @@ class InteractionFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the map of ``patient``, or the mean of all."""
-        from multimodn.report.figures_interactions import interaction_map
+        from multimodn.report.figures.interactions import interaction_map
 
         return interaction_map(self, task, output, patient=patient)
 
@@ -152,7 +152,7 @@ class SynergyFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a row for each task and output."""
-        from multimodn.report.figures_orders import synergy_chart
+        from multimodn.report.figures.orders import synergy_chart
 
         _no_patients(patient, self)
         return synergy_chart(_of_output(self, output), task)
@@ -163,8 +163,8 @@ class OrderFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a row for each task and output."""
-        from multimodn.report.figures_orders import order_spread
-        from multimodn.report.figures_shared import of_patient
+        from multimodn.report.figures.orders import order_spread
+        from multimodn.report.figures.shared import of_patient
 
         rows = _of_output(self, output)
         return order_spread(rows if patient is None else of_patient(rows, patient), task)
@@ -175,7 +175,7 @@ class ValueFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a panel for each task and metric; ``output`` names a metric."""
-        from multimodn.report.figures_value import value_chart
+        from multimodn.report.figures.value import value_chart
 
         _no_patients(patient, self)
         return value_chart(self, task, output)
@@ -186,7 +186,7 @@ class NextFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the ranks of ``patient``, or how often each modality is first; ``output`` is not used."""
-        from multimodn.report.figures_acquisition import next_chart
+        from multimodn.report.figures.acquisition import next_chart
 
         return next_chart(self, task, patient=patient)
 
@@ -205,10 +205,10 @@ class AttributionFrame(ResultFrame):
     ) -> Picture:
         """Returns the largest attributions in ``modality`` (default: the first); of a text, ``as_text``, its words."""
         if as_text:
-            from multimodn.report.figures_words import word_strip
+            from multimodn.report.figures.words import word_strip
 
             return word_strip(self, task, output, modality=modality, patient=patient)
-        from multimodn.report.figures_attributions import attribution_bars
+        from multimodn.report.figures.attributions import attribution_bars
 
         return attribution_bars(self, task, output, modality=modality, patient=patient)
 
@@ -232,7 +232,7 @@ class TrainingFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a line for each member; ``task`` and ``output`` are not used."""
-        from multimodn.report.figures_value import training_curves
+        from multimodn.report.figures.value import training_curves
 
         _no_patients(patient, self)
         return training_curves(self)
@@ -260,7 +260,7 @@ def _no_patients(patient: object | None, frame: pd.DataFrame) -> None:
 
 
 def _of_output(frame: Any, output: str | None) -> Any:
-    from multimodn.report.figures_shared import pick
+    from multimodn.report.figures.shared import pick
 
     if output is None:
         return frame

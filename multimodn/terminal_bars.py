@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from multimodn.report.figures_shared import shorten, signed
+from multimodn.report.figures.shared import shorten, signed
 
 EIGHTHS = " ▏▎▍▌▋▊▉"
 INDENT = 2

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from multimodn.errors import DataWarning
 from multimodn.explain.interactions import MAX_MODALITIES
-from multimodn.report.figures_shared import counted, shorten
+from multimodn.report.figures.shared import counted, shorten
 from multimodn.terminal_bars import Line, say, show_lines
 from multimodn.terminal_outputs import Column, columns_of, headline, most_telling
 

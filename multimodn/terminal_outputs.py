@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from multimodn.base import Task
-from multimodn.report.figures_shared import expit, percent, signed
+from multimodn.report.figures.shared import expit, percent, signed
 from multimodn.terminal_bars import Line
 
 NAMED = 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from multimodn import Cohort, MultiModN
-from multimodn.report.figures_shared import MINUS
+from multimodn.report.figures.shared import MINUS
 from multimodn.terminal_bars import Line, bar, diverging, dot, show_lines
 from multimodn.terminal_explain import Story, show_patient, show_story, tell
 from tests._cohorts import make_frames, make_study

@@ -25,7 +25,7 @@ from multimodn import Cohort, DataWarning, MultiModN, Study
 from multimodn.data.splits import folds
 from multimodn.evaluate.crossval import development_split
 from multimodn.evaluate.results import ResultsTable, markdown
-from multimodn.report.figures_shared import calm, new_figure
+from multimodn.report.figures.shared import calm, new_figure
 from multimodn.report.picture import Picture
 from multimodn.report.theme import Theme
 from multimodn.resampling import Floats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multimodn.report.figures_value import training_curves
+from multimodn.report.figures.value import training_curves
 from multimodn.report.findings import Findings, RunFacts
 from multimodn.report.page import Block, Code, Listing, Numbers, Part, Prose, Section, Terms
 from multimodn.report.sections_brief import MISSINGNESS

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from multimodn.report.figures_forest import CHANCE, metric_words
-from multimodn.report.figures_performance import interval_words, main_rows, overall_chart
-from multimodn.report.figures_shared import counted
+from multimodn.report.figures.forest import CHANCE, metric_words
+from multimodn.report.figures.performance import interval_words, main_rows, overall_chart
+from multimodn.report.figures.shared import counted
 from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Listing, Prose, Section
 from multimodn.report.picture import Picture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multimodn.report.figures_cohort import outcomes_chart, patterns_chart
-from multimodn.report.figures_shared import counted
+from multimodn.report.figures.cohort import outcomes_chart, patterns_chart
+from multimodn.report.figures.shared import counted
 from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Numbers, Prose, Section
 from multimodn.report.sections_words import drawn

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multimodn.report.figures_acquisition import next_chart
-from multimodn.report.figures_contributions import beeswarm, importance
-from multimodn.report.figures_interactions import interaction_map
-from multimodn.report.figures_orders import order_spread, synergy_chart
-from multimodn.report.figures_shared import counted, slug
-from multimodn.report.figures_trajectory import trajectory_fan
-from multimodn.report.figures_value import value_chart
+from multimodn.report.figures.acquisition import next_chart
+from multimodn.report.figures.contributions import beeswarm, importance
+from multimodn.report.figures.interactions import interaction_map
+from multimodn.report.figures.orders import order_spread, synergy_chart
+from multimodn.report.figures.shared import counted, slug
+from multimodn.report.figures.trajectory import trajectory_fan
+from multimodn.report.figures.value import value_chart
 from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Part, Prose, Section
 from multimodn.report.sections_words import MOST_TASKS, drawn, left_out

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multimodn.report.figures_acquisition import next_chart
-from multimodn.report.figures_attributions import attribution_bars
-from multimodn.report.figures_shared import counted, percent, slug
-from multimodn.report.figures_steps import trajectory_lines
-from multimodn.report.figures_waterfall import waterfall
+from multimodn.report.figures.acquisition import next_chart
+from multimodn.report.figures.attributions import attribution_bars
+from multimodn.report.figures.shared import counted, percent, slug
+from multimodn.report.figures.steps import trajectory_lines
+from multimodn.report.figures.waterfall import waterfall
 from multimodn.report.findings import ChosenPatient, Findings
 from multimodn.report.page import Block, Facts, Numbers, Part, Photo, Prose, Section
 from multimodn.report.sections_words import drawn, joined

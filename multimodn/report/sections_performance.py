@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multimodn.report.figures_calibration import MOST_OUTPUTS, calibration_chart
-from multimodn.report.figures_forest import metric_words
-from multimodn.report.figures_performance import (
+from multimodn.report.figures.calibration import MOST_OUTPUTS, calibration_chart
+from multimodn.report.figures.forest import metric_words
+from multimodn.report.figures.performance import (
     groups_chart,
     interval_words,
     main_rows,

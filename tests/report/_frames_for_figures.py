@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from multimodn.report.figures_acquisition import next_chart
-from multimodn.report.figures_attributions import attribution_bars
-from multimodn.report.figures_contributions import beeswarm, importance
-from multimodn.report.figures_interactions import interaction_map
-from multimodn.report.figures_orders import order_spread, synergy_chart
-from multimodn.report.figures_steps import trajectory_lines
-from multimodn.report.figures_trajectory import trajectory_fan
-from multimodn.report.figures_value import training_curves, value_chart
-from multimodn.report.figures_waterfall import waterfall
-from multimodn.report.figures_words import word_strip
+from multimodn.report.figures.acquisition import next_chart
+from multimodn.report.figures.attributions import attribution_bars
+from multimodn.report.figures.contributions import beeswarm, importance
+from multimodn.report.figures.interactions import interaction_map
+from multimodn.report.figures.orders import order_spread, synergy_chart
+from multimodn.report.figures.steps import trajectory_lines
+from multimodn.report.figures.trajectory import trajectory_fan
+from multimodn.report.figures.value import training_curves, value_chart
+from multimodn.report.figures.waterfall import waterfall
+from multimodn.report.figures.words import word_strip
 
 LONG = "the thickness of the margin, measured by hand in millimetres"  # 60 letters
 ODD = ["cost $x$", "a<b>&c", "β-Größe ≥ 3", LONG, 'id="q" #0b5fa5']

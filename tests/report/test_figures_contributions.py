@@ -8,8 +8,8 @@ from matplotlib.patches import Polygon
 
 from multimodn.errors import DataError, StudyError
 from multimodn.explain.summary import summarise
-from multimodn.report.figures_contributions import beeswarm, importance
-from multimodn.report.figures_waterfall import waterfall
+from multimodn.report.figures.contributions import beeswarm, importance
+from multimodn.report.figures.waterfall import waterfall
 from multimodn.report.theme import LIGHT
 from tests.report._frames_for_figures import LONG, Case, cases
 

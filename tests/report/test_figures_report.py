@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn.errors import DataError, StudyError
-from multimodn.report.figures_calibration import calibration_chart
-from multimodn.report.figures_cohort import outcomes_chart, pattern_words, patterns_chart
-from multimodn.report.figures_forest import merged
-from multimodn.report.figures_performance import groups_chart, main_rows, overall_chart, score_words, steps_chart
+from multimodn.report.figures.calibration import calibration_chart
+from multimodn.report.figures.cohort import outcomes_chart, pattern_words, patterns_chart
+from multimodn.report.figures.forest import merged
+from multimodn.report.figures.performance import groups_chart, main_rows, overall_chart, score_words, steps_chart
 from multimodn.report.theme import DARK
 
 matrices = st.integers(1, 9).flatmap(

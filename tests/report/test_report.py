@@ -20,7 +20,7 @@ from multimodn.report.choose import choose_patients, labels_for, relabelled
 from multimodn.report.collect import collect
 from multimodn.report.collect_run import training
 from multimodn.report.command import report
-from multimodn.report.figures_performance import interval_words
+from multimodn.report.figures.performance import interval_words
 from multimodn.report.findings import Wishes
 from multimodn.report.page import Drawing, Page, Prose, Section, render
 from multimodn.report.report import write_page, write_report

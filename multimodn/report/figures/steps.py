@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.report.figures_panels import MARKERS
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.panels import MARKERS
+from multimodn.report.figures.shared import (
     Chosen,
     apart,
     calm,
@@ -22,7 +22,7 @@ from multimodn.report.figures_shared import (
     shorten,
     slug,
 )
-from multimodn.report.figures_trajectory import (
+from multimodn.report.figures.trajectory import (
     COLUMNS,
     Line,
     ends_of,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.shared import (
     Chosen,
     Floats,
     calm,

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, StudyError
-from multimodn.report.figures_cohort import pattern_words
-from multimodn.report.figures_forest import CHANCE, Forest, draw_forests, forest, merged, metric_words, note
-from multimodn.report.figures_shared import MINUS, check, counted, new_figure, shorten, spanned
+from multimodn.report.figures.cohort import pattern_words
+from multimodn.report.figures.forest import CHANCE, Forest, draw_forests, forest, merged, metric_words, note
+from multimodn.report.figures.shared import MINUS, check, counted, new_figure, shorten, spanned
 from multimodn.report.picture import Picture
 from multimodn.report.theme import Theme
 

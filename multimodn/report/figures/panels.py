@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.report.figures_shared import WIDTH, calm, limits, name_rows, new_figure, shorten
+from multimodn.report.figures.shared import WIDTH, calm, limits, name_rows, new_figure, shorten
 from multimodn.report.theme import Theme
 
 if TYPE_CHECKING:

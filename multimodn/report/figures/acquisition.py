@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.shared import (
     MINUS,
     MOST_ROWS,
     Floats,
@@ -30,6 +30,9 @@ from multimodn.report.theme import Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+EVERY_TASK = "all"
+"""The task whose gains are shares, see `multimodn.explain.acquisition`."""
 
 COLUMNS = ("task", "modality", "gain", "cost", "rank")
 
@@ -70,19 +73,22 @@ def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
     if has_costs:
         notes = [f"{note}   cost {cost:g}" for note, cost in zip(notes, costs, strict=True)]
     names = [str(name) for name in shown["modality"]]
+    if task == EVERY_TASK:
+        what, unit = "the loss of a task, on average over tasks, is", "share of the loss without any modality"
+    else:
+        what, unit = f"the loss of '{shorten(task, 40)}' is", "nats"
     by = "gain for its cost" if has_costs else "gain"
     caption = (
         f"n = 1 patient ({shorten(patient, 40)}), who lacks {counted(len(rows), 'modality')}; ranked by {by}, first "
-        f"on top. Gain: how much the loss of '{shorten(task, 40)}' is expected to fall when the modality is read "
-        f"(nats). It is an estimate without an interval, and says nothing about what a measurement means for the "
-        f"patient."
+        f"on top. Gain: how much {what} expected to fall when the modality is read ({unit}). It is an estimate "
+        f"without an interval, and says nothing about what a measurement means for the patient."
     )
     return Picture(
         slug("next", task, patient),
         f"{shorten(task, 40)}: what to measure next in patient {shorten(patient)}",
         caption + _left_out(len(rows) - len(shown)),
         f"Patient {patient}: measure {names[0]} first, expected gain {notes[0]}.",
-        lambda theme: _draw(names, gain, notes, "expected drop in loss, nats", theme),
+        lambda theme: _draw(names, gain, notes, f"expected drop in loss, {unit}", theme),
         rows,
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multimodn.errors import DataError
-from multimodn.report.figures_shared import WIDTH, calm, counted, name_rows, new_figure, percent, shorten
+from multimodn.report.figures.shared import WIDTH, calm, counted, name_rows, new_figure, percent, shorten
 from multimodn.report.picture import Picture
 from multimodn.report.theme import Theme
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError
-from multimodn.report.figures_shared import Floats, calm, check, counted, new_figure, pick, shorten, slug, spanned
+from multimodn.report.figures.shared import Floats, calm, check, counted, new_figure, pick, shorten, slug, spanned
 from multimodn.report.picture import Picture
 from multimodn.report.theme import Theme
 

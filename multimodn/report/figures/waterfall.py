@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import StudyError, did_you_mean
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.shared import (
     MOST_ROWS,
     Chosen,
     Floats,

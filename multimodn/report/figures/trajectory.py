@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, StudyError
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.shared import (
     Chosen,
     Floats,
     calm,

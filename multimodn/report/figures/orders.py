@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.report.figures_interactions import SYNERGY
-from multimodn.report.figures_panels import Panel, draw_panels
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.interactions import SYNERGY
+from multimodn.report.figures.panels import Panel, draw_panels
+from multimodn.report.figures.shared import (
     LONGEST,
     MOST_ROWS,
     Chosen,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.report.figures_attributions import COLUMNS, in_order, strength
-from multimodn.report.figures_shared import (
+from multimodn.report.figures.attributions import COLUMNS, in_order, strength
+from multimodn.report.figures.shared import (
     MINUS,
     WIDTH,
     Chosen,

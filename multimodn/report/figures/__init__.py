@@ -1,0 +1,1 @@
+"""Figures of every answer: functions from frames to pictures."""
