@@ -128,7 +128,7 @@ def fit(
         import pandas as pd
 
         show_scores(console, pd.read_csv(scores), f"Test patients of {model.study.name}")
-    console.print(f"Wrote {run}. Next: multimodn predict {run} | multimodn explain {run} --patient ID")
+    console.print(f"Wrote {run}. Next: multimodn explain {run} --patient ID | multimodn report {run}")
 
 
 @app.command()
