@@ -39,11 +39,12 @@ class Ward:
 
     @staticmethod
     def of(model: Ensemble, batch: Batch) -> Ward:
-        """Predicts binary tasks at every subset of a labelled batch."""
+        """Predicts the binary tasks at every subset of a labelled batch."""
         with torch.inference_mode():
             outputs = model.lattice(batch)
             losses, scores, targets = [], [], []
-            for name, task in model.tasks.items():
+            for name in binary(model):
+                task = model.tasks[name]
                 blank = torch.where(batch.labelled[name], 0.0, torch.nan)
                 losses.append(task(outputs[name], batch.targets[name]) + blank)
                 scores.append(outputs[name][..., 0])
@@ -73,14 +74,20 @@ class Ward:
         return float(found.mean())
 
 
+def binary(model: Ensemble) -> list[str]:
+    """The tasks that are scored here: those of two classes."""
+    return [name for name, task in model.tasks.items() if task.link_scale == "log-odds" and task.output_size == 1]
+
+
 def learned(model: Ensemble, head: Acquisition, batch: Batch) -> Policy:
-    """Reads what the head expects most of, over all tasks."""
+    """Reads what the head expects most of, over the binary tasks."""
+    scored = torch.tensor([list(model.tasks).index(name) for name in binary(model)])
     with torch.inference_mode():
         evidence = model.encode(batch)
 
     def policy(chosen: Tensor) -> Tensor:
         with torch.inference_mode():
-            return (head(known(model, evidence, chosen)) / head.prior_loss).mean(2)
+            return (head(known(model, evidence, chosen)) / head.prior_loss)[..., scored].mean(2)
 
     return policy
 

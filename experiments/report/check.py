@@ -23,6 +23,8 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+TALL = 4000
+"""Pixels of a picture of a page."""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -38,7 +40,7 @@ def check(file: Path, out: Path) -> list[str]:
             for name, size in (("wide", WIDE), ("narrow", NARROW)):
                 where = f"{scheme}, {name}"
                 page = open_page(browser, file, scheme, size, problems, where)
-                page.screenshot(path=out / f"{scheme}-{name}.png", full_page=True)
+                photograph(page, out, f"{scheme}-{name}", size)
                 beyond = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 if beyond > 0:
                     problems.append(f"{where}: the page scrolls sideways by {beyond} pixels.")
@@ -48,6 +50,16 @@ def check(file: Path, out: Path) -> list[str]:
             problems += accessibility(browser, file, scheme)
         browser.close()
     return problems
+
+
+def photograph(page: Any, out: Path, name: str, size: dict[str, int]) -> None:
+    """Takes pictures of a page from top to bottom, each as tall as Chromium surely takes."""
+    for old in out.glob(f"{name}-*.png"):
+        old.unlink()
+    height = int(page.evaluate("document.documentElement.scrollHeight"))
+    for k, top in enumerate(range(0, height, TALL)):
+        clip = {"x": 0, "y": top, "width": size["width"], "height": min(TALL, height - top)}
+        page.screenshot(path=out / f"{name}-{k + 1:02d}.png", full_page=True, clip=clip)
 
 
 def open_page(browser: Any, file: Path, scheme: str, size: dict[str, int], problems: list[str], where: str) -> Any:

@@ -31,6 +31,9 @@ from multimodn.report.theme import Theme
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEAST = 0.01
+"""Length of the axis, at least: a gain of next to nothing is no long bar."""
+
 EVERY_TASK = "all"
 """The task whose gains are shares, see `multimodn.explain.acquisition`."""
 
@@ -142,7 +145,7 @@ def _draw(names: Sequence[str], sizes: Floats, notes: Sequence[str], axis: str, 
             weight="bold" if k == 0 else "normal",
         )  # fmt: skip
     room = 0.025 * max(map(len, notes))
-    axes.set_xlim(limits(np.append(known, 0.0), 0.02 if known.min() >= 0 else 0.06, room))
+    axes.set_xlim(limits(np.append(known, 0.0), 0.02 if known.min() >= 0 else 0.06, room, LEAST))
     name_rows(axes, names)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set_xlabel(axis)
