@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -81,6 +81,7 @@ def _source_of(model: MultiModN, table: Path, sources: list[str]) -> str:
     """Returns the only source all of whose columns that the model reads stand in a table."""
     import pandas as pd
 
+    from multimodn.base import Encoder
     from multimodn.errors import StudyError
 
     reader = pd.read_parquet if table.suffix == ".parquet" else lambda path: pd.read_csv(path, nrows=0)
@@ -89,7 +90,7 @@ def _source_of(model: MultiModN, table: Path, sources: list[str]) -> str:
     needed: dict[str, set[str]] = {name: set() for name in sources}
     for step, spec in model.study.steps.items():
         if spec.source in needed:
-            needed[spec.source] |= set(getattr(encoders[step], "columns"))  # noqa: B009  (a module's attribute)
+            needed[spec.source] |= set(cast(Encoder, encoders[step]).columns)
     fitting = [name for name, wanted in needed.items() if wanted <= columns]
     if len(fitting) != 1:
         which = "several sources" if fitting else "no source"
