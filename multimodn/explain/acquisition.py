@@ -6,8 +6,8 @@ information of outcome and modality, which is never negative. It learns from pat
 not train on: along random orders of what they have, every step is an example.
 
 References:
-    Gadgil, Covert and Lee (2024), Estimating conditional mutual information for dynamic feature selection, equations 6
-    and 7, https://arxiv.org/abs/2306.03301
+    Gadgil, Covert and Lee (2024), DIME: Estimating conditional mutual information for dynamic feature selection,
+    https://arxiv.org/abs/2306.03301
 """
 
 from __future__ import annotations

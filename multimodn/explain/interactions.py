@@ -76,8 +76,8 @@ def shapley_interactions(values: Tensor, presence: Tensor) -> Tensor:
         ``(B, M, M, L)``, float64, see `Interactions`.
 
     References:
-        Grabisch and Roubens (1999), equation 4, https://doi.org/10.1007/s001820050125; own and shared parts: Lundberg et
-        al. (2020), section "SHAP interaction values", https://doi.org/10.1038/s42256-019-0138-9
+        Grabisch and Roubens (1999), https://doi.org/10.1007/s001820050125; own and shared parts: Lundberg et al. (2020),
+        SHAP interaction values, https://doi.org/10.1038/s42256-019-0138-9
     """  # noqa: E501  (the formula)
     n_modalities = presence.shape[1]
     values = values.double()

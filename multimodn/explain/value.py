@@ -5,7 +5,7 @@ is ordered for those whom it helps most, its value among the tested is not its v
 one over their chance of having it, given their outcome and what else is known of them.
 
 References:
-    Choi et al. (2025), ICYM2I, sections 3 and 4, https://arxiv.org/abs/2505.16953
+    Choi et al. (2025), ICYM2I, https://arxiv.org/abs/2505.16953
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ LIMITS = (
 REFERENCES = {
     "Swamy et al. (2023), MultiModN: sequential fusion.": "https://arxiv.org/abs/2309.14118",
     "Shapley (1953), as used by Lundberg and Lee (2017): contributions.": "https://arxiv.org/abs/1705.07874",
-    "Fujimoto, Kojadinovic and Marichal (2006): axioms of interaction indices.": "https://doi.org/10.1016/j.geb.2005.03.002",
+    "Grabisch and Roubens (1999): interactions.": "https://doi.org/10.1007/s001820050125",
+    "Wenderoth et al. (2025), InterSHAP: synergy.": "https://arxiv.org/abs/2412.15828",
+    "Gadgil, Covert and Lee (2024), DIME: what to measure next.": "https://arxiv.org/abs/2306.03301",
     "Sundararajan, Taly and Yan (2017): integrated gradients.": "https://arxiv.org/abs/1703.01365",
     "Choi et al. (2025), ICYM2I: the value of a modality where it is missing for a reason.": "https://arxiv.org/abs/2505.16953",
     "Efron and Tibshirani (1993), An introduction to the bootstrap.": "https://doi.org/10.1201/9780429246593",
