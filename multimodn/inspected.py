@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
@@ -63,6 +65,30 @@ class Inspected(Trained):
         deltas = pd.DataFrame({name: part.attrs["convergence_delta"] for name, part in zip(seeing, parts, strict=True)})
         found.attrs = parts[0].attrs | {"convergence_delta": deltas.abs().max(axis=1).to_dict()}
         return self._framed(AttributionFrame, found)
+
+    def attribution_map(
+        self,
+        modality: str,
+        patient: str,
+        cohort: Cohort | None = None,
+        task: str | None = None,
+        output: str | None = None,
+        **options: Any,
+    ) -> NDArray[np.float64]:
+        """Attributes a prediction to every pixel or voxel of a patient's pictures, ``(n_pictures, rows, ...)``.
+
+        See `multimodn.explain.attributions.attribution_map`; ``task`` is the first, if left out.
+
+        Raises:
+            StudyError: If modality, task or output is unknown, or the modality has no pixels.
+            DataError: If the patient is unknown or has no such pictures.
+        """
+        from multimodn.explain.attributions import attribution_map
+
+        cohort = Cohort.load(self.study, labelled=False) if cohort is None else cohort
+        chosen = self.study.tasks[0].name if task is None else task
+        patients, model = self.prepare(cohort), self._model()
+        return attribution_map(model, patients, cohort, modality, chosen, output, patient=patient, **options)
 
     def similar(
         self,
