@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data.cohort import Cohort
-from multimodn.errors import DataError, raise_all
 from multimodn.estimator import MultiModN
 
 MOST_SLIDES, MOST_PICTURES, PIXELS = 3, 8, 900
@@ -37,43 +36,24 @@ def draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: 
         DataError: If a slide is not found, or a feature file does not say where its tiles are; all are listed.
     """
     from multimodn.explain.attention import with_parts
+    from multimodn.slides.attention_maps import find_places
 
     drawn: list[tuple[str, int, bytes]] = []
     for modality in with_parts(model._model()):
         tiles = model.attention(modality, few)
         n_tiles = tiles["patient"].map(tiles["patient"].value_counts())
-        places = _places(tiles.assign(score=tiles["attention"] * n_tiles), slides)
-        for patient, path, extent, part in places:
+        first = _first_files(tiles.assign(score=tiles["attention"] * n_tiles))
+        for patient, path, extent, part in find_places(first, [slides]):
             number = 1 + sum(one == patient for one, _, _ in drawn)
             drawn.append((patient, number, _drawn(path, extent, part, f"patient {labels[patient]}", number)))
     return drawn
 
 
-def _places(tiles: pd.DataFrame, slides: Path) -> list[tuple[str, Path, int, pd.DataFrame]]:
-    """Finds the slides, and the side of the tiles, of each patient's first files."""
-    from multimodn.slides.attention_maps import _by_name
-    from multimodn.slides.features import open_features
-
-    known, found, problems = _by_name([slides]), [], []
-    for patient, file, part in _first_files(tiles):
-        with open_features(file) as features:
-            meta = features.meta
-        path = known.get(str(meta.slide)) or known.get(Path(file).stem)
-        if path is None:
-            problems.append(f"patient '{patient}': no slide '{meta.slide or Path(file).stem}' for {file}.")
-        elif meta.extent is None or part["x"].isna().any():
-            problems.append(f"patient '{patient}': {file} does not say where its tiles are, or how large.")
-        else:
-            found.append((patient, path, meta.extent, part))
-    raise_all(problems, DataError, f"Heat maps from {slides}")
-    return found
-
-
-def _first_files(tiles: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _first_files(tiles: pd.DataFrame) -> pd.DataFrame:
+    """Keeps the tiles of each patient's first files."""
     most = min(MOST_SLIDES, max(1, MOST_PICTURES // max(1, tiles["patient"].nunique())))
-    for patient, rows in tiles.groupby("patient", sort=False):
-        for file in rows["file"].unique()[:most]:
-            yield str(patient), str(file), rows[rows["file"] == file]
+    number = tiles.groupby("patient", sort=False)["file"].transform(lambda files: pd.factorize(files)[0])
+    return tiles[number < most]
 
 
 def _drawn(path: Path, extent: int, tiles: pd.DataFrame, who: str, number: int) -> bytes:

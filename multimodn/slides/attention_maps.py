@@ -92,6 +92,31 @@ def _draw(
     score_name: str,
 ) -> list[Path]:
     """Draws the column ``score`` of tiles."""
+    places = find_places(found, slides)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for patient, path, extent, tiles in places:
+        pictures.append(out / f"{patient}-{path.stem}.png")
+        with open_slide(path, mpp) as slide:
+            coords, scores = tiles[["x", "y"]].to_numpy().astype(np.int64), tiles["score"].to_numpy()
+            whole = f"{title}: patient {patient}"
+            draw_heatmap(slide, coords, extent, scores, pictures[-1], whole, palette=palette, score_name=score_name)
+    return pictures
+
+
+def find_places(found: pd.DataFrame, slides: Sequence[Path]) -> list[tuple[str, Path, int, pd.DataFrame]]:
+    """Finds the slide of each feature file.
+
+    Args:
+        found: Tiles: ``patient``, ``file``, ``x``, ``y`` and whatever else.
+        slides: See `draw_attention`.
+
+    Returns:
+        For each patient and feature file the patient, the slide, the side of a tile in level-0 pixels, and the tiles.
+
+    Raises:
+        DataError: If a slide is not found, or a feature file does not say where its tiles are; all are listed.
+    """
     known = _by_name(slides)
     places: list[tuple[str, Path, int, pd.DataFrame]] = []
     problems: list[str] = []
@@ -107,15 +132,7 @@ def _draw(
         else:
             places.append((patient, path, meta.extent, tiles))
     raise_all(problems, DataError, f"Heat maps from {shown([str(place) for place in slides])}")
-    out.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for patient, path, extent, tiles in places:
-        pictures.append(out / f"{patient}-{path.stem}.png")
-        with open_slide(path, mpp) as slide:
-            coords, scores = tiles[["x", "y"]].to_numpy().astype(np.int64), tiles["score"].to_numpy()
-            whole = f"{title}: patient {patient}"
-            draw_heatmap(slide, coords, extent, scores, pictures[-1], whole, palette=palette, score_name=score_name)
-    return pictures
+    return places
 
 
 def _by_name(slides: Sequence[Path]) -> dict[str, Path]:
