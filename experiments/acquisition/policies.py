@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.data.batches import Batch, PatientTensors
-from multimodn.explain._acquisition_examples import known
+from multimodn.explain._acquisition_examples import examples, known
 from multimodn.explain.acquisition import Acquisition
 from multimodn.fusion import Ensemble
 from multimodn.resampling import Floats, draws, weighted_aurocs
@@ -116,6 +116,23 @@ def best_order(model: Ensemble, patients: PatientTensors, rows: Sequence[tuple[T
         for order in every
     ]
     return list(every[int(np.argmin(areas))])
+
+
+def mean_gain_order(model: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]) -> list[int]:
+    """Orders modalities by their mean gain over the steps that the head learns from, as shares of the prior's loss."""
+    generator = torch.Generator().manual_seed(0)
+    scored = torch.tensor([list(model.tasks).index(name) for name in binary(model)])
+    with torch.no_grad():
+        every = [examples(model, k, patients, held_out, None, generator) for k, (_, held_out) in enumerate(rows)]
+    prior = torch.cat([each.prior_loss for each in every]).nanmean(0)
+    taken, weight = torch.cat([each.taken for each in every]), torch.cat([each.weight for each in every])
+    drop = torch.cat([each.drop for each in every]) / prior * weight
+    n_modalities = len(model.first.modalities)
+    total = torch.zeros(n_modalities, drop.shape[1]).index_add_(0, taken, drop)
+    counted = torch.zeros_like(total).index_add_(0, taken, weight).clamp(min=1e-9)
+    gain: Tensor = (total / counted)[:, scored].mean(1)
+    order: list[int] = gain.argsort(descending=True).tolist()
+    return order
 
 
 def _alone(model: Ensemble, k: int) -> Ensemble:
