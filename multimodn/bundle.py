@@ -99,9 +99,9 @@ def _checked(folder: Path, name: str, digest: str | None) -> Path:
 
 
 def _acquisition(folder: Path, found: Mapping[str, Any] | None) -> Acquisition | None:
-    if found is None:  # never fitted, or of an older version
+    if found is None or "heads" not in found:  # never fitted, or of an older version
         return None
-    head = Acquisition(Sizes(**found["sizes"])).eval()
+    head = Acquisition([Sizes(**each | {"tasks": tuple(each["tasks"])}) for each in found["heads"]]).eval()
     head.load_state_dict(load_file(_checked(folder, ACQUISITION, found["sha256"])))
     return head
 
@@ -128,7 +128,7 @@ def _write(folder: Path, path: Path, given: Content) -> None:
     if given.acquisition is not None:
         save_file(given.acquisition.state_dict(), folder / ACQUISITION)
         digest = _sha256((folder / ACQUISITION).read_bytes())
-        content["acquisition"] = {"sizes": asdict(given.acquisition.sizes), "sha256": digest}
+        content["acquisition"] = {"heads": [asdict(each) for each in given.acquisition.sizes], "sha256": digest}
     content["sha256"] = _digest(content)
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
 

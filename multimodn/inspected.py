@@ -125,6 +125,7 @@ class Inspected(Trained):
             DataError: If nobody was held out.
         """
         from multimodn.explain.acquisition import fit_acquisition
+        from multimodn.missingness.propensity import read_covariates, weighted
         from multimodn.training.fit import member_rows
 
         cohort = Cohort.load(self.study) if cohort is None else cohort
@@ -135,6 +136,9 @@ class Inspected(Trained):
             patients = self.prepare(seen, labelled=True)
         rows = member_rows(self.study, seen, split)
         neutral, seed = self.study.missingness == "neutral", self.study.training.seed
+        if neutral and self.study.presence_covariates:
+            covariates = read_covariates(seen, self.study.presence_covariates)
+            patients = weighted(patients, covariates, list(self._model().tasks.values()), self._model().first.seen)
         self.acquisition = fit_acquisition(self._model(), patients, rows, neutral=neutral, seed=seed)
         return self
 
@@ -163,7 +167,7 @@ class Inspected(Trained):
             steps = self.study.expanded([name])
             if steps[0] not in every:
                 raise StudyError(f"Cost of an unknown modality '{name}'.{did_you_mean(name, every)}")
-            if cost <= 0:
+            if not 0 < cost < float("inf"):
                 raise StudyError(f"The cost of '{name}' is {cost}; give a number above 0.")
             every |= dict.fromkeys(steps, cost)
         patients = self._prepared(cohort)

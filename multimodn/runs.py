@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
-from multimodn.errors import StudyError
+from multimodn.errors import DataError, StudyError
 from multimodn.estimator import MultiModN
 from multimodn.study import Study
 
@@ -25,7 +25,8 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     """Trains a study into a run folder.
 
     Writes ``study.yaml``, ``run.json`` (seed, versions, hashes, wall time), ``checkpoints/``, ``metrics.csv`` (scores
-    of the test patients, if the split has any) and at last ``bundle/``.
+    of the test patients, if the split has any) and at last ``bundle/``, where the head that says what
+    to measure next is too, if patients were held out to learn it from.
 
     Args:
         study: What to train.
@@ -51,8 +52,10 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     write_text(folder / "study.yaml", study.to_yaml())
     write_text(folder / LOG, json.dumps({"fingerprint": fingerprint, "finished": False}, indent=1))
     model = MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
-    if study.training.members > 1 or len(split.validation):
+    try:
         model.fit_acquisition(cohort)
+    except DataError as error:  # nobody was held out: no reason to lose a trained model
+        model.provenance["acquisition"] = str(error)
     if len(split.test):
         scores = model.evaluate(cohort.subset(split.test))
         write_text(folder / "metrics.csv", scores.to_csv(index=False))

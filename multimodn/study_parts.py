@@ -194,7 +194,7 @@ class ModalitySpec(_KindSpec):
     columns: Literal["all"] | list[str] | AllBut = "all"
     exclude_for: list[str] = Field(default_factory=list)
     repeats: RepeatSpec | None = None
-    cost: float = Field(default=1.0, gt=0)
+    cost: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     options: Any = Field(default_factory=dict, validate_default=True)
 
     @field_validator("kind")

@@ -63,3 +63,5 @@ def show_next(console: Console, patient: str, rows: pd.DataFrame, task: str) -> 
         length = "█" * round(BAR * row["gain"] / row["cost"] / largest)
         table.add_row(str(row["rank"]), str(row["modality"]), length, f"{row['gain']:.4f}", f"{row['cost']:g}")
     console.print(table)
+    what = "mean over tasks" if task == "all" else "0.05 nats: what is true becomes 5% more likely, on average"
+    console.print(f"Gain: by how much the loss is expected to fall ({what}).", style="dim", highlight=False)

@@ -123,7 +123,7 @@ def mean_gain_order(model: Ensemble, patients: PatientTensors, rows: Sequence[tu
     generator = torch.Generator().manual_seed(0)
     scored = torch.tensor([list(model.tasks).index(name) for name in binary(model)])
     with torch.no_grad():
-        every = [examples(model, k, patients, held_out, None, generator) for k, (_, held_out) in enumerate(rows)]
+        every = [examples(model, k, patients, held_out, None, generator)[0] for k, (_, held_out) in enumerate(rows)]
     prior = torch.cat([each.prior_loss for each in every]).nanmean(0)
     taken, weight = torch.cat([each.taken for each in every]), torch.cat([each.weight for each in every])
     drop = torch.cat([each.drop for each in every]) / prior * weight

@@ -8,40 +8,48 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from multimodn.data.batches import PatientTensors
+from multimodn.data.batches import Batch, PatientTensors
 from multimodn.fusion import Ensemble, SequentialFusion, random_paths
 from multimodn.fusion.model import Evidence, Outputs
 from multimodn.fusion.paths import ordered_paths, steps_taken
+from multimodn.fusion.views import View
 from multimodn.missingness.weights import LabelShift
 
 N_ORDERS = 8
-"""Random orders that each held-out patient is followed along."""
+"""Random orders that each held-out patient is followed along, at most."""
 MAX_ROWS = 4096
 """Held-out patients of each member, at most."""
+MAX_EXAMPLES = 200_000
+"""Steps of all members, about, at most: of large cohorts each patient is followed along fewer orders."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a member knows of n patients.
+    """What a member knows of n patients from the modalities that some tasks may see.
 
     Attributes:
-        state: Their states ``(n, W)``; zeros if some tasks must not see some modalities, which the state has seen.
-        rest: Predictions of all tasks on the link scale, and which modalities were read, ``(n, C)``.
+        state: Their states ``(n, W)``.
+        rest: Predictions of these tasks on the link scale, and which modalities were read, ``(n, C)``.
     """
 
     state: Tensor
     rest: Tensor
 
+    @staticmethod
+    def joined(parts: Sequence[Known]) -> Known:
+        """Puts patients one after another."""
+        return Known(torch.cat([part.state for part in parts]), torch.cat([part.rest for part in parts]))
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Steps of held-out patients.
+    """Steps of held-out patients, for the T tasks of a view.
 
     Attributes:
         known: Before the step.
         taken: Long ``(n,)``: the modality of the step.
         drop: By how much the loss of each task fell, ``(n, T)``.
-        weight: Weight in each task, ``(n, T)``; 0 without a label, and where the task does not see the modality.
+        weight: Weight in each task, ``(n, T)``; 0 without a label.
         patient: Long ``(n,)``: whose step it is.
         prior_loss: Loss before any modality of held-out patients, ``(patients, T)``; NaN without a label.
     """
@@ -54,23 +62,38 @@ class Examples:
     prior_loss: Tensor
 
 
-def known(model: Ensemble, evidence: Sequence[Evidence], chosen: Tensor) -> list[Known]:
-    """Returns what each member knows from one subset a row, bool ``(B, M)``, taken in the model's order."""
-    found = []
+def known(model: Ensemble, evidence: Sequence[Evidence], chosen: Tensor) -> list[list[Known]]:
+    """Returns for each view what each member knows from one subset a row, bool ``(B, M)``, in the model's order.
+
+    A state that is told what a patient has (``missingness: informative``) is told this subset.
+    """
+    found: list[list[Known]] = [[] for _ in model.first.views]
+    paths = ordered_paths(chosen, model.first.order)
     for member, each in zip(model.networks, evidence, strict=True):
-        paths = ordered_paths(chosen, model.first.order)
-        outputs = {name: values[-1] for name, values in member.read(each, paths).items()}
-        found.append(_facts(model, member, member.states(each, paths)[-1], outputs, chosen))
+        of_view = [member.states(each, view.along(paths), view.of(chosen))[-1] for view in member.views]
+        outputs = _calibrated(model, _decoded(member, of_view), chosen)
+        for v, view in enumerate(member.views):
+            found[v].append(_facts(model, view, of_view[v], outputs, chosen))
     return found
 
 
-def _facts(model: Ensemble, member: SequentialFusion, state: Tensor, outputs: Outputs, taken: Tensor) -> Known:
-    """Puts together what is known at states ``(..., W)``."""
-    calibrated = outputs if model.calibration.is_identity else model.calibration(outputs, model.prior(), taken)
-    links = [task.link(calibrated[name]) for name, task in model.tasks.items()]
-    if len(member.views) > 1:
-        state = torch.zeros_like(state)
-    return Known(state, torch.cat([*links, taken.to(state.dtype)], dim=-1))
+def readings_before(names: Sequence[str]) -> list[int]:
+    """Returns for each modality the number of the reading before it, such as that of ``labs@1`` for ``labs@2``; or -1.
+
+    A later reading can only be taken where the one before is there.
+    """
+    found = []
+    for name in names:
+        base, at, number = name.rpartition("@")
+        before = f"{base}@{int(number) - 1}" if at and number.isdigit() else ""
+        found.append(list(names).index(before) if before in names else -1)
+    return found
+
+
+def n_orders(patients: PatientTensors, held_out: Sequence[Tensor]) -> int:
+    """Returns along how many orders held-out patients are followed."""
+    n_steps = sum(int(patients.presence[rows[:MAX_ROWS]].sum()) for rows in held_out)
+    return max(1, min(N_ORDERS, MAX_EXAMPLES // max(n_steps, 1)))
 
 
 def examples(
@@ -80,8 +103,9 @@ def examples(
     held_out: Tensor,
     shift: LabelShift | None,
     generator: torch.Generator,
-) -> Examples:
-    """Follows the held-out patients of member k along random orders.
+    orders: int = N_ORDERS,
+) -> list[Examples]:
+    """Follows the held-out patients of member k along random orders; for each view its examples.
 
     Args:
         model: The trained networks.
@@ -90,33 +114,99 @@ def examples(
         held_out: Rows that the member did not train on.
         shift: Weights against what a subset tells of the outcome; None: all steps count alike.
         generator: Source of orders.
+        orders: How many.
     """
     member, rows = model.networks[k], held_out[:MAX_ROWS]
     batch = patients.batch(rows)
-    evidence, n_modalities = member.encode(batch), batch.presence.shape[1]
-    known_, taken_, drop_, weight_, patient_ = [], [], [], [], []
-    labelled = torch.stack([batch.labelled[name] for name in model.tasks], dim=1)
-    prior_loss = torch.zeros(len(rows), len(model.tasks))
-    for _ in range(N_ORDERS):
+    evidence = member.encode(batch)
+    parts: list[list[Examples]] = [[] for _ in member.views]
+    for _ in range(orders):
         paths = random_paths(batch.presence, generator)
-        states, outputs = member.states(evidence, paths), member.read(evidence, paths)
-        subsets = steps_taken(paths, n_modalities)
-        calibrated = outputs if model.calibration.is_identity else model.calibration(outputs, model.prior(), subsets)
-        losses = torch.stack([task(calibrated[n], batch.targets[n]) for n, task in model.tasks.items()], dim=-1)
-        weight = labelled.to(losses.dtype).expand(n_modalities, -1, -1)
-        if shift is not None and batch.strata is not None:
-            balance = shift.balance(subsets[1:], batch.strata)
-            weight = weight * torch.stack([balance[name] for name in model.tasks], dim=-1)
-        step = paths.T  # (depth, B)
-        facts = _facts(model, member, states[:-1], {name: each[:-1] for name, each in outputs.items()}, subsets[:-1])
-        is_step = step >= 0
-        seen = model.first.seen.T[step[is_step]]
-        known_.append(Known(facts.state[is_step], facts.rest[is_step]))
-        taken_.append(step[is_step])
-        drop_.append((losses[:-1] - losses[1:])[is_step])
-        weight_.append(weight[is_step] * seen)
-        patient_.append(rows.expand(len(step), -1)[is_step])
-        prior_loss = losses[0]
-    whole = Known(torch.cat([f.state for f in known_]), torch.cat([f.rest for f in known_]))
-    missing = torch.where(labelled, prior_loss, torch.nan)
-    return Examples(whole, torch.cat(taken_), torch.cat(drop_), torch.cat(weight_), torch.cat(patient_), missing)
+        of_view = [_along(member, evidence, view, paths) for view in member.views]
+        subsets = steps_taken(paths, batch.presence.shape[1])
+        outputs = _calibrated(model, _decoded(member, of_view), subsets)
+        weight = _weights(model, batch, subsets, shift)
+        for v, view in enumerate(member.views):
+            losses = torch.stack([model.tasks[n](outputs[n], batch.targets[n]) for n in view.tasks], dim=-1)
+            facts = _facts(model, view, of_view[v], outputs, subsets)
+            tasks = [list(model.tasks).index(name) for name in view.tasks]
+            parts[v].append(_steps(model, view, facts, losses, weight[..., tasks], paths, subsets, rows))
+    labelled = torch.stack([batch.labelled[name] for name in model.tasks], dim=1)
+    return [
+        _joined(each, labelled[:, [list(model.tasks).index(name) for name in view.tasks]])
+        for each, view in zip(parts, member.views, strict=True)
+    ]
+
+
+def _along(member: SequentialFusion, evidence: Evidence, view: View, paths: Tensor) -> Tensor:
+    """States ``(depth + 1, B, W)``; one that is told what a patient has is told what was read so far."""
+    along = view.along(paths)
+    if member.presence_effect is None:
+        return member.states(evidence, along, view.of(evidence.presence))
+    subsets = view.of(steps_taken(paths, evidence.presence.shape[1]))
+    return torch.stack([member.states(evidence, along, told)[depth] for depth, told in enumerate(subsets)])
+
+
+def _decoded(member: SequentialFusion, of_view: Sequence[Tensor]) -> Outputs:
+    found: Outputs = {}
+    for view, states in zip(member.views, of_view, strict=True):
+        found |= member.decode(states, view.tasks)
+    return found
+
+
+def _calibrated(model: Ensemble, outputs: Outputs, taken: Tensor) -> Outputs:
+    return outputs if model.calibration.is_identity else model.calibration(outputs, model.prior(), taken)
+
+
+def _facts(model: Ensemble, view: View, states: Tensor, outputs: Outputs, taken: Tensor) -> Known:
+    """Puts together what is known at states ``(..., W)``."""
+    links = [task.link(outputs[name]) for name, task in model.tasks.items() if name in view.tasks]
+    return Known(states, torch.cat([*links, view.of(taken).to(states.dtype)], dim=-1))
+
+
+def _weights(model: Ensemble, batch: Batch, subsets: Tensor, shift: LabelShift | None) -> Tensor:
+    """Weights ``(depth, B, T)`` of steps: those of the calibration, at the subset after the step."""
+    labelled = torch.stack([batch.labelled[name] for name in model.tasks], dim=1)
+    weight = labelled.to(torch.float32).expand(len(subsets) - 1, -1, -1)
+    if shift is not None and batch.strata is not None:
+        balance = shift.balance(subsets[1:], batch.strata)
+        weight = weight * torch.stack([balance[name] for name in model.tasks], dim=-1)
+        if batch.weights is not None:
+            weight = weight * batch.weights
+    return weight
+
+
+def _steps(
+    model: Ensemble,
+    view: View,
+    facts: Known,
+    losses: Tensor,
+    weight: Tensor,
+    paths: Tensor,
+    subsets: Tensor,
+    rows: Tensor,
+) -> Examples:
+    """The steps of one order that could be taken: seen by the view, and no reading before the one before it."""
+    step = view.along(paths).T  # (depth, B)
+    before = torch.tensor(readings_before(model.first.modalities))[step.clamp(min=0)]
+    was_read = subsets[:-1].gather(2, before.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    is_step = (step >= 0) & ((before < 0) | was_read)
+    return Examples(
+        Known(facts.state[:-1][is_step], facts.rest[:-1][is_step]),
+        step[is_step],
+        (losses[:-1] - losses[1:])[is_step],
+        weight[is_step],
+        rows.expand(len(step), -1)[is_step],
+        losses[0],
+    )
+
+
+def _joined(parts: Sequence[Examples], labelled: Tensor) -> Examples:
+    return Examples(
+        Known.joined([part.known for part in parts]),
+        torch.cat([part.taken for part in parts]),
+        torch.cat([part.drop for part in parts]),
+        torch.cat([part.weight for part in parts]),
+        torch.cat([part.patient for part in parts]),
+        torch.where(labelled, parts[-1].prior_loss, torch.nan),
+    )

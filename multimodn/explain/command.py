@@ -79,13 +79,12 @@ def _cohort(model: MultiModN, table: Path | None, source: list[str] | None) -> C
 
 def _source_of(model: MultiModN, table: Path, sources: list[str]) -> str:
     """Returns the only source all of whose columns that the model reads stand in a table."""
-    import pandas as pd
-
     from multimodn.base import Encoder
+    from multimodn.data.sources import read_source
     from multimodn.errors import StudyError
+    from multimodn.study import SourceSpec
 
-    reader = pd.read_parquet if table.suffix == ".parquet" else lambda path: pd.read_csv(path, nrows=0)
-    columns = set(reader(table).columns)
+    columns = set(read_source(SourceSpec(path=str(table)), Path(), model.study.cohort.patient).columns)
     encoders = model._model().first.encoders
     needed: dict[str, set[str]] = {name: set() for name in sources}
     for step, spec in model.study.steps.items():

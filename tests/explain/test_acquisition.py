@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from multimodn import Cohort, MultiModN
 from multimodn.cli import app
 from multimodn.errors import BundleError, DataError, NotFittedError, StudyError
+from multimodn.explain._acquisition_examples import examples, n_orders
 from multimodn.explain.acquisition import gains
 from multimodn.runs import fit_run, load_run
 from tests._cohorts import write_files
@@ -184,6 +185,149 @@ def test_the_command_tells_and_writes(run, tmp_path):
     found = pd.read_csv(tmp_path / "n.csv")
     assert len(found) == 40 * 3  # of the table alone, everybody lacks the image, for two tasks and all
     assert set(found["modality"]) == {"image"}
+
+
+def hiding(tables, hidden, **training):
+    """A study with a second task, from which one modality is hidden."""
+    content = make_study(tables, **training).to_dict()
+    content["tasks"].append(content["tasks"][0] | {"name": "z"})
+    content["modalities"][hidden]["exclude_for"] = ["y"]
+    return type(make_study(tables)).from_dict(content)
+
+
+@pytest.fixture(scope="module")
+def hidden():
+    tables, outcome, _ = gated(2000, 0)
+    target = outcome.to_frame("y")
+    cohort = Cohort.from_frames(tables, {"y": target, "z": target})
+    study = hiding(tables, 3, update="product", epochs=25, members=2)
+    return MultiModN(study).fit(cohort).fit_acquisition(cohort)
+
+
+def test_what_is_hidden_from_a_task_changes_none_of_its_gains(hidden):
+    tables, _, _ = gated(30, 5)
+    with_it = Cohort.from_frames({name: tables[name] for name in ("triage", "noise")})
+    gain = lambda cohort, task: (  # noqa: E731
+        hidden.next(cohort)
+        .query("task == @task and modality != 'noise'")
+        .sort_values("modality", kind="stable")["gain"]
+    )
+    without, changed = with_it.modalities["triage"], 30 * tables["noise"]
+    for other in (Cohort.from_frames({"triage": without}), Cohort.from_frames({"triage": without, "noise": changed})):
+        assert gain(other, "y").equals(gain(with_it, "y"))
+        assert not gain(other, "z").equals(gain(with_it, "z"))
+
+
+def test_where_something_is_hidden_the_state_is_still_read(hidden):
+    cohort, by_scan = newcomers()
+    first = hidden.next(cohort).query("task == 'y' and rank == 1")["modality"]
+    assert (first.loc[cohort.patients].to_numpy() == np.where(by_scan, "scan", "assay")).mean() > 0.8
+
+
+def test_the_head_is_no_worse_than_a_constant_where_nothing_depends_on_the_patient():
+    tables, outcome, _ = gated(600, 3)
+    rng = np.random.default_rng(0)
+    outcome = pd.Series((tables["scan"].iloc[:, 0] + rng.normal(size=600) > 0).astype(int), outcome.index)
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    own = cohort.subset(cohort.patients[:300])
+    model = MultiModN(make_study(tables, members=3, epochs=10)).fit(own).fit_acquisition(own)
+    patients = model.prepare(cohort.subset(cohort.patients[300:]), labelled=True)
+    batch = patients.batch(torch.arange(300))
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        rows = [(torch.tensor([], dtype=torch.long), torch.arange(300))] * 3
+        steps = [examples(model.model, k, patients, out, None, generator)[0] for k, (_, out) in enumerate(rows)]
+        spread, error = 0.0, 0.0
+        for k, each in enumerate(steps):
+            head = model.acquisition.heads[0]
+            gain = (head.member(k, each.known) * head.unit).gather(1, each.taken.view(-1, 1, 1)).squeeze(1)
+            mean = torch.stack([each.drop[each.taken == m].mean(0) for m in range(4)])[each.taken]
+            spread += (each.drop - mean).square().mean()  # of the best constants, known only afterwards
+            error += (each.drop - gain).square().mean()
+    assert len(batch.presence) == 300
+    assert error < 1.02 * spread
+
+
+def test_a_later_reading_is_proposed_and_learned_after_the_one_before():
+    rng = np.random.default_rng(0)
+    tables = {"a@1": table(rng.normal(size=(80, 2)), "a"), "b": table(rng.normal(size=(80, 2)), "b")}
+    tables["a@2"] = table(rng.normal(size=(80, 2)), "a").iloc[:40]
+    outcome = pd.Series(np.arange(80) % 2, tables["b"].index)
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    content = make_study(["a", "b"], epochs=1, members=2).to_dict()
+    content["modalities"][0]["repeats"] = {"by": "day", "most": 2}
+    content["order"] = []
+    model = MultiModN(type(make_study(["a"])).from_dict(content)).fit(cohort).fit_acquisition(cohort)
+    found = model.next(Cohort.from_frames({"b": tables["b"].iloc[:3]})).query("task == 'y'")
+    assert set(found["modality"]) == {"a@1"}
+    patients = model.prepare(cohort, labelled=True)
+    with torch.inference_mode():
+        steps = examples(model.model, 0, patients, torch.arange(80), None, torch.Generator().manual_seed(0))[0]
+    names = model.model.first.modalities
+    later = steps.taken == names.index("a@2")
+    read = steps.known.rest[:, -3:] > 0
+    assert later.any()
+    assert read[later][:, names.index("a@1")].all()
+
+
+def test_a_state_that_is_told_what_is_there_is_not_told_what_is_to_come():
+    tables, outcome, _ = gated(200, 0)
+    tables["scan"] = tables["scan"].iloc[:100]
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    study = make_study(tables, epochs=3, members=2).model_copy(update={"missingness": "informative"})
+    model = MultiModN(study).fit(cohort).fit_acquisition(cohort).model
+    patients = MultiModN.prepare(_with(study, model), cohort, labelled=True)
+    with torch.inference_mode():
+        steps = examples(model, 0, patients, torch.arange(200), None, torch.Generator().manual_seed(0))[0]
+        first = steps.known.state[~(steps.known.rest[:, -4:] > 0).any(1)]
+    assert len(first) > 100
+    assert (first == first[0]).all()
+
+
+def _with(study, model):
+    found = MultiModN(study)
+    found.model = model
+    return found
+
+
+def test_large_cohorts_follow_fewer_orders(monkeypatch):
+    tables, outcome, _ = gated(100, 0)
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
+    model = MultiModN(make_study(tables, epochs=1)).fit(cohort)
+    patients = model.prepare(cohort, labelled=True)
+    assert n_orders(patients, [torch.arange(100)]) == 8
+    monkeypatch.setattr("multimodn.explain._acquisition_examples.MAX_EXAMPLES", 1000)
+    assert n_orders(patients, [torch.arange(100)]) == 2
+    assert n_orders(patients, [torch.arange(100)] * 9) == 1
+
+
+def test_a_task_that_nobody_held_out_has_a_label_of_counts_for_nothing():
+    tables, outcome, _ = gated(100, 0)
+    study = hiding(tables, 3, epochs=1)
+    cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y"), "z": outcome.to_frame("y")})
+    model = MultiModN(study).fit(cohort)
+    cohort.targets["z"].loc[model.split.validation, "y"] = np.nan
+    found = model.fit_acquisition(cohort).next(newcomers(5)[0])
+    assert np.isfinite(found["gain"]).all()
+    assert found.query("task == 'z'")["gain"].max() < 1e-4
+
+
+def test_a_run_without_held_out_patients_is_kept(tmp_path):
+    study = write_files(tmp_path, split={"validation": 0.0, "test": 0.2})
+    model = fit_run(study, tmp_path / "run")
+    assert model.acquisition is None
+    assert "held out" in load_run(tmp_path / "run").provenance["acquisition"]
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf")])
+def test_a_cost_is_a_number(taught, cost):
+    with pytest.raises(StudyError, match="The cost of 'scan' is"):
+        taught[0].next(newcomers(3)[0], costs={"scan": cost})
+
+
+def test_a_table_that_does_not_exist_is_an_error(run):
+    with pytest.raises(DataError, match=r"nowhere\.csv does not exist"):
+        CliRunner().invoke(app, ["next", str(run / "run"), "nowhere.csv"], catch_exceptions=False)
 
 
 def test_a_table_that_fits_no_source_is_an_error(run, tmp_path):
