@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from multimodn.errors import StudyError, did_you_mean
+from multimodn.study_card import CardSpec
 from multimodn.study_file import Problem, Spec, SpecError, located, raise_problems, read_yaml, write_yaml
 from multimodn.study_parts import AllBut, CohortSpec, ModalitySpec, RepeatSpec, SourceSpec, TaskSpec, check_name
 from multimodn.study_training import (
@@ -34,6 +35,7 @@ from multimodn.study_training import (
 
 __all__ = [
     "AllBut",
+    "CardSpec",
     "CohortSpec",
     "ColumnSplit",
     "FileSplit",
@@ -67,6 +69,7 @@ class Study(Spec):
             such as age or site; every patient must have them. Only ``neutral`` uses them.
         subgroups: Columns, as ``modality.column``, by which performance is reported apart, such as sex or age.
         training: How to train.
+        card: What only people know of the study, for its model card.
 
     Raises:
         StudyError: On construction, naming every problem with its place and the nearest valid word.
@@ -82,6 +85,7 @@ class Study(Spec):
     presence_covariates: list[str] = Field(default_factory=list)
     subgroups: list[str] = Field(default_factory=list)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
+    card: CardSpec = Field(default_factory=CardSpec)
     _folder: Path = PrivateAttr(default=Path())
 
     def __init__(self, *, folder: str | Path = ".", **data: Any) -> None:

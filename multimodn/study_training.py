@@ -88,6 +88,13 @@ class TrainingSpec(Spec):
         members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
         state_size: Width of the patient state.
         update: How an embedding changes the state.
+        balance: How the losses of several tasks become one step. ``sum``: their mean. ``uncertainty``: weighted by
+            learned variances (Kendall, Gal and Cipolla 2018, https://arxiv.org/abs/1705.07115). ``upgrad`` and
+            ``pcgrad``: gradients of the tasks are joined so that none is worked against (Quinton and Rey 2024,
+            https://arxiv.org/abs/2406.16232; Yu et al. 2020, https://arxiv.org/abs/2001.06782); both need the extra
+            ``multitask``.
+        loggers: Where losses are written beside the progress bar: ``csv`` files beside the checkpoints, ``tensorboard``
+            (extra ``tensorboard``), ``mlflow`` (extra ``mlflow``).
         seed: First weights, orders and shuffling.
     """
 
@@ -99,4 +106,6 @@ class TrainingSpec(Spec):
     members: int = Field(default=1, ge=1, le=100)
     state_size: int = Field(default=32, ge=1)
     update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
+    balance: Literal["sum", "uncertainty", "upgrad", "pcgrad"] = "sum"
+    loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default_factory=lambda: ["csv"])
     seed: int = Field(default=0, ge=0)
