@@ -1,8 +1,9 @@
-"""A slope and a shift a modality on the outputs of an ensemble; `multimodn.missingness.calibration` fits it."""
+"""A scale a task, a slope and a shift a modality on an ensemble's outputs; `multimodn.training.calibrate` fits them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,14 @@ from multimodn.fusion.model import Outputs
 
 
 class Calibration(nn.Module):
-    """Slopes and shifts of every task, by modality; the identity until fitted.
+    """A scale of every task, and slopes and shifts by modality; the identity until fitted.
 
     Args:
         tasks: The T tasks.
         seen: Which modalities each task may see, bool ``(T, M)``; an integer M: all of M.
     """
 
+    scale: Tensor
     slopes: Tensor
     shifts: Tensor
     seen: Tensor
@@ -31,6 +33,7 @@ class Calibration(nn.Module):
         self.register_buffer("seen", seen, persistent=False)
         self.names = [task.name for task in tasks]
         widest = max(task.output_size for task in tasks)
+        self.register_buffer("scale", torch.ones(len(tasks)))
         self.register_buffer("slopes", torch.zeros(n_modalities, len(tasks)))
         self.register_buffer("shifts", torch.zeros(n_modalities, len(tasks), widest))
 
@@ -45,7 +48,7 @@ class Calibration(nn.Module):
         found = {}
         for t, name in enumerate(self.names):
             used = (taken & self.seen[t]).to(self.slopes.dtype)
-            slope = 1 + used @ self.slopes[:, t : t + 1]
+            slope = self.scale[t] * (1 + used @ self.slopes[:, t : t + 1])
             shift = used @ self.shifts[:, t, : start[name].shape[-1]]
             found[name] = start[name] + slope * (outputs[name] - start[name]) + shift
         return found
@@ -53,4 +56,8 @@ class Calibration(nn.Module):
     @property
     def is_identity(self) -> bool:
         """Whether it changes nothing."""
-        return not (self.slopes.any() or self.shifts.any())
+        return not (self.slopes.any() or self.shifts.any() or (self.scale != 1).any())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        state_dict.setdefault(f"{prefix}scale", torch.ones_like(self.scale))  # bundles of version 0.1.0 have none
+        super()._load_from_state_dict(state_dict, prefix, *others)

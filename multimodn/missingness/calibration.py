@@ -18,6 +18,7 @@ The prior, the prediction without any modality, stays as it is, so that contribu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ MIN_ROWS = 20
 
 FULL_ROWS = 100
 """Fewest held-out rows for a slope and a shift a modality; below, all modalities share them."""
+
+LEAST_SCALE = 0.1
+"""Smallest scale: few held-out rows may by chance be ranked the wrong way round, which must not reverse the others."""
 
 SHIFT_PENALTY = 1.0
 """Strength of the ridge penalty on shifts, in rows: a mean is known from few rows, and one held back is a shortcut."""
@@ -103,8 +107,40 @@ def fit_calibration(
     return said
 
 
+def fit_scale(
+    task: Task, prior: Tensor, outputs: Tensor, targets: Tensor, strata: Tensor, penalty: float = 1.0
+) -> tuple[float, str]:
+    """Fits one number that evidence is multiplied by, whatever it rests on: presence keeps what it tells.
+
+    Args:
+        task: The task.
+        prior: Its outputs ``(K,)`` before any modality.
+        outputs: Those of held-out labelled rows ``(n, K)``.
+        targets: Their targets.
+        strata: Their strata.
+        penalty: Strength of the ridge penalty towards 1, in rows.
+
+    Returns:
+        The scale, not below `LEAST_SCALE`, and what was fitted.
+    """
+    rarest = _rarer(strata, task.n_strata)
+    if len(outputs) < MIN_ROWS or rarest < MIN_ROWS / 4:
+        return 1.0, f"identity: {len(outputs)} held-out rows with a label, {rarest} of the rarer outcome"
+
+    def objective(learned: Tensor) -> Tensor:
+        return task(prior + (1 + learned) * (outputs - prior), targets).sum()
+
+    scale = 1 + float(_minimum(objective, (1,), penalty))
+    if not math.isfinite(scale):
+        return 1.0, "identity: the fit did not converge"
+    return max(scale, LEAST_SCALE), "one scale"
+
+
 def _rarest(held_out: Sequence[HeldOut], t: int, n_strata: int) -> int:
-    known = torch.cat([part.strata[:, t] for part in held_out])
+    return _rarer(torch.cat([part.strata[:, t] for part in held_out]), n_strata)
+
+
+def _rarer(known: Tensor, n_strata: int) -> int:
     low = int(((known >= 0) & (known < n_strata / 2)).sum())
     return min(low, int((known >= n_strata / 2).sum())) if n_strata > 1 else int((known >= 0).sum())
 

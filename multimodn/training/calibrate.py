@@ -1,4 +1,20 @@
-"""Fits the calibration of a trained ensemble on the patients that each member did not train on."""
+"""Fits the calibration of a trained ensemble on the patients that each member did not train on.
+
+Two things make an ensemble's evidence weaker or stronger than it should be.
+
+A mean of networks varies less than each of them does: what they disagree in averages out. So the slope of outcomes on
+the mean is steeper than that on one network, by the ratio of their variances r,
+
+    cov(y, mean) / var(mean) = r cov(y, member) / var(member),    r = mean of var(member) / var(mean),
+
+and held-out patients only tell the latter. Hence every task's evidence is scaled by r, which needs no outcomes: the
+members are compared on the same patients.
+
+What one network's evidence is worth is fitted to the outcomes of its held-out patients: under ``missingness: neutral``
+a slope and a shift a modality (`multimodn.missingness.calibration`); else one scale a task, so that who ranks above
+whom stays as it is: temperature scaling about the prior (Platt 1999; Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+section 4.2).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +26,7 @@ from torch import Tensor
 from multimodn.data.batches import PatientTensors
 from multimodn.fusion import Ensemble, SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
-from multimodn.missingness.calibration import HeldOut, fit_calibration
+from multimodn.missingness.calibration import HeldOut, fit_calibration, fit_scale
 from multimodn.missingness.weights import LabelShift
 
 N_ORDERS = 8
@@ -20,15 +36,21 @@ MAX_ROWS = 4096
 
 
 def calibrate(
-    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], seed: int
+    ensemble: Ensemble,
+    patients: PatientTensors,
+    rows: Sequence[tuple[Tensor, Tensor]],
+    seed: int,
+    *,
+    neutral: bool = True,
 ) -> dict[str, str]:
-    """Fits the ensemble's calibration, in place; see `multimodn.missingness.calibration`.
+    """Fits the ensemble's calibration, in place.
 
     Args:
         ensemble: Trained members, in evaluation mode, not calibrated.
         patients: All patients that any member needs, with targets.
         rows: For each member its training and held-out rows.
         seed: Seed of the orders.
+        neutral: Whether modalities are calibrated apart and presence must say nothing.
 
     Returns:
         For each task what was fitted.
@@ -36,7 +58,70 @@ def calibrate(
     tasks = list(ensemble.tasks.values())
     if patients.strata is None or not any(len(held_out) for _, held_out in rows):
         return {task.name: "identity: no held-out rows" for task in tasks}
-    everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
+    ratios = _spread_ratios(ensemble, patients, rows)
+    said = _modalities(ensemble, patients, rows, seed) if neutral else _scales(ensemble, patients, rows)
+    for t, task in enumerate(tasks):
+        if not said[task.name].startswith("identity"):
+            ensemble.calibration.scale[t] *= ratios[task.name]
+    return said
+
+
+@torch.no_grad()
+def _spread_ratios(
+    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]
+) -> dict[str, float]:
+    """For each task the mean square of a member's evidence over that of the mean; 1 for a single member."""
+    everyone = _everyone(rows)
+    some = everyone[torch.randperm(len(everyone), generator=torch.Generator().manual_seed(0))[:MAX_ROWS]]
+    batch = patients.batch(some)
+    evidence: dict[str, list[Tensor]] = {name: [] for name in ensemble.tasks}
+    for member in ensemble.networks:
+        prior = member.decode(member.initial_state)
+        for name, found in member(batch).items():
+            evidence[name].append((found - prior[name]).double())
+    ratios = {}
+    for name, each in evidence.items():
+        stacked = torch.stack(each)
+        one, joint = stacked.square().mean(), stacked.mean(0).square().mean()
+        ratios[name] = float(one / joint) if joint > 0 else 1.0
+    return ratios
+
+
+def _everyone(rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    found: Tensor = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _scales(ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, str]:
+    """Fits one scale a task to the held-out patients, with all that each of them has."""
+    parts = []
+    with torch.no_grad():
+        start = {name: prior.double() for name, prior in ensemble.prior().items()}
+        for member, (_, held_out) in zip(ensemble.networks, rows, strict=True):
+            batch = patients.batch(held_out[:MAX_ROWS])
+            parts.append((member(batch), batch))
+    said = {}
+    for t, (name, task) in enumerate(ensemble.tasks.items()):
+        outputs, targets, strata = (
+            torch.cat(each)
+            for each in zip(
+                *((found[name][b.labelled[name]], b.targets[name][b.labelled[name]], b.strata[b.labelled[name], t])
+                  for found, b in parts if b.strata is not None),
+                strict=True,
+            )
+        )  # fmt: skip
+        scale, said[name] = fit_scale(task, start[name], outputs.double(), targets, strata)
+        ensemble.calibration.scale[t] = scale
+    return said
+
+
+def _modalities(
+    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], seed: int
+) -> dict[str, str]:
+    """Fits a slope and a shift a modality to the held-out patients, at subsets of what they have."""
+    tasks = list(ensemble.tasks.values())
+    assert patients.strata is not None
+    everyone = _everyone(rows)
     shift = LabelShift(patients.presence[everyone], patients.strata[everyone], tasks, ensemble.first.seen)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
