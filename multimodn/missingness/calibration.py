@@ -128,7 +128,8 @@ def fit_scale(
         return 1.0, f"identity: {len(outputs)} held-out rows with a label, {rarest} of the rarer outcome"
 
     def objective(learned: Tensor) -> Tensor:
-        return task(prior + (1 + learned) * (outputs - prior), targets).sum()
+        loss: Tensor = task(prior + (1 + learned) * (outputs - prior), targets).sum()
+        return loss
 
     scale = 1 + float(_minimum(objective, (1,), penalty))
     if not math.isfinite(scale):
