@@ -6,8 +6,9 @@ The public methods check; a subclass writes what is particular to its kind. `ARC
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pandas as pd
@@ -288,7 +289,7 @@ class Task(nn.Module, ABC):
 
 def kinds(group: str) -> list[str]:
     """Lists the kinds declared under ``multimodn.encoders`` or ``multimodn.tasks``, ours and third parties'."""
-    return sorted({entry.name for entry in entry_points(group=f"multimodn.{group}")})
+    return sorted(_declared(group))
 
 
 def load_kind(group: str, kind: str) -> Any:
@@ -297,7 +298,13 @@ def load_kind(group: str, kind: str) -> Any:
     Raises:
         StudyError: If no package declares it; the message names the nearest kind.
     """
-    found: Sequence[Any] = [e for e in entry_points(group=f"multimodn.{group}") if e.name == kind]
-    if not found:
+    found = _declared(group).get(kind)
+    if found is None:
         raise StudyError(f"Unknown kind '{kind}' among {group}.{did_you_mean(kind, kinds(group))}")
-    return found[0].load()
+    return found.load()
+
+
+@cache
+def _declared(group: str) -> Mapping[str, EntryPoint]:
+    """Returns the declared kinds by name; reading what is installed takes longer than checking a study."""
+    return {entry.name: entry for entry in reversed(tuple(entry_points(group=f"multimodn.{group}")))}

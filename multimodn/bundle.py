@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from multimodn.base import Encoder, load_kind
 from multimodn.data.splits import Split
 from multimodn.errors import BundleError, MultiModNError
+from multimodn.evaluate._conformal_store import Conformal
 from multimodn.explain.acquisition import Acquisition, Sizes
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.study import Study
@@ -27,6 +28,7 @@ from multimodn.training.build import join
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "bundle.json"
 ACQUISITION = "acquisition.safetensors"
+CONFORMAL = "conformal.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Content:
     split: Split | None
     provenance: Mapping[str, Any]
     acquisition: Acquisition | None
+    sets: Conformal | None = None
 
 
 def save(path: Path, content: Content) -> Path:
@@ -82,10 +85,11 @@ def load(path: Path) -> Content:
         model.load_state_dict(load_file(weights_path))
         split, provenance = content["split"], content["provenance"]
         head = _acquisition(path, content.get("acquisition"))
+        sets = _conformal(path, content.get("conformal"))
     except (MultiModNError, SafetensorError, RuntimeError, KeyError) as error:
         raise BundleError(f"{path} does not fit this installation of multimodn: {error}") from error
     restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in _PARTS})
-    return Content(study, model.eval(), restored, provenance, head)
+    return Content(study, model.eval(), restored, provenance, head, sets)
 
 
 def _checked(folder: Path, name: str, digest: str | None) -> Path:
@@ -104,6 +108,12 @@ def _acquisition(folder: Path, found: Mapping[str, Any] | None) -> Acquisition |
     head = Acquisition([Sizes(**each | {"tasks": tuple(each["tasks"])}) for each in found["heads"]]).eval()
     head.load_state_dict(load_file(_checked(folder, ACQUISITION, found["sha256"])))
     return head
+
+
+def _conformal(folder: Path, found: Mapping[str, Any] | None) -> Conformal | None:
+    if found is None:  # never calibrated, or of an older version
+        return None
+    return Conformal.from_parts(found, load_file(_checked(folder, CONFORMAL, found["sha256"])))
 
 
 _PARTS = ("train", "validation", "test")
@@ -129,6 +139,9 @@ def _write(folder: Path, path: Path, given: Content) -> None:
         save_file(given.acquisition.state_dict(), folder / ACQUISITION)
         digest = _sha256((folder / ACQUISITION).read_bytes())
         content["acquisition"] = {"heads": [asdict(each) for each in given.acquisition.sizes], "sha256": digest}
+    if given.sets is not None:
+        save_file(given.sets.tensors(), folder / CONFORMAL)
+        content["conformal"] = given.sets.description() | {"sha256": _sha256((folder / CONFORMAL).read_bytes())}
     content["sha256"] = _digest(content)
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
 

@@ -1,4 +1,4 @@
-"""The command line: init, embed-slides, audit, fit, predict, explain, next, report, heatmap, evaluate, stress."""
+"""The command line: from a first study file to training, predictions, what they tell, and whether to trust them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from multimodn.evaluate.command import evaluate
+from multimodn.evaluate.conformal_command import conformal
 from multimodn.explain.command import next_modality
+from multimodn.monitor.command import drift
 from multimodn.report.command import report
 from multimodn.slides.command import embed_slides
+from multimodn.tune.command import tune
 
 if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
@@ -195,26 +199,6 @@ def heatmap(
 
 
 @app.command()
-def evaluate(
-    run: Run,
-    source: Sources = None,
-    everyone: Annotated[bool, typer.Option("--all", help="All patients, as of another cohort.")] = False,
-    out: Out = None,
-) -> None:
-    """Score the test patients of the run's split, or all patients of other sources."""
-    from multimodn.terminal import show_scores, write_frame
-
-    model = _load(run)
-    cohort = _cohort(model, source, labelled=True)
-    if model.split is not None and not everyone and not source:
-        cohort = cohort.subset(model.split.test)
-    scores = model.evaluate(cohort)
-    show_scores(console, scores, f"{len(cohort)} patients of {model.study.name}")
-    if out:
-        write_frame(console, scores, out)
-
-
-@app.command()
 def stress(
     run: Run,
     task: Annotated[str | None, typer.Option(help="Its outcome decides what goes missing; default: the first.")] = None,
@@ -247,7 +231,8 @@ def stress(
 
 app.command("embed-slides")(embed_slides)
 app.command("next")(next_modality)
-app.command()(report)
+for command in (report, evaluate, conformal, tune, drift):
+    app.command()(command)
 
 
 def _load(run: Path) -> MultiModN:

@@ -1,4 +1,4 @@
-"""`MultiModN`: fit, predict, evaluate, save, load; what it tells beside predictions stands in `explained.py`."""
+"""`MultiModN`: fit, predict, evaluate, save, load; what it tells beside stands in `reliable.py` and below."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from multimodn.base import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, make_split
 from multimodn.errors import DataWarning, shown
-from multimodn.explained import Explained
 from multimodn.fusion import Ensemble
+from multimodn.reliable import Reliable
 from multimodn.study import Study
 from multimodn.trained import Patients
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from multimodn.training.fit import TrainerFlags
 
 
-class MultiModN(Explained):
+class MultiModN(Reliable):
     """Predicts several tasks from the modalities that each patient has.
 
     Wherever a method takes a ``cohort``, the result of `prepare` will do, and saves parsing it again.
@@ -87,8 +87,8 @@ class MultiModN(Explained):
         log = fit_members(self.study, members, patients, rows, folder, flags)
         self.model, self.split = Ensemble(members).eval(), split
         self.provenance = provenance(cohort, split, spec.seed) | {"members": log}
-        if self.study.missingness == "neutral":
-            self.provenance["calibration"] = calibrate(self.model, patients, rows, spec.seed)
+        neutral = self.study.missingness == "neutral"
+        self.provenance["calibration"] = calibrate(self.model, patients, rows, spec.seed, neutral=neutral)
         return self
 
     def predict(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
@@ -143,7 +143,7 @@ class MultiModN(Explained):
         """Writes the model as a bundle: a folder with weights (safetensors) and what they mean (JSON)."""
         from multimodn.bundle import Content, save
 
-        content = Content(self.study, self._model(), self.split, self.provenance, self.acquisition)
+        content = Content(self.study, self._model(), self.split, self.provenance, self.acquisition, self.sets)
         return save(Path(path), content)
 
     @classmethod
@@ -157,6 +157,6 @@ class MultiModN(Explained):
 
         found = load(Path(path))
         loaded = cls(found.study)
-        loaded.model, loaded.acquisition = found.model, found.acquisition
+        loaded.model, loaded.acquisition, loaded.sets = found.model, found.acquisition, found.sets
         loaded.split, loaded.provenance = found.split, dict(found.provenance)
         return loaded

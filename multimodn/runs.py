@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,10 @@ BUNDLE, LOG, CHECKPOINTS = "bundle", "run.json", "checkpoints"
 def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None) -> MultiModN:
     """Trains a study into a run folder.
 
-    Writes ``study.yaml``, ``run.json`` (seed, versions, hashes, wall time), ``checkpoints/``, ``metrics.csv`` (scores
-    of the test patients, if the split has any) and at last ``bundle/``, where the head that says what
-    to measure next is too, if patients were held out to learn it from.
+    Writes ``study.yaml``, ``run.json`` (seed, versions, hashes, date, wall time), ``checkpoints/``, ``metrics.csv``
+    (scores of the test patients, if the split has any), ``bundle/``, where the head that says what to measure next and
+    the scores of conformal sets are too, if patients were held out for them, ``reference.json``, against which drift is
+    measured, and at last ``MODEL_CARD.md`` and ``CHECKLIST.md``.
 
     Args:
         study: What to train.
@@ -37,7 +39,12 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     Raises:
         StudyError: If the folder holds a run already, or `resume` finds one of another study or other data.
     """
+    from multimodn.card.card import write_card
+    from multimodn.monitor.reference import write_reference
+    from multimodn.training.tracking import check_loggers
+
     started = time.monotonic()
+    check_loggers(study.training.loggers)
     cohort = Cohort.load(study)
     split = make_split(study, cohort)
     fingerprint = {
@@ -52,10 +59,11 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     write_text(folder / "study.yaml", study.to_yaml())
     write_text(folder / LOG, json.dumps({"fingerprint": fingerprint, "finished": False}, indent=1))
     model = MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
-    try:
-        model.fit_acquisition(cohort)
-    except DataError as error:  # nobody was held out: no reason to lose a trained model
-        model.provenance["acquisition"] = str(error)
+    for name, ask in (("acquisition", model.fit_acquisition), ("conformal", model.fit_conformal)):
+        try:
+            ask(cohort)
+        except DataError as error:  # nobody was held out: no reason to lose a trained model
+            model.provenance[name] = str(error)
     if len(split.test):
         scores = model.evaluate(cohort.subset(split.test))
         write_text(folder / "metrics.csv", scores.to_csv(index=False))
@@ -64,10 +72,13 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     log = {
         "fingerprint": fingerprint,
         "finished": True,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_time_s": round(time.monotonic() - started, 1),
         **model.provenance,
     }
     write_text(folder / LOG, json.dumps(log, indent=1))
+    write_reference(model, cohort, folder)
+    write_card(model, cohort, folder)
     return model
 
 

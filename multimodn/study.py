@@ -22,8 +22,18 @@ from pydantic import (
 
 from multimodn.errors import StudyError, did_you_mean
 from multimodn.study_card import CardSpec
+from multimodn.study_checks import registry_problems, repeated_names, unknown_sources
 from multimodn.study_file import Problem, Spec, SpecError, located, raise_problems, read_yaml, write_yaml
-from multimodn.study_parts import AllBut, CohortSpec, ModalitySpec, RepeatSpec, SourceSpec, TaskSpec, check_name
+from multimodn.study_parts import (
+    AllBut,
+    CohortSpec,
+    ModalitySpec,
+    RegistrySpec,
+    RepeatSpec,
+    SourceSpec,
+    TaskSpec,
+    check_name,
+)
 from multimodn.study_training import (
     ColumnSplit,
     FileSplit,
@@ -41,6 +51,7 @@ __all__ = [
     "FileSplit",
     "ModalitySpec",
     "RandomSplit",
+    "RegistrySpec",
     "RepeatSpec",
     "SourceSpec",
     "SplitFiles",
@@ -59,6 +70,8 @@ class Study(Spec):
         cohort: Key, grouping key and sources.
         modalities: The inputs.
         tasks: The targets.
+        cohorts: Several registries with different patients, and perhaps different labels and modalities, that train
+            one model: for each what differs from ``cohort``. A patient of the registry ``north`` is ``north/0417``.
         order: The names of all modalities in the order in which a trajectory visits them; a repeated one may stand for
             all its steps, from the first reading to the last.
         split: Who trains, who stops the training, who is only evaluated.
@@ -79,6 +92,7 @@ class Study(Spec):
     cohort: CohortSpec
     modalities: list[ModalitySpec] = Field(min_length=1)
     tasks: list[TaskSpec] = Field(min_length=1)
+    cohorts: dict[str, RegistrySpec] = Field(default_factory=dict)
     order: list[str] = Field(default_factory=list, validate_default=True)
     split: SplitSpec = Field(default_factory=RandomSplit, validate_default=True)
     missingness: Literal["neutral", "informative", "off"] = "neutral"
@@ -146,7 +160,8 @@ class Study(Spec):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `json` can write and `from_dict` reads back."""
-        return self.model_dump(mode="json")
+        data = self.model_dump(mode="json")
+        return data if self.cohorts else {key: value for key, value in data.items() if key != "cohorts"}
 
     def to_yaml(self) -> str:
         """Returns the study as a file's text."""
@@ -177,7 +192,7 @@ class Study(Spec):
         except ValidationError as error:
             problems += located(error, [])
         if isinstance(parts, Sequence) and not isinstance(parts, str):
-            problems += _repeated_names(parts) + _unknown_sources(parts, info.data.get("cohort"))
+            problems += repeated_names(parts) + unknown_sources(parts, info.data.get("cohort"))
         if problems:
             raise SpecError(problems)
         return answer
@@ -210,6 +225,16 @@ class Study(Spec):
         if problems:
             raise SpecError(problems)
         return tasks
+
+    @field_validator("cohorts")
+    @classmethod
+    def _fitting_registries(cls, cohorts: dict[str, RegistrySpec], info: ValidationInfo) -> dict[str, RegistrySpec]:
+        parts = info.data
+        if cohorts and {"cohort", "modalities", "tasks"} <= set(parts):
+            problems = registry_problems(cohorts, parts["cohort"], parts["modalities"], parts["tasks"])
+            if problems:
+                raise SpecError(problems)
+        return cohorts
 
     @field_validator("order")
     @classmethod
@@ -264,28 +289,3 @@ class Study(Spec):
 def _expanded(order: Sequence[str], modalities: Sequence[ModalitySpec]) -> list[str]:
     steps = {modality.name: modality.step_names for modality in modalities}
     return [step for name in order for step in steps.get(name, [name])]
-
-
-def _key_of(part: Any, key: str) -> str | None:
-    value = part.get(key) if isinstance(part, Mapping) else getattr(part, key, None)
-    return value if isinstance(value, str) else None
-
-
-def _repeated_names(parts: Sequence[Any]) -> list[Problem]:
-    names = [_key_of(part, "name") for part in parts]
-    return [
-        ((i, "name"), f"'{name}' is the name of another one too; names are unique.")
-        for i, name in enumerate(names)
-        if name is not None and name in names[:i]
-    ]
-
-
-def _unknown_sources(parts: Sequence[Any], cohort: CohortSpec | None) -> list[Problem]:
-    if cohort is None:
-        return []
-    named = [(i, _key_of(part, "source")) for i, part in enumerate(parts)]
-    return [
-        ((i, "source"), f"unknown source '{source}'.{did_you_mean(source, cohort.sources)}")
-        for i, source in named
-        if source is not None and source not in cohort.sources
-    ]

@@ -11,9 +11,11 @@ class CardSpec(Spec):
     """What the data cannot tell, in the user's words; what is left out is said to be not provided.
 
     Attributes:
+        background: The clinical question, whether it is diagnosis or prognosis, and models that exist already.
         intended_use: What the predictions are for, at which moment of care, and what follows from them.
         intended_users: Who reads them.
         out_of_scope: What the model must not be used for.
+        inequalities: Known differences in health or care between groups of such patients.
         setting: Where the patients come from: centres, countries, level of care.
         eligibility: Who was included and who was not.
         dates: From when to when patients were included, and the end of follow-up.
@@ -23,6 +25,7 @@ class CardSpec(Spec):
         sample_size: Why there are so many patients.
         ethics: Approval and consent.
         funding: Who paid.
+        conflicts: Interests of the authors.
         registration: Protocol and register.
         data_availability: Where data and code can be had.
         patient_involvement: How patients took part.
@@ -31,9 +34,11 @@ class CardSpec(Spec):
         license: Under which the model may be used.
     """
 
+    background: str | None = None
     intended_use: str | None = None
     intended_users: str | None = None
     out_of_scope: str | None = None
+    inequalities: str | None = None
     setting: str | None = None
     eligibility: str | None = None
     dates: str | None = None
@@ -43,6 +48,7 @@ class CardSpec(Spec):
     sample_size: str | None = None
     ethics: str | None = None
     funding: str | None = None
+    conflicts: str | None = None
     registration: str | None = None
     data_availability: str | None = None
     patient_involvement: str | None = None

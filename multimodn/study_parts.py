@@ -100,6 +100,21 @@ class CohortSpec(Spec):
     sources: dict[str, SourceSpec] = Field(min_length=1)
 
 
+class RegistrySpec(Spec):
+    """One of several registries that train one model together, each with patients, labels and files of its own.
+
+    Attributes:
+        sources: For sources of the cohort this registry's own; null: it has none. One that is not named here is the
+            cohort's, and no two registries may read the same.
+        patient: Its key column; left out, the cohort's.
+        tasks: The tasks that it has labels for; left out, those whose target columns it has.
+    """
+
+    sources: dict[str, SourceSpec | None] = Field(default_factory=dict)
+    patient: str | None = None
+    tasks: list[str] | None = None
+
+
 class AllBut(Spec):
     """All columns of a source but these (and the key)."""
 

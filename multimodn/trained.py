@@ -17,6 +17,7 @@ from multimodn.fusion.paths import order_numbers
 from multimodn.study import Study
 
 if TYPE_CHECKING:
+    from multimodn.evaluate._conformal_store import Conformal
     from multimodn.explain.acquisition import Acquisition
 
 PREDICT_BATCH = 4096
@@ -31,6 +32,7 @@ class Trained:
         study: What was trained.
         model: The trained networks, whose mean is the prediction; None before training.
         acquisition: What tells which modality to measure next; None before `fit_acquisition`.
+        sets: What conformal sets are calibrated with; None before `fit_conformal`.
         split: Who was trained on, validated on and tested on; None before training.
         provenance: Seed, versions, hashes of data and split, and how training went.
     """
@@ -39,6 +41,7 @@ class Trained:
         self.study = study
         self.model: Ensemble | None = None
         self.acquisition: Acquisition | None = None
+        self.sets: Conformal | None = None
         self.split: Split | None = None
         self.provenance: dict[str, Any] = {}
 

@@ -66,7 +66,7 @@ def time_edges(task: str, column: str, event_times: Floats, n_intervals: int) ->
     return kept
 
 
-def concordance(risk: Floats, time: Floats, event: Flags) -> float:
+def concordance(risk: Floats, time: Floats, event: Flags, weight: Floats | None = None) -> float:
     """Returns Harrell's concordance index; NaN if no two patients can be compared.
 
     A pair is comparable if one patient has the event while the other is known to be free of it: its time is
@@ -77,6 +77,7 @@ def concordance(risk: Floats, time: Floats, event: Flags) -> float:
         risk: A number that is higher the earlier the event is expected ``(n,)``.
         time: Time of event or censoring ``(n,)``.
         event: Whether the event happened ``(n,)``.
+        weight: Weight of the pairs in which a patient is the one with the event ``(n,)``; default: 1.
 
     References:
         Harrell, Lee and Mark (1996),
@@ -92,11 +93,33 @@ def concordance(risk: Floats, time: Floats, event: Flags) -> float:
         censored_before[next_time] - censored_before[first]
     )  # censored at the same time are comparable
     starts, own = starts[event], ranks[event]
-    pairs = (len(time) - starts).sum()
+    each = np.ones(len(own)) if weight is None else weight[order][event]
+    pairs = each @ (len(time) - starts)
     if not pairs:
         return NAN
     lower, up_to = _count_below(ranks, starts, own), _count_below(ranks, starts, own + 1)
-    return float((lower.sum() + up_to.sum()) / (2 * pairs))
+    return float(each @ (lower + up_to) / (2 * pairs))
+
+
+def uno_concordance(risk: Floats, time: Floats, event: Flags, until: float) -> float:
+    """Returns Uno's concordance index; NaN if no two patients can be compared.
+
+    Unlike Harrell's it does not depend on who is censored when: pairs are weighted by the squared inverse of the chance
+    of not being censored before the event, from the Kaplan-Meier curve of the censoring times of the same rows.
+
+    Args:
+        risk: A number that is higher the earlier the event is expected ``(n,)``.
+        time: Time of event or censoring ``(n,)``.
+        event: Whether the event happened ``(n,)``.
+        until: Events before this time count, as weights become large late.
+
+    References:
+        Uno, Cai, Pencina, D'Agostino and Wei (2011), https://doi.org/10.1002/sim.4154
+    """
+    uncensored = _uncensored(time, event, time, "left")
+    is_counted = event & (time < until)
+    weight = np.divide(1.0, uncensored**2, out=np.zeros_like(time), where=is_counted)
+    return concordance(risk, time, event, weight)
 
 
 def _count_below(ranks: Codes, starts: Codes, limits: Codes) -> Codes:

@@ -21,7 +21,14 @@ from multimodn.base import JSON
 from multimodn.tasks._labels import Label
 from multimodn.tasks._outputs import PriorTask
 from multimodn.tasks._scores import to_numpy
-from multimodn.tasks._survival import concordance, event_classes, integrated_brier, read_survival, time_edges
+from multimodn.tasks._survival import (
+    concordance,
+    event_classes,
+    integrated_brier,
+    read_survival,
+    time_edges,
+    uno_concordance,
+)
 
 
 class SurvivalOptions(base.Options):
@@ -164,12 +171,16 @@ class SurvivalTask(PriorTask):
         return short if len(set(short)) == len(short) else [str(edge) for edge in self.edges.tolist()]
 
     def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows: ``cindex`` (Harrell's) and ``integrated_brier`` (Graf's)."""
+        """Scores labelled rows: ``cindex`` (Harrell's), ``uno_cindex`` and ``integrated_brier`` (Graf's).
+
+        The last two reach up to the last edge, and weigh by the censoring times of the same rows.
+        """
         outputs = outputs.detach().double()
         times, events = to_numpy(target)[:, 0], to_numpy(target)[:, 1] > 0
         risk, survival = to_numpy(self.link(outputs)[:, 0]), to_numpy(self.survival(outputs))
         return {
             "cindex": concordance(risk, times, events),
+            "uno_cindex": uno_concordance(risk, times, events, float(self.edges[-1])),
             "integrated_brier": integrated_brier(survival, to_numpy(self.edges), times, events),
         }
 

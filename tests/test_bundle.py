@@ -148,3 +148,35 @@ def test_a_bundle_is_replaced_and_nothing_else_is(model, path):
     with pytest.raises(BundleError, match="exists and is not a bundle"):
         model.save(other)
     assert (other / "chapter.txt").read_text() == "years of work"
+
+
+def test_the_calibration_of_sets_is_kept(model, cohort, tmp_path):
+    path = model.fit_conformal(cohort).save(tmp_path / "calibrated")
+    model.sets, loaded = None, MultiModN.load(path)
+    assert loaded.conformal(cohort).equals(model.fit_conformal(cohort).conformal(cohort))
+    again = loaded.save(tmp_path / "again")
+    model.sets = None
+    for name in ("conformal.safetensors", "bundle.json"):
+        assert (again / name).read_bytes() == (path / name).read_bytes()
+
+
+def test_scores_name_no_patient(model, cohort, tmp_path):
+    path = model.fit_conformal(cohort).save(tmp_path / "calibrated")
+    model.sets = None
+    content = (path / "conformal.safetensors").read_bytes()
+    assert not any(patient.encode() in content for patient in cohort.patients)
+    told = json.loads((path / "bundle.json").read_text())["conformal"]
+    assert set(told) == {"units", "source", "sha256"}
+
+
+def test_an_edited_calibration_is_refused(model, cohort, tmp_path):
+    path = model.fit_conformal(cohort).save(tmp_path / "calibrated")
+    model.sets = None
+    file = path / "conformal.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"conformal\.safetensors is truncated or was edited"):
+        MultiModN.load(path)
+
+
+def test_a_bundle_without_sets_is_loaded_without(path):
+    assert MultiModN.load(path).sets is None

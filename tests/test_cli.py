@@ -61,7 +61,10 @@ def test_from_tables_to_an_explained_patient(tmp_path):
 
 def test_fit_writes_a_run_folder(trained):
     run = trained / "run"
-    expected = {"bundle", "checkpoints", "metrics.csv", "run.json", "study.yaml"}
+    expected = {
+        *("bundle", "checkpoints", "metrics.csv", "run.json", "study.yaml"),
+        *("reference.json", "MODEL_CARD.md", "CHECKLIST.md"),
+    }
     assert {file.name for file in run.iterdir()} == expected
     assert {"auroc", "rmse", "cindex"} <= set(pd.read_csv(run / "metrics.csv")["metric"])
 

@@ -142,3 +142,44 @@ def test_yaml_gives_back_what_was_written(data):
 @pytest.mark.parametrize("word", ["yes", "no", "on", "007", "2020-01-01", "12:30", "1_000"])
 def test_words_stay_text(word):
     assert read_yaml(f"a: {word}") == {"a": word}
+
+
+REGISTRIES = (
+    TEXT
+    + """
+cohorts:
+  north: {tasks: [death]}
+  south: {patient: number, sources: {clinical: south.csv, labs: south_labs.csv, rna: null, images: null}}
+"""
+)
+
+
+def test_a_study_of_registries_survives_json_and_yaml():
+    study = Study.from_dict(read_yaml(REGISTRIES), "somewhere")
+    assert study.cohorts["south"].sources["images"] is None
+    assert Study.from_dict(json.loads(json.dumps(study.to_dict())), "somewhere") == study
+    assert Study.from_dict(read_yaml(study.to_yaml()), "somewhere") == study
+
+
+def test_a_study_of_one_cohort_is_written_as_before():
+    assert "cohorts" not in Study.from_dict(read_yaml(TEXT)).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("clinical: south.csv, ", "", r"cohorts\.south\.sources: 'north' and 'south' read the same for .* 'clinical'"),
+        ("{tasks: [death]}", "{tasks: [deth]}", r"cohorts\.north\.tasks: unknown task 'deth'.*mean 'death'"),
+        ("clinical: south.csv", "clincal: south.csv", r"cohorts\.south\.sources\.clincal: unknown source .*'clinical'"),
+        ("{tasks: [death]}", "{tsks: [death]}", r"cohorts\.north\.tsks: unknown key 'tsks'.*'tasks'"),
+        ("clinical: south.csv", "clinical: null", r"cohorts\.south: it has labels for no task"),
+        ("{tasks: [death]}", "{tasks: [death], sources: {clinical: null}}", r"source 'clinical', which is null here"),
+        ("{tasks: [death]}", "{sources: {images: null}}", r"no registry has source 'images' of modality 'images'"),
+        ("  north: {tasks: [death]}\n", "", r"cohorts: one registry alone is the study's `cohort`"),
+        ("  north:", "  no/rth:", r"cohorts\.no/rth: 'no/rth' is no valid name"),
+    ],
+)
+def test_registries_that_do_not_fit_the_study(old, new, message):
+    assert REGISTRIES.count(old) == 1
+    with pytest.raises(StudyError, match=message):
+        Study.from_dict(read_yaml(REGISTRIES.replace(old, new)))

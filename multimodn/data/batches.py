@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -99,6 +99,7 @@ class PatientTensors:
         labelled: For each task the label presence, bool ``(N,)``.
         strata: Long ``(N, T)``: the outcome stratum in each task, -1 = no label.
         weights: Weight of each patient in each task, ``(N, T)``; None: all are 1.
+        registry: Long ``(N,)``: the number of each patient's registry; None: there is one.
     """
 
     patients: pd.Index
@@ -108,6 +109,7 @@ class PatientTensors:
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
     strata: Tensor | None = None
     weights: Tensor | None = None
+    registry: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -138,27 +140,65 @@ class BatchLoader:
 
     The order depends on the seed and on how often the loader was iterated (`epoch`), so a resumed run sees what an
     uninterrupted one would have seen. Under a distributed strategy each process takes its own share of every epoch.
+
+    Args:
+        patients: They and others.
+        rows: Which of them.
+        batch_size: Patients in a batch, at most.
+        shuffle: Whether each epoch has an order of its own.
+        seed: Seed of the orders.
+        alternate: Whether each batch holds patients of one registry, the registries in turn. An epoch passes every
+            patient once, so that a registry has batches in proportion to its patients: none is repeated to make up for
+            a larger one. The batches of a registry are of the same size, to one patient.
     """
 
     def __init__(
-        self, patients: PatientTensors, rows: Tensor, batch_size: int, *, shuffle: bool = False, seed: int = 0
+        self,
+        patients: PatientTensors,
+        rows: Tensor,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        alternate: bool = False,
     ) -> None:
         self.patients, self.rows, self.batch_size = patients, rows, batch_size
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.n_processes = 0, 1
+        self.alternate = alternate and patients.registry is not None
 
     def __len__(self) -> int:
-        return -(-self._share() // self.batch_size)
+        return sum(-(-self._share(len(part)) // self.batch_size) for part in self._parts(self.rows))
 
     def __iter__(self) -> Iterator[Batch]:
         rows = self.rows
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             rows = rows[torch.randperm(len(rows), generator=generator)]
-        if self.n_processes > 1:  # equal shares, else the processes wait for each other for ever
-            rows = rows.repeat(2)[: self._share() * self.n_processes][self.rank :: self.n_processes]
-        for part in torch.split(rows, self.batch_size):
-            yield self.patients.batch(part)
+        parts = [self._dealt(part) for part in self._parts(rows)]
+        for batch in _in_turn(parts, self.batch_size) if self.alternate else torch.split(parts[0], self.batch_size):
+            yield self.patients.batch(batch)
 
-    def _share(self) -> int:
-        return -(-len(self.rows) // self.n_processes)
+    def _parts(self, rows: Tensor) -> list[Tensor]:
+        """The rows of each registry, or all of them."""
+        if not self.alternate or self.patients.registry is None:
+            return [rows]
+        of_row = self.patients.registry[rows]
+        return [rows[of_row == number] for number in of_row.unique().tolist()]  # type: ignore[no-untyped-call]
+
+    def _dealt(self, rows: Tensor) -> Tensor:
+        if self.n_processes == 1:
+            return rows
+        # equal shares, else the processes wait for each other for ever
+        copies = rows.repeat(self.n_processes)[: self._share(len(rows)) * self.n_processes]
+        return copies[self.rank :: self.n_processes]
+
+    def _share(self, n: int) -> int:
+        return -(-n // self.n_processes)
+
+
+def _in_turn(parts: Sequence[Tensor], batch_size: int) -> list[Tensor]:
+    """Cuts each part into batches of the same size, to one row, and interleaves them evenly."""
+    batches = [part.tensor_split(-(-len(part) // batch_size)) for part in parts]
+    places = [((k + 0.5) / len(found), p, k) for p, found in enumerate(batches) for k in range(len(found))]
+    return [batches[p][k] for _, p, k in sorted(places)]

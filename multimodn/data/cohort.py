@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data import checks
-from multimodn.data.files import path_hash, with_absolute_paths
+from multimodn.data.digest import add_table, with_contents
+from multimodn.data.files import with_absolute_paths
 from multimodn.data.loading import load_tables, task_tables
 from multimodn.data.readings import is_later_reading, modality_frames, with_values
 from multimodn.data.sources import from_frame
@@ -35,6 +36,7 @@ class Cohort:
         split: For each patient the part that a column of the study names.
         notes: What the checks found worth knowing.
         files: For some modalities the columns that name files, as absolute paths.
+        registry: For each patient the registry, where a study has several.
     """
 
     patients: pd.Index
@@ -44,6 +46,7 @@ class Cohort:
     split: pd.Series[Any] | None = None
     notes: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
+    registry: pd.Series[Any] | None = None
 
     @classmethod
     def load(
@@ -60,7 +63,8 @@ class Cohort:
             labelled: Whether to read targets, groups and split; to predict, none of them is needed.
             sources: Takes the place of sources of the study, such as the tables of new patients: a path
                 (from the working directory), a DataFrame with the key as a column or index, or, to predict,
-                None for a source that nobody has.
+                None for a source that nobody has. Of a study of several registries all are then new patients, of no
+                registry, who have nothing of the other sources.
 
         Raises:
             DataError: Listing every problem found in all sources.
@@ -68,13 +72,52 @@ class Cohort:
         Warns:
             DataWarning: Once, listing all notes.
         """
+        if study.cohorts and sources is None:
+            from multimodn.data.registries import load_registries  # which joins cohorts
+
+            cohort, known = load_registries(study, labelled)
+        else:
+            cohort, known = cls._read(study, labelled, sources or {})
+        hidden = {name: spec.exclude_for for name, spec in study.steps.items()}
+        return cohort._checked(known if labelled else None, hidden)
+
+    @classmethod
+    def _read(
+        cls, study: Study, labelled: bool, sources: Mapping[str, str | Path | pd.DataFrame | None]
+    ) -> tuple[Cohort, pd.Index]:
         problems: list[str] = []
         notes: list[str] = []
-        given = dict(sources or {})
+        given = (dict.fromkeys(study.cohort.sources) if study.cohorts else {}) | dict(sources)
         tables = load_tables(study, labelled, given, problems)
         frames = modality_frames(study, tables, given, labelled, problems, notes)
         targets = task_tables(study, tables, problems) if labelled else {}
         raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
+        return cls.of_tables(study, tables, frames, targets, notes, labelled=labelled)
+
+    @classmethod
+    def of_tables(
+        cls,
+        study: Study,
+        tables: dict[str, pd.DataFrame],
+        frames: dict[str, pd.DataFrame],
+        targets: dict[str, pd.DataFrame],
+        notes: list[str],
+        *,
+        labelled: bool,
+    ) -> tuple[Cohort, pd.Index]:
+        """Joins what was read of the sources of a study; not yet checked.
+
+        Args:
+            study: Names grouping key and split.
+            tables: The sources by name; emptied, so that no table stands in memory twice.
+            frames: The modalities.
+            targets: The target columns of each task.
+            notes: What was found worth knowing.
+            labelled: Whether groups and split are wanted.
+
+        Returns:
+            The cohort, and the patients of the targets' sources.
+        """
         first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
         known = _union([table.index for table in first])
         patients = _union([known, *(table.index for table in tables.values())])
@@ -86,9 +129,7 @@ class Cohort:
             split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
         tables.clear()
         files = {name: spec.file_columns for name, spec in study.steps.items() if name in frames and spec.file_columns}
-        cohort = cls(patients, frames, targets, groups, split, notes, files)
-        hidden = {name: spec.exclude_for for name, spec in study.steps.items()}
-        return cohort._checked(known if labelled else None, hidden)
+        return cls(patients, frames, targets, groups, split, notes, files), known
 
     @classmethod
     def from_frames(
@@ -201,6 +242,7 @@ class Cohort:
             None if self.split is None else self.split.reindex(chosen),
             self.notes,
             self.files,
+            None if self.registry is None else self.registry.reindex(chosen),
         )
 
     def __len__(self) -> int:
@@ -217,22 +259,15 @@ class Cohort:
         A file counts with what it holds, not with its path.
         """
         digest = hashlib.sha256()
-        _digest(digest, "patients", pd.DataFrame(index=self.patients))
+        add_table(digest, "patients", pd.DataFrame(index=self.patients))
         for name in sorted(self.modalities):
-            _digest(digest, f"modality {name}", _with_contents(self.modalities[name], self.files.get(name, [])))
+            add_table(digest, f"modality {name}", with_contents(self.modalities[name], self.files.get(name, [])))
         for name in sorted(self.targets):
-            _digest(digest, f"task {name}", self.targets[name])
-        for name, series in (("groups", self.groups), ("split", self.split)):
+            add_table(digest, f"task {name}", self.targets[name])
+        for name, series in (("groups", self.groups), ("split", self.split), ("registry", self.registry)):
             if series is not None:
-                _digest(digest, name, series.to_frame(name))
+                add_table(digest, name, series.to_frame(name))
         return digest.hexdigest()
-
-
-def _with_contents(frame: pd.DataFrame, files: list[str]) -> pd.DataFrame:
-    """Puts the hash of a file in the place of its path."""
-    if not files:
-        return frame
-    return frame.assign(**{name: frame[name].map(path_hash, na_action="ignore") for name in files if name in frame})
 
 
 def _indexed(what: str, frame: pd.DataFrame, problems: list[str], *, several_rows: bool = False) -> pd.DataFrame:
@@ -252,29 +287,3 @@ def _union(parts: Sequence[pd.Index]) -> pd.Index:
         return pd.Index([], dtype=object, name="patient")
     joined = parts[0].append(list(parts[1:]))
     return joined[~joined.duplicated()].rename("patient")
-
-
-def _digest(digest: Any, name: str, frame: pd.DataFrame) -> None:
-    keys = frame.index.to_numpy(dtype=object).astype(str)
-    if frame.index.is_unique:
-        order = np.argsort(keys, kind="stable")
-    else:  # rows of one patient by what they hold
-        ranks = [pd.factorize(frame[name].astype(str), sort=True)[0] for name in sorted(frame.columns, key=str)]
-        order = np.lexsort([*ranks, keys])
-    _digest_texts(digest, name, keys[order].tolist())
-    for column in sorted(frame.columns, key=str):
-        values = frame[column]
-        if pd.api.types.is_numeric_dtype(values.dtype):
-            numbers = values.to_numpy(dtype=float, na_value=np.nan)[order]
-            numbers[np.isnan(numbers)] = np.nan  # one bit pattern for all of them
-            digest.update(f"\0{column}\0number\0".encode() + numbers.tobytes())
-        else:
-            texts = values.to_numpy(dtype=object)[order]
-            empty = pd.isna(texts)
-            digest.update(empty.tobytes())
-            _digest_texts(digest, str(column), np.where(empty, "", texts).tolist())
-
-
-def _digest_texts(digest: Any, name: str, texts: list[Any]) -> None:
-    lengths = np.fromiter((len(text) for text in map(str, texts)), dtype=np.int64, count=len(texts))
-    digest.update(f"\0{name}\0text\0".encode() + lengths.tobytes() + "".join(map(str, texts)).encode())

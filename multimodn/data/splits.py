@@ -66,7 +66,7 @@ def make_split(study: Study, cohort: Cohort) -> Split:
         split = _split_at_random(spec, cohort)
     if not len(split.train):
         raise DataError("The split leaves nobody to train on.")
-    _check_groups(cohort, {part: getattr(split, part) for part in PARTS})
+    check_groups(cohort, {part: getattr(split, part) for part in PARTS})
     return split
 
 
@@ -83,8 +83,9 @@ def folds(
         stratify: A task whose labels are spread evenly; numbers in quantiles, a missing one like a class.
 
     Raises:
-        DataError: If there are fewer groups than folds, or the task is unknown.
+        DataError: If there are fewer groups than folds, a patient is in the cohort twice, or the task is unknown.
     """
+    check_patients(cohort)
     groups = group_numbers(cohort)
     n_groups = int(groups.max()) + 1
     if not 2 <= n_folds <= n_groups:
@@ -92,10 +93,10 @@ def folds(
     strata = label_strata(cohort, stratify)
     everyone = cohort.patients.to_numpy(dtype=object)
     for repeat in range(repeats):
-        fold = _deal(groups, strata, n_folds, seed + repeat)
+        fold = deal(groups, strata, n_folds, seed + repeat)
         for k in range(n_folds):
             train, test = everyone[fold != k], everyone[fold == k]
-            _check_groups(cohort, {"train": train, "test": test})
+            check_groups(cohort, {"train": train, "test": test})
             yield train, test
 
 
@@ -130,7 +131,7 @@ def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
     return strata
 
 
-def _deal(groups: NDArray[np.int64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
+def deal(groups: NDArray[np.int64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
     """Deals patients into folds; where every patient is a group of their own this is exactly stratified."""
     fold = np.empty(len(groups), dtype=np.int64)
     if len(np.unique(groups)) == len(groups):  # dealt like cards: stratum by stratum, in random order within each
@@ -143,12 +144,14 @@ def _deal(groups: NDArray[np.int64], strata: NDArray[np.int64], n_folds: int, se
     # scikit-learn warns of strata smaller than the number of folds: those count to the largest.
     counts = np.bincount(strata)
     merged = np.where(counts[strata] < n_folds, counts.argmax(), strata)
+    dealers: list[Any] = [GroupKFold(n_folds, shuffle=True, random_state=seed)]
     if len(np.unique(merged)) > 1:
-        dealer: Any = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    else:
-        dealer = GroupKFold(n_folds, shuffle=True, random_state=seed)
-    for k, (_, rows) in enumerate(dealer.split(groups, merged, groups)):
-        fold[rows] = k
+        dealers.insert(0, StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed))
+    for dealer in dealers:  # of few groups the stratified one may leave a fold empty
+        for k, (_, rows) in enumerate(dealer.split(groups, merged, groups)):
+            fold[rows] = k
+        if len(np.unique(fold)) == n_folds:
+            break
     return fold
 
 
@@ -213,7 +216,14 @@ def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
     return Split(**parts)
 
 
-def _check_groups(cohort: Cohort, parts: dict[str, Ids]) -> None:
+def check_patients(cohort: Cohort) -> None:
+    """Refuses a cohort in which a patient stands twice: dealt twice, the patient could be on both sides."""
+    if not cohort.patients.is_unique:
+        twice = cohort.patients[cohort.patients.duplicated()].unique()
+        raise DataError(f"{len(twice)} patient(s) stand in the cohort twice: {shown(list(twice))}.")
+
+
+def check_groups(cohort: Cohort, parts: dict[str, Ids]) -> None:
     """Refuses a group that is in two parts; patients without a group are their own."""
     numbers = group_numbers(cohort)
     seen: dict[str, set[int]] = {}

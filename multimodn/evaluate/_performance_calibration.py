@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.estimator import MultiModN
+from multimodn.evaluate._metrics_calibration import Column, bin_row, bins, error, line
+from multimodn.evaluate._metrics_predicted import chances, predicted, survival_curves
+from multimodn.evaluate._metrics_survival import middle
+from multimodn.evaluate._performance_parts import pattern_groups, pooled
 from multimodn.resampling import Floats
 
-Bools = NDArray[np.bool_]
-
-FEWEST_A_BIN = 10
-"""Patients of a bin, at least; with fewer patients there are fewer bins."""
-FEWEST_EACH = 5
-"""Patients with and without the outcome below whom no slope is fitted."""
-Z = 1.959964
-"""Quantile of the normal distribution for intervals of 95 %."""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """What is predicted of a task, and what was observed.
-
-    Attributes:
-        task: The task's name.
-        output: The class, label, split (``>class``), task or ``survival@time``.
-        kind: `Task.link_scale`.
-        predicted: A probability, or a number in the target's units ``(n,)``.
-        link: The prediction on the link scale; of survival the log-risk.
-        truth: 0 or 1, a number, or time and event ``(n, 2)``.
-        time: The time of a chance of survival.
-    """
-
-    task: str
-    output: str
-    kind: str
-    predicted: Floats
-    link: Floats
-    truth: Floats
-    time: float = np.nan
+By = Literal["overall", "pattern"]
+Groups = tuple[NDArray[np.int64], Sequence[str]]
+CURVE = ["predicted", "observed", "low", "high", "n"]
+NUMBERS = [f"{name}{end}" for name in ("slope", "intercept") for end in ("", "_low", "_high")] + ["ece", "ece_chance"]
 
 
 def calibration_curve(
-    model: MultiModN, patients: PatientTensors, task: str | None = None, n_bins: int = 10
+    model: MultiModN, patients: PatientTensors, task: str | None = None, n_bins: int = 10, by: By = "overall"
 ) -> pd.DataFrame:
     """Compares what was predicted with what happened, in bins of equally many patients.
 
@@ -64,14 +42,16 @@ def calibration_curve(
         patients: Labelled patients who were not trained on, from `MultiModN.prepare`.
         task: Its name; default: all.
         n_bins: Bins, at most; each holds ten patients or more. Equal predictions are in one bin.
+        by: ``overall``, or ``pattern``: a curve for the patients with the same modalities, of those that the task sees;
+            patterns of too few patients are pooled as in `multimodn.evaluate.performance.performance`.
 
     Returns:
-        One row for each task, output and bin: ``task``, ``output`` (see above), ``predicted``, ``observed`` (NaN:
-        nobody was followed so long), ``low``, ``high`` (95 %, NaN: unknown), ``n``.
+        One row for each task, output and bin: ``task``, ``output`` (see above), with ``by="pattern"`` ``pattern``, then
+        ``predicted``, ``observed`` (NaN: nobody was followed so long), ``low``, ``high`` (95 %, NaN: unknown), ``n``.
 
     Raises:
         NotFittedError: Before training.
-        StudyError: If the task is unknown.
+        StudyError: If the task, or ``by``, is unknown.
         DataError: If the patients have no targets.
 
     References:
@@ -79,188 +59,184 @@ def calibration_curve(
         analysis of failure time data, section 1.4, https://doi.org/10.1002/9781118032985
     """
     rows = [
-        {"task": column.task, "output": column.output, **_bin(column, members)}
-        for column in _columns(model, patients, task)
-        for members in _bins(column.predicted, n_bins)
+        {"task": column.task, "output": column.output, "pattern": pattern, **bin_row(column, members)}
+        for pattern, column in _asked(model, patients, task, by)
+        for members in bins(column, n_bins)
     ]
-    return pd.DataFrame(rows, columns=["task", "output", "predicted", "observed", "low", "high", "n"])
+    return pd.DataFrame(rows, columns=["task", "output", *(["pattern"] if by == "pattern" else []), *CURVE])
 
 
 def calibration_summary(
-    model: MultiModN, patients: PatientTensors, task: str | None = None, n_bins: int = 10
+    model: MultiModN, patients: PatientTensors, task: str | None = None, n_bins: int = 10, by: By = "overall"
 ) -> pd.DataFrame:
     """Sums a calibration curve up in three numbers.
 
     ``slope``: of the outcome on the prediction (log-odds for classes), 1 where calibrated; below 1 predictions are too
     extreme. ``intercept``: how much higher outcomes are than predicted on average (log-odds, or units), 0 where
-    calibrated. ``ece``: the mean absolute difference of the curve, weighted by the patients of its bins; it is above 0
-    by chance alone, the more so the smaller the bins.
+    calibrated. For survival both are those of the event by the middle time that the task knows, patients weighted by
+    the inverse chance of not being censored, which is estimated from these patients. ``ece``: the mean absolute
+    difference of the curve, weighted by the patients of its bins. It is above 0 by chance alone, the more so the
+    smaller the bins: ``ece_chance`` says how much it would be on average if the probabilities were right.
 
     Args:
         model: A trained model.
         patients: Labelled patients who were not trained on, from `MultiModN.prepare`.
         task: Its name; default: all.
         n_bins: See `calibration_curve`.
+        by: See `calibration_curve`.
 
     Returns:
-        One row for each task and output: ``task``, ``output``, ``slope``, ``slope_low``, ``slope_high``, ``intercept``,
-        ``intercept_low``, ``intercept_high`` (95 %, from the standard error), ``ece``, ``n``. Slope and intercept are
-        NaN for survival, where all predictions are the same, and with fewer than five patients of either outcome.
+        One row for each task and output: ``task``, ``output``, with ``by="pattern"`` ``pattern``, then ``slope``,
+        ``slope_low``, ``slope_high``, ``intercept``, ``intercept_low``, ``intercept_high`` (95 %, from the standard
+        error; of survival from a robust one that takes the weights as known), ``ece``, ``ece_chance`` (NaN but for
+        probabilities of classes), ``n``. A slope is NaN where all predictions are the same, slope and intercept with
+        fewer than five patients of either outcome.
 
     Raises:
         NotFittedError: Before training.
-        StudyError: If the task is unknown.
+        StudyError: If the task, or ``by``, is unknown.
         DataError: If the patients have no targets.
 
     References:
         Slope and intercept: Cox (1958), https://doi.org/10.1093/biomet/45.3-4.562; Van Calster et al. (2016),
-        https://doi.org/10.1016/j.jclinepi.2015.12.005. Bins of equal size: Nixon et al. (2019),
+        https://doi.org/10.1016/j.jclinepi.2015.12.005; weights of survival: see
+        `multimodn.evaluate._metrics_survival.by_time_weights`. Bins of equal size: Nixon et al. (2019),
         https://arxiv.org/abs/1904.01685
     """
+    rows = [
+        {"task": column.task, "output": column.output, "pattern": pattern, **_summed(column, n_bins)}
+        for pattern, column in _asked(model, patients, task, by)
+    ]
+    return pd.DataFrame(rows, columns=["task", "output", *(["pattern"] if by == "pattern" else []), *NUMBERS, "n"])
+
+
+def calibration_of(
+    task: Task,
+    link: NDArray[np.floating] | Tensor,
+    truth: NDArray[np.floating] | Tensor,
+    n_bins: int = 10,
+    *,
+    groups: Sequence[str] | None = None,
+    repeats: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """Sums up the calibration of predictions of any make, such as those out of the folds of a cross-validation.
+
+    Args:
+        task: What is predicted.
+        link: Predictions on the link scale ``(n, L)`` of n labelled rows.
+        truth: What `Task.link_target` says of them.
+        n_bins: See `calibration_curve`.
+        groups: A name for each row, such as the presence pattern; groups of too few are pooled. Default: one group.
+        repeats: The repeat of the cross-validation that each row comes from, each with the same patients. Every number
+            is computed in each repeat and averaged, the ends of intervals too: repeats are no new patients, and
+            do not make an interval shorter. Default: one repeat.
+
+    Returns:
+        As `calibration_summary`: ``task``, ``output``, ``pattern`` if there are groups, numbers, and ``n``, patients of
+        a repeat. Of survival only a slope is known, as a log-risk is no chance at a time: that of the log-risk in a Cox
+        model. It is 1 where a prediction with proportional hazards is calibrated, such as that of a Cox model; of
+        `multimodn.tasks.SurvivalTask`, whose hazards are not proportional, it may be off, see `calibration_summary`.
+
+    Raises:
+        DataError: If lengths or widths do not fit.
+    """
+    given, told = (np.asarray(torch.as_tensor(each).detach().cpu(), dtype=np.float64) for each in (link, truth))
+    n = len(told)
+    names = ["all"] * n if groups is None else [str(group) for group in groups]
+    repeat = np.zeros(n, dtype=np.int64) if repeats is None else np.asarray(repeats)
+    lengths = {"link": len(given), "truth": n, "groups": len(names), "repeats": len(repeat)}
+    if len(set(lengths.values())) > 1 or given.shape[1:] != (len(task.link_names),):
+        raise DataError(
+            f"Task '{task.name}': predictions do not fit together: rows {lengths}, link scale of shape {given.shape}, "
+            f"expected (rows, {len(task.link_names)})."
+        )
+    parts = [("all", np.arange(n))] if groups is None else _over_repeats(task, told, names, repeat)
     rows = []
-    for column in _columns(model, patients, task):
-        bins = pd.DataFrame([_bin(column, members) for members in _bins(column.predicted, n_bins)])
-        bins = bins[bins["observed"].notna()]
-        apart = (bins["observed"] - bins["predicted"]).abs()
-        ece = float((apart * bins["n"]).sum() / bins["n"].sum()) if len(bins) else np.nan
-        found = {"log-odds": _logistic, "units": _straight}.get(column.kind, _nothing)(column)
-        rows.append({"task": column.task, "output": column.output, **found, "ece": ece, "n": len(column.predicted)})
-    names = [f"{name}{end}" for name in ("slope", "intercept") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["task", "output", *names, "ece", "n"])
+    for column in _columns(task, given, told):
+        for name, members in parts:
+            each = [column.of(members[repeat[members] == one]) for one in np.unique(repeat[members])]
+            found = [_summed(part, n_bins) for part in each if len(part.rows)]
+            if found:
+                rows.append({"task": task.name, "output": column.output, "pattern": name, **_averaged(found)})
+    return pd.DataFrame(rows, columns=["task", "output", *([] if groups is None else ["pattern"]), *NUMBERS, "n"])
 
 
-def _columns(model: MultiModN, patients: PatientTensors, task: str | None) -> Iterator[_Column]:
+def _over_repeats(
+    task: Task, truth: Floats, names: Sequence[str], repeat: NDArray[np.int64]
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Pools groups by the patients of the first repeat, and yields their rows in all."""
+    kinds, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    once = np.flatnonzero(repeat == repeat[0]) if len(repeat) else np.arange(0)
+    for name, members in pooled(task, truth[once], codes[once], [str(kind) for kind in kinds]):
+        yield name, np.flatnonzero(np.isin(codes, codes[once[members]]))
+
+
+def _averaged(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means of what is known of several repeats."""
+    frame = pd.DataFrame(list(found))
+    means = {str(name): float(value) for name, value in frame.mean().items()}
+    return means | {"n": round(means["n"])}
+
+
+def _summed(column: Column, n_bins: int) -> dict[str, float]:
+    return {**line(column), **error(column, n_bins), "n": len(column.truth)}
+
+
+def _asked(model: MultiModN, patients: PatientTensors, task: str | None, by: str) -> Iterator[tuple[str, Column]]:
     if not patients.labelled:
         raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
-    tasks = model._model().tasks
-    if task is not None and task not in tasks:
-        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, tasks)}")
-    outputs = model._run(patients, model._model())
-    for name in tasks if task is None else [task]:
+    if by not in ("overall", "pattern"):
+        raise StudyError(f"Calibration cannot be told by '{by}'; expected overall or pattern.")
+    fitted = model._model()
+    if task is not None and task not in fitted.tasks:
+        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, fitted.tasks)}")
+    outputs = model._run(patients, fitted)
+    for t, (name, one) in enumerate(fitted.tasks.items()):
         known = patients.labelled[name]
-        if known.any():
-            yield from _of_task(tasks[name], outputs[name][known].double(), patients.targets[name][known])
+        if task not in (None, name) or not known.any():
+            continue
+        columns = list(_of_task(one, outputs[name][known], patients.targets[name][known]))
+        if by == "overall":
+            yield from (("all", column) for column in columns)
+            continue
+        presence = (patients.presence[known] & fitted.first.seen[t]).numpy()
+        yield from _by_pattern(one, columns, patients.targets[name][known], presence, fitted.first.modalities)
 
 
-def _of_task(task: Task, outputs: object, target: object) -> Iterator[_Column]:
-    link = task.link(outputs).numpy()  # type: ignore[arg-type]
-    truth = task.link_target(target).double().numpy()  # type: ignore[arg-type]
+def _by_pattern(
+    task: Task, columns: Sequence[Column], target: Tensor, presence: NDArray[np.bool_], names: list[str]
+) -> Iterator[tuple[str, Column]]:
+    truth = task.link_target(target).double().numpy()
+    parts = list(pooled(task, truth, *pattern_groups(presence, names)))
+    for column in columns:
+        of_patterns = [(name, column.of(rows)) for name, rows in parts]
+        yield from ((name, part) for name, part in of_patterns if len(part.rows))
+
+
+def _of_task(task: Task, outputs: Tensor, target: Tensor) -> Iterator[Column]:
+    """What a trained model predicts of a task, its chance of survival up to the middle time included."""
+    given = predicted(task, outputs, target)
+    if task.link_scale != "log-risk":
+        yield from _columns(task, given.link, given.truth)
+        return
+    times, survival, names = survival_curves(task, outputs.double())
+    if not names:
+        return
+    k, rows = middle(times), np.arange(len(given.truth))
+    yield Column(
+        task.name, names[k], task.link_scale, survival[:, k], given.link[:, 0], given.truth, rows, float(times[k])
+    )
+
+
+def _columns(task: Task, link: Floats, truth: Floats) -> Iterator[Column]:
+    """What is predicted on the link scale."""
     if task.link_scale == "log-risk":
-        curve = {name: value for name, value in task.predict(outputs).items() if name.startswith("survival@")}  # type: ignore[arg-type]
-        if curve:
-            k = (len(curve) - 1) // 2
-            middle, edges = list(curve)[k], getattr(task, "edges", None)  # a name is rounded
-            time = float(middle.partition("@")[2]) if edges is None else float(edges[k])
-            yield _Column(task.name, middle, task.link_scale, curve[middle].numpy(), link[:, 0], truth, time)
+        unknown, rows = np.full(len(link), np.nan), np.arange(len(link))
+        yield Column(task.name, task.link_names[0], task.link_scale, unknown, link[:, 0], truth, rows)
         return
     for j, output in enumerate(task.link_names):
-        known = ~np.isnan(truth[:, j])
-        given = link[known, j]
-        if known.any():
-            predicted = given if task.link_scale == "units" else 0.5 * (1 + np.tanh(given / 2))
-            yield _Column(task.name, output, task.link_scale, predicted, given, truth[known, j])
-
-
-def _bins(predicted: Floats, n_bins: int) -> list[NDArray[np.int64]]:
-    """Parts patients by their predictions into bins of about equally many; equal predictions stay together."""
-    n_bins = max(1, min(n_bins, len(predicted) // FEWEST_A_BIN))
-    edges = np.unique(np.quantile(predicted, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
-    number = np.searchsorted(edges, predicted, side="left")
-    return [np.flatnonzero(number == k) for k in np.unique(number)]
-
-
-def _bin(column: _Column, members: NDArray[np.int64]) -> dict[str, float]:
-    truth = column.truth[members]
-    if column.kind == "log-risk":
-        observed, low, high = _survival(truth, column.time)
-    else:
-        observed, low, high = _share(truth) if column.kind == "log-odds" else _mean(truth)
-    predicted = float(column.predicted[members].mean())
-    return {"predicted": predicted, "observed": observed, "low": low, "high": high, "n": len(members)}
-
-
-def _share(truth: Floats) -> tuple[float, float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(int(truth.sum()), len(truth)).proportion_ci(0.95, method="wilson")
-    return float(truth.mean()), float(interval.low), float(interval.high)
-
-
-def _mean(truth: Floats) -> tuple[float, float, float]:
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(truth) - 1) * truth.std(ddof=1) / len(truth) ** 0.5) if len(truth) > 1 else np.nan
-    return float(truth.mean()), float(truth.mean()) - half, float(truth.mean()) + half
-
-
-def _survival(truth: Floats, time: float) -> tuple[float, float, float]:
-    """Kaplan and Meier's chance of no event up to a time, with an interval; unknown if nobody was followed so long."""
-    from scipy.stats import CensoredData, ecdf
-
-    times, event = truth[:, 0], truth[:, 1] > 0
-    if times.max() < time and not event[times == times.max()].all():
-        return np.nan, np.nan, np.nan
-    found = ecdf(CensoredData(uncensored=times[event], right=times[~event])).sf
-    chance = float(found.evaluate(time))
-    if not 0 < chance < 1:
-        return chance, np.nan, np.nan
-    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of times at which the chance is 0 or 1
-        interval = found.confidence_interval(method="log-log")
-    return chance, float(interval.low.evaluate(time)), float(interval.high.evaluate(time))
-
-
-def _logistic(column: _Column) -> dict[str, float]:
-    """Slope of a logistic regression on the log-odds, and the shift of the log-odds that makes the mean right."""
-    given, outcome = column.link, column.truth
-    if min(outcome.sum(), (1 - outcome).sum()) < FEWEST_EACH:
-        return {}
-    shift = _newton(np.ones((len(given), 1)), given, outcome)
-    found = _estimate("intercept", shift, 0)
-    if given.std() > 1e-6:
-        rows = np.stack([np.ones_like(given), (given - given.mean()) / given.std()], axis=1)
-        fitted = _newton(rows, np.zeros_like(given), outcome)
-        found |= {name: value / float(given.std()) for name, value in _estimate("slope", fitted, 1).items()}
-    return found
-
-
-def _newton(rows: Floats, offset: Floats, outcome: Floats) -> tuple[Floats, Floats] | None:
-    """Fits a logistic regression: coefficients and their covariance; None if the likelihood has no maximum."""
-    beta: Floats = np.zeros(rows.shape[1])
-    for _ in range(50):
-        chance = 0.5 * (1 + np.tanh((offset + rows @ beta) / 2))
-        information = (rows * (chance * (1 - chance))[:, None]).T @ rows
-        if np.linalg.cond(information) > 1e12:
-            return None
-        step = np.linalg.solve(information, rows.T @ (outcome - chance))
-        beta += np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            return beta, np.asarray(np.linalg.inv(information), dtype=np.float64)
-    return None
-
-
-def _estimate(name: str, fitted: tuple[Floats, Floats] | None, k: int) -> dict[str, float]:
-    if fitted is None:
-        return {}
-    value, error = float(fitted[0][k]), float(fitted[1][k, k]) ** 0.5
-    return {name: value, f"{name}_low": value - Z * error, f"{name}_high": value + Z * error}
-
-
-def _straight(column: _Column) -> dict[str, float]:
-    """Slope of a straight line through targets by predictions, and the mean difference."""
-    from scipy.stats import linregress, t
-
-    given, truth = column.predicted, column.truth
-    if len(truth) < FEWEST_A_BIN:
-        return {}
-    difference, low, high = _mean(truth - given)
-    found = {"intercept": difference, "intercept_low": low, "intercept_high": high}
-    if given.std() > 1e-6 * max(1.0, float(truth.std())):
-        line = linregress(given, truth)
-        half = float(t.ppf(0.975, len(truth) - 2) * line.stderr)
-        found |= {"slope": float(line.slope), "slope_low": line.slope - half, "slope_high": line.slope + half}
-    return found
-
-
-def _nothing(column: _Column) -> dict[str, float]:
-    return {}
+        known = np.flatnonzero(~np.isnan(truth[:, j]))
+        if len(known):
+            given = link[known, j]
+            values = given if task.link_scale == "units" else chances(given)
+            yield Column(task.name, output, task.link_scale, values, given, truth[known, j], known)

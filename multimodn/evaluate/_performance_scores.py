@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base import Task
+from multimodn.evaluate import _metrics_classes as classes
+from multimodn.evaluate import _metrics_survival as survival
+from multimodn.evaluate._metrics_predicted import Predicted, Score, by_column, chances, means, predicted
 from multimodn.resampling import Floats, weighted_aurocs
 
-Score = Callable[[Floats], Floats]
-"""Weights ``(R, n)`` to a metric of each weighting ``(R,)``, NaN where it is undefined."""
+MOST_AT_ONCE = {
+    "cindex": 1500,  # it holds all pairs of patients
+    "uno_cindex": 1500,
+    "calibration_slope": 5000,  # fitted anew in each resample
+    "calibration_intercept": 5000,
+    "auroc_over_time": 5000,  # an AUROC for each time
+    "integrated_brier": 20_000,
+    "auprc": 20_000,
+    "ece": 20_000,
+}
+"""Patients up to whom these are computed for many resamples at once."""
 
-MOST_PAIRED = 1500
-"""Patients up to whom concordance holds all pairs of them."""
 
-
-@dataclass(frozen=True)
-class _Predicted:
-    """What a metric is computed from; arrays in double precision.
-
-    Attributes:
-        link: Predictions on the link scale ``(n, L)``.
-        truth: `Task.link_target`.
-        losses: The loss of each patient ``(n,)``.
-    """
-
-    link: Floats
-    truth: Floats
-    losses: Floats
+ADDED = (
+    "auprc",
+    "brier",
+    "ece",
+    "calibration_slope",
+    "calibration_intercept",
+    "auroc_over_time",
+    "integrated_brier",
+)
+"""Metrics that the field expects of a link scale, whatever a task says of itself; the first maker makes them."""
 
 
 def vectorised(task: Task, outputs: Tensor, target: Tensor, found: Mapping[str, float]) -> dict[str, Score]:
     """Returns those metrics of a task that can be computed for many resamples at once.
 
-    A metric is among them if what is computed here for the patients as they are is what the task says: so a third
-    party's task that has a Brier score of its own is never resampled by ours.
+    A metric is among them if what is computed here for the patients as they are is what was found: so a third party's
+    task that has a Brier score of its own is never resampled by ours.
 
     Args:
         task: The task.
         outputs: Raw outputs of n labelled patients ``(n, K)``.
         target: Their targets.
-        found: `Task.metrics` of them.
+        found: Their metrics, such as `Task.metrics` or `multimodn.evaluate.metrics.field_metrics`.
     """
-    outputs = outputs.detach().double()
-    link, truth, losses = task.link(outputs), task.link_target(target).double(), task(outputs, target)
-    given = _Predicted(*(each.detach().cpu().numpy().astype(np.float64) for each in (link, truth, losses)))
+    if not len(target):
+        return {}
+    given = predicted(task, outputs, target)
     once, chosen = np.ones((1, len(given.link))), {}
     for metric, value in found.items():
+        if len(given.link) > MOST_AT_ONCE.get(metric, len(given.link)):
+            continue
         for make in _MAKERS.get((task.link_scale, metric), ()):
             score = make(given)
             if score is not None and np.isclose(score(once)[0], value, rtol=1e-5, atol=1e-6):
@@ -59,60 +65,67 @@ def vectorised(task: Task, outputs: Tensor, target: Tensor, found: Mapping[str, 
     return chosen
 
 
-def _means(values: Floats) -> Score:
-    """Weighted means of columns ``(n, L)``, NaN = unknown; averaged over those that were defined without weights."""
-    known = ~np.isnan(values)
-    used = known.any(0)
-    filled, known = np.nan_to_num(values[:, used]), known[:, used].astype(np.float64)
+def added(
+    task: Task, outputs: Tensor, target: Tensor, found: Mapping[str, float], names: Collection[str] = ADDED
+) -> dict[str, float]:
+    """Computes those of the metrics of the field ``names`` that ``found`` lacks; other arguments as in `vectorised`."""
+    lacking = [metric for scale, metric in _MAKERS if scale == task.link_scale and metric not in found]
+    wanted = [metric for metric in lacking if metric in ADDED and metric in names]
+    if not wanted or not len(target):
+        return dict.fromkeys(wanted, np.nan)
+    given = predicted(task, outputs, target)
+    scores = {metric: _MAKERS[task.link_scale, metric][0](given) for metric in wanted}
+    once = np.ones((1, len(given.link)))
+    return {metric: np.nan if score is None else float(score(once)[0]) for metric, score in scores.items()}
 
-    def score(weights: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            found: Floats = ((weights @ filled) / (weights @ known)).mean(1)
-        return found
 
-    return score
-
-
-def _aurocs(given: _Predicted) -> Score:
+def _aurocs(given: Predicted) -> Score:
     """The mean over columns; undefined where one that counts without weights lacks a class."""
-    columns = []
-    for scores, truth in zip(given.link.T, given.truth.T, strict=True):
-        known = np.flatnonzero(~np.isnan(truth))
-        positive = truth[known] > 0
-        if positive.any() and not positive.all():
-            columns.append((scores[known], positive, known))
-
-    def score(weights: Floats) -> Floats:
-        areas = [weighted_aurocs(scores, positive, weights[:, known]) for scores, positive, known in columns]
-        return np.mean(areas, axis=0) if areas else np.full(len(weights), np.nan)
-
-    return score
+    return by_column(given, lambda link, positive: lambda weights: weighted_aurocs(link, positive, weights))
 
 
-def _squares(given: _Predicted) -> Floats:
-    squares: Floats = (0.5 * (1 + np.tanh(given.link / 2)) - given.truth) ** 2
+def _squares(given: Predicted) -> Floats:
+    squares: Floats = (chances(given.link) - given.truth) ** 2
     return squares
 
 
-def _log_losses(given: _Predicted) -> Score:
+def _log_losses(given: Predicted) -> Score:
     known = ~np.isnan(given.truth)
     sign = 2 * np.where(known, given.truth, 0.0) - 1
-    return _means(np.where(known, np.logaddexp(0, -sign * given.link), np.nan))
+    return means(np.where(known, np.logaddexp(0, -sign * given.link), np.nan))
 
 
-def _classes(given: _Predicted) -> tuple[Floats, Floats] | None:
+def _recalls(given: Predicted) -> Score:
+    """Balanced accuracy of yes-or-no labels, averaged over them."""
+    return by_column(
+        given,
+        lambda link, positive: classes.mean_recall(positive.astype(np.float64), (link > 0).astype(np.float64)),
+    )
+
+
+def _recalls_of_likeliest(given: Predicted) -> Score:
+    likeliest = given.link.argmax(1).astype(np.float64)
+    return classes.mean_recall(given.truth.argmax(1).astype(np.float64), likeliest)
+
+
+def _recalls_of_median(given: Predicted) -> Score | None:
+    found = _ordered(given)
+    return None if found is None else classes.mean_recall(*found)
+
+
+def _ordered(given: Predicted) -> tuple[Floats, Floats] | None:
     """Target and median class of ordered classes, whose link columns are the splits into low and high."""
     is_ordered = given.truth.shape == given.link.shape and bool((np.diff(given.truth, axis=1) <= 0).all())
     return (given.truth.sum(1), (given.link > 0).sum(1).astype(np.float64)) if is_ordered else None
 
 
-def _kappa(given: _Predicted) -> Score | None:
+def _kappa(given: Predicted) -> Score | None:
     """Quadratically weighted kappa: 1 - E[(a - b)^2] / E[(a - b')^2], b' independent of a."""
-    classes = _classes(given)
-    if classes is None:
+    found = _ordered(given)
+    if found is None:
         return None
-    target, predicted = classes
-    moments = np.stack([target, predicted, target**2, predicted**2, (target - predicted) ** 2], axis=1)
+    target, called = found
+    moments = np.stack([target, called, target**2, called**2, (target - called) ** 2], axis=1)
 
     def score(weights: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
@@ -123,61 +136,106 @@ def _kappa(given: _Predicted) -> Score | None:
     return score
 
 
-def _class_errors(given: _Predicted) -> Score | None:
-    classes = _classes(given)
-    return None if classes is None else _means(np.abs(classes[1] - classes[0])[:, None])
+def _class_errors(given: Predicted) -> Score | None:
+    found = _ordered(given)
+    return None if found is None else means(np.abs(found[1] - found[0])[:, None])
 
 
 def _root(mean: Score) -> Score:
     return lambda weights: np.sqrt(mean(weights))
 
 
-def _explained(given: _Predicted) -> Score:
+def _moments(given: Predicted) -> Callable[[Floats], tuple[Floats, ...]]:
+    """Weighted variances of target and prediction, their covariance, the mean error and square, ``(R,)`` each."""
+    truth, link = given.truth[:, 0], given.link[:, 0]
+    y, x = truth - truth.mean(), link - link.mean()  # so that squares do not cancel
+    columns = np.stack([y, x, y**2, x**2, x * y, truth - link, (truth - link) ** 2], axis=1)
+
+    def moments(weights: Floats) -> tuple[Floats, ...]:
+        with np.errstate(invalid="ignore"):
+            y, x, y_squared, x_squared, product, error, square = (weights @ columns / weights.sum(1, keepdims=True)).T
+        spread, moved = y_squared - y**2, x_squared - x**2
+        spread = np.where(spread > 1e-12 * y_squared, spread, np.nan)
+        moved = np.where(moved > 1e-12 * x_squared, moved, np.nan)
+        return spread, moved, product - x * y, error, square
+
+    return moments
+
+
+def _explained(given: Predicted) -> Score:
     """R^2 about the weighted mean of the target."""
-    centred = given.truth[:, 0] - given.truth[:, 0].mean()  # so that squares do not cancel
-    moments = np.stack([centred, centred**2, (given.truth - given.link)[:, 0] ** 2], axis=1)
+    moments = _moments(given)
 
     def score(weights: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            mean, square, error = (weights @ moments / weights.sum(1, keepdims=True)).T
-            spread = square - mean**2
-            return np.where(spread > 1e-12 * square, 1 - error / np.where(spread > 0, spread, 1), np.nan)
+        spread, _, _, _, square = moments(weights)
+        return 1 - square / spread
 
     return score
 
 
-def _concordance(given: _Predicted) -> Score | None:
-    """Harrell's index over all pairs, as in `multimodn.tasks._survival.concordance`."""
-    time, event, risk = given.truth[:, 0], given.truth[:, 1] > 0, given.link[:, 0]
-    if len(time) > MOST_PAIRED:
+def _correlation(given: Predicted) -> Score:
+    moments = _moments(given)
+
+    def score(weights: Floats) -> Floats:
+        spread, moved, product, _, _ = moments(weights)
+        return product / np.sqrt(spread * moved)
+
+    return score
+
+
+def _straight_slope(given: Predicted) -> Score:
+    """Slope of a straight line through targets by predictions."""
+    moments, is_flat = _moments(given), given.link[:, 0].std() <= 1e-6 * max(1.0, float(given.truth[:, 0].std()))
+
+    def score(weights: Floats) -> Floats:
+        _, moved, product, _, _ = moments(weights)
+        return np.full(len(weights), np.nan) if is_flat else product / moved
+
+    return score
+
+
+def _crps(given: Predicted) -> Score | None:
+    """Of normal distributions, as `multimodn.tasks._scores.normal_scores` has it."""
+    if given.spread is None:
         return None
+    from scipy.stats import norm
 
-    def score(weights: Floats) -> Floats:
-        comparable, right = _pairs(time, event, risk)  # made again for each block, not held for all parts at once
-        of_event = weights[:, event]
-        with np.errstate(invalid="ignore"):
-            found: Floats = ((weights @ right.T) * of_event).sum(1) / ((weights @ comparable.T) * of_event).sum(1)
-        return found
-
-    return score
+    z = (given.truth[:, 0] - given.link[:, 0]) / given.spread
+    each = given.spread * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - np.pi**-0.5)
+    return means(each[:, None])
 
 
-def _pairs(time: Floats, event: NDArray[np.bool_], risk: Floats) -> tuple[Floats, Floats]:
-    """For each patient with an event: who can be compared, and whether the risks are in the right order."""
-    later = (time > time[event, None]) | ((time == time[event, None]) & ~event)
-    right = (risk < risk[event, None]) + 0.5 * (risk == risk[event, None])
-    return later.astype(np.float64), later * right
+def _slopes(given: Predicted) -> Score:
+    return by_column(given, classes.calibration_slope, classes.FEWEST_EACH)
 
 
-_MAKERS: dict[tuple[str, str], tuple[Callable[[_Predicted], Score | None], ...]] = {
+def _intercepts(given: Predicted) -> Score:
+    return by_column(given, classes.calibration_intercept, classes.FEWEST_EACH)
+
+
+_MAKERS: dict[tuple[str, str], tuple[Callable[[Predicted], Score | None], ...]] = {
     ("log-odds", "auroc"): (_aurocs,),
-    ("log-odds", "brier"): (lambda g: _means(_squares(g)), lambda g: _means(_squares(g).sum(1, keepdims=True))),
-    ("log-odds", "log_loss"): (_log_losses, lambda g: _means(g.losses[:, None])),
+    ("log-odds", "auprc"): (lambda g: by_column(g, classes.average_precision),),
+    ("log-odds", "brier"): (lambda g: means(_squares(g)), lambda g: means(_squares(g).sum(1, keepdims=True))),
+    ("log-odds", "log_loss"): (_log_losses, lambda g: means(g.losses[:, None])),
+    ("log-odds", "balanced_accuracy"): (_recalls, _recalls_of_likeliest, _recalls_of_median),
     ("log-odds", "quadratic_kappa"): (_kappa,),
     ("log-odds", "mae"): (_class_errors,),
-    ("units", "rmse"): (lambda g: _root(_means((g.truth - g.link) ** 2)),),
-    ("units", "mae"): (lambda g: _means(np.abs(g.truth - g.link)),),
+    ("log-odds", "ece"): (lambda g: by_column(g, classes.calibration_error, 0),),
+    ("log-odds", "calibration_slope"): (_slopes,),
+    ("log-odds", "calibration_intercept"): (_intercepts,),
+    ("units", "rmse"): (lambda g: _root(means((g.truth - g.link) ** 2)),),
+    ("units", "mae"): (lambda g: means(np.abs(g.truth - g.link)),),
     ("units", "r2"): (_explained,),
-    ("log-risk", "cindex"): (_concordance,),
+    ("units", "crps"): (_crps,),
+    ("units", "pearson"): (_correlation,),
+    ("units", "calibration_slope"): (_straight_slope,),
+    ("units", "calibration_intercept"): (lambda g: means(g.truth - g.link),),
+    ("log-risk", "cindex"): (survival.harrell,),
+    ("log-risk", "uno_cindex"): (survival.uno,),
+    ("log-risk", "auroc_over_time"): (survival.auroc_over_time,),
+    ("log-risk", "integrated_brier"): (survival.integrated_brier,),
+    ("log-risk", "calibration_slope"): (survival.calibration_slope,),
+    ("log-risk", "calibration_intercept"): (survival.calibration_intercept,),
 }
-"""What may compute a metric, by link scale and name; the first that agrees with the task is taken."""
+"""What may compute a metric, by link scale and name; the first that agrees with what was found is taken."""

@@ -9,14 +9,12 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base import Task
@@ -24,20 +22,28 @@ from multimodn.data.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, shown
 from multimodn.estimator import MultiModN
-from multimodn.evaluate._performance_calibration import calibration_curve, calibration_summary
-from multimodn.evaluate._performance_scores import Score, vectorised
+from multimodn.evaluate._metrics_predicted import Score
+from multimodn.evaluate._performance_calibration import calibration_curve, calibration_of, calibration_summary
+from multimodn.evaluate._performance_parts import FEWEST_EACH, Part, groups_of, is_enough, patterns_of, steps_of
+from multimodn.evaluate._performance_scores import vectorised
+from multimodn.evaluate.metrics import field_metrics
 from multimodn.evaluate.subgroups import read_subgroups
-from multimodn.missingness.patterns import pattern_codes, pattern_name
 from multimodn.resampling import Floats, draws
 
-__all__ = ["calibration_curve", "calibration_summary", "is_enough", "main_metric", "performance"]
+__all__ = [
+    "FEWEST_EACH",
+    "calibration_curve",
+    "calibration_of",
+    "calibration_summary",
+    "is_enough",
+    "main_metric",
+    "performance",
+]
 
-FEWEST = 10
-"""Labelled patients below whom a metric has no interval and a pattern no row of its own."""
-FEWEST_EACH = 5
-"""The same for the patients with and without the outcome (one class of several; an event), both of whom it takes."""
 MOST_UNDEFINED = 0.2
 """Share of resamples in which a metric may be undefined; they are left out."""
+RAISED = ("ece",)
+"""Metrics that are mean distances, to which the luck of a resample adds."""
 COLUMNS = ["task", "metric", "by", "group", "step", "value", "low", "high", "n"]
 
 
@@ -50,25 +56,6 @@ def main_metric(task: Task) -> str:
     return {"log-odds": "auroc", "units": "r2", "log-risk": "cindex"}[task.link_scale]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some labelled patients of a task, and the state after which they are scored.
-
-    Attributes:
-        by: ``overall``, ``step``, ``pattern`` or ``subgroup``.
-        group: Its name.
-        step: Number of the step, -1 = all that a patient has.
-        outputs: Raw outputs of all n labelled patients of the task.
-        rows: Which of them belong to the part.
-    """
-
-    by: str
-    group: str
-    step: int
-    outputs: Tensor
-    rows: NDArray[np.int64]
-
-
 def performance(
     model: MultiModN,
     patients: PatientTensors,
@@ -78,11 +65,12 @@ def performance(
     n_calls: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Scores the predictions of labelled patients by every metric of each task.
+    """Scores the predictions of labelled patients by every metric of each task and every one that the field expects.
 
-    Metrics that can be computed for many resamples at once (`vectorised`: AUROC, Brier score, log loss, kappa, errors
-    of numbers, concordance) have intervals in every row. Others are called ``n_calls`` times, and have intervals
-    overall; a task's `main_metric` has them everywhere.
+    These are those of `multimodn.evaluate.metrics.field_metrics`. All of ours are computed for many resamples at once
+    and have intervals in every row, but for some in large cohorts (`MOST_AT_ONCE`). These, and what
+    a third party's task computes in its own way, are called ``n_calls`` times, and have intervals overall; a task's
+    `main_metric` has them everywhere.
 
     Args:
         model: A trained model.
@@ -105,7 +93,8 @@ def performance(
         - ``subgroup``: by each column that the study names.
 
         ``low`` and ``high`` are NaN for as few patients, and where the metric is undefined in more than a fifth of the
-        resamples. ``frame.attrs`` holds ``main_metric`` of each task, ``n_resamples`` and ``tertiles`` (whose).
+        resamples. A calibration error is raised by resampling itself; its interval is moved back by that much.
+        ``frame.attrs`` holds ``main_metric`` of each task, ``n_resamples`` and ``tertiles`` (whose).
 
     Raises:
         NotFittedError: Before training.
@@ -127,9 +116,9 @@ def performance(
         if fitted.first.presence_effect is None:  # the prior of all to the last bit: rows of a product may differ in it
             given[0] = given[0, :1]
         parts = [
-            *_steps(given, [(fitted.first.modalities[m], bool(seen[m])) for m in fitted.first.order]),
-            *_patterns(task, given[-1], target, patients.presence.numpy()[known], seen, fitted.first.modalities),
-            *_groups(given[-1], groups[known]),
+            *steps_of(given, [(fitted.first.modalities[m], bool(seen[m])) for m in fitted.first.order]),
+            *patterns_of(task, given[-1], target, patients.presence.numpy()[known], seen, fitted.first.modalities),
+            *groups_of(given[-1], groups[known]),
         ]
         found = _scored(task, parts, target, n_resamples, n_calls, seed)
         lines += [{"task": name, **line} for line in found]
@@ -157,88 +146,24 @@ def _subgroups(model: MultiModN, patients: PatientTensors, cohort: Cohort | None
     return found.reindex(patients.patients), "these patients" if training is None else "training patients"
 
 
-def _steps(outputs: Tensor, order: Sequence[tuple[str, bool]]) -> Iterator[_Part]:
-    """All labelled patients, with all that they have and after each step; ``order``: names, and whether they count."""
-    everybody = np.arange(outputs.shape[1])
-    yield _Part("overall", "all", -1, outputs[-1], everybody)
-    read: list[str] = []
-    yield _Part("step", "(none)", 0, outputs[0], everybody)
-    for k, (name, is_seen) in enumerate(order, 1):
-        if is_seen:
-            read.append(name)
-            yield _Part("step", "+".join(read), len(read), outputs[k], everybody)
-
-
-def _patterns(
-    task: Task, outputs: Tensor, target: Tensor, presence: NDArray[np.bool_], seen: NDArray[np.bool_], names: list[str]
-) -> Iterator[_Part]:
-    """Patients by what they have of what the task sees, the most frequent pattern first."""
-    _, codes = np.unique(presence & seen, axis=0, return_inverse=True)
-    others: list[NDArray[np.int64]] = []
-    for code in np.argsort(-np.bincount(codes.ravel()), kind="stable"):
-        rows = np.flatnonzero(codes.ravel() == code)
-        if not is_enough(task, target[rows]):
-            others.append(rows)
-            continue
-        has = (presence & seen)[rows[0]]
-        yield _Part("pattern", _named(has, names), -1, outputs, rows)
-    if others:
-        yield _Part("pattern", f"other patterns ({len(others)})", -1, outputs, np.sort(np.concatenate(others)))
-
-
-def _named(has: NDArray[np.bool_], names: list[str]) -> str:
-    if len(names) <= 62:
-        return pattern_name(int(pattern_codes(has[None])[0]), names)
-    return "+".join(name for name, one in zip(names, has, strict=True) if one) or "(none)"
-
-
-def _groups(outputs: Tensor, groups: pd.DataFrame) -> Iterator[_Part]:
-    for column in groups.columns:
-        codes = groups[column].cat.codes.to_numpy()
-        for code, name in enumerate(groups[column].cat.categories):
-            rows = np.flatnonzero(codes == code)
-            if len(rows):
-                yield _Part("subgroup", str(name), -1, outputs, rows)
-
-
-def is_enough(task: Task, target: Tensor) -> bool:
-    """Says whether labelled patients are enough for an interval: `FEWEST`, and `FEWEST_EACH` of either outcome.
-
-    Of a task with several classes or labels, one that is so frequent and so rare will do.
-    """
-    if len(target) < FEWEST:
-        return False
-    if task.link_scale == "units":
-        return True
-    truth = task.link_target(target)
-    truth = truth[:, 1:] if task.link_scale == "log-risk" else truth
-    fewer = torch.minimum((truth > 0).sum(0), (truth <= 0).sum(0))  # NaN is neither
-    events = (truth > 0).sum(0)
-    return bool(((events if task.link_scale == "log-risk" else fewer) >= FEWEST_EACH).any())
-
-
 def _scored(
-    task: Task, parts: Sequence[_Part], target: Tensor, n_resamples: int, n_calls: int, seed: int
+    task: Task, parts: Sequence[Part], target: Tensor, n_resamples: int, n_calls: int, seed: int
 ) -> list[dict[str, Any]]:
     """Scores parts of the labelled patients of a task, a line for each metric."""
-    found = [_metrics(task, part.outputs[part.rows], target[part.rows]) for part in parts]
+    found = [field_metrics(task, part.outputs[part.rows], target[part.rows]) for part in parts]
     resampled = _resampled(task, parts, found, target, n_resamples, n_calls, seed)
     lines = []
     for k, part in enumerate(parts):
         where = {"by": part.by, "group": part.group, "step": part.step, "n": len(part.rows)}
         for metric, value in found[k].items():
-            low, high = _interval(resampled.get((k, metric)))
+            low, high = _interval(resampled.get((k, metric)), value if metric in RAISED else None)
             lines.append({"metric": metric, **where, "value": value, "low": low, "high": high})
     return lines
 
 
-def _metrics(task: Task, outputs: Tensor, target: Tensor) -> dict[str, float]:
-    return task.metrics(outputs, target) or task.link_metrics(task.link(outputs), task.link_target(target))
-
-
 def _resampled(
     task: Task,
-    parts: Sequence[_Part],
+    parts: Sequence[Part],
     found: Sequence[Mapping[str, float]],
     target: Tensor,
     n_resamples: int,
@@ -266,13 +191,17 @@ def _resampled(
         rows = parts[k].rows
         times = [one[rows].astype(np.int64) for block in draws(len(target), n_calls, seed) for one in block]
         again = [np.repeat(rows, n) for n in times]
-        values = [_metrics(task, parts[k].outputs[chosen], target[chosen]) for chosen in again]
+        values = [field_metrics(task, parts[k].outputs[chosen], target[chosen], wanted) for chosen in again]
         every |= {(k, metric): np.array([one.get(metric, np.nan) for one in values]) for metric in wanted}
     return every
 
 
-def _interval(values: Floats | None) -> tuple[float, float]:
+def _interval(values: Floats | None, centre: float | None) -> tuple[float, float]:
+    """Percentiles of the resamples; with ``centre``, moved so that their mean is there, but not below 0."""
     if values is None or np.isnan(values).mean() > MOST_UNDEFINED:
         return np.nan, np.nan
     low, high = np.nanquantile(values, [0.025, 0.975])
+    if centre is not None:
+        moved = centre - np.nanmean(values)
+        low, high = max(low + moved, 0.0), high + moved
     return float(low), float(high)

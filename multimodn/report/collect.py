@@ -45,6 +45,7 @@ def collect(
     """
     on_step("patients")
     asked = _start(model, run, wishes)
+    asked.on_step = on_step
     for name, ask in STEPS:
         on_step(name)
         try:
@@ -73,6 +74,7 @@ class Collector:
         answers: Frames so far, patients under their own names.
         lacking: Reasons.
         alone: What was asked about single patients.
+        on_step: Called with what a long step is about to do.
     """
 
     model: MultiModN
@@ -88,6 +90,7 @@ class Collector:
     alone: PatientAnswers = field(default_factory=PatientAnswers)
     rule: str = ""
     n_explained: int = 0
+    on_step: Callable[[str], None] = lambda name: None
 
     def failed(self, step: str) -> None:
         """Says of all answers of a step that are not there that they could not be computed."""

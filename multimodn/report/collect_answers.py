@@ -15,6 +15,7 @@ from multimodn.explain.summary import summarise
 from multimodn.report.choose import RULE, choose_patients
 from multimodn.report.collect_patients import ask_about_patients
 from multimodn.report.collect_run import training
+from multimodn.report.collect_trust import ask_baselines, ask_conflicts, ask_gains, ask_sets
 from multimodn.report.findings import Answer
 
 if TYPE_CHECKING:
@@ -29,18 +30,19 @@ Step = tuple[str, Callable[["Collector"], None]]
 
 def ask_performance(asked: Collector) -> None:
     """Scores predictions, and compares them with what happened."""
+    from multimodn.evaluate.metrics import decision_curve
     from multimodn.evaluate.performance import calibration_curve, calibration_summary, performance
 
     if not asked.is_labelled:
         reason = "No outcomes were given for these patients: replace the sources of all tasks, too."
         asked.lacking |= dict.fromkeys(ANSWERS_OF["performance"], reason)
         return
-    model, patients, seed = asked.model, asked.patients, asked.wishes.seed
-    asked.answers["performance"] = performance(
-        model, patients, asked.cohort, n_resamples=asked.wishes.n_resamples, seed=seed
-    )
+    model, patients, seed, n = asked.model, asked.patients, asked.wishes.seed, asked.wishes.n_resamples
+    asked.answers["performance"] = performance(model, patients, asked.cohort, n_resamples=n, seed=seed)
     asked.answers["calibration"] = curve = calibration_curve(model, patients)
     asked.answers["slopes"] = calibration_summary(model, patients)
+    asked.answers["calibration_by_pattern"] = calibration_summary(model, patients, by="pattern")
+    asked.answers["decision"] = decision_curve(model, patients, n_resamples=n, seed=seed)
     asked.answers["predicted"] = _predicted(model, patients, curve)
 
 
@@ -155,6 +157,10 @@ def ask_training(asked: Collector) -> None:
 
 STEPS: tuple[Step, ...] = (
     ("performance", ask_performance),
+    ("sets", ask_sets),
+    ("simple models", ask_baselines),
+    ("tasks together", ask_conflicts),
+    ("gains of tasks", ask_gains),
     ("trajectories", ask_trajectory),
     ("contributions", ask_contributions),
     ("interactions", ask_interactions),
@@ -166,14 +172,24 @@ STEPS: tuple[Step, ...] = (
     ("training curves", ask_training),
 )
 ANSWERS_OF: dict[str, tuple[Answer, ...]] = {
-    "performance": ("performance", "calibration", "predicted", "slopes"),
+    "performance": ("performance", "calibration", "predicted", "slopes", "calibration_by_pattern", "decision"),
+    "sets": ("coverage",),
+    "simple models": ("baselines",),
+    "tasks together": ("conflicts",),
+    "gains of tasks": ("gains",),
     "trajectories": ("trajectory",),
     "contributions": ("contributions", "summary", "by_class", "by_group"),
     "interactions": ("interactions", "synergy"),
     "orders": ("orders",),
     "value of modalities": ("value",),
     "what to measure next": ("next",),
-    "single patients": ("patient_trajectory", "patient_contributions", "patient_next", "patient_attributions"),
+    "single patients": (
+        "patient_trajectory",
+        "patient_contributions",
+        "patient_next",
+        "patient_attributions",
+        "patient_sets",
+    ),
     "slides": ("patient_maps",),
     "training curves": ("training",),
 }

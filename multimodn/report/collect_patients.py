@@ -12,6 +12,7 @@ from multimodn.data.cohort import Cohort
 from multimodn.errors import MultiModNError, StudyError
 from multimodn.estimator import MultiModN
 from multimodn.report.choose import last_values
+from multimodn.report.collect_trust import LEVEL, NO_SETS
 from multimodn.report.findings import Answer, ChosenPatient, SlideMap
 
 MOST_PATIENTS = 12
@@ -96,6 +97,10 @@ def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str])
         found.lacking["patient_next"] = "The model was not taught to say what to measure next."
     else:
         found.frames["patient_next"] = model.next(patients)
+    if model.sets is None:
+        found.lacking["patient_sets"] = NO_SETS
+    else:
+        found.frames["patient_sets"] = model.conformal(patients, level=LEVEL)
     _attribute(model, few, found, task)
     return found
 

@@ -15,6 +15,8 @@ from multimodn.evaluate.performance import main_metric
 from multimodn.report.findings import ModalityFacts, RunFacts, TaskFacts
 from multimodn.runs import BUNDLE, CHECKPOINTS
 
+DOCUMENTS = ("MODEL_CARD.md", "CHECKLIST.md")
+"""What `multimodn.card` writes beside a bundle."""
 PARTS = ("train", "validation", "test")
 
 
@@ -40,6 +42,7 @@ def run_facts(model: MultiModN, run: Path) -> RunFacts:
         len(model._model().members),
         model.study.missingness,
         {name: _reads(source.model_dump(mode="json", exclude_none=True)) for name, source in sources.items()},
+        [name for name in DOCUMENTS if (run / name).is_file()],
     )
 
 

@@ -32,6 +32,17 @@ def report(
     patients_by_name: Annotated[
         bool, typer.Option("--patients-by-name", help="Write identifiers of patients into the report.")
     ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Train simple models to compare with, unless the run folder holds the comparison.",
+        ),
+    ] = True,
+    task_gains: Annotated[
+        bool,
+        typer.Option("--task-gains", help="Train a model of each task alone, to see what it gains from the others."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of whatever is drawn at random.")] = 0,
 ) -> None:
     """Write what a model predicts, how well and why, as one HTML file; default: about the test patients."""
@@ -39,7 +50,16 @@ def report(
     from multimodn.report.report import write_report
     from multimodn.runs import load_run
 
-    wishes = Wishes(_sources(source), everyone, tuple(patient or ()), slides, patients_by_name, seed=seed)
+    wishes = Wishes(
+        _sources(source),
+        everyone,
+        tuple(patient or ()),
+        slides,
+        patients_by_name,
+        arms=None if baselines else (),
+        task_gains=task_gains,
+        seed=seed,
+    )
     problems: list[str] = []
     with errors.status("Reading the model ...") as status:
         model = load_run(run)

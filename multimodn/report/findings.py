@@ -10,11 +10,12 @@ from typing import Literal
 import pandas as pd
 
 Answer = Literal[
-    "performance", "calibration", "predicted", "slopes", "trajectory", "contributions", "summary", "by_class",
-    "by_group", "interactions", "synergy", "orders", "value", "next", "training", "patient_outputs",
-    "patient_trajectory", "patient_contributions", "patient_next", "patient_attributions", "patient_maps",
+    "performance", "calibration", "calibration_by_pattern", "predicted", "slopes", "decision", "coverage", "baselines",
+    "conflicts", "gains", "trajectory", "contributions", "summary", "by_class", "by_group", "interactions", "synergy",
+    "orders", "value", "next", "training", "patient_outputs", "patient_trajectory", "patient_contributions",
+    "patient_next", "patient_attributions", "patient_maps", "patient_sets",
 ]  # fmt: skip
-"""Frames of the findings, as the methods of `MultiModN` and `multimodn.evaluate.performance` return them."""
+"""Frames of the findings, as the methods of `MultiModN` and the functions of `multimodn.evaluate` return them."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Wishes:
         slides: Folder with the slides on which attention is drawn.
         by_name: Whether all patients are shown under their names.
         n_resamples: Bootstrap resamples behind intervals.
+        arms: Simple models that are trained to be compared with; empty: none; default: those of
+            `multimodn.evaluate.verdict.default_arms`, or what the run folder knows of them.
+        task_gains: Whether a model of each task alone is trained, to see what the task gains from the others.
         seed: Of whatever is drawn at random.
     """
 
@@ -37,6 +41,8 @@ class Wishes:
     slides: Path | None = None
     by_name: bool = False
     n_resamples: int = 500
+    arms: Sequence[str] | None = None
+    task_gains: bool = False
     seed: int = 0
 
 
@@ -76,6 +82,7 @@ class RunFacts:
         n_members: Networks of the ensemble.
         missingness: The study's word.
         sources: For each source of the study what it reads.
+        documents: Names of files of the run folder that tell more, such as its model card.
     """
 
     name: str
@@ -88,6 +95,7 @@ class RunFacts:
     n_members: int
     missingness: str
     sources: Mapping[str, str]
+    documents: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

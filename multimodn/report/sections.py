@@ -5,7 +5,9 @@ from __future__ import annotations
 from multimodn.report.findings import Findings
 from multimodn.report.page import Page
 from multimodn.report.sections_appendix import appendix_section, training_section
+from multimodn.report.sections_baselines import baselines_section
 from multimodn.report.sections_brief import brief_section
+from multimodn.report.sections_calibration import calibration_section
 from multimodn.report.sections_cohort import cohort_section
 from multimodn.report.sections_explain import (
     contributions_section,
@@ -14,7 +16,8 @@ from multimodn.report.sections_explain import (
     value_section,
 )
 from multimodn.report.sections_patients import patients_section
-from multimodn.report.sections_performance import calibration_section, performance_section
+from multimodn.report.sections_performance import performance_section
+from multimodn.report.sections_tasks import tasks_section
 from multimodn.report.sections_words import joined
 
 FOOTER = (
@@ -45,6 +48,8 @@ def page_of(found: Findings, written: str) -> Page:
         cohort_section(found),
         performance_section(found),
         calibration_section(found),
+        baselines_section(found),
+        *([tasks_section(found)] if len(found.tasks) > 1 else []),
         steps_section(found),
         contributions_section(found),
         together_section(found),

@@ -8,7 +8,7 @@ from multimodn.report.figures.value import training_curves
 from multimodn.report.findings import Findings, RunFacts
 from multimodn.report.page import Block, Code, Listing, Numbers, Part, Prose, Section, Terms
 from multimodn.report.sections_brief import MISSINGNESS
-from multimodn.report.sections_words import drawn
+from multimodn.report.sections_words import drawn, joined
 
 METHOD = (
     (
@@ -39,6 +39,27 @@ METHOD = (
         "it, each weighted by one over the chance of having it given outcome and other predictions.",
     ),
     (
+        "Decision curve",
+        "Net benefit at a threshold: the share of patients who have the outcome and are treated, less the share who "
+        "are treated in vain times the odds of the threshold.",
+    ),
+    (
+        "Sets",
+        "Split conformal prediction by pattern of modalities: how strange an outcome would be to a prediction is "
+        "compared with how strange the outcomes of calibration patients were, whose other modalities are hidden.",
+    ),
+    (
+        "Simple models",
+        "Trained on the training and validation patients of this model, whose inner folds choose their penalties and "
+        "settings. Differences are those of paired scores on the test patients; p-values are adjusted by Holm over "
+        "all tasks and models.",
+    ),
+    (
+        "Conflict of two tasks",
+        "The cosine of the gradients of their losses at the patient states is negative, in a batch of training "
+        "patients on random paths.",
+    ),
+    (
         "Attribution",
         "Inside a modality: integrated gradients from an average patient. They add up to the difference between the "
         "prediction and the prediction with that average in the modality's place.",
@@ -46,8 +67,9 @@ METHOD = (
     (
         "Intervals",
         "Hold 95%. Scores, mean contributions, synergy and values: percentiles of a bootstrap over patients. The model "
-        "is kept, so they do not say how much another training would differ. Observed shares: Wilson; means: Student; "
-        "survival: Greenwood, on the scale of log(-log). No interval is corrected for how many there are.",
+        "is kept, so they do not say how much another training would differ. Observed shares: Wilson; sets that "
+        "held the truth: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of log(-log); "
+        "calibration slopes: from standard errors. No interval is corrected for how many there are.",
     ),
 )
 LIMITS = (
@@ -67,6 +89,11 @@ REFERENCES = {
     "Choi et al. (2025), ICYM2I: the value of a modality where it is missing for a reason.": "https://arxiv.org/abs/2505.16953",
     "Efron and Tibshirani (1993), An introduction to the bootstrap.": "https://doi.org/10.1201/9780429246593",
     "Van Calster et al. (2016): calibration.": "https://doi.org/10.1016/j.jclinepi.2015.12.005",
+    "Vickers and Elkin (2006): decision curves.": "https://doi.org/10.1177/0272989X06295361",
+    "Zaffran et al. (2023): conformal prediction with missing values.": "https://arxiv.org/abs/2306.02732",
+    "Vovk (2015): cross-conformal prediction.": "https://doi.org/10.1007/s10472-013-9368-4",
+    "Holm (1979): adjustment for many comparisons.": "https://www.jstor.org/stable/4615733",
+    "Yu et al. (2020): conflicts between tasks.": "https://arxiv.org/abs/2001.06782",
     "Lex et al. (2014), UpSet: patterns of sets.": "https://doi.org/10.1109/TVCG.2014.2346248",
 }
 
@@ -90,6 +117,7 @@ def appendix_section(found: Findings) -> Section:
             "data",
             "Data and study",
             [
+                *_documents(run),
                 Numbers("Where the model comes from.", _provenance(run)),
                 Numbers("Sources of the study.", sources),
                 Code("The study file, as it was trained", run.study),
@@ -98,6 +126,13 @@ def appendix_section(found: Findings) -> Section:
         Part("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
     ]
     return Section("appendix", "Data and method", blocks)
+
+
+def _documents(run: RunFacts) -> list[Block]:
+    """Names the files of the run folder that tell more; the page itself needs none of them."""
+    told = {"MODEL_CARD.md": "the model card", "CHECKLIST.md": "TRIPOD+AI and PROBAST+AI, filled as far as is known"}
+    listed = [f"{name} ({told.get(name, 'more')})" for name in run.documents]
+    return [Prose(f"In the run folder of this model: {joined(listed)}.")] if listed else []
 
 
 def _provenance(run: RunFacts) -> pd.DataFrame:

@@ -13,6 +13,9 @@ from multimodn.report.figures.shared import counted
 from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Listing, Prose, Section
 from multimodn.report.picture import Picture
+from multimodn.report.sections_baselines import verdict
+from multimodn.report.sections_calibration import calibration_words
+from multimodn.report.sections_sets import sets_sentence, short_sets
 from multimodn.report.sections_words import drawn, joined
 
 FEW_PATIENTS = 50
@@ -30,7 +33,15 @@ MISSINGNESS = {
 
 def brief_section(found: Findings) -> Section:
     """Writes what the report says, in a few sentences; cautions first among them."""
-    sentences = [_who(found), *_scores(found), *_moved(found), MISSINGNESS[found.run.missingness]]
+    sentences = [
+        _who(found),
+        *_scores(found),
+        *verdict(found),
+        *calibration_words(found),
+        *sets_sentence(found),
+        *_moved(found),
+        MISSINGNESS[found.run.missingness],
+    ]
     blocks: list[Block] = [Prose(text, "caution") for text in cautions(found)]
     performance = found.get("performance")
     drawing = [] if performance is None else [drawn(_scores_of_all, performance)]
@@ -66,7 +77,7 @@ def cautions(found: Findings) -> list[str]:
             f"These are only {counted(found.n_shown, 'patient')}. Intervals are wide, and differences between tasks, "
             f"steps and groups may well be chance."
         )
-    return [*texts, *_weak_scores(found), *_extreme(found)]
+    return [*texts, *_weak_scores(found), *_extreme(found), *short_sets(found)]
 
 
 def _weak_scores(found: Findings) -> list[str]:

@@ -11,6 +11,7 @@ from multimodn.report.figures.steps import trajectory_lines
 from multimodn.report.figures.waterfall import waterfall
 from multimodn.report.findings import ChosenPatient, Findings
 from multimodn.report.page import Block, Facts, Numbers, Part, Photo, Prose, Section
+from multimodn.report.sections_sets import set_words
 from multimodn.report.sections_words import drawn, joined
 
 HIDDEN = (
@@ -24,6 +25,15 @@ MAP = (
     "tiles: 1 is what each would have if the model looked everywhere alike. n = 1 patient; there is no interval. "
     "Attention tells where the model looked, not what it concluded."
 )
+
+SETS = (
+    "Beside each prediction stands the set that is to hold the truth. The promise is about the share of patients, not "
+    "about one of them, and holds under the conditions that the section on calibration names."
+)
+
+
+def _no_sets(found: Findings) -> str:
+    return found.lacking.get("patient_sets", "No sets that are to hold the truth are shown: there are none.")
 
 
 def patients_section(found: Findings) -> Section:
@@ -40,6 +50,7 @@ def patients_section(found: Findings) -> Section:
     ]
     if "patient_maps" in found.lacking:
         blocks.append(Prose(f"Slides were given, and not drawn. {found.lacking['patient_maps']}", "absent"))
+    blocks.append(Prose(SETS) if found.get("patient_sets") is not None else Prose(_no_sets(found), "absent"))
     blocks += [_patient(found, one, task) for one in found.patients]
     return Section("patients", title, blocks)
 
@@ -71,6 +82,12 @@ def _outputs(found: Findings, rows: pd.DataFrame) -> pd.DataFrame:
         numbers = [percent(float(value)) if is_share else f"{value:.3g}" for value in (before, now)]
         words.append((task, _quantity(output), *numbers))
     table = pd.DataFrame(words, columns=["task", "what", "before any modality", "now"])
+    sets = found.get("patient_sets")
+    if sets is not None:
+        own = sets[sets.index == rows.index[0]]
+        facts = {task.name: task for task in found.tasks}
+        level = percent(float(sets["level"].iloc[0]))
+        table[f"{level} set"] = [set_words(own[own["task"] == task], facts[task]) for task in rows["task"]]
     table["moved most by"] = rows["moved_by"].to_numpy()
     return table if (rows["observed"] == "").all() else table.assign(observed=rows["observed"].to_numpy())
 

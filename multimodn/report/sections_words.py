@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec
 
+import pandas as pd
+
 from multimodn.errors import DataError
+from multimodn.report.figures.cohort import pattern_words
 from multimodn.report.page import Block, Drawing, Prose
+from multimodn.report.page_tables import MOST_ROWS
 from multimodn.report.picture import Picture
 
 P = ParamSpec("P")
@@ -22,6 +26,24 @@ def joined(names: Iterable[str], most: int = MOST_NAMED) -> str:
     if len(listed) > most:
         return f"{', '.join(listed[:most])} and {len(listed) - most} more"
     return " and ".join([", ".join(listed[:-1]), listed[-1]]) if len(listed) > 1 else "".join(listed)
+
+
+def has_words(pattern: str, every: Sequence[str]) -> str:
+    """Writes a pattern such as ``labs+image`` shortly, see `pattern_words`; what is none stays as it is."""
+    names = [] if pattern == "(none)" else pattern.split("+")
+    return pattern_words(names, every) if set(names) <= set(every) else pattern
+
+
+def few_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keeps of each task the first rows of a table, the same number of all, so that a page can hold them."""
+    most = max(MOST_ROWS // max(frame["task"].nunique(), 1), 1)
+    return frame.groupby("task", sort=False).head(most).head(MOST_ROWS)
+
+
+def more_rows(every: pd.DataFrame, shown: pd.DataFrame) -> list[Block]:
+    """Says how many rows `few_rows` left out."""
+    more = len(every) - len(shown)
+    return [Prose(f"{more:,} rows more are not shown: of each task the first.", "absent")] if more else []
 
 
 def drawn(make: Callable[P, Picture], *args: P.args, **options: P.kwargs) -> Block:

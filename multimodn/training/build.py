@@ -164,9 +164,9 @@ def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> Patie
         for name, task in model.tasks.items()
         if labelled
     ]
-    return PatientTensors(
-        cohort.patients, values, position, targets, labels, torch.stack(strata, dim=1) if strata else None
-    )
+    registry = None if cohort.registry is None else torch.from_numpy(pd.factorize(cohort.registry)[0])
+    known = torch.stack(strata, dim=1) if strata else None
+    return PatientTensors(cohort.patients, values, position, targets, labels, known, registry=registry)
 
 
 def _prepare_targets(

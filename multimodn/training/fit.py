@@ -22,9 +22,11 @@ from multimodn.base import Task
 from multimodn.data.batches import BatchLoader, PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, folds
+from multimodn.errors import StudyError
 from multimodn.fusion import SequentialFusion
 from multimodn.missingness.weights import LabelShift
 from multimodn.study import Study, TrainingSpec
+from multimodn.training.balancing import AGGREGATED, require
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -106,11 +108,15 @@ def fit_members(
 
     Returns:
         For each member: the checkpoint of its best epoch, the validation loss there, and the epochs run.
+
+    Raises:
+        StudyError: If ``training.balance`` needs libraries that are not installed.
     """
     from multimodn.training.progress import progress_bar
 
     flags = flags or TrainerFlags()
     spec = study.training
+    require(spec)
     bar = progress_bar() if flags.progress else None
     results = []
     with bar or nullcontext(), tempfile.TemporaryDirectory() as scratch:
@@ -130,7 +136,8 @@ def fit_member(model: SequentialFusion, job: Job, bar: Progress | None = None) -
         _run_trainer(model, job, bar)
     result: dict[str, Any] = json.loads(finished.read_text())
     state = torch.load(job.folder / result["checkpoint"], weights_only=True, map_location="cpu")["state_dict"]
-    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
+    own = "model."  # beside the network's there may be the learned weights of tasks, which are no part of it
+    model.load_state_dict({name.removeprefix(own): tensor for name, tensor in state.items() if name.startswith(own)})
     model.eval()
     return result
 
@@ -138,10 +145,10 @@ def fit_member(model: SequentialFusion, job: Job, bar: Progress | None = None) -
 def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> None:
     from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-    from pytorch_lightning.loggers import CSVLogger
 
     from multimodn.training.module import FusionModule
     from multimodn.training.progress import EpochProgress
+    from multimodn.training.tracking import loggers
 
     folder, spec, flags = job.folder, job.spec, job.flags
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,14 +174,16 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
             max_epochs=spec.epochs,
             callbacks=callbacks,
             # each attempt has its own log: a resumed one would delete what the first wrote
-            logger=CSVLogger(folder, name="log"),
+            logger=loggers(spec.loggers, folder, job.label, spec.model_dump() | {"seed": job.seed}),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1_000_000,  # losses are logged once an epoch, by the module
             use_distributed_sampler=False,  # `BatchLoader` deals the rows out
         )
-        loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed)
+        if trainer.world_size > 1 and spec.balance in AGGREGATED:
+            raise StudyError(f"training.balance: '{spec.balance}' runs on one device; choose sum or uncertainty.")
+        loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed, alternate=True)
         stopping = BatchLoader(job.patients, job.validation, max(spec.batch_size, 1024)) if watched else None
         module = FusionModule(model, spec, loader, job.seed, _label_shift(model, job) if job.neutral else None)
         _fit_or_interrupt(trainer, module, stopping, last)

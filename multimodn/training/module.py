@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from multimodn.base import Task
 from multimodn.data.batches import Batch, BatchLoader
 from multimodn.fusion import SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
 from multimodn.missingness.weights import LabelShift
 from multimodn.study import TrainingSpec
+from multimodn.training.balancing import AGGREGATED, Aggregated, Uncertainty
 
 
 class FusionModule(LightningModule):
     """Trains a `SequentialFusion` on random paths.
 
     The loss of a batch is the mean over tasks of each task's loss, averaged over the states that its labelled rows
-    pass. Validation follows the same paths in every epoch, so that its loss moves with the model alone.
+    pass; `multimodn.training.balancing` has other ways to join tasks. Validation follows the same paths in every epoch,
+    so that its loss moves with the model alone, and is always the plain mean.
+
+    Where batches alternate between registries, a step counts by the number of its patients, and a task that the
+    registry has no labels for adds nothing to it: over an epoch each task's likelihood is summed over its labelled
+    patients, against the same penalty as if it had been trained alone.
 
     Args:
         model: The network.
@@ -41,6 +49,10 @@ class FusionModule(LightningModule):
         super().__init__()
         self.shift = shift
         self.model, self.spec, self.loader, self.seed = model, spec, loader, seed
+        tasks = [cast(Task, task) for task in model.tasks.values()]
+        self.uncertainty = Uncertainty(tasks) if spec.balance == "uncertainty" else None
+        self.aggregated = Aggregated(model, spec.balance) if spec.balance in AGGREGATED else None
+        self._last: tuple[Batch, dict[str, Tensor]] | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
@@ -58,6 +70,8 @@ class FusionModule(LightningModule):
             {"params": penalised, "weight_decay": self.spec.penalty / (len(self.loader.rows) * len(self.model.tasks))},
             {"params": free},
         ]
+        if self.uncertainty is not None:
+            groups.append({"params": list(self.uncertainty.parameters())})
         optimizer = torch.optim.Adam(groups, lr=self.spec.learning_rate, foreach=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.spec.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -73,10 +87,28 @@ class FusionModule(LightningModule):
         self.loader.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Returns the mean loss over tasks on a random path for each row."""
-        losses = self._losses(batch, random_paths(batch.presence))
+        """Returns the mean loss over tasks, or what takes its place, on a random path for each row."""
+        with self.aggregated.watching() if self.aggregated is not None else nullcontext():
+            losses = self._losses(batch, random_paths(batch.presence))
         self._add(batch, losses)
-        return torch.stack(list(losses.values())).mean()
+        self._last = (batch, losses) if self.aggregated is not None else None
+        if self.uncertainty is not None:
+            joined: Tensor = self.uncertainty(losses, batch.labelled)
+        else:
+            joined = torch.stack(list(losses.values())).mean()
+        return joined * self._share(batch) if self.loader.alternate else joined
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Goes back through ``loss``, or through the losses of tasks one by one where their gradients are joined."""
+        if self.aggregated is None or self._last is None:
+            super().backward(loss, *args, **kwargs)
+            return
+        batch, losses = self._last
+        self._last = None
+        self.aggregated.backward(losses, batch.labelled, self._share(batch) if self.loader.alternate else 1.0)
+
+    def _share(self, batch: Batch) -> float:
+        return len(batch) / self.loader.batch_size
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Adds up the losses on paths that are the same in every epoch."""

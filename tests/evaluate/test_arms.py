@@ -1,6 +1,7 @@
 """Trainers and their fitted models: all task kinds, what presence may do; the simple baselines are unchanged."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from multimodn.evaluate.baselines import (
     late_ridge,
     xgboost,
 )
+from multimodn.evaluate.boosting import fit_lightgbm
 from multimodn.evaluate.crossval import ours
 from multimodn.evaluate.neural_baselines import NEURAL
+from multimodn.evaluate.tabular_network import TabMOptions, fit_tabm
 from tests.evaluate._toy import WIDTHS, N, halves, make_cohort, make_study, without
 
-SIMPLE = (fit_late_ridge, fit_early_concat, fit_xgboost)
+fit_small_tabm = partial(fit_tabm, options=TabMOptions(n_networks=4, hidden_size=16, epochs=3))
+SIMPLE = (fit_late_ridge, fit_early_concat, fit_xgboost, fit_lightgbm, fit_small_tabm)
 
 # what the simple baselines answered to four patients when fitting and predicting were one step
 GOLDEN = {
@@ -54,6 +58,7 @@ def every_arm():
 def test_every_arm_has_its_name(every_arm):
     assert list(every_arm[1]) == [
         *("late_ridge", "late_ridge_mean", "single:a", "single:b", "single:c", "early_concat", "xgboost"),
+        *("lightgbm", "tabm"),
         *("p_fusion", "p_fusion_presence", "p_fusion_dropout", "published", "published_batch_skip"),
         "masked_attention",
     ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from multimodn import Cohort, Study
-from multimodn.evaluate import baselines
+from multimodn.evaluate._cox import fit_cox
 from multimodn.evaluate.baselines import early_concat, late_ridge, xgboost
 from multimodn.evaluate.crossval import cross_validate, ours, paired, summary
 from multimodn.evaluate.results import COLUMNS, ResultsTable, markdown
@@ -106,7 +106,7 @@ def test_ridge_cox_maximises_the_penalised_partial_likelihood():
         from torchsurv.loss.cox import neg_partial_log_likelihood
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(60, 3)), np.stack([generator.permutation(60) + 1.0, np.arange(60) % 2], axis=1)
-    risk = baselines._cox(x, y, penalty=0.1)
+    risk = fit_cox(x, y, penalty=0.1)
     direction = torch.from_numpy(risk(np.eye(3)))
 
     def loss(scale):

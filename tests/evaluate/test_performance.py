@@ -11,16 +11,23 @@ import torch
 from multimodn import Cohort, MultiModN
 from multimodn.data.batches import PatientTensors
 from multimodn.errors import DataError, StudyError
+from multimodn.evaluate import _performance_scores
+from multimodn.evaluate._performance_parts import Part
 from multimodn.evaluate._performance_scores import vectorised
+from multimodn.evaluate.metrics import field_metrics
 from multimodn.evaluate.performance import (
     FEWEST_EACH,
+    _interval,
+    _scored,
     calibration_curve,
+    calibration_of,
     calibration_summary,
     is_enough,
     main_metric,
     performance,
 )
 from multimodn.evaluate.subgroups import read_subgroups
+from multimodn.resampling import draws
 from tests._cohorts import make_frames, make_study
 from tests._inputs import make_task
 
@@ -76,15 +83,13 @@ def trained():
 @pytest.mark.parametrize("kind", KINDS)
 def test_resampling_at_once_is_what_the_task_says_of_each_resample(kind):
     task, outputs, target = case(kind)
-    found = task.metrics(outputs, target)
+    found = field_metrics(task, outputs, target)
+    assert set(found) > set(task.metrics(outputs, target))
     scores = vectorised(task, outputs, target, found)
-    expected = {
-        "regression": {"rmse", "mae", "r2"}, "survival": {"cindex"}, "ordinal": {"auroc", "quadratic_kappa", "mae"},
-    }.get(kind, {"auroc", "brier", "log_loss"})  # fmt: skip
-    assert set(scores) == expected
+    assert set(scores) == set(found)
     for weights in np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), 5).astype(float):
         rows = np.repeat(np.arange(N), weights.astype(int))
-        again = task.metrics(outputs[rows], target[rows])
+        again = field_metrics(task, outputs[rows], target[rows])
         for metric, score in scores.items():
             assert score(weights[None])[0] == pytest.approx(again[metric], abs=1e-6), metric
 
@@ -111,13 +116,14 @@ def test_overall_values_are_those_of_evaluate(trained):
     model, cohort, frame = trained
     scores = model.evaluate(cohort).set_index(["task", "metric"])
     overall = frame[frame["by"] == "overall"].set_index(["task", "metric"])
-    pd.testing.assert_frame_equal(overall[["value", "n"]], scores, atol=1e-6)
+    assert len(overall) > len(scores)
+    pd.testing.assert_frame_equal(overall.loc[scores.index, ["value", "n"]], scores, atol=1e-6)
 
 
 def test_the_first_step_is_the_prior_and_the_last_is_everything(trained):
     _, _, frame = trained
     columns = ["metric", "value", "low", "high", "n"]
-    for task, part in frame[frame["metric"] != "integrated_brier"].groupby("task"):
+    for task, part in frame.groupby("task"):
         steps = part[part["by"] == "step"]
         fast = part.loc[part["low"].notna() & (part["by"] == "step"), "metric"]
         last = steps[(steps["step"] == steps["step"].max()) & steps["metric"].isin(fast)]
@@ -351,3 +357,97 @@ def test_nobody_followed_so_long_is_not_nobody_had_the_event():
 def test_an_unknown_task_is_named():
     with pytest.raises(StudyError, match="Did you mean 'binary'"):
         calibration_curve(*fixed(*case("binary")), task="binry")
+    with pytest.raises(StudyError, match="by 'patern'; expected overall or pattern"):
+        calibration_summary(*fixed(*case("binary")), by="patern")
+
+
+def test_calibration_by_pattern_has_the_patterns_of_performance(trained):
+    model, cohort, frame = trained
+    patients = model.prepare(cohort, labelled=True)
+    for ask in (calibration_curve, calibration_summary):
+        found = ask(model, patients, by="pattern")
+        for task, part in found.groupby("task"):
+            named = frame[(frame["by"] == "pattern") & (frame["task"] == task)].drop_duplicates("group")
+            sizes = part[part["output"] == part["output"].iloc[0]].groupby("pattern", sort=False)["n"].sum()
+            assert sizes.to_dict() == named.set_index("group")["n"].to_dict()
+    (one,) = found.loc[(found["task"] == "size") & (found["pattern"] == "labs"), "slope"]
+    assert one == pytest.approx(calibration_summary(model, patients, "size")["slope"][0])  # image is hidden from it
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "survival"])
+def test_predictions_of_any_make_are_summed_up_as_those_of_a_model(kind):
+    task, outputs, target = case(kind)
+    expected = calibration_summary(*fixed(task, outputs, target))
+    found = calibration_of(task, task.link(outputs.double()), task.link_target(target))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_of_a_log_risk_the_slope_alone_is_known():
+    task, outputs, target = case("survival")
+    found = calibration_of(task, task.link(outputs), task.link_target(target)).iloc[0]
+    assert found[["slope", "slope_low", "slope_high"]].notna().all()
+    assert found[["intercept", "ece"]].isna().all()
+
+
+def test_repeats_of_the_same_patients_do_not_make_an_interval_shorter():
+    task, outputs, target = case("binary")
+    link, truth = task.link(outputs), task.link_target(target)
+    names = ["a+b" if k % 3 else "a" for k in range(N)]
+    once = calibration_of(task, link, truth, groups=names)
+    twice = calibration_of(
+        task, torch.cat([link, link]), torch.cat([truth, truth]), groups=2 * names, repeats=N * [0] + N * [1]
+    )
+    pd.testing.assert_frame_equal(once, twice)
+    assert dict(zip(once["pattern"], once["n"], strict=True)) == {"a+b": 80, "a": 40}
+
+
+def test_repeats_are_averaged_and_rare_patterns_pooled_in_all_of_them():
+    task, outputs, target = case("binary")
+    other = case("binary", seed=9)[1]
+    truth, names = task.link_target(target), ["rare" if k < 3 else "odd" if k < 7 else "common" for k in range(N)]
+    found = calibration_of(
+        task, torch.cat([outputs, other]), torch.cat([truth, truth]), groups=2 * names, repeats=N * [0] + N * [1]
+    )
+    assert found["pattern"].tolist() == ["common", "other patterns (2)"]
+    assert found["n"].tolist() == [N - 7, 7]
+    each = [calibration_of(task, one[7:], truth[7:]).iloc[0] for one in (outputs, other)]
+    for name in ("slope", "slope_low", "ece"):
+        assert found[name][0] == pytest.approx((each[0][name] + each[1][name]) / 2)
+
+
+def test_predictions_that_do_not_fit_are_refused():
+    task, outputs, target = case("binary")
+    with pytest.raises(DataError, match=r"Task 'binary'.*'link': 120, 'truth': 119"):
+        calibration_of(task, outputs, task.link_target(target)[1:])
+
+
+def test_chance_alone_explains_the_error_of_true_probabilities():
+    task, rng = case("binary")[0], np.random.default_rng(3)
+    link = rng.normal(size=(300, 1))
+    drawn = rng.random((300, 400)) < 1 / (1 + np.exp(-link))
+    found = [calibration_of(task, link, truth[:, None].astype(float)).iloc[0] for truth in drawn.T[:60]]
+    assert np.mean([row["ece"] for row in found]) == pytest.approx(found[0]["ece_chance"], rel=0.1)
+
+
+def test_the_interval_of_an_error_is_not_raised_by_resampling():
+    model, patients = simulated("binary", 1.0, n=300)
+    task = model._model().tasks["binary"]
+    target, outputs = patients.targets["binary"], model._run()["binary"]
+    found = field_metrics(task, outputs, target)
+    score = vectorised(task, outputs, target, found)["ece"]
+    values = np.concatenate([score(block) for block in draws(300, 400, 0)])
+    assert values.mean() > found["ece"] + 0.005
+    low, high = _interval(values, found["ece"])
+    assert 0 <= low < found["ece"] < high
+    assert high - found["ece"] == pytest.approx(np.quantile(values, 0.975) - values.mean())
+
+
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+def test_of_many_patients_a_costly_metric_has_an_interval_overall(kind, monkeypatch):
+    task, outputs, target = case(kind)
+    monkeypatch.setattr(_performance_scores, "MOST_AT_ONCE", {"calibration_slope": N - 1})
+    parts = [Part(by, by, -1, outputs, np.arange(N)) for by in ("overall", "pattern")]
+    lines = pd.DataFrame(_scored(task, parts, target, 20, 20, 0))
+    is_costly = lines["metric"] == "calibration_slope"
+    assert lines.loc[is_costly, "low"].notna().tolist() == [True, False]
+    assert lines.loc[~is_costly, "low"].notna().all()

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
+from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, StudyError
+from multimodn.evaluate.verdict import sentences
 from multimodn.explained import Explained
-from multimodn.report import collect_answers
+from multimodn.report import collect_answers, collect_trust
 from multimodn.report.choose import choose_patients, labels_for, relabelled
 from multimodn.report.collect import collect
 from multimodn.report.collect_run import training
+from multimodn.report.collect_trust import ask_baselines
 from multimodn.report.command import report
 from multimodn.report.figures.performance import interval_words
 from multimodn.report.findings import Wishes
@@ -26,6 +30,7 @@ from multimodn.report.page import Drawing, Page, Prose, Section, render
 from multimodn.report.report import write_page, write_report
 from multimodn.report.sections import page_of
 from multimodn.report.sections_appendix import training_section
+from multimodn.report.sections_baselines import verdict
 from multimodn.report.sections_brief import cautions
 from multimodn.report.sections_explain import together_section, value_section
 from multimodn.report.sections_patients import patients_section
@@ -39,7 +44,8 @@ from tests.slides._slides import picture as slide_picture
 from tests.slides._slides import write_slide
 
 IDENTIFIER = re.compile(r"\bp\d\d\b")
-FEW = {"n_resamples": 20}
+FEW = {"n_resamples": 20, "arms": ()}
+SIMPLE = {**FEW, "arms": ("late_ridge", "best_single")}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(run):
-    return collect(*run, Wishes(**FEW))
+    return collect(*run, Wishes(**SIMPLE))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,10 @@ def text_of(section):
     return texts
 
 
+def section_of(page, name):
+    return next(section for section in page.sections if section.name == name)
+
+
 def written(page):
     """All that a page says, but for its drawings."""
     said = [text for section in page.sections for text in [section.title, *text_of(section)]]
@@ -88,8 +98,8 @@ def written(page):
 
 def test_sections_stand_in_order_and_none_is_empty(page):
     names = [section.name for section in page.sections]
-    assert names == ["brief", "cohort", "performance", "calibration", "steps", "contributions", "together", "value",
-                     "patients", "training", "appendix"]  # fmt: skip
+    assert names == ["brief", "cohort", "performance", "calibration", "baselines", "tasks", "steps", "contributions",
+                     "together", "value", "patients", "training", "appendix"]  # fmt: skip
     assert all(section.blocks for section in page.sections)
 
 
@@ -175,6 +185,70 @@ def test_what_fails_or_cannot_be_computed_is_left_out_with_a_sentence(run, monke
     assert "It could not be computed" in texts
     assert "this model has 2, at most 1 can be done" in texts
     assert not IDENTIFIER.search(texts)
+
+
+def test_a_run_is_put_beside_simple_models(found, page):
+    comparison = found.answers["baselines"]
+    assert set(comparison["arm"]) == {"ours", *SIMPLE["arms"]}
+    texts = " ".join(text_of(section_of(page, "baselines")))
+    assert all(text in texts for text in sentences(comparison))
+    assert verdict(found)[0] in " ".join(text_of(page.sections[0]))
+
+
+def test_a_task_has_intervals_beside_simple_models_if_it_has_them_under_performance(found):
+    scored = (
+        found.answers["performance"].query("by == 'overall'").groupby("task")["low"].agg(lambda low: low.notna().any())
+    )
+    rows = found.answers["baselines"].query("by == 'overall'")
+    assert (rows["low"].notna() <= rows["task"].map(scored)).all()
+
+
+def test_a_run_has_conformal_sets_of_all_tasks_and_of_each_patient(found, page):
+    assert set(found.answers["coverage"]["task"]) == {"death", "size", "survival"}
+    assert "everybody" in " ".join(text_of(section_of(page, "calibration")))
+    parts = [block for block in section_of(page, "patients").blocks if hasattr(block, "blocks")]
+    tables = [block.frame for part in parts for block in part.blocks if hasattr(block, "frame")]
+    assert all((frame["90% set"].str.len() > 0).all() for frame in tables)
+    assert len(tables) == len(found.patients)
+
+
+def test_a_run_tells_conflicts_its_card_and_how_to_get_gains(found, page):
+    assert len(found.answers["conflicts"]) == 3
+    assert "--task-gains" in " ".join(text_of(section_of(page, "tasks")))
+    assert "MODEL_CARD.md" in " ".join(text_of(section_of(page, "appendix")))
+
+
+def test_simple_models_are_not_trained_where_they_are_not_wished_for_or_known(run, found, monkeypatch):
+    model, folder = run
+    asked = SimpleNamespace(wishes=Wishes(**FEW), run=folder, model=model, answers={}, lacking={}, patients=None)
+    ask_baselines(asked)
+    assert "--no-baselines" in asked.lacking["baselines"]
+    monkeypatch.setattr(collect_trust, "cached_comparison", lambda *_: found.answers["baselines"])
+    asked.patients = model.prepare(model.test_cohort(), labelled=True)
+    ask_baselines(asked)
+    assert len(asked.answers["baselines"]) == len(found.answers["baselines"])
+
+
+def test_sets_are_not_counted_on_patients_who_made_them(run):
+    model = run[0]
+    cohort = Cohort.load(model.study)
+    asked = SimpleNamespace(
+        model=model, shown=cohort, is_labelled=True, trained_on=cohort.patients, answers={}, lacking={}
+    )
+    collect_trust.ask_sets(asked)
+    assert "made from some of these patients" in asked.lacking["coverage"]
+
+
+@pytest.mark.slow
+def test_what_each_task_gains_is_told_on_demand(run):
+    model = run[0]
+    steps = []
+    asked = SimpleNamespace(
+        wishes=Wishes(task_gains=True), model=model, cohort=Cohort.load(model.study), on_step=steps.append, answers={}
+    )
+    collect_trust.ask_gains(asked)
+    assert list(asked.answers["gains"]["task"]) == ["death", "size", "survival"]
+    assert steps[-1] == "gains of tasks: survival alone, 3 of 3"
 
 
 def test_training_is_read_from_the_logs_of_a_run(run, found):

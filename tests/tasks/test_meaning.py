@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
-from multimodn.tasks._survival import concordance, integrated_brier
+from multimodn.tasks._survival import concordance, integrated_brier, uno_concordance
 from tests.tasks._cases import fit, make_targets, make_task
 
 NAN = float("nan")
@@ -191,6 +191,21 @@ def test_concordance_counts_every_pair(n_rows, seed):
     assert concordance(risk, time, event) == pytest.approx(won / pairs if pairs else NAN, nan_ok=True)
 
 
+@given(st.integers(2, 25), st.integers(0, 10_000), st.integers(2, 9))
+def test_uno_counts_every_pair_by_the_chance_of_being_seen(n_rows, seed, until):
+    risk, time, event = survival_rows(n_rows, seed)
+    seen = [np.prod([1 - ((time == u) & ~event).sum() / ((time > u) | ((time == u) & ~event)).sum()
+                     for u in np.unique(time[~event]) if u < t]) for t in time]  # fmt: skip
+    won = pairs = 0.0
+    for i in range(n_rows):
+        for j in range(n_rows):
+            if event[i] and time[i] < until and (time[i] < time[j] or (time[i] == time[j] and not event[j])):
+                pairs += seen[i] ** -2
+                won += ((risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j])) / seen[i] ** 2
+    found = uno_concordance(risk, time, event, until)
+    assert found == pytest.approx(won / pairs if pairs else NAN, nan_ok=True)
+
+
 def torchsurv_metrics():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it compiles with a deprecated function at import
@@ -217,6 +232,7 @@ def test_survival_metrics_agree_with_torchsurv():
 def test_survival_metrics_are_nan_where_nothing_compares():
     risk, time, event = survival_rows(20, 3)
     assert np.isnan(concordance(risk, time, np.zeros(20, dtype=bool)))
+    assert np.isnan(uno_concordance(risk, time, event, 0.5))
     assert np.isnan(integrated_brier(np.ones((20, 2)), np.array([50.0, 60.0]), time, event))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHANCE = {"auroc": 0.5, "cindex": 0.5, "r2": 0.0}
+CHANCE = {"auroc": 0.5, "cindex": 0.5, "uno_cindex": 0.5, "auroc_over_time": 0.5, "r2": 0.0}
 """What a metric is when predictions say nothing; these lie between that and 1."""
 WORDS = {
     "auroc": "AUROC",
@@ -26,6 +26,9 @@ WORDS = {
     "mae": "MAE",
     "rmse": "RMSE",
     "crps": "CRPS",
+    "ece": "calibration error",
+    "uno_cindex": "Uno's C-index",
+    "auroc_over_time": "AUROC over time",
 }
 ROW, AROUND = 0.215, 0.78  # inches
 

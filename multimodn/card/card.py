@@ -1,0 +1,166 @@
+"""Writes MODEL_CARD.md and CHECKLIST.md of a trained model.
+
+References:
+    Mitchell et al. (2019), Model cards for model reporting, https://doi.org/10.1145/3287560.3287596
+    Collins et al. (2024), TRIPOD+AI statement, https://doi.org/10.1136/bmj-2023-078378
+    Moons et al. (2025), PROBAST+AI, https://doi.org/10.1136/bmj-2024-082505
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from multimodn.card.facts import Facts, read_facts
+from multimodn.card.limits import limitations, limitations_section
+from multimodn.card.markdown import code, escaped, heading, items, prose, table
+from multimodn.card.probast import probast
+from multimodn.card.scores import Scores, read_scores
+from multimodn.card.sections_data import missing_section, outcomes_section, predictors_section, sample_size_section
+from multimodn.card.sections_model import brief, model_section, use_section
+from multimodn.card.sections_patients import characteristics_section, ethics_section, flow_section
+from multimodn.card.sections_scores import (
+    baselines_section,
+    calibration_section,
+    contributions_section,
+    performance_section,
+    sets_section,
+)
+from multimodn.card.tripod import tripod
+from multimodn.card.wording import missing
+from multimodn.data.cohort import Cohort
+from multimodn.estimator import MultiModN
+
+CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
+MOST_CAUTIONS = 4
+"""Limitations that stand on top."""
+
+
+def write_card(
+    model: MultiModN,
+    cohort: Cohort,
+    folder: Path,
+    *,
+    baselines: pd.DataFrame | None = None,
+    sentences: Sequence[str] | None = None,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> list[Path]:
+    """Writes what is known of a model and its data as a model card and as filled reporting checklists.
+
+    No patient is named; groups of 1 to 4 patients are not counted exactly. What only people know stands in the study's
+    `card` and is said to be not provided where it does not.
+
+    Args:
+        model: A trained model.
+        cohort: All patients of its split, with labels.
+        folder: Where the two files go, such as the run folder; files of these names are replaced.
+        baselines: What `multimodn.evaluate.verdict.compare_with_baselines` returned, if it was asked.
+        sentences: What it says in words; default: those of `multimodn.evaluate.verdict.sentences`.
+        n_resamples: Bootstrap resamples of test patients behind intervals.
+        seed: Of whatever is drawn at random.
+
+    Returns:
+        The paths of ``MODEL_CARD.md`` and ``CHECKLIST.md``.
+
+    Raises:
+        NotFittedError: Before training.
+        DataError: If the cohort lacks targets, modalities or patients of the split.
+    """
+    from multimodn.runs import write_text
+
+    facts = read_facts(model, cohort)
+    scores = read_scores(facts, n_resamples, seed)
+    if baselines is not None and not baselines.empty and sentences is None:
+        from multimodn.evaluate.verdict import sentences as worded
+
+        sentences = worded(baselines)
+    has_baselines = baselines is not None and not baselines.empty
+    found = limitations(facts, scores, has_baselines)
+    texts = {
+        CARD: _card(facts, scores, found, baselines, sentences),
+        CHECKLIST: _checklist(facts, scores, has_baselines),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _card(
+    facts: Facts, scores: Scores, found: list[str], baselines: pd.DataFrame | None, sentences: Sequence[str] | None
+) -> str:
+    lines = [
+        *heading(f"Model card: {facts.model.study.name}", 1),
+        *prose(
+            "Written by the package from the study, the data and the trained model. Every number is counted or "
+            "measured on the patients that its section states. What only people know is told in their words, or is "
+            f"{missing('...')}, with the key of the study file that would tell it."
+        ),
+        *brief(facts, scores, found[:MOST_CAUTIONS]),
+        *model_section(facts),
+        *use_section(facts),
+        *flow_section(facts),
+        *characteristics_section(facts),
+        *predictors_section(facts),
+        *outcomes_section(facts),
+        *missing_section(facts, scores),
+        *sample_size_section(facts, scores),
+        *performance_section(facts, scores),
+        *calibration_section(facts, scores),
+        *contributions_section(facts, scores),
+        *sets_section(facts, scores),
+        *baselines_section(baselines, sentences),
+        *limitations_section(facts, found),
+        *ethics_section(facts),
+        *_reproduce(facts),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _reproduce(facts: Facts) -> list[str]:
+    known = facts.model.provenance
+    study = hashlib.sha256(facts.model.study.to_yaml().encode()).hexdigest()
+    rows = [
+        ("study file", study),
+        ("data", str(known.get("data_hash", "not recorded"))),
+        ("split", str(known.get("split_hash", "not recorded"))),
+    ]
+    return [
+        *heading("16. How to reproduce"),
+        "```bash",
+        "multimodn fit study.yaml --run again   # the study.yaml of the run folder, beside its sources",
+        "multimodn evaluate again               # scores of the test patients",
+        "multimodn audit study.yaml             # what missing data say about outcomes",
+        "multimodn report again                 # all of it, with figures",
+        "```",
+        "",
+        *prose("The same seed and versions (section 1) and these hashes (SHA-256) say that it is the same study:"),
+        *table(["Of", "Hash"], [(name, code(value)) for name, value in rows], 2),
+        *prose(
+            "The form follows Mitchell et al. 2019 (<https://doi.org/10.1145/3287560.3287596>); "
+            f"{escaped(CHECKLIST)} goes through TRIPOD+AI and PROBAST+AI."
+        ),
+    ]
+
+
+def _checklist(facts: Facts, scores: Scores, has_baselines: bool) -> str:
+    lines = [
+        *heading(f"Reporting checklists: {facts.model.study.name}", 1),
+        *prose(
+            "A start for authors and reviewers, filled with what the package knows. The wording is ours; the numbering "
+            f"follows the statements, whose own words count. Sections are those of {code(CARD)}."
+        ),
+        *items(
+            [
+                "TRIPOD+AI: Collins et al. 2024, <https://doi.org/10.1136/bmj-2023-078378>",
+                "PROBAST+AI: Moons et al. 2025, <https://doi.org/10.1136/bmj-2024-082505>",
+            ]
+        ),
+        *tripod(facts, scores, has_baselines),
+        *probast(facts, scores),
+    ]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,103 @@
+"""How many patients a regression of such a size would need, and what the predictions of a model explain.
+
+References:
+    Riley et al. (2020), Calculating the sample size required for developing a clinical prediction model,
+    https://doi.org/10.1136/bmj.m441 (binary outcomes, boxes 1 to 4)
+    Cox and Snell (1989), Analysis of binary data, https://doi.org/10.1201/9781315137391
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHRINKAGE = 0.9
+"""Expected shrinkage that a development sample should allow."""
+MARGIN = 0.05
+"""Half the width of the interval of the overall risk, and the largest optimism of Nagelkerke's R2."""
+NAGELKERKE = 0.15
+"""Share of the largest R2 that is assumed where nothing better is known."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Patients that three criteria ask for.
+
+    Attributes:
+        shrinkage: For an expected shrinkage of `SHRINKAGE` or better.
+        optimism: For an optimism of Nagelkerke's R2 of at most `MARGIN`.
+        risk: For the overall risk within `MARGIN`.
+    """
+
+    shrinkage: int
+    optimism: int
+    risk: int
+
+    @property
+    def most(self) -> int:
+        """The largest of the three, which counts."""
+        return max(self.shrinkage, self.optimism, self.risk)
+
+
+def largest_r2(prevalence: float) -> float:
+    """Returns the largest Cox-Snell R2 that predictions of a binary outcome can have."""
+    null = prevalence * log(prevalence) + (1 - prevalence) * log(1 - prevalence)
+    return float(1 - np.exp(2 * null))
+
+
+def needed(n_parameters: int, prevalence: float, r2: float) -> Needed:
+    """Computes how many patients a regression of a binary outcome needs.
+
+    Args:
+        n_parameters: Candidate predictor parameters.
+        prevalence: Share of patients with the outcome, between 0 and 1.
+        r2: Anticipated Cox-Snell R2, above 0 and below `SHRINKAGE`.
+    """
+    small = r2 / (r2 + MARGIN * largest_r2(prevalence))
+    return Needed(
+        _for_shrinkage(n_parameters, r2, SHRINKAGE),
+        _for_shrinkage(n_parameters, r2, small),
+        ceil((1.96 / MARGIN) ** 2 * prevalence * (1 - prevalence)),
+    )
+
+
+def _for_shrinkage(n_parameters: int, r2: float, shrinkage: float) -> int:
+    return ceil(n_parameters / ((shrinkage - 1) * log(1 - r2 / shrinkage)))
+
+
+def cox_snell(log_odds: NDArray[np.float64], outcome: NDArray[np.bool_]) -> float:
+    """Returns the Cox-Snell R2 of predictions as they are, against the share of these patients; it may be negative.
+
+    Args:
+        log_odds: Predicted log-odds ``(n,)``.
+        outcome: Whether the outcome happened ``(n,)``; both must occur.
+    """
+    prevalence = outcome.mean()
+    null = prevalence * log(prevalence) + (1 - prevalence) * log(1 - prevalence)
+    model = -np.logaddexp(0, np.where(outcome, -log_odds, log_odds)).mean()
+    return float(1 - np.exp(2 * (null - model)))
+
+
+def median_follow_up(time: NDArray[np.float64], event: NDArray[np.bool_]) -> float:
+    """Returns the median follow-up by the reverse Kaplan-Meier estimate: censoring is the event, events are censored.
+
+    Args:
+        time: Time of event or censoring ``(n,)``.
+        event: Whether the event happened ``(n,)``.
+
+    Returns:
+        The first time at which the estimate is one half or less; NaN if it never is.
+
+    References:
+        Schemper and Smith (1996), https://doi.org/10.1016/0197-2456(96)00075-X
+    """
+    if not len(time):
+        return np.nan
+    times, which = np.unique(time, return_inverse=True)
+    at_risk = len(time) - np.searchsorted(np.sort(time), times, side="left")
+    ended = np.bincount(which, weights=~event, minlength=len(times))
+    low = np.flatnonzero(np.cumprod(1 - ended / at_risk) <= 0.5)
+    return float(times[low[0]]) if len(low) else np.nan

@@ -1,0 +1,156 @@
+"""What is measured on the test patients, and what the audit of missingness found."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from multimodn.card.facts import Facts
+from multimodn.card.sample_size import cox_snell
+from multimodn.card.wording import FEWEST
+from multimodn.data.batches import PatientTensors
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, DataWarning
+from multimodn.missingness.findings import Audit
+
+MOST_EXPLAINED = 200
+"""Test patients whose contributions are computed."""
+N_PAIRS = 8
+"""Sampled orders, each with its reverse, where there are too many modalities for exact contributions."""
+LEVEL = 0.9
+"""Promised coverage that is checked."""
+FEWEST_R2 = 50
+"""Test patients below whom the predictions' R2 is too uncertain to plan a study with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Numbers about the predictions of test patients; frames are empty without them.
+
+    Attributes:
+        performance: See `multimodn.evaluate.performance.performance`.
+        calibration: See `multimodn.evaluate.performance.calibration_summary`.
+        summary: See `multimodn.explain.summary.summarise`.
+        n_explained: Test patients behind it.
+        scales: The link scale of each task.
+        coverage: See `multimodn.evaluate.conformal_coverage.coverage`; empty without conformal sets.
+        r2: Cox-Snell R2 of binary tasks with enough test patients.
+        audit: What missingness says about outcomes; None where it could not be asked.
+        subgroups_failed: Whether the columns of the study's subgroups could not be read.
+    """
+
+    performance: pd.DataFrame
+    calibration: pd.DataFrame
+    summary: pd.DataFrame
+    n_explained: int
+    scales: dict[str, str]
+    coverage: pd.DataFrame
+    r2: dict[str, float]
+    audit: Audit | None
+    subgroups_failed: bool
+
+    @property
+    def main(self) -> pd.DataFrame:
+        """The row of each task's main metric over all test patients who have a label."""
+        return self.of("overall")
+
+    def of(self, by: str) -> pd.DataFrame:
+        """The rows of each task's main metric for one way to group test patients."""
+        frame = self.performance
+        if frame.empty:
+            return frame
+        chosen = frame["task"].map(frame.attrs["main_metric"])
+        return frame[(frame["by"] == by) & (frame["metric"] == chosen)]
+
+
+def read_scores(facts: Facts, n_resamples: int, seed: int) -> Scores:
+    """Scores the test patients, if there are `FEWEST` or more of them.
+
+    Args:
+        facts: The patients.
+        n_resamples: Bootstrap resamples behind intervals.
+        seed: Of resamples and of drawn patients.
+    """
+    import scipy.optimize  # noqa: F401 - threads can be limited only of what is loaded
+    from threadpoolctl import threadpool_limits
+
+    with warnings.catch_warnings(), threadpool_limits(1):  # small fits, which threads only slow down
+        warnings.simplefilter("ignore", DataWarning)  # told when the patients were trained on
+        audited = _audit(facts)
+        if facts.n_test < FEWEST:
+            nothing = pd.DataFrame()
+            return Scores(nothing, nothing, nothing, 0, {}, nothing, {}, audited, False)
+        return _scored(facts, audited, n_resamples, seed)
+
+
+def _scored(facts: Facts, audited: Audit | None, n_resamples: int, seed: int) -> Scores:
+    from multimodn.evaluate.performance import calibration_summary, performance
+
+    model = facts.model
+    test = facts.cohort.subset(facts.test)
+    patients = model.prepare(test, labelled=True)
+    failed = False
+    try:
+        found = performance(model, patients, facts.cohort, n_resamples=n_resamples, seed=seed)
+    except DataError:  # a subgroup's column that is not there or has several rows
+        failed, found = True, performance(model, patients, n_resamples=n_resamples, seed=seed)
+    some = _some(facts, test, patients, seed)
+    shares = model.contributions(some, n_pairs=N_PAIRS, seed=seed)
+    from multimodn.explain.summary import summarise
+
+    return Scores(
+        found,
+        calibration_summary(model, patients),
+        summarise(shares, n_resamples=n_resamples, seed=seed),
+        len(some.patients),
+        {name: one.task.link_scale for name, one in facts.tasks.items()},
+        _coverage(facts, patients),
+        _r2(facts, patients),
+        audited,
+        failed,
+    )
+
+
+def _some(facts: Facts, test: Cohort, patients: PatientTensors, seed: int) -> PatientTensors:
+    if len(test) <= MOST_EXPLAINED:
+        return patients
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(test))[:MOST_EXPLAINED])
+    return facts.model.prepare(test.subset(test.patients[drawn]))
+
+
+def _audit(facts: Facts) -> Audit | None:
+    from multimodn.missingness.audit import audit
+
+    try:
+        return audit(facts.model.study, facts.cohort, facts.model.split)
+    except DataError:
+        return None
+
+
+def _coverage(facts: Facts, patients: PatientTensors) -> pd.DataFrame:
+    if getattr(facts.model, "sets", None) is None:
+        return pd.DataFrame()
+    from multimodn.evaluate.conformal_coverage import coverage
+
+    return coverage(facts.model, patients, LEVEL)
+
+
+def _r2(facts: Facts, patients: PatientTensors) -> dict[str, float]:
+    links = facts.model.link(patients)
+    found = {}
+    for name, one in facts.tasks.items():
+        rows = facts.test & one.known
+        if not is_binary(facts, name) or rows.sum() < FEWEST_R2 or one.rarest(rows) < 2 * FEWEST:
+            continue
+        known = one.known[facts.test]
+        found[name] = cox_snell(links[name][:, 0].double().numpy()[known], one.truth[rows, 0] > 0)
+    return found
+
+
+def is_binary(facts: Facts, task: str) -> bool:
+    """Says whether a task tells two classes apart."""
+    one = facts.tasks[task]
+    return one.task.link_scale == "log-odds" and len(one.task.link_names) == 1 and one.task.n_strata == 2

@@ -1,0 +1,44 @@
+"""A hash of tables that no order of rows or columns changes, and that copies of a file in other places share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.data.files import path_hash
+
+
+def with_contents(frame: pd.DataFrame, files: list[str]) -> pd.DataFrame:
+    """Puts the hash of a file in the place of its path."""
+    if not files:
+        return frame
+    return frame.assign(**{name: frame[name].map(path_hash, na_action="ignore") for name in files if name in frame})
+
+
+def add_table(digest: Any, name: str, frame: pd.DataFrame) -> None:
+    """Adds a table, indexed by patient, under a name to a hash of `hashlib`."""
+    keys = frame.index.to_numpy(dtype=object).astype(str)
+    if frame.index.is_unique:
+        order = np.argsort(keys, kind="stable")
+    else:  # rows of one patient by what they hold
+        ranks = [pd.factorize(frame[name].astype(str), sort=True)[0] for name in sorted(frame.columns, key=str)]
+        order = np.lexsort([*ranks, keys])
+    _digest_texts(digest, name, keys[order].tolist())
+    for column in sorted(frame.columns, key=str):
+        values = frame[column]
+        if pd.api.types.is_numeric_dtype(values.dtype):
+            numbers = values.to_numpy(dtype=float, na_value=np.nan)[order]
+            numbers[np.isnan(numbers)] = np.nan  # one bit pattern for all of them
+            digest.update(f"\0{column}\0number\0".encode() + numbers.tobytes())
+        else:
+            texts = values.to_numpy(dtype=object)[order]
+            empty = pd.isna(texts)
+            digest.update(empty.tobytes())
+            _digest_texts(digest, str(column), np.where(empty, "", texts).tolist())
+
+
+def _digest_texts(digest: Any, name: str, texts: list[Any]) -> None:
+    lengths = np.fromiter((len(text) for text in map(str, texts)), dtype=np.int64, count=len(texts))
+    digest.update(f"\0{name}\0text\0".encode() + lengths.tobytes() + "".join(map(str, texts)).encode())

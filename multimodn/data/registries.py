@@ -1,0 +1,265 @@
+"""Several registries as one cohort: patients kept apart by name, each task labelled where it was recorded.
+
+What may differ between registries: their patients, files and key, which modalities they have, and which tasks they have
+labels for. What may not: what a column means. A modality has the same columns wherever it is read, as the model would
+else be told by an empty cell where a patient comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from multimodn.data.cohort import Cohort
+from multimodn.data.loading import Tables, load_tables, task_tables
+from multimodn.data.readings import is_later_reading, modality_frames
+from multimodn.errors import DataError, raise_all, shown
+from multimodn.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec, Study, TaskSpec
+from multimodn.study_checks import registry_sources
+
+SEPARATOR = "/"
+"""Stands between the name of a registry, which cannot hold it, and the identifier of a patient."""
+
+
+@dataclass(frozen=True)
+class _Registry:
+    """What one registry was found to hold; ``study`` has its own sources, modalities and tasks."""
+
+    study: Study
+    tables: Tables
+    frames: Tables
+    targets: Tables
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def load_registries(study: Study, labelled: bool) -> tuple[Cohort, pd.Index]:
+    """Reads all registries of a study.
+
+    Args:
+        study: Its ``cohorts`` are read.
+        labelled: Whether to read targets, groups and split.
+
+    Returns:
+        One cohort, whose `Cohort.registry` says who comes from where, and the patients of the targets' sources.
+
+    Raises:
+        DataError: Listing every problem found in all registries.
+    """
+    if isinstance(study.split, ColumnSplit) and labelled:
+        _require_split(study, study.split)
+    read = {name: _read(study, name, labelled) for name in study.cohorts}
+    problems = [f"registry '{name}': {text}" for name, found in read.items() for text in found.problems]
+    if labelled and not problems:
+        problems += _unlabelled(study, read)
+    raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
+    parts, known = {}, []
+    for name, found in read.items():
+        parts[name], ids = Cohort.of_tables(
+            found.study, found.tables, found.frames, found.targets, found.notes, labelled=labelled
+        )
+        known.append(_prefixed(name, ids))
+    cohort = join_registries(parts, strict=labelled)
+    if labelled:
+        cohort.notes.extend(_untaught(study, cohort))
+    return cohort, known[0].append(known[1:])
+
+
+def registry_study(study: Study, name: str) -> Study:
+    """Returns the study of one registry: its key, its sources, and what of the modalities and tasks it may have."""
+    spec = study.cohorts[name]
+    sources = registry_sources(study.cohort, spec)
+    cohort = CohortSpec(patient=spec.patient or study.cohort.patient, group=study.cohort.group, sources=sources)
+    modalities = [modality for modality in study.modalities if modality.source in sources]
+    tasks = [t for t in study.tasks if t.source in sources and (spec.tasks is None or t.name in spec.tasks)]
+    return study.model_copy(update={"cohort": cohort, "cohorts": {}, "modalities": modalities, "tasks": tasks})
+
+
+def join_registries(parts: Mapping[str, Cohort], *, strict: bool = True) -> Cohort:
+    """Joins cohorts of different patients to one.
+
+    A patient is called ``registry/identifier``: the same identifier in two registries is taken for two people, and a
+    note says so. Groups keep their names, so that a group which stands in two registries is one, on one side of a
+    split.
+
+    Args:
+        parts: A cohort for each name of a registry. One that lacks a modality or a task has it for no patient.
+        strict: Whether a modality must have the same columns everywhere, as training needs.
+
+    Raises:
+        DataError: If it has not, or a column holds numbers in one registry and text in another.
+    """
+    frames = _by_name({name: part.modalities for name, part in parts.items()})
+    targets = _by_name({name: part.targets for name, part in parts.items()})
+    problems: list[str] = []
+    if strict:
+        problems += [text for what, found in frames.items() for text in _other_columns(what, found)]
+        problems += [text for what, found in frames.items() for text in _other_types(f"modality '{what}'", found)]
+        problems += [text for what, found in targets.items() for text in _other_types(f"task '{what}'", found)]
+    raise_all(problems, DataError, "The registries do not fit each other")
+    ids = [_prefixed(name, part.patients) for name, part in parts.items()]
+    patients = ids[0].append(ids[1:])
+    names = pd.Series(
+        [name for name, part in parts.items() for _ in range(len(part))], patients, dtype=object, name="registry"
+    )
+    notes = [f"registry '{name}': {note}" for name, part in parts.items() for note in part.notes]
+    return Cohort(
+        patients,
+        {what: _stacked(found) for what, found in frames.items()},
+        {what: _stacked(found).reindex(patients) for what, found in targets.items()},
+        _series({name: part.groups for name, part in parts.items()}, patients),
+        _series({name: part.split for name, part in parts.items()}, patients),
+        notes + _shared_identifiers(parts),
+        {what: columns for part in parts.values() for what, columns in part.files.items()},
+        names,
+    )
+
+
+def _read(study: Study, name: str, labelled: bool) -> _Registry:
+    one = registry_study(study, name)
+    problems: list[str] = []
+    notes: list[str] = []
+    tables = load_tables(one, labelled, {}, problems)
+    own = _own_tasks(one, tables, problems, is_told=study.cohorts[name].tasks is not None) if labelled else one.tasks
+    narrow = one.model_copy(update={"tasks": own})
+    targets = task_tables(narrow, tables, problems) if own and labelled else {}
+    # inputs are checked for the targets of all tasks: another registry's target may stand in this one's tables as well
+    others = [task for task in study.tasks if task not in own]
+    modalities = [_without_absent_targets(modality, others, tables) for modality in one.modalities]
+    whole = one.model_copy(update={"tasks": [*own, *others], "modalities": modalities})
+    frames = modality_frames(whole, tables, {}, labelled, problems, notes)
+    return _Registry(narrow, tables, frames, targets, problems, notes)
+
+
+def _own_tasks(one: Study, tables: Tables, problems: list[str], *, is_told: bool) -> list[TaskSpec]:
+    """Returns the tasks that a registry has labels for: those it was told to have, else those whose columns it has."""
+    own = []
+    for task in one.tasks:
+        if task.source not in tables:  # which is a problem already
+            continue
+        has = [name for name in task.target_columns if name in tables[task.source].columns]
+        if is_told or len(has) == len(task.target_columns):
+            own.append(task)
+        elif has:
+            lacking = [name for name in task.target_columns if name not in has]
+            problems.append(
+                f"source '{task.source}' has {shown(has)} of task '{task.name}', but not {shown(lacking)}. List the "
+                f"registry's tasks in its `tasks`."
+            )
+    if not own and not problems:
+        columns = [name for task in one.tasks for name in task.target_columns]
+        problems.append(f"it has the target columns of no task: {shown(columns)}.")
+    return own
+
+
+def _without_absent_targets(modality: ModalitySpec, others: Sequence[TaskSpec], tables: Tables) -> ModalitySpec:
+    """Lets ``all_but`` name targets that this registry does not have."""
+    if not isinstance(modality.columns, AllBut) or modality.source not in tables:
+        return modality
+    elsewhere = {name for task in others if task.source == modality.source for name in task.target_columns}
+    absent = elsewhere - set(tables[modality.source].columns)
+    kept = [name for name in modality.columns.all_but if name not in absent]
+    return modality.model_copy(update={"columns": AllBut(all_but=kept)})
+
+
+def _require_split(study: Study, split: ColumnSplit) -> None:
+    lacking = [
+        name for name, spec in study.cohorts.items() if split.source and spec.sources.get(split.source, split) is None
+    ]
+    if lacking:
+        raise DataError(f"The split is read from source '{split.source}', which is null in {shown(lacking)}.")
+
+
+def _unlabelled(study: Study, read: Mapping[str, _Registry]) -> list[str]:
+    labelled = {task for found in read.values() for task in found.targets}
+    return [
+        f"task '{task.name}': no registry has its column(s) {shown(task.target_columns)} in source '{task.source}'."
+        for task in study.tasks
+        if task.name not in labelled
+    ]
+
+
+def _untaught(study: Study, cohort: Cohort) -> Iterator[str]:
+    """Modalities that no patient with a label of a task has: what the task's predictions make of them was not learned.
+
+    With labels and modalities in different registries this is so by design, and nothing in the data can repair it.
+    """
+    labelled = {name: table.index[table.notna().all(axis=1)] for name, table in cohort.targets.items()}
+    for name, spec in study.steps.items():
+        has = cohort.modalities[name].index if name in cohort.modalities else pd.Index([])
+        lonely = [
+            task
+            for task, patients in labelled.items()
+            if task not in spec.exclude_for and len(has) and len(patients) and not has.isin(patients).any()
+        ]
+        if lonely and not is_later_reading(name):
+            yield (
+                f"modality '{name}': no patient who has it has a label of {shown(lonely)}. What it will say about that "
+                f"is not learned from any outcome; `exclude_for: [{', '.join(lonely)}]` hides it."
+            )
+
+
+def _prefixed(name: str, ids: pd.Index) -> pd.Index:
+    return (name + SEPARATOR + ids.astype(object)).astype(ids.dtype).rename("patient")
+
+
+def _by_name(parts: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, dict[str, pd.DataFrame]]:
+    """Turns tables by registry and name into tables by name and registry, in the order in which names are met."""
+    turned: dict[str, dict[str, pd.DataFrame]] = {}
+    for registry, tables in parts.items():
+        for name, table in tables.items():
+            turned.setdefault(name, {})[registry] = table
+    return turned
+
+
+def _other_columns(what: str, found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    everywhere: list[Any] = list(dict.fromkeys(column for frame in found.values() for column in frame.columns))
+    for registry, frame in found.items():
+        lacking = [column for column in everywhere if column not in frame.columns]
+        if lacking:
+            yield (
+                f"modality '{what}': registry '{registry}' lacks column(s) {shown(lacking)}. Name the columns that all "
+                f"registries have in `columns`; an empty cell would tell the model where a patient comes from."
+            )
+
+
+def _other_types(where: str, found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    kinds: dict[Any, dict[bool, str]] = {}
+    for registry, frame in found.items():
+        for column in frame.columns:
+            if frame[column].notna().any():
+                kinds.setdefault(column, {}).setdefault(pd.api.types.is_numeric_dtype(frame[column].dtype), registry)
+    for column, kind in kinds.items():
+        if len(kind) == 2:
+            yield f"{where}, column '{column}': registry '{kind[True]}' has numbers, '{kind[False]}' has text."
+
+
+def _stacked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Stacks the tables of registries; a column that is empty in one of them keeps the type that it has elsewhere."""
+    columns: list[Any] = list(dict.fromkeys(column for frame in found.values() for column in frame.columns))
+    filled = {name: [c for c in frame.columns if frame[c].notna().any()] for name, frame in found.items()}
+    frames = [frame[filled[name]].set_axis(_prefixed(name, frame.index)) for name, frame in found.items()]
+    some = [frame for frame in frames if len(frame)]
+    stacked = pd.concat(some) if some else frames[0]
+    return stacked.reindex(columns=columns)
+
+
+def _series(found: Mapping[str, pd.Series[Any] | None], patients: pd.Index) -> pd.Series[Any] | None:
+    given = {name: series.to_frame("value") for name, series in found.items() if series is not None}
+    return _stacked(given)["value"].reindex(patients) if given else None
+
+
+def _shared_identifiers(parts: Mapping[str, Cohort]) -> list[str]:
+    notes, names = [], list(parts)
+    for k, other in enumerate(names):
+        for one in names[:k]:
+            both = parts[one].patients.intersection(parts[other].patients)
+            if len(both):
+                notes.append(
+                    f"registries '{one}' and '{other}' have {len(both)} identifier(s) in common, taken for different "
+                    f"people: {shown(list(both))}. If they are not, name a `group` column that says who is the same."
+                )
+    return notes

@@ -1,0 +1,217 @@
+"""Whether a batch of patients still looks like those that a model was trained on: inputs, presence, predictions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.data.batches import PatientTensors
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, DataWarning
+from multimodn.monitor import columns
+from multimodn.monitor.columns import Line
+from multimodn.monitor.counts import exact
+from multimodn.monitor.reference import ModalityReference, Reference, cells, patterns, presence
+from multimodn.monitor.summaries import counted
+
+if TYPE_CHECKING:
+    from multimodn.estimator import MultiModN
+
+ALPHA = 0.05
+"""Adjusted p-value up to which a difference is more than chance."""
+WATCH, DRIFTED = 0.1, 0.25
+"""The usual limits of the population stability index; see `multimodn.monitor.counts`."""
+WATCH_SHARE, DRIFTED_SHARE = 0.05, 0.1
+"""Limits of the difference between two shares of patients who have a modality."""
+SMALL_BATCH = 50
+NAMES = ["kind", "modality", "column", "statistic", "value", "p_value", "p_adjusted", "n", "n_reference", "verdict"]
+FRAME = [*NAMES, "reference", "batch", "note"]
+
+
+def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> pd.DataFrame:
+    """Compares patients with those that a model was trained on.
+
+    Args:
+        model: The model.
+        reference: What its training patients look like.
+        cohort: Other patients; where it has targets, these are compared too.
+
+    Returns:
+        One row for each comparison, by ``kind``:
+
+        - ``input``: a column, of those who have the modality. Of one with more than 60 columns of numbers there is a
+          row for the column that differs most, and one for each of a few directions through all of them.
+        - ``presence``: who has a modality; ``value`` is the difference of the two shares.
+        - ``pattern``: which modalities patients have together.
+        - ``prediction``: an output of a task.
+        - ``label``: the outcomes.
+
+        ``statistic`` is ``psi``, the population stability index less what chance adds to it, or ``difference``;
+        ``p_adjusted`` by Benjamini and Hochberg over all rows. ``verdict`` is ``drifted`` where the difference is more
+        than chance (adjusted p up to .05) and large (psi from .25, difference from .1); ``watch`` where it is more than
+        chance and of medium size (.1, .05), or large and more than chance by itself alone; else ``stable``, which in a
+        small batch says little. ``reference`` and ``batch`` are shares or means, ``note`` tells in words.
+        ``frame.attrs``: ``n`` and ``n_reference`` patients, and ``predicted``, whose predictions the reference holds.
+
+    Raises:
+        NotFittedError: Before training.
+        DataError: If the reference is of another model, or the patients lack columns; all of them are named.
+
+    References:
+        Benjamini and Hochberg (1995), https://doi.org/10.1111/j.2517-6161.1995.tb02031.x; the sizes: see
+        `multimodn.monitor.counts`
+    """
+    from scipy.stats import false_discovery_control
+
+    _check_model(model, reference)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*levels that training did not see", DataWarning)  # in the notes
+        patients = model.prepare(cohort)
+    lines = [
+        *_inputs(model, reference, cohort, patients),
+        *_presence(reference, cohort),
+        *_predictions(model, reference, patients),
+        *_labels(model, reference, cohort),
+    ]
+    frame = pd.DataFrame([line.row() for line in lines])
+    frame["p_adjusted"] = false_discovery_control(frame["p_value"])
+    frame["verdict"] = _verdicts(frame)
+    frame = frame[FRAME]
+    frame.attrs |= {"n": len(cohort), "n_reference": reference.n, "predicted": reference.predicted}
+    return frame
+
+
+def has_drifted(frame: pd.DataFrame) -> bool:
+    """Says whether anything drifted; of batches like the training patients it does in one of twenty, at most."""
+    return bool((frame["verdict"] == "drifted").any())
+
+
+def trust(frame: pd.DataFrame) -> str:
+    """Sums drift up in a few sentences."""
+    drifted = frame[frame["verdict"] == "drifted"]
+    n, m = frame.attrs.get("n", 0), frame.attrs.get("n_reference", 0)
+    parts = [part for part in (_of_inputs(frame), _of_presence(drifted), _of_outcomes(drifted)) if part]
+    if drifted.empty:
+        watched = (frame["verdict"] == "watch").sum()
+        more = f"; {watched} to watch" if watched else ""
+        parts = [f"Nothing drifted in {len(frame)} comparisons of {n} patients with {m} of the training{more}"]
+    if n < SMALL_BATCH:
+        parts.append(f"with {n} patients only large differences can be told from chance")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _check_model(model: MultiModN, reference: Reference) -> None:
+    model._model()
+    known = {"data_hash": reference.data, "split_hash": reference.split}
+    wrong = [name for name, value in known.items() if value and model.provenance.get(name, value) != value]
+    if wrong:
+        raise DataError(
+            f"The reference was written for another model: its {wrong[0].replace('_', ' ')} is another one. "
+            f"Take the reference.json of the model's own run folder."
+        )
+
+
+def _inputs(model: MultiModN, reference: Reference, cohort: Cohort, patients: PatientTensors) -> Iterator[Line]:
+    network = model._model().first
+    problems = []
+    for known in reference.modalities:
+        frame = cohort.modalities.get(known.name)
+        if frame is None or frame.empty:
+            continue
+        lacking = [name for name in known.columns if name not in frame]
+        if lacking:  # of a third party's kind, which need not check
+            problems.append(f"modality '{known.name}' lacks the columns {', '.join(lacking)}.")
+            continue
+        encoder: Any = network.encoders[known.name]
+        rows = cells(frame[list(known.columns)], encoder.several_rows)
+        yield from columns.compare_modality(known, rows)
+        yield from _embedding(model, known, patients)
+    if problems:
+        raise DataError(" ".join(problems))
+
+
+def _embedding(model: MultiModN, known: ModalityReference, patients: PatientTensors) -> Iterator[Line]:
+    from multimodn.monitor.predicted import embedding
+
+    if known.embedding is not None:
+        values = embedding(model, patients, known.name)
+        for line in columns.compare_directions(known.name, known.embedding, values):
+            yield line.named(line.column.replace("(", "(embedding: ", 1))
+
+
+def _presence(reference: Reference, cohort: Cohort) -> Iterator[Line]:
+    names = [known.name for known in reference.modalities]
+    has = presence(cohort, names).sum(0).astype(np.float64)
+    had = np.array([known.present for known in reference.modalities], dtype=np.float64)
+    n, m = len(cohort), reference.n
+    p_values = exact(had, np.full_like(had, m), has, np.full_like(has, n))
+    for k, name in enumerate(names):
+        before, now = float(had[k] / m), float(has[k] / n)
+        note = f"{before:.0%} had it, {now:.0%} have it"
+        yield Line("presence", name, "", "difference", now - before, float(p_values[k]), n, m, before, now, note)
+    found = counted(patterns(cohort, names), reference.patterns)
+    yield columns.compare_categories("pattern", "", reference.patterns, found)
+
+
+def _predictions(model: MultiModN, reference: Reference, patients: PatientTensors) -> Iterator[Line]:
+    from multimodn.monitor.predicted import counted_predictions, edges_of, member_predictions
+
+    found = member_predictions(model, patients) if reference.predictions else []
+    for known in reference.predictions:
+        counts, means = counted_predictions([of_member[known.task] for of_member in found], edges_of(known))
+        yield from columns.compare_counted("prediction", known.task, known.values, counts, means)
+
+
+def _labels(model: MultiModN, reference: Reference, cohort: Cohort) -> Iterator[Line]:
+    from multimodn.monitor.predicted import label_texts
+
+    known = {label.name: label for label in reference.labels}
+    for texts in label_texts(model, cohort):
+        if len(texts) and texts.name in known:
+            yield columns.compare_categories(
+                "label", str(texts.name), known[texts.name], counted(texts, known[texts.name])
+            )
+
+
+def _verdicts(frame: pd.DataFrame) -> list[str]:
+    is_share = (frame["statistic"] == "difference").to_numpy()
+    size = frame["value"].abs().to_numpy()
+    large = size >= np.where(is_share, DRIFTED_SHARE, DRIFTED) - 1e-9
+    medium = size >= np.where(is_share, WATCH_SHARE, WATCH) - 1e-9
+    sure, alone = (frame["p_adjusted"] <= ALPHA).to_numpy(), (frame["p_value"] <= ALPHA).to_numpy()
+    found = np.where((sure & medium) | (alone & large), "watch", "stable")
+    return list(np.where(sure & large, "drifted", found))
+
+
+def _of_inputs(frame: pd.DataFrame) -> str:
+    inputs = frame[frame["kind"] == "input"]
+    drifted = inputs[inputs["verdict"] == "drifted"].sort_values("p_value", kind="stable")
+    if drifted.empty:
+        return ""
+    named = [f"{row['modality']}.{row['column']}" for row in drifted.head(3).to_dict("records")]
+    more = ", ..." if len(drifted) > len(named) else ""
+    return f"{len(drifted)} of {len(inputs)} comparisons of inputs drifted ({', '.join(named)}{more})"
+
+
+def _of_presence(drifted: pd.DataFrame) -> str:
+    rows = drifted[drifted["kind"] == "presence"].to_dict("records")
+    changed = [f"{row['modality']} {row['reference']:.0%} to {row['batch']:.0%}" for row in rows]
+    if not changed and "pattern" not in set(drifted["kind"]):
+        return ""
+    told = ", ".join(changed) or str(drifted.loc[drifted["kind"] == "pattern", "note"].iloc[0])
+    return f"who has which modality changed: {told}"
+
+
+def _of_outcomes(drifted: pd.DataFrame) -> str:
+    parts = []
+    for kind, words in (("prediction", "predictions of {} shifted"), ("label", "outcomes of {} changed")):
+        rows = drifted[drifted["kind"] == kind]
+        for task, part in rows.groupby("modality", sort=False):
+            first = part.iloc[int(np.argmin(part["p_value"].to_numpy()))]
+            parts.append(f"{words.format(task)} ({first['note']})")
+    return "; ".join(parts)

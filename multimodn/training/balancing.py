@@ -1,0 +1,135 @@
+"""How the losses of several tasks become one step: their mean, learned weights, or gradients that do not conflict."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from multimodn.base import Task
+from multimodn.errors import StudyError
+from multimodn.fusion import SequentialFusion
+from multimodn.study import TrainingSpec
+
+AGGREGATED = {"upgrad": ("torchjd", "qpsolvers", "quadprog"), "pcgrad": ("torchjd",)}
+"""What joins the gradients of tasks, and the libraries that it needs."""
+LARGEST_LOG_VARIANCE = 2.0
+"""A learned weight lies between exp(-2) and exp(2): the likelihood of a number has no upper bound, so that without one
+its weight would grow for ever."""
+
+
+def require(spec: TrainingSpec) -> None:
+    """Makes sure that what ``balance`` needs is installed.
+
+    Raises:
+        StudyError: If it is not.
+    """
+    for library in AGGREGATED.get(spec.balance, ()):
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise StudyError(
+                f"training.balance: '{spec.balance}' needs the extra 'multitask': pip install "
+                f'"multimodn[multitask]", or choose sum or uncertainty. ({error})'
+            ) from None
+
+
+class Uncertainty(nn.Module):
+    """Weighs each task by a learned variance: a task that stays uncertain counts less.
+
+    With s the log-variance of a task and L its loss, the task adds exp(-s) L + s / 2 (classes, survival) or
+    exp(-s) L / 2 + s / 2 (numbers), equations 7 and 10 of the source. A batch without a label of a task says nothing
+    about its variance, and leaves it.
+
+    Args:
+        tasks: The tasks of a model.
+
+    References:
+        Kendall, Gal and Cipolla (2018), Multi-task learning using uncertainty, https://arxiv.org/abs/1705.07115
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.names = [task.name for task in tasks]
+        self.register_buffer("factor", torch.tensor([0.5 if task.link_scale == "units" else 1.0 for task in tasks]))
+        self.log_variance = nn.Parameter(torch.zeros(len(tasks)))
+
+    def forward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor]) -> Tensor:
+        """Returns the loss to be minimised, a scalar.
+
+        Args:
+            losses: The loss of each task.
+            labelled: The label presence of each task in the batch.
+        """
+        s = self.log_variance.clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+        known = torch.stack([labelled[name].any() for name in self.names])
+        each = torch.stack([losses[name] for name in self.names])
+        return torch.where(known, cast(Tensor, self.factor) * torch.exp(-s) * each + s / 2, 0.0).mean()
+
+
+@contextmanager
+def states_read(model: SequentialFusion) -> Iterator[dict[int, Tensor]]:
+    """Collects the states ``(S, B, D)`` that decoders read meanwhile; decoders of one view read the same tensor."""
+    read: dict[int, Tensor] = {}
+
+    def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        read[id(inputs[0])] = inputs[0]
+
+    hooks = [decoder.register_forward_pre_hook(remember) for decoder in model.decoders.values()]
+    try:
+        yield read
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Aggregated:
+    """Takes the gradients of tasks apart at the states that their decoders read, and joins them without conflict.
+
+    A decoder gets the gradient of its own task, divided by the number of tasks as in the mean. What lies before the
+    states, encoders, state update and first state, gets the gradients of all tasks that have a label in the batch,
+    joined by ``upgrad`` (each projected so that it harms no other; Quinton and Rey 2024,
+    https://arxiv.org/abs/2406.16232) or ``pcgrad`` (each freed of what conflicts with another; Yu et al. 2020,
+    https://arxiv.org/abs/2001.06782). Tasks that do not conflict give the gradient of their mean loss.
+
+    Args:
+        model: The network.
+        method: ``upgrad`` or ``pcgrad``.
+    """
+
+    def __init__(self, model: SequentialFusion, method: str) -> None:
+        self.model, self.method = model, method
+        self._read: dict[int, Tensor] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Remembers the states that decoders read meanwhile, and forgets those of earlier passes."""
+        with states_read(self.model) as self._read:
+            yield
+
+    def backward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor], share: float = 1.0) -> None:
+        """Adds to the gradients of all parameters.
+
+        Args:
+            losses: The loss of each task, of the pass that was watched.
+            labelled: The label presence of each task in the batch.
+            share: Scales the step.
+        """
+        scaled = {name: loss * (share / len(losses)) for name, loss in losses.items()}
+        known = [name for name in scaled if bool(labelled[name].any())]
+        states, self._read = list(self._read.values()), {}
+        if len(known) < 2:
+            torch.stack(list(scaled.values())).sum().backward()  # type: ignore[no-untyped-call]
+            return
+        from torchjd.aggregation import PCGrad, UPGrad
+        from torchjd.autojac import jac_to_grad, mtl_backward
+
+        # one task after another: index_copy and sorting in the states do not go through vmap
+        mtl_backward([scaled[name] for name in known], features=states, parallel_chunk_size=1)
+        shared = [p for p in self.model.parameters() if getattr(p, "jac", None) is not None]
+        ones = torch.ones(len(known), device=states[0].device, dtype=states[0].dtype)
+        jac_to_grad(shared, UPGrad(pref_vector=ones) if self.method == "upgrad" else PCGrad())

@@ -1,0 +1,242 @@
+"""The memory of a search: Optuna's trials in an SQLite file, which a killed search leaves whole."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from multimodn.errors import StudyError
+from multimodn.tune.objective import FoldScore, TaskScore
+from multimodn.tune.space import Setting, Space
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial, Trial
+
+FILE = "search.db"
+N_RANDOM = 8
+"""Trials that are drawn at random, the study's own among them, before TPE proposes."""
+N_UNPRUNED = 4
+"""Complete trials before one may be stopped early."""
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass
+class Clock:
+    """The time of a search, over all its calls.
+
+    Attributes:
+        limit: Seconds; infinite = none.
+        before: Seconds that earlier calls used.
+    """
+
+    limit: float
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def used(self) -> float:
+        """Seconds so far."""
+        return self.before + time.monotonic() - self.started
+
+    def has(self, reserve: float = 0.0) -> bool:
+        """Whether anything may start that leaves ``reserve`` seconds untouched."""
+        return self.used() + reserve < self.limit
+
+
+class History:
+    """The trials of a search in a folder, opened anew or where it was left.
+
+    What it proposes depends on the seed and on the trials that ended by themselves, so that a search that was killed
+    and resumed proposes what it would have proposed.
+
+    Args:
+        folder: Where the file is.
+        fingerprint: What must not change between calls, by name.
+        space: What is searched.
+        seed: Of the proposals.
+
+    Raises:
+        StudyError: If the folder holds another search; the message says what changed.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, str], space: Space, seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.seed = space, seed
+        _check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._storage = _open(folder / FILE)
+        try:
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name="tune",
+                direction="maximize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=N_UNPRUNED, n_warmup_steps=1),
+            )
+            self._check(folder, fingerprint)
+            self._close_interrupted()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        _close(self._storage)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials that have started."""
+        from optuna.trial import TrialState
+
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+
+    @property
+    def ended(self) -> list[FrozenTrial]:
+        """Trials that ended by themselves: complete, pruned, or refused by an error."""
+        return [trial for trial in self.trials if trial.state.is_finished() and INTERRUPTED not in trial.user_attrs]
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """Trials that saw all folds."""
+        from optuna.trial import TrialState
+
+        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+
+    def finalists(self) -> tuple[FrozenTrial | None, FrozenTrial | None]:
+        """The study's own settings and the best trial, the first of equals; None before there is one."""
+        complete = sorted(self.complete, key=lambda trial: trial.number)
+        best = max(complete, key=lambda trial: trial.value or 0.0, default=None)
+        return (complete[0] if complete else None), best
+
+    def default_folds(self) -> list[dict[str, TaskScore]] | None:
+        """The scores of the study's own settings; None before that trial is complete."""
+        default, _ = self.finalists()
+        return None if default is None else read_folds(default.user_attrs["folds"])
+
+    @property
+    def seconds(self) -> float:
+        """Time used so far, as last written."""
+        return float(self._study.user_attrs.get("seconds", 0.0))
+
+    def write_seconds(self, used: float) -> None:
+        """Remembers the time used."""
+        self._study.set_user_attr("seconds", used)
+
+    def ask(self) -> tuple[Trial, dict[str, Setting]]:
+        """Starts a trial, the study's own settings first."""
+        import optuna
+
+        n_ended = len(self.ended)
+        seed = int(np.random.SeedSequence([self.seed, n_ended]).generate_state(1)[0])
+        self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=N_RANDOM)
+        waiting = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+        if n_ended == 0 and not waiting:
+            self._study.enqueue_trial(dict(self.space.default))
+        trial = self._study.ask()
+        return trial, self.space.suggest(trial)
+
+    def complete_trial(self, trial: Trial, value: float) -> None:
+        """Ends a trial that saw all folds."""
+        self._study.tell(trial, value)
+
+    def prune(self, trial: Trial) -> None:
+        """Ends a trial that the pruner stopped."""
+        from optuna.trial import TrialState
+
+        self._study.tell(trial, state=TrialState.PRUNED)
+
+    def refuse(self, trial: Trial, error: str) -> None:
+        """Ends a trial whose settings cannot be trained; it is not tried again."""
+        from optuna.trial import TrialState
+
+        trial.set_user_attr("error", error)
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def interrupt(self, trial: Trial | FrozenTrial) -> None:
+        """Ends a trial for which there was no time; the next call tries the same settings."""
+        from optuna.trial import TrialState
+
+        self._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+        self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def second_folds(self, number: int) -> list[dict[str, TaskScore]]:
+        """The scores of a trial on the second deal of folds, as far as it saw them."""
+        return read_folds(self._study.user_attrs.get(f"second {number}", "[]"))
+
+    def write_second_folds(self, number: int, folds: Sequence[FoldScore]) -> None:
+        """Remembers the scores of a trial on the second deal."""
+        self._study.set_user_attr(f"second {number}", write_folds(folds))
+
+    def _check(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
+        known = self._study.user_attrs.get("fingerprint")
+        if known is None:
+            self._study.set_user_attr("fingerprint", dict(fingerprint))
+            return
+        changed = [part for part, value in fingerprint.items() if known.get(part) != value]
+        if changed:
+            raise StudyError(
+                f"{folder} holds a search that cannot go on: {' and '.join(changed)} changed since it started. "
+                f"Choose another folder, or remove it."
+            )
+
+    def _close_interrupted(self) -> None:
+        """Marks as failed what a killed process left running."""
+        from optuna.trial import TrialState
+
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.interrupt(trial)
+
+
+def write_folds(folds: Sequence[FoldScore]) -> str:
+    """Writes the scores of folds as JSON."""
+    return json.dumps([{name: asdict(score) for name, score in fold.items()} for fold in folds])
+
+
+def read_folds(text: str) -> list[dict[str, TaskScore]]:
+    """Reads what `write_folds` wrote."""
+    found: list[dict[str, dict[str, Any]]] = json.loads(text)
+    return [{name: TaskScore(**score) for name, score in fold.items()} for fold in found]
+
+
+def _open(file: Path) -> BaseStorage:
+    """Opens the file; what is written goes to a log beside it first, which survives a kill."""
+    from optuna.storages import RDBStorage
+
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    return RDBStorage(f"sqlite:///{file.absolute()}")
+
+
+def _close(storage: BaseStorage) -> None:
+    from optuna.storages import RDBStorage
+
+    storage.remove_session()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"{folder} is a file; choose a folder.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / FILE).exists():
+        raise StudyError(f"{folder} is not empty and holds no search; choose another folder.")

@@ -1,0 +1,93 @@
+"""What a search maximises: the share of the prior's loss that a model takes away from held-out patients."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataWarning
+from multimodn.study import Study
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """How a task was predicted for the labelled held-out patients of a fold.
+
+    Attributes:
+        loss: Sum of the task's loss, its negative log-likelihood.
+        prior: The same of the prior, which predicts the training distribution for everyone.
+        n: Labelled patients.
+        metric: The task's main metric, NaN = undefined.
+    """
+
+    loss: float
+    prior: float
+    n: int
+    metric: float
+
+
+FoldScore = Mapping[str, TaskScore]
+"""The scores of a fold by task; a task without a labelled patient is not in it."""
+
+
+def score_fold(study: Study, training: Cohort, held_out: Cohort) -> dict[str, TaskScore]:
+    """Trains a study as it stands on some patients and scores others.
+
+    Raises:
+        DataError: If the training patients cannot carry the tasks, such as a class that none of them has.
+        StudyError: If settings do not fit together or the data.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from multimodn.estimator import MultiModN
+    from multimodn.evaluate.crossval import development_split
+    from multimodn.evaluate.performance import main_metric
+    from multimodn.training.fit import TrainerFlags
+
+    with warnings.catch_warnings(), threadpool_limits(1):  # threads of small problems wait for each other
+        warnings.simplefilter("ignore", DataWarning)  # the cohort's notes were shown when it was loaded
+        model = MultiModN(study)
+        model.fit(training, split=development_split(study, training), flags=TrainerFlags(progress=False))
+        patients = model.prepare(held_out, labelled=True)
+        fitted = model._model()
+        outputs = model._run(patients, fitted)
+    found = {}
+    for name, task in fitted.tasks.items():
+        known = patients.labelled[name]
+        if not known.any():
+            continue
+        predicted, target = outputs[name][known].double(), patients.targets[name][known]
+        prior = task.prior().double().expand_as(predicted)
+        loss, without = (float(task(each, target).sum()) for each in (predicted, prior))
+        metrics = task.link_metrics(task.link(predicted), task.link_target(target))
+        found[name] = TaskScore(loss, without, int(known.sum()), float(metrics.get(main_metric(task), np.nan)))
+    return found
+
+
+def skills(folds: Sequence[FoldScore]) -> dict[str, float]:
+    """Returns for each task 1 - loss / loss of the prior, both pooled over the held-out patients of all folds.
+
+    1 is a perfect prediction of classes, 0 is no better than the prior, below 0 is worse. It has no unit, so that tasks
+    of different kinds can be averaged.
+    """
+    tasks = dict.fromkeys(name for fold in folds for name in fold)
+    pooled = {name: [fold[name] for fold in folds if name in fold] for name in tasks}
+    return {name: 1 - sum(one.loss for one in part) / sum(one.prior for one in part) for name, part in pooled.items()}
+
+
+def skill(folds: Sequence[FoldScore]) -> float:
+    """Returns the mean of `skills` over tasks: what a search maximises."""
+    return float(np.mean(list(skills(folds).values())))
+
+
+def metrics(folds: Sequence[FoldScore]) -> dict[str, float]:
+    """Returns for each task its main metric, averaged over the folds in which it is defined."""
+    found = {}
+    for name in dict.fromkeys(name for fold in folds for name in fold):
+        values = np.array([fold[name].metric for fold in folds if name in fold])
+        found[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
+    return found

@@ -1,0 +1,65 @@
+"""Writes a study for another folder: its relative paths lead to the same files from there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from multimodn.study import FileSplit, Study
+
+PATHS = ("path", "patients", "database", "files")
+LITERAL = re.compile(r"'((?:[^']|'')*)'")
+"""A string of SQL; a doubled quote stands for one."""
+
+
+def relocated(study: Study, folder: Path) -> Study:
+    """Returns the study with paths that start in ``folder`` instead of in the folder of the study.
+
+    Paths and patterns of sources and of a split in files, absolute ones left alone; in a query every string that names
+    a file, or is a pattern that some file fits, from the folder of the study. Paths in the cells of what a query
+    returns are the only ones that are not followed; see `unfollowed`.
+    """
+    data = study.to_dict()
+    start = study.folder
+
+    def moved(path: str) -> str:
+        return path if Path(path).is_absolute() else Path(os.path.relpath(start.absolute() / path, folder)).as_posix()
+
+    for name, source in data["cohort"]["sources"].items():
+        data["cohort"]["sources"][name] = _source(source, moved, start)
+    if isinstance(study.split, FileSplit):
+        files = data["split"]["files"]
+        data["split"]["files"] = {part: path and moved(path) for part, path in files.items()}
+    return Study.from_dict(data, folder)
+
+
+def unfollowed(study: Study) -> list[str]:
+    """Names the sources in whose cells stand paths that start in the folder of the study."""
+    sources = study.cohort.sources
+    return sorted({each.source for each in study.modalities if each.file_columns and sources[each.source].query})
+
+
+def _source(source: Any, moved: Callable[[str], str], start: Path) -> Any:
+    if not isinstance(source, Mapping):
+        return moved(source)
+    found = {key: moved(value) if key in PATHS else value for key, value in source.items()}
+    if "query" in found:
+
+        def literal(match: re.Match[str]) -> str:
+            text = match.group(1).replace("''", "'")
+            return "'" + moved(text).replace("'", "''") + "'" if _is_file(text, start) else match.group(0)
+
+        found["query"] = LITERAL.sub(literal, found["query"])
+    return found
+
+
+def _is_file(text: str, start: Path) -> bool:
+    if not text or Path(text).is_absolute():
+        return False
+    try:
+        return (start / text).is_file() or (bool(set(text) & set("*?[")) and any(start.glob(text)))
+    except (ValueError, OSError, NotImplementedError):  # no path at all
+        return False

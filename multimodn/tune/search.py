@@ -1,0 +1,247 @@
+"""Searches for the settings of a study by cross-validation among its training and validation patients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import folds, make_split
+from multimodn.errors import MultiModNError, StudyError
+from multimodn.study import Study
+from multimodn.tune.defaults import default_space
+from multimodn.tune.history import Clock, History, write_folds
+from multimodn.tune.objective import FoldScore, score_fold, skill
+from multimodn.tune.outcome import Protocol, Tuned, conclude
+from multimodn.tune.space import Setting, build_space
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far a search is; told before each fold.
+
+    Attributes:
+        trial: Number of the trial.
+        fold: Which fold of it starts, from 0.
+        n_folds: Folds of a deal.
+        is_second: Whether finalists are compared on the second deal.
+        used: Seconds used.
+        default: Skill of the study as it stands; None = not known yet.
+        best: Best skill so far; None = not known yet.
+    """
+
+    trial: int
+    fold: int
+    n_folds: int
+    is_second: bool
+    used: float
+    default: float | None
+    best: float | None
+
+
+def tune(
+    study: Study,
+    cohort: Cohort | None = None,
+    folder: Path = Path("tune"),
+    *,
+    time_s: float | None = 300.0,
+    n_trials: int | None = None,
+    seed: int = 0,
+    n_folds: int = 3,
+    members: int = 1,
+    space: Mapping[str, Any] | None = None,
+    on_fold: Callable[[Moment], None] | None = None,
+) -> Tuned:
+    """Searches for better settings of a study; the same call goes on after an interruption.
+
+    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes, the study's own settings first. Each
+    trial trains on and predicts the same folds of the training and validation patients of the study's split, groups
+    kept together; nothing of its test patients is looked at. A trial maximises the mean over tasks of 1 - loss / loss
+    of the prior, of held-out patients (`multimodn.tune.objective.skills`). After two folds it may be stopped, if it
+    gains less over the study's own settings than the median trial did. The best of many trials is partly the luckiest:
+    it takes the place of the study's own settings only if it is also better on folds that are dealt anew, for which
+    time is kept.
+
+    Writes ``best.yaml`` (a study for `multimodn fit`), ``trials.csv``, ``search.json`` and ``search.db`` (the trials,
+    as Optuna keeps them).
+
+    Args:
+        study: What to improve.
+        cohort: Its patients; default: those of the study's sources.
+        folder: What to write; a search that is there goes on.
+        time_s: Seconds, those of earlier calls included, after which no fold starts; None: no limit.
+        n_trials: Trials that end, those of earlier calls included; None: no limit.
+        seed: Of folds and proposals. Without a limit of time the result depends on nothing else.
+        n_folds: Parts of the cross-validation.
+        members: Networks that a trial trains; the best study keeps its own number.
+        space: What is searched, see `multimodn.tune.space.build_space`; default: that of `multimodn.tune.defaults`.
+        on_fold: Called before each fold.
+
+    Raises:
+        StudyError: If the space or the limits are wrong, or the folder holds a search of something else.
+        DataError: If the study as it stands cannot be trained on the folds.
+
+    References:
+        Bergstra, Bardenet, Bengio and Kegl (2011), Algorithms for hyper-parameter optimization, NeurIPS.
+        Akiba et al. (2019), Optuna, https://doi.org/10.1145/3292500.3330701
+        Cawley and Talbot (2010), On over-fitting in model selection, JMLR 11: why the best score is optimistic.
+    """
+    _check_limits(time_s, n_trials, members)
+    clock = Clock(math.inf if time_s is None else time_s)
+    cohort = Cohort.load(study) if cohort is None else cohort
+    split = make_split(study, cohort)
+    development = cohort.subset([*split.train, *split.validation])
+    widths = {each.name: cohort.modalities[each.step_names[0]].shape[1] for each in study.modalities}
+    searched = default_space(study, widths) if space is None else build_space(study, space, widths)
+    protocol = Protocol(seed, n_folds, members, searched, cohort.hash(), split.hash(), time_s, n_trials)
+    stratify = getattr(study.split, "stratify", None)
+    parts = [
+        (development.subset(kept), development.subset(held_out))
+        for kept, held_out in folds(development, n_folds, 2, seed, stratify)
+    ]
+    import_module("multimodn.training.module")  # now, or it would count to the first trial
+    with History(folder, fingerprint(study, protocol), searched, seed) as history:
+        clock.before = history.seconds
+        search = _Search(study, protocol, parts, history, clock, on_fold)
+        search.run()
+        search.compare_finalists()
+        return conclude(study, protocol, history, clock.used(), folder)
+
+
+def fingerprint(study: Study, protocol: Protocol) -> dict[str, str]:
+    """Returns what a search must not change between calls: study, data, space and how trials are scored."""
+    return {
+        "the study": hashlib.sha256(study.to_yaml().encode()).hexdigest(),
+        "the data": protocol.data_hash,
+        "the split": protocol.split_hash,
+        "the space": hashlib.sha256(json.dumps(protocol.space.to_dict()).encode()).hexdigest(),
+        "--seed": str(protocol.seed),
+        "--folds": str(protocol.n_folds),
+        "--members": str(protocol.members),
+    }
+
+
+class _Search:
+    """The two rounds of a search; ``parts`` are the folds of the first deal, then those of the second."""
+
+    def __init__(
+        self,
+        study: Study,
+        protocol: Protocol,
+        parts: Sequence[tuple[Cohort, Cohort]],
+        history: History,
+        clock: Clock,
+        on_fold: Callable[[Moment], None] | None,
+    ) -> None:
+        self.study, self.protocol, self.history, self.clock = study, protocol, history, clock
+        self.first, self.second = parts[: protocol.n_folds], parts[protocol.n_folds :]
+        self.on_fold = on_fold
+
+    def run(self) -> None:
+        """Tries settings until the trials or the time are used up."""
+        wanted = self.protocol.n_trials
+        while (wanted is None or len(self.history.ended) < wanted) and self.clock.has(self._reserve()):
+            if not self._try(*self.history.ask()):
+                return
+
+    def compare_finalists(self) -> None:
+        """Scores the best trial and the study as it stands on the second deal, fold by fold, while there is time."""
+        default, best = self.history.finalists()
+        if default is None or best is None or default.number == best.number:
+            return
+        for fold, _ in enumerate(self.second):
+            for trial in (best, default):
+                known = self.history.second_folds(trial.number)
+                if len(known) > fold:
+                    continue
+                if not self.clock.has():
+                    return
+                self._tell(trial.number, fold, is_second=True)
+                scores = score_fold(self._applied(trial.params), *self.second[fold])
+                self.history.write_second_folds(trial.number, [*known, scores])
+                self.history.write_seconds(self.clock.used())
+
+    def _try(self, trial: Trial, settings: Mapping[str, Setting]) -> bool:
+        """Runs a trial; says whether there was time to end it."""
+        default = self.history.default_folds()
+        done: list[FoldScore] = []
+        started = self.clock.used()
+        for fold, part in enumerate(self.first):
+            spent = self.clock.used() - started
+            if not self.clock.has(self._reserve(spent / fold if fold else 0.0)):
+                self.history.interrupt(trial)
+                return False
+            self._tell(trial.number, fold)
+            try:
+                done.append(score_fold(self._applied(settings), *part))
+                value = _finite(skill(done))
+            except MultiModNError as error:
+                self._refuse(trial, error)
+                return True
+            finally:
+                self.history.write_seconds(self.clock.used())
+            trial.set_user_attr("folds", write_folds(done))
+            trial.set_user_attr("seconds", self.clock.used() - started)
+            # against the study's own settings on the same folds: how hard a fold is says nothing of a trial
+            trial.report(value - (0.0 if default is None else skill(default[: fold + 1])), fold)
+            if default is not None and fold + 1 < len(self.first) and trial.should_prune():
+                self.history.prune(trial)
+                return True
+        self.history.complete_trial(trial, value)
+        return True
+
+    def _refuse(self, trial: Trial, error: MultiModNError) -> None:
+        """Notes what is wrong with the settings of a trial; what is wrong with the study itself, its user must know."""
+        if not self.history.complete:
+            self.history.interrupt(trial)
+            raise error
+        self.history.refuse(trial, str(error))
+
+    def _applied(self, settings: Mapping[str, Setting]) -> Study:
+        study = self.protocol.space.apply(self.study, settings)
+        changes = {"members": self.protocol.members, "loggers": ["csv"]}
+        return study.model_copy(update={"training": study.training.model_copy(update=changes)})
+
+    def _reserve(self, per_fold: float = 0.0) -> float:
+        """Seconds that the finalists will take on the second deal; ``per_fold``: of the trial at hand."""
+        complete = self.history.complete
+        if not complete:
+            return 0.0
+        known = [float(trial.user_attrs["seconds"]) for trial in complete]
+        return known[0] + max(*known, per_fold * self.protocol.n_folds)
+
+    def _tell(self, trial: int, fold: int, *, is_second: bool = False) -> None:
+        self.history.write_seconds(self.clock.used())  # what a killed search may lose is the fold at hand
+        if self.on_fold is None:
+            return
+        default, best = self.history.finalists()
+        values = [None if one is None else one.value for one in (default, best)]
+        self.on_fold(Moment(trial, fold, self.protocol.n_folds, is_second, self.clock.used(), *values))
+
+
+def _finite(value: float) -> float:
+    if not np.isfinite(value):
+        raise StudyError("with these settings the loss is not finite.")
+    return value
+
+
+def _check_limits(time_s: float | None, n_trials: int | None, members: int) -> None:
+    if time_s is None and n_trials is None:
+        raise StudyError("Limit the search: give a time or a number of trials.")
+    if time_s is not None and not time_s > 0:
+        raise StudyError(f"The time of a search is a positive number of seconds, found {time_s}.")
+    if n_trials is not None and n_trials < 1:
+        raise StudyError(f"A search has at least one trial, found {n_trials}.")
+    if not 1 <= members <= 100:
+        raise StudyError(f"A trial trains 1 to 100 networks, found {members}.")

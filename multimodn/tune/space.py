@@ -1,0 +1,283 @@
+"""Which settings a search may try: a space of ranges and lists, each of which contains the study's own value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from pydantic import ValidationError
+
+from multimodn.errors import StudyError, did_you_mean, raise_all
+from multimodn.study import ModalitySpec, Study, TrainingSpec
+from multimodn.study_file import located, read_yaml, worded
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Setting = None | bool | int | float | str
+"""A value that a study file may hold for a key."""
+
+KEEP = "study"
+"""Stands in a list for "each modality as the study has it"."""
+
+EVERY = "*"
+FIXED = {
+    "seed": "the luckiest seed is no setting",
+    "members": "how many networks a trial trains is the argument `members`, and the study keeps its own",
+    "loggers": "it changes nothing that is learnt",
+}
+"""Keys of the training section that are not searched, and why."""
+
+RANGE = ("low", "high", "log")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing that is searched.
+
+    Attributes:
+        name: As a space writes it, such as ``training.penalty`` or ``modalities.*.dropout``.
+        places: The modalities whose option it is; empty: it belongs to the training section.
+        default: The study's own value, or `KEEP` where its modalities differ.
+        choices: The values of a list; empty: it is a range.
+        low: Lowest value of a range.
+        high: Highest value of a range.
+        log: Whether values of a range are drawn evenly on the logarithmic scale.
+    """
+
+    name: str
+    places: tuple[str, ...]
+    default: Setting
+    choices: tuple[Setting, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+
+    @property
+    def key(self) -> str:
+        """The last part of the name."""
+        return self.name.rpartition(".")[2]
+
+    def ends(self) -> tuple[Setting, ...]:
+        """Values that must be valid so that all are."""
+        return self.choices or (self.low, self.high)
+
+    def suggest(self, trial: Trial) -> Setting:
+        """Asks a trial of Optuna for a value."""
+        if self.choices:
+            return trial.suggest_categorical(self.name, self.choices)
+        if isinstance(self.default, int):
+            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All dimensions of a search."""
+
+    dimensions: tuple[Dimension, ...]
+
+    @property
+    def default(self) -> dict[str, Setting]:
+        """The study's own settings."""
+        return {one.name: one.default for one in self.dimensions}
+
+    def suggest(self, trial: Trial) -> dict[str, Setting]:
+        """Asks a trial of Optuna for a value of each dimension."""
+        return {one.name: one.suggest(trial) for one in self.dimensions}
+
+    def apply(self, study: Study, settings: Mapping[str, Setting]) -> Study:
+        """Returns the study with some settings, each part of it checked as in every study.
+
+        Raises:
+            StudyError: If a part refuses a value, or values that do not go together.
+        """
+        training: dict[str, Setting] = {}
+        options: dict[str, dict[str, Setting]] = {}
+        for one in self.dimensions:
+            value = settings.get(one.name, one.default)
+            if not one.places:
+                training[one.key] = value
+            elif value != KEEP:
+                for place in one.places:
+                    options.setdefault(place, {})[one.key] = value
+        modalities = [_with_options(each, options.get(each.name, {})) for each in study.modalities]
+        spec = TrainingSpec(**{**study.training.model_dump(), **training})
+        return study.model_copy(update={"training": spec, "modalities": modalities})
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Returns what `json` can write."""
+        return [asdict(one) for one in self.dimensions]
+
+
+def read_space(path: Path) -> Mapping[str, Any]:
+    """Reads a file with a space, for `build_space`.
+
+    Raises:
+        StudyError: If it cannot be read, or is no mapping.
+    """
+    try:
+        given = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"Cannot read the space {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"{path} is not a text file in UTF-8.") from None
+    if not isinstance(given, Mapping) or not given:
+        raise StudyError(
+            f"{path}: expected a mapping such as `training.penalty: {{low: 0.1, high: 10, log: true}}`, "
+            f"found {given!r:.60}."
+        )
+    return given
+
+
+def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int]) -> Space:
+    """Builds a space from names and ranges.
+
+    A name is ``training.KEY``, ``modalities.NAME.OPTION`` or ``modalities.*.OPTION``; the star stands for all
+    modalities that have the option and can take all the values, of ``n_components`` for those with more columns than
+    the most components. A range is ``{low, high, log}``, a list holds values. A range is widened to the study's own
+    value and a list completed by it, since the study as it stands is always tried.
+
+    Args:
+        study: Whose settings they are.
+        given: Ranges and lists by name.
+        widths: Columns of each modality.
+
+    Raises:
+        StudyError: Listing every name that is unknown, with the nearest word, and every value that a study refuses.
+    """
+    problems: list[str] = []
+    dimensions: list[Dimension] = []
+    for name, range_ in given.items():
+        try:
+            places = places_of(study, str(name), range_, widths)
+            if places is None:
+                raise StudyError("no modality has this option and can take all these values.")
+            dimension = _dimension(str(name), places, _current(study, str(name), places), range_)
+            _check_values(study, dimension)
+            dimensions.append(dimension)
+        except StudyError as error:
+            problems.append(f"{name}: {error}")
+    raise_all(problems, StudyError, "The space cannot be searched")
+    if not dimensions:
+        raise StudyError("The space is empty: there is nothing to search.")
+    return Space(tuple(dimensions))
+
+
+def places_of(study: Study, name: str, range_: Any, widths: Mapping[str, int]) -> tuple[str, ...] | None:
+    """Returns the modalities that a name means: () = the training section, None = a star that means nobody.
+
+    Raises:
+        StudyError: If there is no such name, with the nearest word, or it is not searched.
+    """
+    section, _, rest = name.partition(".")
+    if section == "training":
+        if rest in FIXED:
+            raise StudyError(f"'{rest}' is not searched: {FIXED[rest]}.")
+        tunable = [key for key in TrainingSpec.model_fields if key not in FIXED]
+        if rest not in tunable:
+            raise StudyError(f"unknown key '{rest}'.{did_you_mean(rest, tunable)}")
+        return ()
+    if section != "modalities":
+        raise StudyError(f"unknown section '{section}'.{did_you_mean(section, ['training', 'modalities'])}")
+    who, _, option = rest.partition(".")
+    by_name = {modality.name: modality for modality in study.modalities}
+    if who != EVERY and who not in by_name:
+        raise StudyError(f"unknown modality '{who}'.{did_you_mean(who, [*by_name, EVERY])}")
+    asked = list(by_name.values()) if who == EVERY else [by_name[who]]
+    options = {key for modality in asked for key in type(modality.options).model_fields}
+    if option not in options:
+        raise StudyError(f"unknown option '{option}'.{did_you_mean(option, options)}")
+    if who != EVERY:
+        return (who,)
+    found = tuple(each.name for each in asked if _can_take(study, each, option, range_, widths.get(each.name)))
+    return found or None
+
+
+def _can_take(study: Study, modality: ModalitySpec, option: str, range_: Any, width: int | None) -> bool:
+    if option not in type(modality.options).model_fields:
+        return False
+    values = [value for value in _values(range_) if value != KEEP]
+    if option == "n_components":
+        is_projected = getattr(modality.options, "numeric", "auto") in {"auto", "scaled"}
+        most = max((value for value in values if isinstance(value, int | float)), default=0)
+        if not is_projected or (width is not None and width <= most):
+            return False
+    data = modality.options.model_dump()
+    try:
+        for value in values:
+            type(modality.options).model_validate({**data, option: value})
+    except ValueError:
+        return False
+    return True
+
+
+def _values(range_: Any) -> list[Any]:
+    if isinstance(range_, Mapping):
+        return [range_[end] for end in ("low", "high") if end in range_]
+    return list(range_) if isinstance(range_, Sequence) and not isinstance(range_, str) else []
+
+
+def _current(study: Study, name: str, places: Sequence[str]) -> Setting:
+    """The study's own value; `KEEP` where modalities differ."""
+    key = name.rpartition(".")[2]
+    if not places:
+        found: Setting = getattr(study.training, key)
+        return found
+    values = [getattr(modality.options, key) for modality in study.modalities if modality.name in places]
+    if any(not isinstance(value, Setting) for value in values):
+        raise StudyError("a search tries single values; this option holds several.")
+    alike = all(value == values[0] and type(value) is type(values[0]) for value in values)
+    return values[0] if alike else KEEP
+
+
+def _dimension(name: str, places: tuple[str, ...], default: Setting, range_: Any) -> Dimension:
+    if isinstance(range_, Mapping):
+        return _range(name, places, default, range_)
+    if not isinstance(range_, Sequence) or isinstance(range_, str) or not range_:
+        raise StudyError(f"expected a list of values or {{low, high, log}}, found {range_!r:.60}.")
+    if any(not isinstance(value, Setting) for value in range_):
+        raise StudyError("the list must hold single values.")
+    values = [float(value) if type(default) is float and type(value) is int else value for value in range_]
+    choices = dict.fromkeys([(type(value), value) for value in [*values, default]])
+    return Dimension(name, places, default, tuple(value for _, value in choices))
+
+
+def _range(name: str, places: tuple[str, ...], default: Setting, range_: Mapping[Any, Any]) -> Dimension:
+    for key in range_:
+        if key not in RANGE:
+            raise StudyError(f"unknown key '{key}' of a range.{did_you_mean(str(key), RANGE)}")
+    low, high, log = range_.get("low"), range_.get("high"), range_.get("log", False)
+    if not (_is_number(low) and _is_number(high) and isinstance(log, bool) and low < high):
+        raise StudyError(f"expected {{low: number, high: larger number, log: true or false}}, found {dict(range_)!r}.")
+    if not _is_number(default):
+        said = "the modalities differ in it" if default == KEEP else f"the study's own value is {default}"
+        raise StudyError(f"a range must contain the study's own value, but {said}; write a list of values.")
+    if isinstance(default, int) and not (isinstance(low, int) and isinstance(high, int)):
+        raise StudyError("this key takes whole numbers: write low and high without a decimal point.")
+    low, high = min(low, default), max(high, default)
+    if log and low <= 0:
+        raise StudyError(f"a range with `log: true` lies above 0, but its lowest value or the study's own is {low}.")
+    return Dimension(name, places, default, (), low, high, log)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _with_options(modality: ModalitySpec, changed: Mapping[str, Setting]) -> ModalitySpec:
+    if not changed:
+        return modality
+    try:
+        options = type(modality.options).model_validate({**modality.options.model_dump(), **changed})
+    except ValidationError as error:
+        problems = "; ".join(worded(located(error, list(type(modality.options).model_fields))))
+        raise StudyError(f"modality '{modality.name}': {problems}") from None
+    return modality.model_copy(update={"options": options})
+
+
+def _check_values(study: Study, dimension: Dimension) -> None:
+    for value in dimension.ends():
+        Space((dimension,)).apply(study, {dimension.name: value})

@@ -1,0 +1,232 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import norm
+
+from multimodn.errors import DataError, StudyError
+from multimodn.evaluate._resampled import cell_score, resampled
+from multimodn.evaluate.comparison import COLUMNS, adjusted, averages, compare, compare_links, holm
+from multimodn.evaluate.crossval import cross_predict, summary
+from multimodn.evaluate.delong import delong, delong_test
+from multimodn.evaluate.out_of_fold import OutOfFold
+from multimodn.training.build import fit_tasks
+from tests.evaluate._toy import WIDTHS, make_cohort, make_study
+
+
+def arm_of(name, noise):
+    cohort = make_cohort()
+    score = cohort.targets["size"]["cm"]
+
+    def arm(study, training, test, seed):
+        generator = np.random.default_rng(seed)
+        x = score.loc[test.patients].to_numpy() + noise * generator.normal(size=len(test))
+        signs = {"stage": [-1, 0.1, 1], "signs": [1, 0.2], "grade": [1, 1]}
+        return {name: {task: np.outer(x, signs.get(task, [1.0] * width)) for task, width in WIDTHS.items()}}
+
+    return arm
+
+
+@pytest.fixture(scope="module")
+def found():
+    return cross_predict(make_study(), make_cohort(), [arm_of("good", 1.0), arm_of("bad", 8.0), arm_of("same", 1.0)], 3)
+
+
+def links(n=120, shift=1.0, seed=0):
+    generator = np.random.default_rng(seed)
+    positive = np.arange(n) % 3 == 0
+    return positive, generator.normal(size=n) + shift * positive, generator.normal(size=n) + positive
+
+
+def brute_force_delong(scores, positive):
+    def psi(x, y):
+        return 1.0 if x > y else 0.5 if x == y else 0.0
+
+    above, below = scores[positive], scores[~positive]
+    m, n = len(above), len(below)
+    v10 = np.array([[np.mean([psi(x, y) for y in below[:, k]]) for x in above[:, k]] for k in range(2)])
+    v01 = np.array([[np.mean([psi(x, y) for x in above[:, k]]) for y in below[:, k]] for k in range(2)])
+    return v10.mean(1), np.cov(v10) / m + np.cov(v01) / n
+
+
+@given(hnp.arrays(np.int64, (14, 2), elements=st.integers(0, 6)), st.integers(2, 12))
+def test_delong_is_what_its_definition_says_ties_included(scores, n_positive):
+    positive = np.arange(14) < n_positive
+    areas, covariance = delong(scores.astype(float), positive)
+    expected_areas, expected = brute_force_delong(scores.astype(float), positive)
+    np.testing.assert_allclose(areas, expected_areas, atol=1e-12)
+    np.testing.assert_allclose(covariance, expected, atol=1e-12)
+
+
+def test_the_p_value_of_delong_is_that_of_the_normal_difference():
+    positive, first, second = links()
+    test = delong_test(first, second, positive)
+    areas, covariance = brute_force_delong(np.stack([first, second], axis=1), positive)
+    error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert test.p_value == pytest.approx(2 * norm.sf(abs(areas[0] - areas[1]) / error))
+    assert test.high - test.low == pytest.approx(2 * 1.96 * error)
+    assert delong_test(first, first, positive).p_value == 1
+    assert np.isnan(delong_test(positive * 1.0, -1.0 * positive, positive).p_value)
+
+
+def test_delong_wants_two_of_each_class():
+    with pytest.raises(DataError, match="found 1 and 2"):
+        delong_test(np.arange(3.0), np.arange(3.0), np.array([True, False, False]))
+
+
+def test_delong_and_the_bootstrap_agree(found):
+    for task in ("death",):
+        one, two = (compare(found, "good", "bad", tasks=[task], method=m).iloc[0] for m in ("delong", "bootstrap"))
+        assert (one["method"], two["method"]) == ("delong", "bootstrap")
+        assert one["difference"] == pytest.approx(two["difference"])
+        assert one["high"] - one["low"] == pytest.approx(two["high"] - two["low"], rel=0.2)
+    positive, first, second = links(300)
+    task = next(task for task in fit_tasks(make_study(), make_cohort()) if task.name == "death")
+    arrays = first[:, None], second[:, None], positive[:, None].astype(float)
+    rows = pd.concat([compare_links(task, *arrays, method=m) for m in ("delong", "bootstrap")])
+    np.testing.assert_allclose(rows["difference"], delong_test(first, second, positive).difference)
+    np.testing.assert_allclose(*(rows["high"] - rows["low"]), rtol=0.1)
+    assert abs(rows["p_value"].diff().iloc[1]) < 0.05
+
+
+def test_delong_is_right_under_the_null():
+    p = [delong_test(*links(120, seed=seed)[1:], links(120, seed=seed)[0]).p_value for seed in range(400)]
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.085
+    assert 0.4 < np.mean(np.array(p) < 0.5) < 0.6
+
+
+@pytest.mark.parametrize("task", WIDTHS)
+def test_what_is_resampled_is_the_metric_of_the_task(found, task):
+    answers = found.answers("bad", task)
+    value, drawn = resampled([answers], 40, 0)
+    scores = found.scores.query("arm == 'bad' and task == @task and metric == @answers.metric")["value"]
+    assert value[0] == pytest.approx(scores.mean(), abs=1e-9)
+    assert drawn.std() > 0
+
+
+@pytest.mark.parametrize("task", WIDTHS)
+def test_a_resample_scores_as_if_the_patients_stood_there_so_often(found, task):
+    answers = found.answers("good", task)
+    times = np.random.default_rng(1).multinomial(
+        len(answers.patients), [1 / len(answers.patients)] * len(answers.patients)
+    )
+    fitted = next(each for each in fit_tasks(make_study(), make_cohort()) if each.name == task)
+    for cell in answers.cells:
+        rows = np.repeat(np.arange(len(cell.patients)), times[cell.patients])
+        expected = fitted.link_metrics(torch.from_numpy(cell.link[rows]), torch.from_numpy(cell.truth[rows]))
+        one = cell_score(answers.scale, cell)(times[None, cell.patients].astype(float))
+        assert one[0] == pytest.approx(expected[answers.metric], abs=1e-9)
+
+
+def test_concordance_of_many_patients_is_counted_alike(found, monkeypatch):
+    answers = [found.answers(arm, "survival") for arm in ("good", "bad")]
+    before = resampled(answers, 20, 0)
+    monkeypatch.setattr("multimodn.evaluate._resampled.MOST_PAIRS", 0)
+    for one, other in zip(before, resampled(answers, 20, 0), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_a_better_arm_is_better_and_an_equal_one_is_equal(found):
+    table = compare(found, "good", ["bad", "same"], n_resamples=500)
+    assert list(table) == COLUMNS
+    better, equal = table[table["reference"] == "bad"], table[table["reference"] == "same"]
+    clear = better[better["task"].isin(["death", "grade", "size"])]
+    assert (clear["low"] > 0).all()
+    assert (clear["p_value"] < 0.01).all()
+    assert (equal[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (equal["p_value"] == 1).all()
+    assert (table["low"] <= table["difference"]).all()
+    assert (table["n"] == [len(found.answers("good", task).patients) for task in table["task"]]).all()
+
+
+def test_the_other_way_round_is_the_negative(found):
+    there, back = (compare(found, *pair, n_resamples=200) for pair in (("good", "bad"), ("bad", "good")))
+    np.testing.assert_allclose(there["difference"], -back["difference"])
+    np.testing.assert_allclose(there["low"], -back["high"])
+    np.testing.assert_allclose(there["p_value"], back["p_value"])
+
+
+def test_repeats_that_say_the_same_again_make_no_interval_narrower(found):
+    first = found.predictions.query("repeat == 0")
+    once = OutOfFold(found.scores.query("repeat == 0"), first, found.targets)
+    again = pd.concat([first.assign(repeat=r) for r in range(5)])
+    five = OutOfFold(found.scores.query("repeat == 0"), again, found.targets)
+    for method in ("bootstrap", "delong"):
+        one, other = (compare(each, "good", "bad", tasks=["death"], method=method) for each in (once, five))
+        pd.testing.assert_frame_equal(one, other, atol=1e-12)
+
+
+def holm_by_definition(p):
+    levels = sorted({min(1.0, x * k) for x in p for k in range(1, len(p) + 1)} | {1.0})
+    answer = []
+    for i in range(len(p)):
+        for level in levels:
+            rejected = set()
+            for step, j in enumerate(sorted(range(len(p)), key=lambda j: p[j])):
+                if p[j] * (len(p) - step) > level + 1e-12:
+                    break
+                rejected.add(j)
+            if i in rejected:
+                answer.append(level)
+                break
+        else:
+            answer.append(1.0)
+    return answer
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_lowest_level_that_rejects(p):
+    np.testing.assert_allclose(holm(np.array(p)), holm_by_definition(p), atol=1e-9)
+
+
+def test_holm_leaves_the_undefined_out_and_adjusts_the_whole_table(found):
+    np.testing.assert_allclose(holm(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04])
+    parts = [compare(found, "good", "bad", tasks=[task], n_resamples=200) for task in WIDTHS]
+    whole = compare(found, "good", "bad", n_resamples=200)
+    pd.testing.assert_frame_equal(adjusted(pd.concat(parts, ignore_index=True)), whole)
+    assert (whole["p_adjusted"] >= whole["p_value"]).all()
+
+
+def test_intervals_of_averages_hold_the_averages_and_widen_with_fewer_patients(found):
+    table = averages(found, 400)
+    pd.testing.assert_frame_equal(table, summary(found, 400))
+    assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).mean() > 0.9
+    assert set(table["metric"]) == {"auroc", "r2", "cindex"}
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_difference_covers_the_truth():
+    task = next(task for task in fit_tasks(make_study(), make_cohort()) if task.name == "death")
+    truth = norm.cdf(1.5 / 2**0.5) - norm.cdf(1 / 2**0.5)
+    covered = []
+    for seed in range(300):
+        positive, first, second = links(150, 1.5, seed)
+        arrays = first[:, None], second[:, None], positive[:, None].astype(float)
+        row = compare_links(task, *arrays, n_resamples=400).iloc[0]
+        covered.append(row["low"] <= truth <= row["high"])
+    assert 0.91 < np.mean(covered) < 0.98
+
+
+def test_what_is_unknown_is_named(found):
+    with pytest.raises(StudyError, match=r"Unknown arm 'goood'\. Did you mean 'good'"):
+        compare(found, "goood", "bad")
+    with pytest.raises(StudyError, match=r"Unknown task 'deth'\. Did you mean 'death'"):
+        compare(found, "good", "bad", tasks=["deth"])
+    with pytest.raises(StudyError, match=r"Unknown method 'delon'\. Did you mean 'delong'"):
+        compare(found, "good", "bad", method="delon")
+    task = fit_tasks(make_study(), make_cohort())[0]
+    with pytest.raises(DataError, match=r"shapes \(3, 1\) and \(4, 1\)"):
+        compare_links(task, np.zeros((3, 1)), np.zeros((4, 1)), np.zeros((3, 1)))
+
+
+def test_predictions_survive_a_folder(found, tmp_path):
+    found.save(tmp_path / "cv")
+    again = OutOfFold.load(tmp_path / "cv")
+    for name in ("scores", "predictions", "targets"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(again, name), check_exact=True)
+    (tmp_path / "cv" / "targets.parquet").unlink()
+    with pytest.raises(DataError, match=r"holds no targets\.parquet"):
+        OutOfFold.load(tmp_path / "cv")
