@@ -87,8 +87,9 @@ class MultiModN(Reliable):
         log = fit_members(self.study, members, patients, rows, folder, flags)
         self.model, self.split = Ensemble(members).eval(), split
         self.provenance = provenance(cohort, split, spec.seed) | {"members": log}
-        neutral = self.study.missingness == "neutral"
-        self.provenance["calibration"] = calibrate(self.model, patients, rows, spec.seed, neutral=neutral)
+        if spec.calibrate:
+            neutral = self.study.missingness == "neutral"
+            self.provenance["calibration"] = calibrate(self.model, patients, rows, spec.seed, neutral=neutral)
         return self
 
     def predict(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:

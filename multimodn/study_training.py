@@ -93,6 +93,7 @@ class TrainingSpec(Spec):
             ``pcgrad``: gradients of the tasks are joined so that none is worked against (Quinton and Rey 2024,
             https://arxiv.org/abs/2406.16232; Yu et al. 2020, https://arxiv.org/abs/2001.06782); both need the extra
             ``multitask``.
+        calibrate: Whether held-out patients correct how sure predictions are; who ranks above whom hardly changes.
         loggers: Where losses are written beside the progress bar: ``csv`` files beside the checkpoints, ``tensorboard``
             (extra ``tensorboard``), ``mlflow`` (extra ``mlflow``).
         seed: First weights, orders and shuffling.
@@ -107,5 +108,6 @@ class TrainingSpec(Spec):
     state_size: int = Field(default=32, ge=1)
     update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
     balance: Literal["sum", "uncertainty", "upgrad", "pcgrad"] = "sum"
-    loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default_factory=lambda: ["csv"])
+    calibrate: bool = True
+    loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default=["csv"])
     seed: int = Field(default=0, ge=0)

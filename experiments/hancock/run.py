@@ -13,25 +13,19 @@ import argparse
 from pathlib import Path
 
 import torch
+from arms import ARMS, UPDATES
 from page import results_page, updates_page
 from prepare import load_tables
 from rich.console import Console
 
 from multimodn import Cohort, Study
-from multimodn.evaluate.arms import Fitted, Trainer, as_arm, fit_ours
-from multimodn.evaluate.baselines import fit_late_ridge
-from multimodn.evaluate.crossval import Arms, Predictions, cross_predict, ours
-from multimodn.evaluate.nested import nested
+from multimodn.evaluate.crossval import cross_predict
 from multimodn.evaluate.results import ResultsTable
-from multimodn.evaluate.tuned import TUNED
 from multimodn.runs import write_text
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data" / "hancock"
-# The tables that a clinic has without a tissue microarray; late fusion of these three is the reference in the field.
-ROUTINE = ("clinical", "pathological", "blood")
-PENALTIES = (4.0, 12.0, 36.0)
 
 
 def main() -> None:
@@ -65,48 +59,6 @@ def main() -> None:
     text = updates_page(found, protocol) if arguments.updates else results_page(study, cohort, found, protocol)
     write_text(out / "RESULTS.md", text)
     console.print(text)
-
-
-def with_penalty(penalty: float) -> Trainer:
-    """Trains ours with another penalty than the study's."""
-
-    def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-        spec = study.training.model_copy(update={"penalty": penalty})
-        return fit_ours(study.model_copy(update={"training": spec}), training, seed)
-
-    return trainer
-
-
-def late_ridge_routine(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-    """Returns ``late_ridge_3``: late ridge fusion of the three routine tables."""
-    specs = [spec for spec in study.modalities if spec.name in ROUTINE]
-    fitted = fit_late_ridge(study.model_copy(update={"modalities": specs}), training, seed, cox_penalty=None)
-    return {"late_ridge_3": fitted["late_ridge"](test)}
-
-
-def with_update(update: str, penalty: float) -> Arms:
-    """Builds the arm ``ours:<update>:<penalty>``: the study with another state update and penalty, nothing else."""
-
-    def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
-        per_task = penalty * len(study.tasks)  # the arm's name counts it for the mean loss over tasks
-        spec = study.training.model_copy(update={"update": update, "penalty": per_task})
-        found = ours(study.model_copy(update={"training": spec}), training, test, seed)
-        return {f"ours:{update}:{penalty:g}": found["ours"]}
-
-    return arm
-
-
-ARMS = [
-    as_arm(nested("ours", {f"penalty {penalty:g}": with_penalty(penalty) for penalty in PENALTIES})),
-    late_ridge_routine,
-    as_arm(TUNED["late_ridge"], without=("late_ridge_mean",)),
-    *(as_arm(TUNED[arm]) for arm in ("early_concat", "xgboost", "lightgbm", "tabm", "p_fusion")),
-]
-# The penalty of the study suits the residual update; the others get weaker ones too.
-UPDATES = [
-    with_update("residual", 3.0),
-    *(with_update(update, penalty) for update in ("gated", "linear") for penalty in (3.0, 0.3, 0.03)),
-]
 
 
 if __name__ == "__main__":

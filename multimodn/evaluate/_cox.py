@@ -105,7 +105,7 @@ def partial_likelihood(time: Array, event: NDArray[np.bool_]) -> Likelihood:
         ordered = risk[order]
         shift = float(ordered.max())
         relative = np.exp(ordered - shift)
-        at_risk = np.maximum(relative.cumsum()[last], 1e-300)
+        at_risk = np.maximum(relative.cumsum()[last], 1e-150)  # its square is a number, too
         likelihood = float((occurs * (ordered - shift - np.log(at_risk))).sum())
         # a patient is at risk at the events of this time and of all earlier ones
         hazard = (occurs / at_risk)[::-1].cumsum()[::-1][first]

@@ -10,6 +10,7 @@ import pandas as pd
 from multimodn.report.figures.calibration import MOST_OUTPUTS, calibration_chart
 from multimodn.report.figures.decision import decision_chart
 from multimodn.report.figures.performance import interval_words
+from multimodn.report.figures.shared import MINUS
 from multimodn.report.findings import Findings
 from multimodn.report.page import Block, Numbers, Part, Prose, Section
 from multimodn.report.sections_sets import sets_part
@@ -153,7 +154,16 @@ def calibration_words(found: Findings) -> list[str]:
         if words not in ("", "unknown")
     ]
     said += _calm(by_words.get("", [])) + _unknown(by_words.get("unknown", []))
-    return [f"Calibration: {'; '.join(said)}."] if said else []
+    return [f"Calibration: {'; '.join(said)}.{_spread(slopes)}"] if said else []
+
+
+def _spread(slopes: pd.DataFrame) -> str:
+    """The slopes themselves: no clear departure does not say that there is none."""
+    known = _column(slopes, "slope").dropna()
+    if known.empty:
+        return ""
+    ends = [f"{value:.2f}".replace("-", MINUS) for value in (known.min(), known.max())]
+    return f" Slopes (1 is perfect): {' to '.join(dict.fromkeys(ends))}."
 
 
 def _calm(tasks: Sequence[str]) -> list[str]:

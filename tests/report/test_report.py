@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,12 +23,12 @@ from multimodn.report import collect_answers, collect_trust
 from multimodn.report.choose import choose_patients, labels_for, relabelled
 from multimodn.report.collect import collect
 from multimodn.report.collect_run import training
-from multimodn.report.collect_trust import ask_baselines
+from multimodn.report.collect_trust import ask_baselines, cached_comparison, keep_comparison
 from multimodn.report.command import report
 from multimodn.report.figures.performance import interval_words
 from multimodn.report.findings import Wishes
 from multimodn.report.page import Drawing, Page, Prose, Section, render
-from multimodn.report.report import write_page, write_report
+from multimodn.report.report import Written, write_page, write_report
 from multimodn.report.sections import page_of
 from multimodn.report.sections_appendix import training_section
 from multimodn.report.sections_baselines import verdict
@@ -38,7 +39,9 @@ from multimodn.runs import fit_run
 from multimodn.slides.features import FeatureMeta, write_features
 from multimodn.study import Study
 from tests._cohorts import write_files
+from tests.evaluate._verdicts import made
 from tests.report._findings import make_findings
+from tests.report.test_figures_decision import curve
 from tests.report.test_page import picture
 from tests.slides._slides import picture as slide_picture
 from tests.slides._slides import write_slide
@@ -195,6 +198,13 @@ def test_a_run_is_put_beside_simple_models(found, page):
     assert verdict(found)[0] in " ".join(text_of(page.sections[0]))
 
 
+def test_the_comparison_of_a_run_can_be_kept(run, found, tmp_path):
+    keep_comparison(tmp_path, run[0], found.answers["baselines"])
+    kept = cached_comparison(tmp_path, run[0])
+    pd.testing.assert_frame_equal(kept, found.answers["baselines"], check_dtype=False)
+    assert sentences(kept) == sentences(found.answers["baselines"])
+
+
 def test_a_task_has_intervals_beside_simple_models_if_it_has_them_under_performance(found):
     scored = (
         found.answers["performance"].query("by == 'overall'").groupby("task")["low"].agg(lambda low: low.notna().any())
@@ -305,6 +315,23 @@ def test_the_command_refuses_a_source_without_a_path(run):
     assert "expected NAME=PATH" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("options", "wished"),
+    [([], (None, False)), (["--no-baselines"], ((), False)), (["--task-gains"], (None, True))],
+)
+def test_the_command_hands_on_what_is_wished_for(run, monkeypatch, options, wished):
+    def keep(model, folder, out, wishes, **_):
+        asked.append((wishes.arms, wishes.task_gains))
+        return Written(folder, 0, folder, 0)
+
+    asked = []
+    monkeypatch.setattr("multimodn.report.report.write_report", keep)
+    app = typer.Typer()
+    app.command()(report)
+    assert CliRunner().invoke(app, [str(run[1]), *options]).exit_code == 0
+    assert asked == [wished]
+
+
 values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
@@ -407,6 +434,15 @@ def write_slides(folder):
 
 @pytest.mark.slow
 def test_forty_modalities_and_ten_tasks_fit_a_page():
-    html = render(page_of(make_findings(40, 10, 400), ""))
+    found = make_findings(40, 10, 400)
+    tasks = [task.name for task in found.tasks]
+    more = {
+        "baselines": pd.concat([made().assign(task=task) for task in tasks], ignore_index=True),
+        "decision": pd.concat([curve([task], task=task) for task in tasks], ignore_index=True),
+        "conflicts": pd.DataFrame(combinations(tasks, 2), columns=["task", "other"]).assign(
+            cosine=0.1, conflict=0.4, n=30
+        ),
+    }
+    html = render(page_of(replace(found, answers={**found.answers, **more}), ""))
     assert len(html.encode()) < 5_000_000
     assert "There are too many modalities." in html

@@ -1,0 +1,108 @@
+"""What is compared on HANCOCK: every arm chooses its settings by inner folds of the training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from multimodn import Cohort, Study
+from multimodn.evaluate.arms import Fitted, Trainer, as_arm, fit_ours
+from multimodn.evaluate.baselines import fit_late_ridge
+from multimodn.evaluate.boosting import fit_lightgbm, fit_xgboost
+from multimodn.evaluate.crossval import Arms, Predictions, ours
+from multimodn.evaluate.nested import nested
+from multimodn.evaluate.tuned import CANDIDATES, TUNED, fit_p_fusion_with
+
+# The tables that a clinic has without a tissue microarray; late fusion of these three is the reference in the field.
+ROUTINE = ("clinical", "pathological", "blood")
+PENALTIES = (4.0, 12.0, 36.0)
+WIDE, COMPONENTS = 100, 32
+
+
+def with_penalty(penalty: float) -> Trainer:
+    """Trains ours with another penalty than the study's."""
+
+    def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+        spec = study.training.model_copy(update={"penalty": penalty})
+        return fit_ours(study.model_copy(update={"training": spec}), training, seed)
+
+    return trainer
+
+
+def on_components(trainer: Trainer) -> Trainer:
+    """Trains on principal components of wide modalities: trees take ten times longer for all 4,096 image features."""
+
+    def fit(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+        wide = {name: frame for name, frame in training.modalities.items() if frame.shape[1] > WIDE}
+        maps = {name: PCA(COMPONENTS, random_state=0).fit(frame.to_numpy()) for name, frame in wide.items()}
+        fitted = trainer(study, _projected(training, maps), seed)
+        return {
+            arm: lambda cohort, predict=predict: predict(_projected(cohort, maps)) for arm, predict in fitted.items()
+        }
+
+    return fit
+
+
+def _projected(cohort: Cohort, maps: Mapping[str, PCA]) -> Cohort:
+    frames = {
+        name: pd.DataFrame(maps[name].transform(frame.to_numpy()), frame.index).add_prefix("c")
+        for name, frame in cohort.modalities.items()
+        if name in maps
+    }
+    return replace(cohort, modalities=cohort.modalities | frames)
+
+
+def trees(fit: Trainer) -> dict[str, Trainer]:
+    """Boosted trees of two depths on components, and one of the usual settings on all columns."""
+    shallow, deep = ({"max_depth": depth, "num_leaves": 2**depth} for depth in (2, 4))
+    if fit is fit_xgboost:
+        shallow, deep = {"max_depth": 2}, {"max_depth": 4}
+    return {
+        "components, depth 2": on_components(partial(fit, options=shallow)),
+        "components, depth 4": on_components(partial(fit, options=deep)),
+        "all columns, depth 3": fit,
+    }
+
+
+def late_ridge_routine(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+    """Returns ``late_ridge_3``: late ridge fusion of the three routine tables."""
+    specs = [spec for spec in study.modalities if spec.name in ROUTINE]
+    fitted = fit_late_ridge(study.model_copy(update={"modalities": specs}), training, seed, cox_penalty=None)
+    return {"late_ridge_3": fitted["late_ridge"](test)}
+
+
+def with_update(update: str, penalty: float) -> Arms:
+    """Builds the arm ``ours:<update>:<penalty>``: the study with another state update and penalty, nothing else."""
+
+    def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+        per_task = penalty * len(study.tasks)  # the arm's name counts it for the mean loss over tasks
+        changes = {"update": update, "penalty": per_task, "calibrate": False}  # ranks are compared
+        spec = study.training.model_copy(update=changes)
+        found = ours(study.model_copy(update={"training": spec}), training, test, seed)
+        return {f"ours:{update}:{penalty:g}": found["ours"]}
+
+    return arm
+
+
+WIDTHS = {
+    name: fit for name, fit in CANDIDATES["tabm"].items() if name in ("width 32, dropout 0.5", "width 128, dropout 0.1")
+}
+ARMS: list[Arms] = [
+    as_arm(nested("ours", {f"penalty {penalty:g}": with_penalty(penalty) for penalty in PENALTIES})),
+    late_ridge_routine,
+    as_arm(TUNED["late_ridge"], without=("late_ridge_mean",)),
+    as_arm(TUNED["early_concat"]),
+    as_arm(nested("xgboost", trees(fit_xgboost), per_task=True)),
+    as_arm(nested("lightgbm", trees(fit_lightgbm), per_task=True)),
+    as_arm(nested("tabm", WIDTHS)),
+    as_arm(nested("p_fusion", {f"penalty {p:g}": partial(fit_p_fusion_with, penalty=p) for p in (3.0, 12.0)})),
+]
+# The penalty of the study suits the residual update; the others get weaker ones too.
+UPDATES = [
+    with_update("residual", 3.0),
+    *(with_update(update, penalty) for update in ("gated", "linear") for penalty in (3.0, 0.3, 0.03)),
+]
