@@ -114,10 +114,14 @@ def group_numbers(cohort: Cohort) -> NDArray[np.int64]:
 def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
     """Numbers the strata of patients: classes, quantiles of numbers, and one for those without a label.
 
+    Each registry of a cohort of several has strata of its own, so that all parts of a split have patients of it.
+
     Raises:
         DataError: If the cohort has no such task.
     """
     strata = np.zeros(len(cohort), dtype=np.int64)
+    if cohort.registry is not None:
+        strata = pd.factorize(cohort.registry)[0].astype(np.int64)
     if stratify is None:
         return strata
     if stratify not in cohort.targets:

@@ -72,10 +72,15 @@ class Plan:
 
 
 def with_mode(mode: str, arm: str) -> Trainer:
-    """Returns the trainer of this package in one of the study's modes of ``missingness``."""
+    """Returns the trainer of this package in one of the study's modes of ``missingness``.
+
+    Only ``neutral`` is calibrated, which is a part of being neutral: the others stand as they were trained.
+    """
 
     def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-        return {arm: fit_ours(study.model_copy(update={"missingness": mode}), training, seed)["ours"]}
+        spec = study.training.model_copy(update={"calibrate": mode == "neutral"})
+        changed = study.model_copy(update={"missingness": mode, "training": spec})
+        return {arm: fit_ours(changed, training, seed)["ours"]}
 
     return trainer
 

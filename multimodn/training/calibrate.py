@@ -1,19 +1,16 @@
 """Fits the calibration of a trained ensemble on the patients that each member did not train on.
 
-Two things make an ensemble's evidence weaker or stronger than it should be.
-
 A mean of networks varies less than each of them does: what they disagree in averages out. So the slope of outcomes on
 the mean is steeper than that on one network, by the ratio of their variances r,
 
     cov(y, mean) / var(mean) = r cov(y, member) / var(member),    r = mean of var(member) / var(mean),
 
-and held-out patients only tell the latter. Hence every task's evidence is scaled by r, which needs no outcomes: the
-members are compared on the same patients.
+and held-out patients only tell the latter. The ratio needs no outcomes: the members are compared on the same patients.
 
 What one network's evidence is worth is fitted to the outcomes of its held-out patients: under ``missingness: neutral``
 a slope and a shift a modality (`multimodn.missingness.calibration`); else one scale a task, so that who ranks above
 whom stays as it is: temperature scaling about the prior (Platt 1999; Guo et al. 2017, https://arxiv.org/abs/1706.04599,
-section 4.2).
+section 4.2), times r. Neutral evidence is not scaled up: where presence misleads, being timid is the safer error.
 """
 
 from __future__ import annotations
@@ -58,8 +55,9 @@ def calibrate(
     tasks = list(ensemble.tasks.values())
     if patients.strata is None or not any(len(held_out) for _, held_out in rows):
         return {task.name: "identity: no held-out rows" for task in tasks}
-    ratios = _spread_ratios(ensemble, patients, rows)
-    said = _modalities(ensemble, patients, rows, seed) if neutral else _scales(ensemble, patients, rows)
+    if neutral:
+        return _modalities(ensemble, patients, rows, seed)
+    said, ratios = _scales(ensemble, patients, rows), _spread_ratios(ensemble, patients, rows)
     for t, task in enumerate(tasks):
         if not said[task.name].startswith("identity"):
             ensemble.calibration.scale[t] *= ratios[task.name]

@@ -8,11 +8,11 @@ import torch
 from multimodn import Cohort, MultiModN, Study
 from multimodn.data.batches import BatchLoader, PatientTensors
 from multimodn.data.registries import join_registries
-from multimodn.data.splits import make_split
+from multimodn.data.splits import folds, make_split
 from multimodn.errors import DataError, DataWarning
 from multimodn.fusion import random_paths
 from multimodn.training.module import FusionModule
-from tests._cohorts import make_frames, study_dict
+from tests._cohorts import make_cohort, make_frames, study_dict
 from tests.training.test_fit import assert_same_weights, interrupt
 
 SOURCES = {"labs": "labs.csv", "image": "image.csv", "outcome": "outcome.csv"}
@@ -293,3 +293,11 @@ def test_a_task_is_taught_by_its_own_registry_alone(tmp_path):
     batch = patients.batch(torch.from_numpy(np.flatnonzero(south)))
     losses = model.losses(batch, torch.zeros(len(batch), 1, dtype=torch.long))
     assert losses["death"].item() == losses["survival"].item() == 0.0
+
+
+def test_every_part_of_a_split_has_patients_of_every_registry():
+    north, south = make_cohort(n=40), make_cohort(n=40, seed=1).subset([f"p{i:02d}" for i in range(10)])
+    cohort = join_registries({"north": north, "south": south})
+    for seed in range(20):
+        tested = [cohort.registry[list(test)] for _, test in folds(cohort, 5, seed=seed)]
+        assert {int((part == "south").sum()) for part in tested} == {2}
