@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,23 +12,35 @@ from sklearn.decomposition import PCA
 from multimodn import Cohort, Study
 from multimodn.evaluate.arms import Fitted, Trainer, as_arm, fit_ours
 from multimodn.evaluate.baselines import fit_late_ridge
-from multimodn.evaluate.boosting import fit_lightgbm, fit_xgboost
+from multimodn.evaluate.boosting import fit_xgboost
 from multimodn.evaluate.crossval import Arms, Predictions, ours
-from multimodn.evaluate.nested import nested
-from multimodn.evaluate.tuned import CANDIDATES, TUNED, fit_p_fusion_with
+from multimodn.evaluate.nested import choose, nested
+from multimodn.evaluate.neural_baselines import fit_p_fusion
+from multimodn.evaluate.tuned import CANDIDATES, TUNED
 
 # The tables that a clinic has without a tissue microarray; late fusion of these three is the reference in the field.
 ROUTINE = ("clinical", "pathological", "blood")
-PENALTIES = (4.0, 12.0, 36.0)
 WIDE, COMPONENTS = 100, 32
 
 
-def with_penalty(penalty: float) -> Trainer:
-    """Trains ours with another penalty than the study's."""
+def with_penalty(fit: Trainer, penalty: float) -> Trainer:
+    """Trains with another penalty than the study's."""
 
     def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
         spec = study.training.model_copy(update={"penalty": penalty})
-        return fit_ours(study.model_copy(update={"training": spec}), training, seed)
+        return fit(study.model_copy(update={"training": spec}), training, seed)
+
+    return trainer
+
+
+def chosen_by_one(fit: Trainer, penalties: Sequence[float]) -> Trainer:
+    """Chooses the penalty by inner folds with one network, for time, and trains all members of the ensemble with it."""
+    candidates = {f"penalty {penalty:g}": with_penalty(fit, penalty) for penalty in penalties}
+
+    def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+        single = study.training.model_copy(update={"members": 1})
+        choice = choose(candidates, study.model_copy(update={"training": single}), training, seed)
+        return candidates[choice.best](study, training, seed)
 
     return trainer
 
@@ -56,16 +68,12 @@ def _projected(cohort: Cohort, maps: Mapping[str, PCA]) -> Cohort:
     return replace(cohort, modalities=cohort.modalities | frames)
 
 
-def trees(fit: Trainer) -> dict[str, Trainer]:
-    """Boosted trees of two depths on components, and one of the usual settings on all columns."""
-    shallow, deep = ({"max_depth": depth, "num_leaves": 2**depth} for depth in (2, 4))
-    if fit is fit_xgboost:
-        shallow, deep = {"max_depth": 2}, {"max_depth": 4}
-    return {
-        "components, depth 2": on_components(partial(fit, options=shallow)),
-        "components, depth 4": on_components(partial(fit, options=deep)),
-        "all columns, depth 3": fit,
-    }
+TREES: dict[str, Trainer] = {
+    "components, depth 2": on_components(partial(fit_xgboost, options={"max_depth": 2})),
+    "components, depth 4": on_components(partial(fit_xgboost, options={"max_depth": 4})),
+    "all columns, depth 3": fit_xgboost,
+}
+"""Boosted trees of two depths on components, and of the usual settings on all columns."""
 
 
 def late_ridge_routine(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
@@ -92,14 +100,13 @@ WIDTHS = {
     name: fit for name, fit in CANDIDATES["tabm"].items() if name in ("width 32, dropout 0.5", "width 128, dropout 0.1")
 }
 ARMS: list[Arms] = [
-    as_arm(nested("ours", {f"penalty {penalty:g}": with_penalty(penalty) for penalty in PENALTIES})),
+    as_arm(chosen_by_one(fit_ours, (4.0, 12.0, 36.0))),
     late_ridge_routine,
     as_arm(TUNED["late_ridge"], without=("late_ridge_mean",)),
     as_arm(TUNED["early_concat"]),
-    as_arm(nested("xgboost", trees(fit_xgboost), per_task=True)),
-    as_arm(nested("lightgbm", trees(fit_lightgbm), per_task=True)),
+    as_arm(nested("xgboost", TREES, per_task=True)),
     as_arm(nested("tabm", WIDTHS)),
-    as_arm(nested("p_fusion", {f"penalty {p:g}": partial(fit_p_fusion_with, penalty=p) for p in (3.0, 12.0)})),
+    as_arm(chosen_by_one(fit_p_fusion, (3.0, 12.0, 36.0))),
 ]
 # The penalty of the study suits the residual update; the others get weaker ones too.
 UPDATES = [

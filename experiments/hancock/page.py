@@ -15,17 +15,17 @@ from multimodn.evaluate.performance import calibration_of
 from multimodn.evaluate.results import markdown
 from multimodn.training.build import fit_tasks
 
-REFERENCES = ("late_ridge", "late_ridge_3", "early_concat", "xgboost", "lightgbm", "tabm", "p_fusion")
+REFERENCES = ("late_ridge", "late_ridge_3", "early_concat", "xgboost", "tabm", "p_fusion")
 ARMS = (
     "`ours` is one model of all 13 modalities and 4 tasks (`study.yaml`); `late_ridge` the mean log-odds of one ridge "
     "model a modality, `late_ridge_3` of clinical, pathological and blood tables alone; `early_concat` one ridge model "
-    "of all columns; `xgboost` and `lightgbm` boosted trees with NaN; `tabm` a TabM network on all columns; `p_fusion` "
+    "of all columns; `xgboost` boosted trees with NaN; `tabm` a TabM network on all columns; `p_fusion` "
     "our encoders side by side, 0 where absent; `single:` the ridge model of one modality."
 )
 NESTED = (
     "Nested: in every training fold each arm chooses its own settings by three inner folds of that fold's training "
     "patients (`arms.py`; penalties of ridge models by five of their own). Ours chooses its L2 penalty among 4, 12 and "
-    "36, P-Fusion among 3 and 12, TabM between a narrow network with much dropout and a wide one with little, trees "
+    "36, P-Fusion among 3, 12 and 36, both by single networks, for time; TabM between a narrow network with much dropout and a wide one with little, trees "
     "for each task among two depths on 32 principal components of each stain and the usual settings on all columns."
 )
 INTERVALS = (

@@ -203,11 +203,14 @@ def _of_setting(facts: Facts) -> list[str]:
     texts = []
     if card.setting is None:
         where = "No sites are named"
-        if groups is not None:
+        sites = facts.model.study.cohorts
+        if sites:
+            where = f"Patients are those of {len(sites)} registries ({listed(sites)})"
+        elif groups is not None:
             where = f"The study names {groups.nunique():,} groups of patients, such as sites"
         texts.append(
-            f"Where the patients come from is {missing('setting')}. {where}: take it for a model of one place until it "
-            "is shown elsewhere."
+            f"Where the patients come from is {missing('setting')}. {where}: take it for a model of "
+            f"{'these places' if sites else 'one place'} until it is shown elsewhere."
         )
     if isinstance(facts.model.study.split, RandomSplit):
         texts.append(

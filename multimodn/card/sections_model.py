@@ -86,6 +86,7 @@ def model_section(facts: Facts) -> list[str]:
         ("Optimiser", f"Adam, first step {spec.learning_rate:g}, {spec.batch_size} patients a batch"),
         ("L2 penalty", f"{spec.penalty:g}, as 1 / C of a logistic regression"),
         ("Several tasks", BALANCES[spec.balance]),
+        ("Calibration", _calibration(facts)),
         ("Missing modalities", code(f"missingness: {model.study.missingness}")),
         ("Seed", str(model.provenance.get("seed", spec.seed))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"),
@@ -102,6 +103,20 @@ def model_section(facts: Facts) -> list[str]:
         *prose(f"**Licence of the model:** {given(model.study.card.license, 'license')}"),
         *prose(f"**Contact:** {given(model.study.card.contact, 'contact')}"),
     ]
+
+
+def _calibration(facts: Facts) -> Markup | str:
+    """What was fitted to held-out patients after training, by task."""
+    fitted = facts.model.provenance.get("calibration")
+    if not fitted:
+        return code("training.calibrate: false") if not facts.model.study.training.calibrate else "not recorded"
+    said: dict[str, list[str]] = {}
+    for task, what in fitted.items():
+        said.setdefault(str(what), []).append(str(task))
+    parts = list(said) if len(said) == 1 else [f"{', '.join(tasks)}: {what}" for what, tasks in said.items()]
+    if not all(what.startswith("identity") for what in said):
+        parts.append("fitted to patients whom each network did not train on")
+    return escaped("; ".join(parts))
 
 
 def _has_stopped(facts: Facts) -> bool:

@@ -54,6 +54,13 @@ def _flow(facts: Facts) -> list[str]:
     if not placed.all():
         columns["In no part"] = ~placed
     rows: list[tuple[object, ...]] = [(Markup("**Patients**"), *(count(int(rows.sum())) for rows in columns.values()))]
+    origin = facts.cohort.registry
+    if origin is not None:
+        names = origin.unique().tolist()
+        each = [
+            counts([int((part & (origin == name).to_numpy()).sum()) for name in names]) for part in columns.values()
+        ]
+        rows += [(Markup(f"of {escaped(name)}"), *cells) for name, *cells in zip(names, *each, strict=True)]
     for name, task in facts.tasks.items():
         label = Markup(f"with a label of {escaped(name)}")
         rows.append((label, *(count(int((task.known & part).sum())) for part in columns.values())))

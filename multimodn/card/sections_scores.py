@@ -18,6 +18,7 @@ from multimodn.report.figures.shared import counted
 CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")
 """Metrics that the section on calibration tells for each output."""
 MOST_NAMED = 5
+NOT_COMPARED = "Not compared yet"
 NOTHING = "There are no test patients to measure this on."
 SCALES = {"log-odds": "log-odds", "units": "the units of the target", "log-risk": "log-risk"}
 
@@ -202,8 +203,8 @@ def baselines_section(baselines: pd.DataFrame | None, sentences: Sequence[str] |
     lines = heading("13. Comparison with simple models")
     if baselines is None or baselines.empty:
         return lines + prose(
-            "No simple model was trained beside this one in this run: whether a regression would do as well is not "
-            "told."
+            f"{NOT_COMPARED}: whether a regression would do as well is not known. "
+            f"{code('multimodn report RUN')} trains simple models beside this one and adds the comparison here."
         )
     rows = []
     for row in rows_of(baselines[baselines["by"] == "overall"]):
@@ -217,8 +218,8 @@ def baselines_section(baselines: pd.DataFrame | None, sentences: Sequence[str] |
         *lines,
         *items(escaped(text) for text in sentences or []),
         *prose(
-            "Trained on the same patients, on the same test patients; differences are this model's minus the other's. "
-            "Intervals come from resamples of their own."
+            "All were trained on the same patients and predict the same test patients, who are resampled together; "
+            "differences are this model's minus the other's."
         ),
         *table(["Task", "Model", "Metric", "Value", "Difference", "Patients"], rows, 3),
     ]

@@ -65,7 +65,7 @@ def number(value: float, digits: int = 2) -> str:
     """Writes a number with a true minus sign; NaN is not known."""
     if np.isnan(value):
         return UNKNOWN
-    text = f"{value:.{digits}f}"
+    text = f"{round(value, 9):.{digits}f}"  # 0.765 is written alike, whichever way it was computed
     return text.replace("-", "\u2212") if float(text) else text.replace("-", "")
 
 

@@ -78,6 +78,11 @@ def registry_study(study: Study, name: str) -> Study:
     return study.model_copy(update={"cohort": cohort, "cohorts": {}, "modalities": modalities, "tasks": tasks})
 
 
+def own_identifiers(patients: pd.Index) -> pd.Index:
+    """Returns identifiers without the name of a registry before them, as another hospital would write them."""
+    return pd.Index([str(patient).partition(SEPARATOR)[2] or str(patient) for patient in patients], dtype=object)
+
+
 def join_registries(parts: Mapping[str, Cohort], *, strict: bool = True) -> Cohort:
     """Joins cohorts of different patients to one.
 

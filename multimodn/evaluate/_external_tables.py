@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
 from multimodn.estimator import MultiModN
+from multimodn.evaluate._metrics_predicted import RANKED, is_perfect
 from multimodn.evaluate._performance_scores import vectorised
 from multimodn.evaluate.metrics import field_metrics
 from multimodn.evaluate.performance import FEWEST_EACH, calibration_of, calibration_summary, is_enough
@@ -172,6 +173,7 @@ def _resampled(
     scores = vectorised(task, outputs, target, found) if is_enough(task, target) else {}
     blocks = list(draws(len(target), n_resamples, seed)) if scores else []
     drawn = {metric: np.concatenate([score(block) for block in blocks]) for metric, score in scores.items()}
+    drawn = {metric: values for metric, values in drawn.items() if not (metric in RANKED and is_perfect(values))}
     return {metric: (float(value), drawn.get(metric)) for metric, value in found.items()}, len(target)
 
 

@@ -90,6 +90,19 @@ def means(values: Floats) -> Score:
     return score if used.any() else undefined
 
 
+def is_perfect(drawn: Floats) -> bool:
+    """Whether a metric is 0 or 1 in every resample, so that its percentiles would claim what nobody can know.
+
+    Of patients whom a model ranks perfectly every resample is ranked perfectly, however few they are.
+    """
+    known = drawn[~np.isnan(drawn)]
+    return bool(len(known) and (np.isclose(known, 0, atol=1e-12).all() or np.isclose(known, 1, atol=1e-12).all()))
+
+
+RANKED = ("auroc", "auprc", "auroc_over_time", "balanced_accuracy", "cindex", "uno_cindex")
+"""Metrics that few patients can reach the end of."""
+
+
 def undefined(weights: Floats) -> Floats:
     """A metric that nobody can know."""
     return np.full(len(weights), np.nan)
@@ -101,8 +114,13 @@ def by_column(given: Predicted, make: Callable[[Floats, Bools], Score], fewest: 
     A column counts that has ``fewest`` patients with and without the outcome; where one of these is undefined in a
     resample, the average is.
     """
+    return column_means(given.link, given.truth, make, fewest)
+
+
+def column_means(links: Floats, truths: Floats, make: Callable[[Floats, Bools], Score], fewest: int = 1) -> Score:
+    """Does the same of log-odds ``(n, L)`` and outcomes ``(n, L)``, NaN = unknown."""
     columns: list[tuple[Score, NDArray[np.int64]]] = []
-    for link, truth in zip(given.link.T, given.truth.T, strict=True):
+    for link, truth in zip(links.T, truths.T, strict=True):
         known = np.flatnonzero(~np.isnan(truth))
         positive = truth[known] > 0
         if len(known) and min(positive.sum(), (~positive).sum()) >= fewest:

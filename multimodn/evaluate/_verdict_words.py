@@ -176,4 +176,4 @@ def _counted(n: int) -> str:
 def _number(value: float, *, is_signed: bool = False) -> str:
     if np.isnan(value):
         return "an unknown value"
-    return f"{value:{'+' if is_signed else ''}.2f}".replace("-", MINUS)
+    return f"{round(value, 9):{'+' if is_signed else ''}.2f}".replace("-", MINUS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from multimodn.data.splits import Split
 
 console = Console()
 
@@ -37,15 +41,41 @@ def conformal(
 
     model = load_run(run)
     if source is None and coverage and model.split is not None and len(model.split.test):
+        _check_tested(patient, model.split.test)
         cohort = model.test_cohort()
     else:
         cohort = Cohort.load(model.study, labelled=coverage, sources=replaced_sources(source))
     cohort = cohort.subset(patient) if patient else cohort
+    if coverage and source is not None:
+        _warn_of_trained(cohort.patients, model.split)
     found = counted(model, cohort, level) if coverage else model.conformal(cohort, level=level)
     if coverage and out is None:
         _show(found, level)
         return
     write_frame(console, found, out)
+
+
+def _check_tested(wanted: list[str] | None, tested: Sequence[str]) -> None:
+    from multimodn.errors import DataError, shown
+
+    others = [name for name in wanted or [] if name not in tested]
+    if others:
+        raise DataError(
+            f"--coverage looks at the test patients alone, and {shown(others)} is none of them. Leave out --coverage to "
+            "see the sets of any patient."
+        )
+
+
+def _warn_of_trained(patients: pd.Index, split: Split | None) -> None:
+    from multimodn.errors import DataWarning
+
+    known = [] if split is None else [*split.train, *split.validation]
+    n = int(patients.isin(known).sum())
+    if n:
+        text = (
+            f"{n} patient(s) have identifiers of patients whom the sets were calibrated on or the model was trained on"
+        )
+        warnings.warn(f"{text}: if they are these, coverage is too good.", DataWarning, stacklevel=2)
 
 
 def _show(found: pd.DataFrame, level: float) -> None:

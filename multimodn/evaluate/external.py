@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from multimodn.data.cohort import Cohort
-from multimodn.errors import DataError, MultiModNError, StudyError, did_you_mean, raise_all, shown
+from multimodn.data.registries import own_identifiers
+from multimodn.errors import DataError, DataWarning, MultiModNError, StudyError, did_you_mean, raise_all, shown
 from multimodn.estimator import MultiModN
 from multimodn.evaluate._external_tables import (
     calibration_table,
@@ -27,7 +30,7 @@ from multimodn.evaluate._external_tables import (
     outcome_flow,
 )
 from multimodn.evaluate.performance import performance
-from multimodn.study import Study
+from multimodn.study import Study, TaskSpec
 
 if TYPE_CHECKING:
     from multimodn.data.batches import PatientTensors
@@ -86,8 +89,8 @@ def external_cohort(model: MultiModN, other: Study) -> Cohort:
     """Loads the patients of another study as the model takes them; a modality or task that it lacks is absent.
 
     Raises:
-        StudyError: If the study has a modality or task that the model does not know, or a task of another kind or other
-            target columns; every problem is listed.
+        StudyError: If the study has a modality or task that the model does not know, or a task of another kind, other
+            target columns or another positive label; every problem is listed.
         DataError: If its data cannot be used.
     """
     _check_names(model, other)
@@ -133,7 +136,8 @@ def evaluate_external(
     name = other.name if isinstance(other, Study) else "another cohort"
     cohort = external_cohort(model, other) if isinstance(other, Study) else other
     notes = _overlap(model, cohort, allow_overlap)
-    patients = model.prepare(cohort, labelled=True)
+    patients, read = _prepared(model, cohort)
+    notes += read
     labelled = [task for task, known in patients.labelled.items() if known.any()]
     if not labelled:
         raise DataError(f"Nobody in '{name}' has a label of any task: there is nothing to evaluate.")
@@ -160,6 +164,18 @@ def evaluate_external(
     )
 
 
+def _prepared(model: MultiModN, cohort: Cohort) -> tuple[PatientTensors, list[str]]:
+    """Prepares the patients; what is worth knowing about their data becomes notes, so that the page has it too."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        patients = model.prepare(cohort, labelled=True)
+    notes = [str(one.message) for one in caught if issubclass(one.category, DataWarning)]
+    for one in caught:
+        if not issubclass(one.category, DataWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return patients, notes
+
+
 def _check_names(model: MultiModN, other: Study) -> None:
     steps, tasks = list(model.study.steps), {task.name: task for task in model.study.tasks}
     problems = [
@@ -176,15 +192,26 @@ def _check_names(model: MultiModN, other: Study) -> None:
                 f"task '{task.name}' is {task.kind} of {shown(task.target_columns)}, the model predicts {known.kind} "
                 f"of {shown(known.target_columns)}. Rename columns with a query: SELECT x AS {known.target_columns[0]}."
             )
+        else:
+            problems += _other_positives(task, known)
     raise_all(problems, StudyError, f"Study '{other.name}' does not fit the model of '{model.study.name}'")
+
+
+def _other_positives(task: TaskSpec, known: TaskSpec) -> Iterator[str]:
+    for key in ("positive", "event_positive"):
+        said, told = (getattr(spec.options, key, None) for spec in (task, known))
+        if said is not None and told is not None and said != told:
+            yield (
+                f"task '{task.name}' has `{key}: {said}`, the model `{key}: {told}`. It reads labels as it was trained: "
+                f"say the same, or recode them with a query."
+            )
 
 
 def _overlap(model: MultiModN, cohort: Cohort, allow_overlap: bool) -> list[str]:
     if model.split is None:
         return ["The model does not know whom it was trained on: that nobody is on both sides was not checked."]
-    known = pd.Index([*model.split.train, *model.split.validation])
-    both = [patient for patient in cohort.patients if patient in known]
-    tested = sum(patient in set(model.split.test) for patient in cohort.patients)
+    both = list(cohort.patients[_named_in(model, cohort, [*model.split.train, *model.split.validation])])
+    tested = int(_named_in(model, cohort, model.split.test).sum())
     notes = [f"{tested} patient(s) have identifiers of internal test patients."] if tested else []
     if not both:
         return [*notes, "No patient has the identifier of one who was trained on."]
@@ -195,6 +222,17 @@ def _overlap(model: MultiModN, cohort: Cohort, allow_overlap: bool) -> list[str]
         )
     text = f"{len(both)} patient(s) have identifiers of patients who were trained on; they were declared other people."
     return [*notes, text]
+
+
+def _named_in(model: MultiModN, cohort: Cohort, part: Sequence[str]) -> NDArray[np.bool_]:
+    """Says who bears the identifier of a patient of the split, the names of registries before them left aside."""
+    here, there = cohort.patients, pd.Index(part, dtype=object)
+    found = here.isin(there)
+    here, there = (
+        own_identifiers(ids) if has_registries else ids
+        for ids, has_registries in ((here, cohort.registry is not None), (there, bool(model.study.cohorts)))
+    )
+    return found | here.isin(there)
 
 
 def _lacking(model: MultiModN, cohort: Cohort, labelled: list[str]) -> list[str]:

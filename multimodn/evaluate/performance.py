@@ -22,7 +22,7 @@ from multimodn.data.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, shown
 from multimodn.estimator import MultiModN
-from multimodn.evaluate._metrics_predicted import Score
+from multimodn.evaluate._metrics_predicted import RANKED, Score, is_perfect
 from multimodn.evaluate._performance_calibration import calibration_curve, calibration_of, calibration_summary
 from multimodn.evaluate._performance_parts import FEWEST_EACH, Part, groups_of, is_enough, patterns_of, steps_of
 from multimodn.evaluate._performance_scores import vectorised
@@ -93,8 +93,9 @@ def performance(
         - ``subgroup``: by each column that the study names.
 
         ``low`` and ``high`` are NaN for as few patients, and where the metric is undefined in more than a fifth of the
-        resamples. A calibration error is raised by resampling itself; its interval is moved back by that much.
-        ``frame.attrs`` holds ``main_metric`` of each task, ``n_resamples`` and ``tertiles`` (whose).
+        resamples, or says in each of them that patients are ranked or classified perfectly. A calibration error is
+        raised by resampling itself; its interval is moved back by that much. ``frame.attrs`` holds ``main_metric`` of
+        each task, ``n_resamples`` and ``tertiles`` (whose).
 
     Raises:
         NotFittedError: Before training.
@@ -156,7 +157,10 @@ def _scored(
     for k, part in enumerate(parts):
         where = {"by": part.by, "group": part.group, "step": part.step, "n": len(part.rows)}
         for metric, value in found[k].items():
-            low, high = _interval(resampled.get((k, metric)), value if metric in RAISED else None)
+            drawn = resampled.get((k, metric))
+            if drawn is not None and metric in RANKED and is_perfect(drawn):
+                drawn = None
+            low, high = _interval(drawn, value if metric in RAISED else None)
             lines.append({"metric": metric, **where, "value": value, "low": low, "high": high})
     return lines
 

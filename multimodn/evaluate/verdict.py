@@ -24,6 +24,7 @@ from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, shown
+from multimodn.evaluate._metrics_predicted import Score, column_means, is_perfect
 from multimodn.evaluate._performance_parts import Part, groups_of, is_enough, patterns_of
 from multimodn.evaluate._resampled import cell_score, interval, two_sided
 from multimodn.evaluate._verdict_words import sentences
@@ -31,7 +32,7 @@ from multimodn.evaluate.comparison import holm
 from multimodn.evaluate.out_of_fold import Cell
 from multimodn.evaluate.performance import main_metric
 from multimodn.evaluate.subgroups import read_subgroups
-from multimodn.resampling import Floats, draws
+from multimodn.resampling import Floats, draws, weighted_aurocs
 
 if TYPE_CHECKING:
     from multimodn.estimator import MultiModN
@@ -45,6 +46,7 @@ COLUMNS = [
     *("task", "arm", "metric", "by", "group", "value", "low", "high"),
     *("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "n"),
 ]
+ENDS = ("low", "high", "difference_low", "difference_high", "p_value")
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,13 @@ def compare_with_baselines(
     Returns:
         A row for each task, arm and group of patients: ``task``, ``arm`` (``ours`` first), ``metric``
         (`multimodn.evaluate.performance.main_metric`, higher is better), ``by`` (``overall``, ``pattern``,
-        ``subgroup``), ``group``, ``value``, ``low``, ``high``; ``difference`` (ours minus the arm),
-        ``difference_low``, ``difference_high``, ``p_value`` (two-sided, of the paired bootstrap), ``p_adjusted`` (by
-        Holm: overall over all tasks and arms, in groups over all tasks, arms and groups); ``n`` labelled test
-        patients. Intervals are 95 % percentiles; NaN where patients or outcomes are too few; groups that are too small
-        have no rows. ``frame.attrs``: ``best_single`` of each task, ``failed`` (why arms could not be trained),
-        ``left_out`` (modalities that baselines cannot read), ``n_resamples``, ``n_training``, ``seen`` (the modalities
-        that each task may see).
+        ``subgroup``), ``group``, ``value``, ``low``, ``high``; ``difference`` (ours minus the arm), ``difference_low``,
+        ``difference_high``, ``p_value`` (two-sided, of the paired bootstrap), ``p_adjusted`` (by Holm: overall over all
+        tasks and arms, in groups over all tasks, arms and groups); ``n`` labelled test patients. Intervals are 95 %
+        percentiles; NaN where patients or outcomes are too few, as in `multimodn.evaluate.performance.performance`, or
+        all resamples perfect; groups that are too small have no rows. ``frame.attrs``: ``best_single`` of each task,
+        ``failed`` (why arms could not be trained), ``left_out`` (modalities that baselines cannot read),
+        ``n_resamples``, ``n_training``, ``seen`` (the modalities that each task may see).
 
     Raises:
         NotFittedError: If the model is not trained.
@@ -208,8 +210,9 @@ def _of_task(model: MultiModN, name: str, test: _Test, n_resamples: int, seed: i
     groups = [
         part for part in groups if len(part.rows) < len(everyone.rows) and is_enough(task, target[known][part.rows])
     ]
+    unknown = {} if is_enough(task, target[known]) else dict.fromkeys(ENDS, np.nan)
     yield from (
-        {"task": name, "metric": main_metric(task), **line}
+        {"task": name, "metric": main_metric(task), **line, **unknown}
         for line in _lines(task.link_scale, compared, [everyone, *groups], n_resamples, seed)
     )
 
@@ -224,11 +227,7 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     """Scores the arms of a task in all parts on the same resamples."""
     scores = [
-        {
-            arm: cell_score(scale, Cell(0, 0, p.rows, each.link[p.rows], each.truth[p.rows]))
-            for arm, each in arms.items()
-        }
-        for p in parts
+        {arm: _score(scale, p, each.link[p.rows], each.truth[p.rows]) for arm, each in arms.items()} for p in parts
     ]
     drawn: list[dict[str, list[Floats]]] = [{arm: [] for arm in arms} for _ in parts]
     for block in draws(len(parts[0].rows), n_resamples, seed):
@@ -239,17 +238,31 @@ def _lines(
         values = {arm: float(score(np.ones((1, len(part.rows))))[0]) for arm, score in of_part.items()}
         resampled = {arm: np.concatenate(each) for arm, each in blocks.items()}
         for arm in arms:
-            low, high = interval(resampled[arm])
+            low, high = _interval(resampled[arm])
             line = {"arm": arm, "by": part.by, "group": part.group, "n": len(part.rows)}
             line |= {"value": values[arm], "low": low, "high": high}
             yield line | ({} if arm == OURS else _difference(values, resampled, arm))
 
 
+def _score(scale: str, part: Part, link: Floats, truth: Floats) -> Score:
+    """The main metric, as `multimodn.evaluate.performance.performance` has it: a resample must have every class."""
+    if scale != "log-odds":
+        return cell_score(scale, Cell(0, 0, part.rows, link, truth))
+    return column_means(link, truth, lambda x, positive: lambda weights: weighted_aurocs(x, positive, weights))
+
+
+def _interval(drawn: Floats) -> tuple[float, float]:
+    """None where every resample is perfect: how far from it others would be, a bootstrap cannot tell."""
+    return (np.nan, np.nan) if is_perfect(drawn) else interval(drawn)
+
+
 def _difference(values: Mapping[str, float], resampled: Mapping[str, Floats], arm: str) -> dict[str, float]:
     apart = resampled[OURS] - resampled[arm]
+    found = {"difference": values[OURS] - values[arm]}
+    if is_perfect(resampled[OURS]) and is_perfect(resampled[arm]):
+        return found
     low, high = interval(apart)
-    found = {"difference": values[OURS] - values[arm], "difference_low": low, "difference_high": high}
-    return found | {"p_value": two_sided(apart)}
+    return found | {"difference_low": low, "difference_high": high, "p_value": two_sided(apart)}
 
 
 def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:

@@ -94,7 +94,8 @@ def _show(found: pd.DataFrame, name: str) -> None:
         p = "< .001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
         style = "red" if row["verdict"] == "drifted" else "yellow"
         bar = "█" * max(1, round(BAR * min(abs(row["value"]) / FULL, 1)))
-        what = f"{row['kind']}: {'.'.join(part for part in (row['modality'], row['column']) if part)}"
+        about = ".".join(part for part in (row["modality"], row["column"]) if part and part != row["kind"])
+        what = f"{row['kind']}: {about}" if about else str(row["kind"])
         size = f"{row['value']:+.2f}" if row["statistic"] == "difference" else f"{row['value']:.2f}"
         table.add_row(Text(what), Text(bar, style), size, p, Text(row["verdict"], style), Text(str(row["note"])))
     if len(changed):

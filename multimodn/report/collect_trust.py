@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from multimodn.estimator import MultiModN
 
@@ -28,7 +27,6 @@ NO_SETS = (
     "model.save(...) in Python."
 )
 OTHERS = "was not asked: it takes the training patients of the study, and files of other patients were given."
-ENDS = ("low", "high", "difference_low", "difference_high", "p_value", "p_adjusted")
 TEXTS = ("task", "arm", "metric", "by", "group")
 
 
@@ -71,22 +69,7 @@ def ask_baselines(asked: Collector) -> None:
             seed=wishes.seed,
             on_arm=lambda arm: asked.on_step(f"simple models: {arm_words(arm)}"),
         )
-    asked.answers["baselines"] = _with_known_intervals(found, asked)
-
-
-def _with_known_intervals(comparison: pd.DataFrame, asked: Collector) -> pd.DataFrame:
-    """Takes intervals away where scores have none, for too few patients or outcomes: the page says that of both."""
-    from multimodn.evaluate.performance import is_enough
-
-    patients, tasks = asked.patients, asked.model._model().tasks
-    if not patients.labelled:
-        return comparison
-    is_test = torch.from_numpy(patients.patients.isin(pd.Index(_ids(asked, "test"), dtype=object)))
-    known = {name: patients.targets[name][patients.labelled[name] & is_test] for name in tasks}
-    few = [name for name in tasks if not is_enough(tasks[name], known[name])]
-    found = comparison.copy()
-    found.loc[found["task"].isin(few), list(ENDS)] = np.nan
-    return found
+    asked.answers["baselines"] = found
 
 
 def _why_no_baselines(asked: Collector) -> str:

@@ -78,6 +78,9 @@ def report(
         f"Wrote {written.file} ({written.n_bytes / 1e6:.1f} MB) and {written.n_figures} figures to {written.folder}.",
         soft_wrap=True,
     )
+    if written.documents:
+        names = ", ".join(file.name for file in written.documents)
+        console.print(f"Wrote the comparison with simple models into {names}.", soft_wrap=True)
 
 
 def _sources(given: list[str] | None) -> dict[str, Path]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from multimodn.errors import StudyError, shown
+from multimodn.errors import MultiModNError, StudyError, shown
 from multimodn.estimator import MultiModN
 from multimodn.report.collect import collect
+from multimodn.report.documents import complete_card
 from multimodn.report.findings import Wishes
 from multimodn.report.page import Page, render
 from multimodn.report.sections import page_of
@@ -28,12 +29,16 @@ ENDINGS = {".svg", ".png", ".csv"}
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: the page, its size in bytes, the folder of the figures and how many there are."""
+    """What was written: the page, its size in bytes, the folder of the figures and how many there are.
+
+    ``documents`` are the files of the run folder that were written anew, see `multimodn.report.documents`.
+    """
 
     file: Path
     n_bytes: int
     folder: Path
     n_figures: int
+    documents: tuple[Path, ...] = ()
 
 
 def write_report(
@@ -46,7 +51,7 @@ def write_report(
     on_problem: Callable[[str], None] = lambda text: None,
     has_files: bool = True,
 ) -> Written:
-    """Asks a model for everything, and writes what it says.
+    """Asks a model for everything, and writes what it says; the run's model card learns of the simple models.
 
     Args:
         model: A trained model.
@@ -65,10 +70,18 @@ def write_report(
     out = run / "report.html" if out is None else out
     folder = out.with_suffix("") / FIGURES
     _check_folder(out, folder)
-    found = collect(model, run, Wishes() if wishes is None else wishes, on_step, on_problem)
+    wishes = Wishes() if wishes is None else wishes
+    found = collect(model, run, wishes, on_step, on_problem)
+    documents = []
+    if not wishes.arms:  # else they are not those that a run is compared with
+        on_step("model card")
+        try:
+            documents = complete_card(model, run, found.get("baselines"))
+        except MultiModNError as error:
+            on_problem(f"model card: {error}")
     on_step("figures")
     page = page_of(found, f"{datetime.now(UTC):%d %B %Y}")
-    return write_page(page, out, folder, on_step, has_files=has_files)
+    return replace(write_page(page, out, folder, on_step, has_files=has_files), documents=tuple(documents))
 
 
 def write_page(

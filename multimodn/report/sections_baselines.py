@@ -22,9 +22,7 @@ SIMPLE = (
 )
 LIMIT = (
     "The intervals say how much a difference would change with other test patients, not with another training. No "
-    "clear difference is no proof of equality: with few patients only large differences show. "
-    "This model's own intervals can differ from those under Performance: a resample that lacks a class is scored by "
-    "the others here, and left out there."
+    "clear difference is no proof of equality: with few patients only large differences show."
 )
 BEST, LATE = "best_single", "late_ridge"
 CHANCE = 0.05

@@ -67,7 +67,7 @@ def show_tuned(console: Console, found: Tuned) -> None:
     from rich.table import Table
 
     record, trials = found.record, found.trials
-    counts = f"{record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} failed"
+    counts = f"{record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} interrupted or refused"
     table = Table(title=f"Trials: {counts}, {record.time_s:.0f} s", title_justify="left")
     for column in ("trial", "skill", "settings that differ from the study's"):
         table.add_column(column)

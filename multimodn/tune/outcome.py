@@ -201,7 +201,8 @@ def _verdict(record: Record, default: FrozenTrial | None, best: FrozenTrial | No
             f"check the best. best.yaml is the study as it stands. Run the same command with more time to go on."
         )
     if best.number == default.number:
-        return f"None of {others} other trials beat the study as it stands, which best.yaml is."
+        who = f"None of {others} other trials" if others > 1 else "The other trial did not"
+        return f"{who} beat the study as it stands, which best.yaml is."
     first = f"{record.best_skill:.4f} against {record.default_skill:.4f} of the study as it stands"
     if record.best_second is None or record.default_second is None:
         return (
@@ -243,7 +244,7 @@ def _heading(study: Study, record: Record) -> list[str]:
     changed = {name: value for name, value in record.settings.items() if record.is_better and value != KEEP}
     lines = [
         f"Written by `multimodn tune` for study '{study.name}': seed {record.seed}, {record.n_folds} folds.",
-        f"Trials: {record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} failed, of "
+        f"Trials: {record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} interrupted or refused, of "
         f"{record.members} network(s) each, in {record.time_s:.0f} s.",
         f"Score: {record.objective}.",
         record.verdict,

@@ -15,7 +15,7 @@ import numpy as np
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import folds, make_split
-from multimodn.errors import MultiModNError, StudyError
+from multimodn.errors import MissingExtraError, MultiModNError, StudyError
 from multimodn.study import Study
 from multimodn.tune.defaults import default_space
 from multimodn.tune.history import Clock, History, write_folds
@@ -91,13 +91,15 @@ def tune(
     Raises:
         StudyError: If the space or the limits are wrong, or the folder holds a search of something else.
         DataError: If the study as it stands cannot be trained on the folds.
+        MissingExtraError: If Optuna is not installed.
 
     References:
         Bergstra, Bardenet, Bengio and Kegl (2011), Algorithms for hyper-parameter optimization, NeurIPS.
         Akiba et al. (2019), Optuna, https://doi.org/10.1145/3292500.3330701
         Cawley and Talbot (2010), On over-fitting in model selection, JMLR 11: why the best score is optimistic.
     """
-    _check_limits(time_s, n_trials, members)
+    _check_limits(time_s, n_trials, members, n_folds)
+    _require_optuna()
     clock = Clock(math.inf if time_s is None else time_s)
     cohort = Cohort.load(study) if cohort is None else cohort
     split = make_split(study, cohort)
@@ -230,18 +232,27 @@ class _Search:
         self.on_fold(Moment(trial, fold, self.protocol.n_folds, is_second, self.clock.used(), *values))
 
 
+def _require_optuna() -> None:
+    try:
+        import_module("optuna")
+    except ImportError as error:
+        raise MissingExtraError("Searching for settings", "tune", error) from None
+
+
 def _finite(value: float) -> float:
     if not np.isfinite(value):
         raise StudyError("with these settings the loss is not finite.")
     return value
 
 
-def _check_limits(time_s: float | None, n_trials: int | None, members: int) -> None:
+def _check_limits(time_s: float | None, n_trials: int | None, members: int, n_folds: int) -> None:
     if time_s is None and n_trials is None:
         raise StudyError("Limit the search: give a time or a number of trials.")
     if time_s is not None and not time_s > 0:
         raise StudyError(f"The time of a search is a positive number of seconds, found {time_s}.")
     if n_trials is not None and n_trials < 1:
         raise StudyError(f"A search has at least one trial, found {n_trials}.")
+    if n_folds < 2:
+        raise StudyError(f"A cross-validation has at least two folds, found {n_folds}.")
     if not 1 <= members <= 100:
         raise StudyError(f"A trial trains 1 to 100 networks, found {members}.")

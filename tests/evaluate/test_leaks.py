@@ -1,17 +1,30 @@
-"""Does anything of a test patient reach the model? Where labels mean nothing, no arm may do better than chance."""
+"""Does anything of a test patient reach the model? Where labels mean nothing, no arm may do better than chance.
+
+Labels are permuted within a cohort and folds are stratified by them. Given who is tested and all labels of training
+patients, the labels of a fold's test patients are then in random order, so that the AUROC within the fold is .5 on
+average, exactly, for any arm that looks at its training patients alone. (Pooled over folds it would lie below: where
+one fold has more deaths, those who predict it were trained on fewer.) Intervals are those of the mean over
+permutations; the interval of a single one takes the trained models as they are, and is too narrow for this.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import t
 
-from multimodn import Cohort, Study
-from multimodn.evaluate.arms import as_arm
+from multimodn import Cohort, MultiModN, Study
+from multimodn.data.splits import Split
+from multimodn.evaluate import baselines
+from multimodn.evaluate.arms import as_arm, fit_ours
 from multimodn.evaluate.baselines import fit_late_ridge, late_ridge
-from multimodn.evaluate.crossval import cross_predict, ours, summary
+from multimodn.evaluate.crossval import cross_predict, ours
 from multimodn.evaluate.nested import nested
+from multimodn.training.fit import TrainerFlags
 
-WIDE = 60  # columns of noise of each table
+WIDTHS = (30, 150)  # columns of noise of each modality, so that some agree with any labels
 
 
 def make_study(**training):
@@ -24,34 +37,44 @@ def make_study(**training):
         ],
         tasks=[{"name": "death", "kind": "binary", "source": "y", "target": "died"}],
         split={"stratify": "death"},
-        training={"epochs": 6, "batch_size": 32, "state_size": 8, "learning_rate": 0.01, **training},
+        training={"epochs": 5, "batch_size": 16, "state_size": 8, "learning_rate": 0.04, **training},
     )
 
 
-def make_cohort(n=100, width=WIDE, seed=0, signal=0.0):
+def make_cohort(n=70, widths=WIDTHS, seed=0, signal=0.0):
     generator = np.random.default_rng(seed)
     ids = [f"p{i:04d}" for i in range(n)]
-    a = pd.DataFrame(generator.normal(size=(n, width)), ids, [f"a{k}" for k in range(width)])
+    a = pd.DataFrame(generator.normal(size=(n, widths[0])), ids, [f"a{k}" for k in range(widths[0])])
     score = a["a0"].to_numpy().copy()
     a = a.mask(generator.random(a.shape) < 0.1)
     a["ward"] = generator.choice(list("uvwx"), n)
-    b = pd.DataFrame(generator.normal(size=(n, width)), ids, [f"b{k}" for k in range(width)]).iloc[n // 6 :]
+    b = pd.DataFrame(generator.normal(size=(n, widths[1])), ids, [f"b{k}" for k in range(widths[1])]).iloc[n // 6 :]
     died = score * signal + generator.normal(size=n) > 0.3
     return Cohort.from_frames({"a": a, "b": b}, {"death": pd.DataFrame({"died": died * 1}, ids)})
 
 
-def verdict(cohorts, arms, n_folds=2, **training):
-    # 99 % of the mean over cohorts whose labels were drawn apart: the interval of a single one takes the trained models
-    # as they are, and is too narrow for this.
-    tables = [summary(cross_predict(make_study(**training), each, arms, n_folds, 1), 10) for each in cohorts]
-    values = pd.concat(tables).groupby("arm")["mean"].agg(["mean", "sem", "size"])
-    wide = values["sem"] * t.ppf(0.995, values["size"] - 1)
-    found = pd.DataFrame({"low": values["mean"] - wide, "high": values["mean"] + wide})
-    return {arm: tuple(row) for arm, row in found.iterrows() if not arm.startswith("single")}
+def permutations(n_permutations, **cohort):
+    made = make_cohort(**cohort)
+    died = made.targets["death"]["died"].to_numpy()
+    shuffled = (np.random.default_rng(seed).permutation(died) for seed in range(n_permutations))
+    return [replace(made, targets={"death": pd.DataFrame({"died": each}, made.patients)}) for each in shuffled]
 
 
-def missing_chance(intervals):
-    return {arm: (low, high) for arm, (low, high) in intervals.items() if not low <= 0.5 <= high}
+def values(cohorts, arms, n_folds=2, metric="auroc", **training):
+    """The mean over folds, a row for each cohort and a column for each arm."""
+    tables = [cross_predict(make_study(**training), each, arms, n_folds, 1).scores for each in cohorts]
+    found = [table[table["metric"] == metric].groupby("arm")["value"].mean() for table in tables]
+    return pd.DataFrame([{arm: x for arm, x in one.items() if not arm.startswith("single")} for one in found])
+
+
+def intervals(found):
+    """99 % of the mean over cohorts."""
+    wide = found.sem() * t.ppf(0.995, len(found) - 1)
+    return {arm: (low, high) for arm, low, high in zip(found, found.mean() - wide, found.mean() + wide, strict=True)}
+
+
+def missing_chance(found):
+    return {arm: (low, high) for arm, (low, high) in intervals(found).items() if not low <= 0.5 <= high}
 
 
 def with_selected_columns(cohort, n_columns=5):
@@ -63,66 +86,163 @@ def with_selected_columns(cohort, n_columns=5):
     }
     frames = {name: numbers[name][columns] for name, columns in best.items()}
     frames["a"] = frames["a"].assign(ward=cohort.modalities["a"]["ward"])
-    return Cohort(cohort.patients, frames, cohort.targets)
+    return replace(cohort, modalities=frames)
 
 
-def stabilised(study, training, seed):
+def selected_inside(trainer):
     # chooses its columns as the leak does, but among its training patients
-    chosen = with_selected_columns(training)
-    fitted = fit_late_ridge(study, chosen, seed)["late_ridge"]
+    def fit(study, training, seed):
+        chosen = with_selected_columns(training)
+        fitted = trainer(study, chosen, seed)
+        keep = {name: list(frame) for name, frame in chosen.modalities.items()}
 
-    def predict(cohort):
-        kept = {name: cohort.modalities[name][list(frame)] for name, frame in chosen.modalities.items()}
-        return fitted(Cohort(cohort.patients, kept))
+        def predict(cohort):
+            kept = {name: cohort.modalities[name][columns] for name, columns in keep.items()}
+            return next(iter(fitted.values()))(replace(cohort, modalities=kept))
 
-    return {"selected_inside": predict}
+        return {"selected_inside": predict}
 
-
-CHOSEN = as_arm(
-    nested("chosen", {"all": lambda *a: {"x": fit_late_ridge(*a)["late_ridge"]}, "selected": stabilised}, n_folds=2)
-)
+    return fit
 
 
-FEW = [make_cohort(seed=seed) for seed in range(4)]
+@pytest.fixture(autouse=True)
+def _few_penalties(monkeypatch):
+    monkeypatch.setattr(baselines, "PENALTIES", (1e-2, 1.0))
 
 
 def test_labels_that_mean_nothing_are_not_predicted():
-    found = verdict(FEW, [ours, late_ridge, as_arm(stabilised)])
-    assert set(found) == {"ours", "late_ridge", "selected_inside"}
+    found = values(permutations(6), [ours, late_ridge])
+    assert {"ours", "late_ridge"} == set(found)
     assert missing_chance(found) == {}
 
 
 def test_a_selection_on_all_patients_is_caught():
-    found = verdict(map(with_selected_columns, FEW), [late_ridge])
-    assert set(missing_chance(found)) == {"late_ridge"}
-    assert found["late_ridge"][0] > 0.5
+    found = intervals(values(map(with_selected_columns, permutations(6)), [ours, late_ridge]))
+    assert set(found) == {"ours", "late_ridge"}
+    assert min(low for low, _ in found.values()) > 0.6
+
+
+def nearest(study, training, test, seed):
+    # says what befell whoever is most alike
+    near, far = (cohort.modalities["a"].drop(columns="ward").fillna(0).to_numpy() for cohort in (training, test))
+    died = training.targets["death"]["died"].to_numpy(dtype=float)
+    alike = np.square(far[:, None] - near[None]).sum(2).argmin(1)
+    return {"nearest": {"death": died[alike][:, None]}}
+
+
+def test_who_is_there_twice_is_caught_unless_the_two_are_a_group():
+    def twice(cohort):
+        again = {p: f"{p}again" for p in cohort.patients}
+        tables = {name: pd.concat([f, f.rename(index=again)]) for name, f in cohort.modalities.items()}
+        targets = {name: pd.concat([f, f.rename(index=again)]) for name, f in cohort.targets.items()}
+        return Cohort.from_frames(tables, targets)
+
+    alone = [twice(cohort) for cohort in permutations(6, n=100)]
+    person = pd.Series([p[:5] for p in alone[0].patients], alone[0].patients)
+    assert intervals(values(alone, [nearest]))["nearest"][0] > 0.65
+    assert missing_chance(values([replace(cohort, groups=person) for cohort in alone], [nearest])) == {}
 
 
 def test_a_real_signal_is_not_taken_for_noise():
-    scores = cross_predict(make_study(), make_cohort(signal=3.0, width=5), [late_ridge], 2, 1)
-    assert summary(scores).set_index("arm").loc["late_ridge", "low"] > 0.5
+    found = values([make_cohort(n=100, signal=3.0, widths=(5, 5), seed=seed) for seed in range(2)], [late_ridge])
+    assert found["late_ridge"].min() > 0.75
 
 
 def test_a_model_that_was_trained_on_the_test_patients_is_caught():
     def cheating_on(cohort):
         return lambda study, training, test, seed: {"cheats": fit_late_ridge(study, cohort, seed)["late_ridge"](test)}
 
-    for cohort in FEW[:1]:
-        scores = cross_predict(make_study(), cohort, [cheating_on(cohort)], 2, 2).scores
-        assert scores["value"].min() > 0.6
+    cohort = permutations(1)[0]
+    scores = cross_predict(make_study(), cohort, [cheating_on(cohort)], 2, 1).scores
+    assert scores.loc[scores["metric"] == "auroc", "value"].min() > 0.6
+
+
+def altered(cohort, ids, seed):
+    """Other values, categories, absences and labels of some patients."""
+    generator = np.random.default_rng(seed)
+    frames = {name: frame.copy() for name, frame in cohort.modalities.items()}
+    for frame in frames.values():
+        rows = frame.index.isin(ids)
+        numbers = frame.select_dtypes("number").columns
+        frame.loc[rows, numbers] = generator.normal(5, 10.0 ** generator.integers(0, 5), (rows.sum(), len(numbers)))
+    rows = frames["a"].index.isin(ids)
+    frames["a"].loc[rows, "ward"] = generator.choice(["new", "u", "never seen"], rows.sum())
+    frames["b"] = frames["b"].drop(generator.permutation(frames["b"].index.intersection(ids))[:3])
+    labels = cohort.targets["death"].astype(float)
+    labels.loc[list(ids), "died"] = generator.choice([0.0, 1.0, np.nan], len(ids))
+    return replace(cohort, modalities=frames, targets={"death": labels})
+
+
+def fitted(cohort, split, **training):
+    model = MultiModN(make_study(**training)).fit(cohort, split=split, flags=TrainerFlags(progress=False))
+    return model.fit_conformal(cohort)
+
+
+@pytest.mark.parametrize("training", [{"members": 1}, {"members": 2}], ids=["single", "ensemble"])
+@pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
+def test_nothing_of_the_test_patients_reaches_weights_calibration_or_conformal_scores(training):
+    cohort = make_cohort(n=120, widths=(12, 12), signal=1.0)
+    ids = cohort.patients.to_numpy(dtype=object)
+    split = Split(ids[20:70], ids[70:], ids[:20])
+    model = fitted(cohort, split, **training)
+    assert not model.model.calibration.is_identity
+    assert all(len(scores.score) for scores in model.sets.scores)
+    encoders = {name: encoder.config() for name, encoder in model.model.first.encoders.items()}
+    other = fitted(altered(cohort, split.test, 0), split, **training)
+    for mine, theirs in (
+        (model.model.state_dict(), other.model.state_dict()),
+        (model.sets.tensors(), other.sets.tensors()),
+    ):
+        assert mine.keys() == theirs.keys()
+        assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    assert {name: encoder.config() for name, encoder in other.model.first.encoders.items()} == encoders
+    assert other.model.first.tasks["death"].config() == model.model.first.tasks["death"].config()
+    seen = fitted(altered(cohort, split.train[:1], 0), split, **training)  # one training patient is enough
+    assert any(not torch.equal(x, seen.model.state_dict()[name]) for name, x in model.model.state_dict().items())
+
+
+@pytest.mark.parametrize("arm", [ours, late_ridge])
+@pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
+def test_what_other_test_patients_are_like_changes_nobodys_prediction(arm):
+    cohort = make_cohort(widths=(12, 12))
+    ids = cohort.patients.to_numpy(dtype=object)
+    training, test, changed = ids[:30], ids[30:], ids[45:]
+    found = [
+        arm(make_study(), each.subset(training), replace(each.subset(test), targets={}), 0)
+        for each in (cohort, altered(cohort, changed, 1))
+    ]
+    for name, predictions in found[0].items():
+        one, other = predictions["death"], found[1][name]["death"]
+        np.testing.assert_allclose(one[:15], other[:15], rtol=1e-5, atol=1e-6, err_msg=name)
+        assert np.abs(one[15:] - other[15:]).max() > 1e-3 or name.startswith("single")
+
+
+CHOSEN = nested(
+    "chosen",
+    {
+        "ridge": lambda *given: {"x": fit_late_ridge(*given)["late_ridge"]},
+        "selected": selected_inside(fit_late_ridge),
+        "ours": fit_ours,
+        "ours_selected": selected_inside(fit_ours),
+    },
+    n_folds=2,
+)
+LARGE = {"epochs": 12, "state_size": 16, "batch_size": 32}
 
 
 @pytest.mark.slow
-def test_labels_that_mean_nothing_are_not_predicted_by_larger_models_of_more_columns():
-    cohorts = [make_cohort(n=200, width=150, seed=seed) for seed in range(10)]
-    found = verdict(cohorts, [ours, late_ridge, as_arm(stabilised), CHOSEN], 4, epochs=15, state_size=16)
-    assert set(found) == {"ours", "late_ridge", "selected_inside", "chosen"}
+def test_labels_that_mean_nothing_are_not_predicted_by_whole_pipelines_of_more_patients():
+    arms = [as_arm(CHOSEN), late_ridge, as_arm(selected_inside(fit_ours))]
+    cohorts = permutations(8, n=160)
+    found = values(cohorts, arms, 3, members=2, calibrate=True, **LARGE)
+    print("clean", intervals(found))
+    assert set(found) == {"chosen", "late_ridge", "selected_inside"}
     assert missing_chance(found) == {}
 
 
 @pytest.mark.slow
-def test_a_selection_on_all_patients_is_caught_in_larger_models_too():
-    cohorts = [with_selected_columns(make_cohort(n=200, width=150, seed=seed)) for seed in range(6)]
-    found = verdict(cohorts, [ours, late_ridge], 4, epochs=15, state_size=16)
-    assert set(missing_chance(found)) == {"ours", "late_ridge"}
-    assert min(low for low, _ in found.values()) > 0.5
+def test_a_selection_on_all_patients_is_caught_in_whole_pipelines_too():
+    cohorts = map(with_selected_columns, permutations(6, n=160))
+    found = values(cohorts, [as_arm(CHOSEN), ours, late_ridge], 3, members=2, calibrate=True, **LARGE)
+    print("leaky", intervals(found))
+    assert min(low for low, _ in intervals(found).values()) > 0.6

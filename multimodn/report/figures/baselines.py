@@ -71,6 +71,7 @@ def differences_chart(comparison: pd.DataFrame) -> Picture:
     panels, n_out = _panels(rows.drop(columns=list(ends.values())).rename(columns=ends))
     names = list(dict.fromkeys(rows["row"]))
     shown = rows[rows["task"].isin([panel.task for panel in panels])]
+    n_intervals = int(shown["difference_low"].notna().sum())
     n_clear = int(((shown["difference_low"] > 0) | (shown["difference_high"] < 0)).sum())
     n_kept = int((shown["p_adjusted"] < 0.05).sum())
     return Picture(
@@ -79,9 +80,9 @@ def differences_chart(comparison: pd.DataFrame) -> Picture:
         f"n = {spanned(rows['n'])} labelled test patients. Dots: {_named(rows)} of this model less that of the other; "
         f"right of the line this model is better. Lines: 95% intervals of the difference, both scored on the same "
         f"resampled patients (bootstrap); none where patients or outcomes are too few. Of "
-        f"{counted(len(shown), 'interval')}, {n_clear} leave out 0; after Holm's adjustment {n_kept} differ at 5%."
+        f"{counted(n_intervals, 'interval')}, {n_clear} leave out 0; after Holm's adjustment {n_kept} differ at 5%."
         f"{_left_out(comparison, n_out)}",
-        f"{n_clear} of {counted(len(shown), 'difference')} have an interval that leaves out 0.",
+        f"{n_clear} of {counted(n_intervals, 'interval')} of a difference leave out 0.",
         lambda theme: _draw_differences(panels, names, theme),
         shown[["task", "row", "metric", *DIFFERENCES]].rename(columns={"row": "compared with"}).reset_index(drop=True),
     )

@@ -27,6 +27,7 @@ def interval_words(value: float, low: float, high: float) -> str:
     """Writes ``0.79 (0.64 to 0.93)``, or the value alone where the interval is unknown."""
     if np.isnan(value):
         return "undefined"
+    value, low, high = (round(float(each), 9) for each in (value, low, high))  # as in `multimodn.card.wording.number`
     text = f"{value:.2f}" if np.isnan(low) else f"{value:.2f} ({low:.2f} to {high:.2f})"
     return text.replace("-", MINUS)
 
