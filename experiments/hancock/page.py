@@ -25,8 +25,9 @@ ARMS = (
 NESTED = (
     "Nested: in every training fold each arm chooses its own settings by three inner folds of that fold's training "
     "patients (`arms.py`; penalties of ridge models by five of their own). Ours chooses its L2 penalty among 4, 12 and "
-    "36, P-Fusion among 3, 12 and 36, both by single networks, for time; TabM between a narrow network with much dropout and a wide one with little, trees "
-    "for each task among two depths on 32 principal components of each stain and the usual settings on all columns."
+    "36, P-Fusion among 3, 12 and 36, both by single networks, for time; TabM between a narrow network with much "
+    "dropout and a wide one with little, trees for each task among two depths on 32 principal components of each "
+    "stain and the usual settings on all columns."
 )
 INTERVALS = (
     "AUROC for death, recurrence and RFS event, Harrell's c-index for survival, computed in each test fold and "

@@ -61,8 +61,8 @@ def _check_tested(wanted: list[str] | None, tested: Sequence[str]) -> None:
     others = [name for name in wanted or [] if name not in tested]
     if others:
         raise DataError(
-            f"--coverage looks at the test patients alone, and {shown(others)} is none of them. Leave out --coverage to "
-            "see the sets of any patient."
+            f"--coverage looks at the test patients alone, and {shown(others)} is none of them. Leave out --coverage "
+            "to see the sets of any patient."
         )
 
 

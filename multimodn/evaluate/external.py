@@ -202,8 +202,8 @@ def _other_positives(task: TaskSpec, known: TaskSpec) -> Iterator[str]:
         said, told = (getattr(spec.options, key, None) for spec in (task, known))
         if said is not None and told is not None and said != told:
             yield (
-                f"task '{task.name}' has `{key}: {said}`, the model `{key}: {told}`. It reads labels as it was trained: "
-                f"say the same, or recode them with a query."
+                f"task '{task.name}' has `{key}: {said}`, the model `{key}: {told}`. It reads labels as it was "
+                f"trained: say the same, or recode them with a query."
             )
 
 
