@@ -41,7 +41,7 @@ def conformal(
 
     model = load_run(run)
     if source is None and coverage and model.split is not None and len(model.split.test):
-        _check_tested(patient, model.split.test)
+        _check_tested(patient, list(model.split.test))
         cohort = model.test_cohort()
     else:
         cohort = Cohort.load(model.study, labelled=coverage, sources=replaced_sources(source))

@@ -211,7 +211,7 @@ def _overlap(model: MultiModN, cohort: Cohort, allow_overlap: bool) -> list[str]
     if model.split is None:
         return ["The model does not know whom it was trained on: that nobody is on both sides was not checked."]
     both = list(cohort.patients[_named_in(model, cohort, [*model.split.train, *model.split.validation])])
-    tested = int(_named_in(model, cohort, model.split.test).sum())
+    tested = int(_named_in(model, cohort, list(model.split.test)).sum())
     notes = [f"{tested} patient(s) have identifiers of internal test patients."] if tested else []
     if not both:
         return [*notes, "No patient has the identifier of one who was trained on."]
@@ -226,7 +226,7 @@ def _overlap(model: MultiModN, cohort: Cohort, allow_overlap: bool) -> list[str]
 
 def _named_in(model: MultiModN, cohort: Cohort, part: Sequence[str]) -> NDArray[np.bool_]:
     """Says who bears the identifier of a patient of the split, the names of registries before them left aside."""
-    here, there = cohort.patients, pd.Index(part, dtype=object)
+    here, there = cohort.patients, pd.Index(list(part))
     found = here.isin(there)
     here, there = (
         own_identifiers(ids) if has_registries else ids
