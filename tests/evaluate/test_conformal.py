@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from multimodn import MultiModN
@@ -115,6 +115,8 @@ def test_intervals_are_those_of_the_definition(rule, options):
 @settings(max_examples=10)
 @given(n=st.integers(15, 60), level=st.floats(0.55, 0.97), seed=st.integers(0, 1000))
 def test_of_one_pattern_sets_are_those_of_crepes(n, level, seed):
+    # a rank that is a whole number but for rounding is one to us, and the next one to crepes
+    assume(abs((n + 1) * level - round((n + 1) * level)) > 1e-6)
     crepes = pytest.importorskip("crepes")
     ensemble = make_ensemble(1, names=("kind", "size"))
     calibration, test = (make_patients(k, seed + k, rate=0.0, ensemble=ensemble) for k in (n, 9))

@@ -196,7 +196,7 @@ def test_all_is_written_and_the_page_says_where_it_comes_from(run, found, tmp_pa
     _, model = run
     external, _ = found
     files = {file.name for file in external.write(tmp_path / "out")}
-    expected = {"flow", "performance", "calibration", "comparison", "drift"}
+    expected = {"flow", "performance", "calibration", "comparison", "drift", "coverage"}
     assert files == {f"{name}.csv" for name in expected} | {"EXTERNAL.md"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
     page = (tmp_path / "out" / "EXTERNAL.md").read_text()

@@ -137,10 +137,10 @@ def test_who_is_there_twice_is_caught_unless_the_two_are_a_group():
         targets = {name: pd.concat([f, f.rename(index=again)]) for name, f in cohort.targets.items()}
         return Cohort.from_frames(tables, targets)
 
-    alone = [twice(cohort) for cohort in permutations(6, n=100)]
+    alone = [twice(cohort) for cohort in permutations(6, n=60)]
     person = pd.Series([p[:5] for p in alone[0].patients], alone[0].patients)
-    assert intervals(values(alone, [nearest]))["nearest"][0] > 0.65
-    assert missing_chance(values([replace(cohort, groups=person) for cohort in alone], [nearest])) == {}
+    assert intervals(values(alone, [nearest], 4))["nearest"][0] > 0.65
+    assert missing_chance(values([replace(cohort, groups=person) for cohort in alone], [nearest], 4)) == {}
 
 
 def test_a_real_signal_is_not_taken_for_noise():
@@ -233,7 +233,7 @@ LARGE = {"epochs": 12, "state_size": 16, "batch_size": 32}
 @pytest.mark.slow
 def test_labels_that_mean_nothing_are_not_predicted_by_whole_pipelines_of_more_patients():
     arms = [as_arm(CHOSEN), late_ridge, as_arm(selected_inside(fit_ours))]
-    cohorts = permutations(8, n=160)
+    cohorts = permutations(6, n=160)
     found = values(cohorts, arms, 3, members=2, calibrate=True, **LARGE)
     print("clean", intervals(found))
     assert set(found) == {"chosen", "late_ridge", "selected_inside"}
@@ -242,7 +242,7 @@ def test_labels_that_mean_nothing_are_not_predicted_by_whole_pipelines_of_more_p
 
 @pytest.mark.slow
 def test_a_selection_on_all_patients_is_caught_in_whole_pipelines_too():
-    cohorts = map(with_selected_columns, permutations(6, n=160))
+    cohorts = map(with_selected_columns, permutations(4, n=160))
     found = values(cohorts, [as_arm(CHOSEN), ours, late_ridge], 3, members=2, calibrate=True, **LARGE)
     print("leaky", intervals(found))
     assert min(low for low, _ in intervals(found).values()) > 0.6
