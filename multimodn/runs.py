@@ -40,12 +40,14 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
         StudyError: If the folder holds a run already, or `resume` finds one of another study or other data.
     """
     from multimodn.card.card import write_card
+    from multimodn.evaluate.subgroups import read_subgroups
     from multimodn.monitor.reference import write_reference
     from multimodn.training.tracking import check_loggers
 
     started = time.monotonic()
     check_loggers(study.training.loggers)
     cohort = Cohort.load(study)
+    read_subgroups(cohort, study.subgroups)  # a misspelt column is told now, not by the report
     split = make_split(study, cohort)
     fingerprint = {
         "study": hashlib.sha256(study.to_yaml().encode()).hexdigest(),

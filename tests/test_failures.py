@@ -11,7 +11,8 @@ import torch
 from multimodn import Cohort, MultiModN
 from multimodn.data.splits import Split, make_split
 from multimodn.errors import DataError
-from tests._cohorts import make_cohort, make_frames, make_study
+from multimodn.runs import fit_run
+from tests._cohorts import make_cohort, make_frames, make_study, write_files
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,10 @@ print(len(MultiModN.load(path).predict(cohort)) > 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("True"), done.stderr[-500:]
+
+
+def test_a_misspelt_subgroup_is_told_before_training(tmp_path):
+    study = write_files(tmp_path, subgroups=["labs.crq"])
+    with pytest.raises(DataError, match=r"modality 'labs' has no column 'crq'\. Did you mean 'crp'"):
+        fit_run(study, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -65,7 +65,7 @@ def cross_validate(
     *,
     by: By = "random",
     column: Column | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
     """Scores arms by repeated cross-validation: the scores of `cross_predict`, which has the arguments.
@@ -90,7 +90,7 @@ def cross_predict(
     *,
     by: By = "random",
     column: Column | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     n_jobs: int = 1,
 ) -> OutOfFold:
     """Predicts every test patient of repeated cross-validation by every arm, all arms on the same folds.
@@ -124,9 +124,10 @@ def cross_predict(
     stratify = getattr(study.split, "stratify", None)
     dealt = list(dealt_folds(cohort, n_folds, repeats, seed, stratify, by=by, column=column))
     parts = [Fold(k // n_folds, k % n_folds, *pair, seed + k // n_folds) for k, pair in enumerate(dealt)]
-    if folder is not None:
-        open_folder(folder, _fingerprint(study, cohort, parts[:n_folds], by, seed))
-    jobs = make_jobs(parts, arms, folder)
+    place = None if folder is None else Path(folder)
+    if place is not None:
+        open_folder(place, _fingerprint(study, cohort, parts[:n_folds], by, seed))
+    jobs = make_jobs(parts, arms, place)
     done: dict[int, pd.DataFrame] = {}
     cells = itertools.chain(finished(jobs).items(), _remaining(study, cohort, arms, jobs, done, n_jobs))
     for number, frame in cells:
@@ -135,8 +136,8 @@ def cross_predict(
             for arm in frame["arm"].unique():
                 on_cell(arm, jobs[number].fold.repeat, jobs[number].fold.fold)
     found = _collected(study, cohort, jobs, [done[k] for k in range(len(jobs))])
-    if folder is not None:
-        found.save(folder)
+    if place is not None:
+        found.save(place)
     return found
 
 
