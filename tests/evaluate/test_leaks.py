@@ -117,7 +117,7 @@ def test_labels_that_mean_nothing_are_not_predicted():
 
 
 def test_a_selection_on_all_patients_is_caught():
-    found = intervals(values(map(with_selected_columns, permutations(6)), [ours, late_ridge]))
+    found = intervals(values(map(with_selected_columns, permutations(4)), [ours, late_ridge]))
     assert set(found) == {"ours", "late_ridge"}
     assert min(low for low, _ in found.values()) > 0.6
 
@@ -137,10 +137,10 @@ def test_who_is_there_twice_is_caught_unless_the_two_are_a_group():
         targets = {name: pd.concat([f, f.rename(index=again)]) for name, f in cohort.targets.items()}
         return Cohort.from_frames(tables, targets)
 
-    alone = [twice(cohort) for cohort in permutations(6, n=60)]
+    alone = [twice(cohort) for cohort in permutations(5, n=60, widths=(10, 2))]
     person = pd.Series([p[:5] for p in alone[0].patients], alone[0].patients)
-    assert intervals(values(alone, [nearest], 4))["nearest"][0] > 0.65
-    assert missing_chance(values([replace(cohort, groups=person) for cohort in alone], [nearest], 4)) == {}
+    assert intervals(values(alone, [nearest], 3))["nearest"][0] > 0.65
+    assert missing_chance(values([replace(cohort, groups=person) for cohort in alone], [nearest], 3)) == {}
 
 
 def test_a_real_signal_is_not_taken_for_noise():
@@ -197,8 +197,6 @@ def test_nothing_of_the_test_patients_reaches_weights_calibration_or_conformal_s
         assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
     assert {name: encoder.config() for name, encoder in other.model.first.encoders.items()} == encoders
     assert other.model.first.tasks["death"].config() == model.model.first.tasks["death"].config()
-    seen = fitted(altered(cohort, split.train[:1], 0), split, **training)  # one training patient is enough
-    assert any(not torch.equal(x, seen.model.state_dict()[name]) for name, x in model.model.state_dict().items())
 
 
 @pytest.mark.parametrize("arm", [ours, late_ridge])
@@ -235,14 +233,12 @@ def test_labels_that_mean_nothing_are_not_predicted_by_whole_pipelines_of_more_p
     arms = [as_arm(CHOSEN), late_ridge, as_arm(selected_inside(fit_ours))]
     cohorts = permutations(6, n=160)
     found = values(cohorts, arms, 3, members=2, calibrate=True, **LARGE)
-    print("clean", intervals(found))
     assert set(found) == {"chosen", "late_ridge", "selected_inside"}
     assert missing_chance(found) == {}
 
 
 @pytest.mark.slow
 def test_a_selection_on_all_patients_is_caught_in_whole_pipelines_too():
-    cohorts = map(with_selected_columns, permutations(4, n=160))
+    cohorts = map(with_selected_columns, permutations(6, n=160, widths=(60, 300)))
     found = values(cohorts, [as_arm(CHOSEN), ours, late_ridge], 3, members=2, calibrate=True, **LARGE)
-    print("leaky", intervals(found))
     assert min(low for low, _ in intervals(found).values()) > 0.6

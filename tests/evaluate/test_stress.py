@@ -77,7 +77,9 @@ def test_an_interrupted_test_goes_on_and_ends_the_same(tmp_path):
 
 def test_neutral_beats_skipping_under_the_flip_and_is_drawn(tmp_path):
     arms = {name: ARMS[name] for name in ("neutral", "skip", "oracle", "late_ridge")}
-    scores = stress(make_study("neutral"), simulate(0, 400), PLAN, arms=arms)
+    study = make_study("neutral")
+    quick = study.training.model_copy(update={"epochs": 6, "learning_rate": 0.02})
+    scores = stress(study.model_copy(update={"training": quick}), simulate(0, 300), PLAN, arms=arms)
     auroc = means(scores, "y", "auroc")
     assert auroc.loc["neutral", "flipped:0.8"] > auroc.loc["skip", "flipped:0.8"] + 0.2
     assert set(auroc.index) == {"neutral", "skip", "oracle", "late_ridge", "late_ridge_mean"}
