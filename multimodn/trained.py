@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from multimodn.base import Task
 from multimodn.data.batches import Batch, PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, make_split
-from multimodn.errors import NotFittedError
+from multimodn.errors import NotFittedError, StudyError, did_you_mean
 from multimodn.fusion import Ensemble, Outputs
 from multimodn.fusion.paths import order_numbers
 from multimodn.study import Study
@@ -72,6 +73,15 @@ class Trained:
         """Modality names in the order in which predictions take them."""
         first = self._model().first
         return [first.modalities[m] for m in first.order]
+
+    def _tasks(self, task: str | None = None) -> dict[str, Task]:
+        """Returns all tasks by name, or the one that is asked for."""
+        tasks = self._model().tasks
+        if task is None:
+            return tasks
+        if task not in tasks:
+            raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, tasks)}")
+        return {task: tasks[task]}
 
     def _model(self) -> Ensemble:
         if self.model is None:

@@ -202,3 +202,15 @@ def test_members_are_averaged_on_raw_outputs(cohort):
     found = model.predict(cohort).query("output == 'probability'")["value"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert len(model.provenance["members"]) == 3
+
+
+def test_some_of_the_prepared_patients_are_those_who_would_have_been_prepared_alone(model, cohort):
+    rows = torch.tensor([31, 2, 17, 39])
+    some, alone = model.prepare(cohort, labelled=True).subset(rows), cohort.subset(cohort.patients[rows.numpy()])
+    pd.testing.assert_frame_equal(model.predict(some), model.predict(alone))
+    pd.testing.assert_frame_equal(model.evaluate(some), model.evaluate(alone))
+
+
+def test_patients_without_targets_are_not_scored(model, cohort):
+    with pytest.raises(DataError, match=r"no targets: prepare them with prepare\(cohort, labelled=True\)"):
+        model.prepare(cohort).check_labelled()

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
 from multimodn.card.facts import Facts
 from multimodn.card.sample_size import cox_snell
 from multimodn.card.wording import FEWEST
 from multimodn.data.batches import PatientTensors
-from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning
 from multimodn.missingness.findings import Audit
 
@@ -90,14 +90,13 @@ def _scored(facts: Facts, audited: Audit | None, n_resamples: int, seed: int) ->
     from multimodn.evaluate.performance import calibration_summary, performance
 
     model = facts.model
-    test = facts.cohort.subset(facts.test)
-    patients = model.prepare(test, labelled=True)
+    patients = model.prepare(facts.cohort.subset(facts.test), labelled=True)
     failed = False
     try:
         found = performance(model, patients, facts.cohort, n_resamples=n_resamples, seed=seed)
     except DataError:  # a subgroup's column that is not there or has several rows
         failed, found = True, performance(model, patients, n_resamples=n_resamples, seed=seed)
-    some = _some(facts, test, patients, seed)
+    some = _some(patients, seed)
     shares = model.contributions(some, n_pairs=N_PAIRS, seed=seed)
     from multimodn.explain.summary import summarise
 
@@ -114,11 +113,11 @@ def _scored(facts: Facts, audited: Audit | None, n_resamples: int, seed: int) ->
     )
 
 
-def _some(facts: Facts, test: Cohort, patients: PatientTensors, seed: int) -> PatientTensors:
-    if len(test) <= MOST_EXPLAINED:
+def _some(patients: PatientTensors, seed: int) -> PatientTensors:
+    if len(patients) <= MOST_EXPLAINED:
         return patients
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(test))[:MOST_EXPLAINED])
-    return facts.model.prepare(test.subset(test.patients[drawn]))
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(patients))[:MOST_EXPLAINED])
+    return patients.subset(torch.from_numpy(drawn))
 
 
 def _audit(facts: Facts) -> Audit | None:

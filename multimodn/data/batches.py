@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from multimodn.base import Values
-from multimodn.errors import ShapeError
+from multimodn.errors import DataError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,18 @@ class PatientTensors:
     def presence(self) -> Tensor:
         """Bool ``(N, M)``."""
         return self.position >= 0
+
+    def check_labelled(self) -> None:
+        """Raises a DataError if no targets were read."""
+        if not self.labelled:
+            raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+
+    def subset(self, rows: Tensor) -> PatientTensors:
+        """Returns the patients at ``rows``, whose values are shared and not parsed again."""
+        targets, labelled = ({k: v[rows] for k, v in each.items()} for each in (self.targets, self.labelled))
+        strata, weights, registry = (None if x is None else x[rows] for x in (self.strata, self.weights, self.registry))
+        patients = self.patients[rows.numpy()]
+        return PatientTensors(patients, self.values, self.position[rows], targets, labelled, strata, weights, registry)
 
     def batch(self, rows: Tensor) -> Batch:
         """Slices the patients at ``rows``."""

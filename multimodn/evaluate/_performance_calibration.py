@@ -13,7 +13,7 @@ from torch import Tensor
 
 from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
-from multimodn.errors import DataError, StudyError, did_you_mean
+from multimodn.errors import DataError, StudyError
 from multimodn.estimator import MultiModN
 from multimodn.evaluate._metrics_calibration import Column, bin_row, bins, error, line
 from multimodn.evaluate._metrics_predicted import chances, predicted, survival_curves
@@ -183,17 +183,14 @@ def _summed(column: Column, n_bins: int) -> dict[str, float]:
 
 
 def _asked(model: MultiModN, patients: PatientTensors, task: str | None, by: str) -> Iterator[tuple[str, Column]]:
-    if not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+    patients.check_labelled()
     if by not in ("overall", "pattern"):
         raise StudyError(f"Calibration cannot be told by '{by}'; expected overall or pattern.")
-    fitted = model._model()
-    if task is not None and task not in fitted.tasks:
-        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, fitted.tasks)}")
+    fitted, asked = model._model(), model._tasks(task)
     outputs = model._run(patients, fitted)
     for t, (name, one) in enumerate(fitted.tasks.items()):
         known = patients.labelled[name]
-        if task not in (None, name) or not known.any():
+        if name not in asked or not known.any():
             continue
         columns = list(_of_task(one, outputs[name][known], patients.targets[name][known]))
         if by == "overall":

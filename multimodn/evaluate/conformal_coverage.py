@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.data.batches import PatientTensors
-from multimodn.errors import DataError, NotFittedError
+from multimodn.errors import NotFittedError
 from multimodn.evaluate._conformal_answers import Answer, answers
 from multimodn.evaluate._conformal_scores import rank_of, truth
 from multimodn.evaluate._conformal_store import METHODS
@@ -90,8 +90,7 @@ def covered(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.9
     if model.sets is None:
         raise NotFittedError("No sets were calibrated: call fit_conformal(), or train with a run.")
     patients = model._labelled(cohort)
-    if not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+    patients.check_labelled()
     ensemble, parts = model._model(), []
     for u, answer in enumerate(answers(ensemble, model.sets, patients, level)):
         name, scores = answer.unit.task, model.sets.scores[u]

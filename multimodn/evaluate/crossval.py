@@ -223,20 +223,12 @@ class _Known:
         return filled.astype(dict.fromkeys(("task", "scale", "metric", "output"), "str"))
 
 
-def summary(scores: pd.DataFrame | OutOfFold, n_bootstrap: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Averages over folds: ``arm, task, metric, mean, low, high`` with a 95 % bootstrap interval.
+def summary(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Averages over folds: ``arm, task, metric, mean, low, high`` with a 95 % bootstrap interval over folds.
 
-    Args:
-        scores: Of `cross_validate`: every metric, folds are resampled. Folds share training patients, so that the
-            interval is somewhat too narrow. Of `cross_predict`: the main metric of each task, patients are resampled,
-            see `multimodn.evaluate.comparison.averages`; ``n`` is added, the number of labelled patients.
-        n_bootstrap: Resamples.
-        seed: Their seed.
+    Folds share training patients, so that the interval is somewhat too narrow;
+    `multimodn.evaluate.comparison.averages` resamples patients.
     """
-    if isinstance(scores, OutOfFold):
-        from multimodn.evaluate.comparison import averages
-
-        return averages(scores, n_bootstrap, seed)
     keys = ["arm", "task", "metric"]
     rows = [(*key, *_interval(part["value"], n_bootstrap, seed)) for key, part in scores.groupby(keys, sort=False)]
     return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])

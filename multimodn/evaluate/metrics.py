@@ -16,7 +16,7 @@ from torch import Tensor
 
 from multimodn.base import Task
 from multimodn.data.batches import PatientTensors
-from multimodn.errors import DataError, StudyError, did_you_mean
+from multimodn.errors import StudyError
 from multimodn.estimator import MultiModN
 from multimodn.evaluate._metrics_predicted import chances, predicted
 from multimodn.evaluate._metrics_survival import aurocs_at, observed
@@ -87,18 +87,15 @@ def decision_curve(
         StudyError: If the task is unknown, or has no probabilities of classes; if a threshold is not between 0 and 1.
         DataError: If the patients have no targets.
     """
-    if not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
-    fitted = model._model()
-    if task is not None and task not in fitted.tasks:
-        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, fitted.tasks)}")
-    if task is not None and fitted.tasks[task].link_scale != "log-odds":
+    patients.check_labelled()
+    asked = model._tasks(task)
+    if task is not None and asked[task].link_scale != "log-odds":
         raise StudyError(f"Task '{task}' predicts no classes: a decision curve needs the probability of an outcome.")
-    outputs = model._run(patients, fitted)
+    outputs = model._run(patients, model._model())
     parts = []
-    for name, one in fitted.tasks.items():
+    for name, one in asked.items():
         known = patients.labelled[name]
-        if task in (None, name) and one.link_scale == "log-odds" and known.any():
+        if one.link_scale == "log-odds" and known.any():
             link, truth = one.link(outputs[name][known].double()), one.link_target(patients.targets[name][known])
             parts.append(decision_curve_of(one, link, truth, thresholds=thresholds, n_resamples=n_resamples, seed=seed))
     return pd.concat(parts, ignore_index=True) if parts else _curve_frame([])
@@ -213,18 +210,15 @@ def auroc_by_time(
     References:
         See `multimodn.evaluate._metrics_survival.aurocs_at`.
     """
-    if not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
-    fitted = model._model()
-    if task is not None and task not in fitted.tasks:
-        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, fitted.tasks)}")
-    if task is not None and fitted.tasks[task].link_scale != "log-risk":
+    patients.check_labelled()
+    asked = model._tasks(task)
+    if task is not None and asked[task].link_scale != "log-risk":
         raise StudyError(f"Task '{task}' does not predict survival.")
-    outputs = model._run(patients, fitted)
+    outputs = model._run(patients, model._model())
     rows: list[dict[str, object]] = []
-    for name, one in fitted.tasks.items():
+    for name, one in asked.items():
         known = patients.labelled[name]
-        if task in (None, name) and one.link_scale == "log-risk" and known.any():
+        if one.link_scale == "log-risk" and known.any():
             found = _by_time(one, outputs[name][known], patients.targets[name][known], n_resamples, seed)
             rows += [{"task": name, **row} for row in found]
     return pd.DataFrame(rows, columns=["task", "time", "value", "low", "high", "n_cases", "n_controls", "n"])

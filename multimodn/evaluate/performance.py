@@ -101,8 +101,7 @@ def performance(
         NotFittedError: Before training.
         DataError: If the patients have no targets, or a subgroup's column does not exist.
     """
-    if not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+    patients.check_labelled()
     fitted = model._model()
     outputs = model._run(patients, fitted.trajectory, dim=1)  # (M + 1, N, K)
     groups, whose = _subgroups(model, patients, cohort)

@@ -166,8 +166,7 @@ def _split_of(model: MultiModN, cohort: Cohort) -> tuple[list[str], list[str]]:
 
 
 def _check_held_out(patients: PatientTensors, training: Sequence[str]) -> None:
-    if not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+    patients.check_labelled()
     both = patients.patients[patients.patients.isin(training)]
     if len(both):
         raise DataError(f"{len(both)} patient(s) were trained on: {shown(list(both))}. Give test patients only.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from multimodn import frames
 from multimodn.data.batches import PatientTensors
@@ -110,7 +111,7 @@ class Collector:
         if len(self.shown) <= most:
             return self.patients
         drawn = np.random.default_rng(self.wishes.seed).permutation(len(self.shown))[:most]
-        return self.model.prepare(self.shown.subset(self.shown.patients[np.sort(drawn)]), labelled=self.is_labelled)
+        return self.patients.subset(torch.from_numpy(np.sort(drawn)))
 
     def labels(self, chosen: Sequence[str]) -> dict[str, str]:
         """Returns the labels of all patients, of whom some are shown alone."""

@@ -8,8 +8,8 @@ the mean is steeper than that on one network, by the ratio of their variances r,
 and held-out patients only tell the latter. The ratio needs no outcomes: the members are compared on the same patients.
 
 What one network's evidence is worth is fitted to the outcomes of its held-out patients: under ``missingness: neutral``
-a slope and a shift a modality (`multimodn.missingness.calibration`); else one scale a task, so that who ranks above
-whom stays as it is: temperature scaling about the prior (Platt 1999; Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+a slope and a shift a modality (`multimodn.missingness.calibration`); else one scale a task, which keeps the order
+of patients by the probability of a yes-or-no task: temperature scaling about the prior (Platt 1999; Guo et al. 2017, https://arxiv.org/abs/1706.04599,
 section 4.2), times r. Neutral evidence is not scaled up: where presence misleads, being timid is the safer error.
 """
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from multimodn.data.batches import Batch, BatchLoader, PatientTensors
-from multimodn.errors import DataError
 from multimodn.fusion import SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
 from multimodn.missingness.weights import LabelShift
@@ -50,8 +49,8 @@ def conflicts(
     """
     fitted = model._model()
     patients = model._labelled(cohort)
-    if patients.strata is None or not patients.labelled:
-        raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+    patients.check_labelled()
+    assert patients.strata is not None
     rows = _training_rows(model, patients)
     shift = None
     if model.study.missingness == "neutral":
