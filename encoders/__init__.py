@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multimodn.encoders._layout import TableOptions
+from multimodn.encoders._tables.layout import TableOptions
 from multimodn.encoders.embedding import EmbeddingEncoder, EmbeddingOptions
 from multimodn.encoders.image import ImageEncoder, ImageOptions
 from multimodn.encoders.series import SeriesEncoder, SeriesOptions

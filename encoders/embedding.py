@@ -11,12 +11,12 @@ import pandas as pd
 from pydantic import Field
 from torch import Tensor
 
-from multimodn.base import JSON, Encoder, Options
-from multimodn.data.parts import Parts
+from multimodn.base.encoder import JSON, Encoder, Options
+from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, Projection, automatic_components
-from multimodn.encoders._layout import report_dropped
 from multimodn.encoders._reading import check_columns, is_empty, read_numbers
-from multimodn.encoders._scaling import NumericColumn, NumericScaler, fit_column
+from multimodn.encoders._tables.layout import report_dropped
+from multimodn.encoders._tables.scaling import NumericColumn, NumericScaler, fit_column
 from multimodn.errors import DataError, raise_all, shown
 
 HEADER = "Encoder 'embedding'"

@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from multimodn.base import Options
-from multimodn.encoders._picture_files import Picture, read_image
-from multimodn.encoders._picture_options import PictureOptions
-from multimodn.encoders._picture_scaling import finish_image
-from multimodn.encoders._pictures import PictureEncoder
+from multimodn.base.encoder import Options
+from multimodn.encoders._images.encoder import PictureEncoder
+from multimodn.encoders._images.files import Picture, read_image
+from multimodn.encoders._images.options import PictureOptions
+from multimodn.encoders._images.scaling import finish_image
 
 Length = Annotated[int, Field(ge=1)]
 

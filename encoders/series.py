@@ -13,12 +13,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from multimodn.base import JSON, Encoder, FileOptions, Options
-from multimodn.data.parts import Parts
-from multimodn.data.ragged import Ragged
+from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
+from multimodn.base.feature_groups import Parts
+from multimodn.base.ragged import Ragged
 from multimodn.encoders._layers import Layers
-from multimodn.encoders._series_layers import MeasurementTransformer, summaries
-from multimodn.encoders._series_rows import Rows, Variable, fit_time, fit_variables, read_rows, scale_rows
+from multimodn.encoders._series.layers import MeasurementTransformer, summaries
+from multimodn.encoders._series.rows import Rows, Variable, fit_time, fit_variables, read_rows, scale_rows
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
 HEADER = "Encoder 'series'"

@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from multimodn.base import JSON, Encoder, FileOptions, Options
-from multimodn.data.parts import Parts
-from multimodn.data.ragged import Ragged, softmax, total
-from multimodn.encoders._bags import BLOCK_TILES, Bags
+from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
+from multimodn.base.feature_groups import Parts
+from multimodn.base.ragged import Ragged, softmax, total
 from multimodn.encoders._layers import Layers
-from multimodn.encoders._pooling import GatedAttention, Pool, highest
-from multimodn.encoders._slide_files import TileSource, load_bags
-from multimodn.encoders._tiles import encode_tiles, tile_parts
+from multimodn.encoders._slides.bags import BLOCK_TILES, Bags
+from multimodn.encoders._slides.files import TileSource, load_bags
+from multimodn.encoders._slides.pooling import GatedAttention, Pool, highest
+from multimodn.encoders._slides.tiles import encode_tiles, tile_parts
 
 N_SPREAD_PATIENTS = 64
 """Training patients, evenly spaced, on whom the first contrasts are measured."""
@@ -30,7 +30,7 @@ class SlideOptions(FileOptions):
     """Options of a slide modality.
 
     Attributes:
-        column: The column of feature files: HDF5 as `multimodn.slides.features` writes or reads it, a slide a file.
+        column: The column of feature files: HDF5 as `slides.feature_files.features` writes or reads it, a slide a file.
         embedding_size: Width of the embedding that the patient state takes.
         hidden_size: Width to which a tile's features are mapped, and that of a token; the attention has twice as many
             gates.
@@ -181,7 +181,7 @@ class SlideEncoder(Encoder):
         return tile_parts(values, self.options.hidden_size)
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> tuple[Tensor, Ragged]:
-        """Encodes tiles behind gates; see `Encoder.encode_parts` and `multimodn.encoders._tiles`."""
+        """Encodes tiles behind gates; see `Encoder.encode_parts` and `multimodn.encoders._slides.tiles`."""
         return encode_tiles(self, parts.content, rows, gates)
 
     def config(self) -> dict[str, JSON]:

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multimodn.base import JSON, Encoder, Options
-from multimodn.data.parts import Parts
-from multimodn.encoders._columns import level_numbers
+from multimodn.base.encoder import JSON, Encoder, Options
+from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import (
     Layers,
     LevelInput,
@@ -24,9 +23,10 @@ from multimodn.encoders._layers import (
     Projection,
     ScaledInput,
 )
-from multimodn.encoders._layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
 from multimodn.encoders._reading import check_columns, is_empty
-from multimodn.encoders._scaling import NumericScaler
+from multimodn.encoders._tables.columns import level_numbers
+from multimodn.encoders._tables.layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
+from multimodn.encoders._tables.scaling import NumericScaler
 from multimodn.errors import DataWarning, shown
 
 

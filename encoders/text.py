@@ -11,15 +11,15 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from multimodn.base import JSON, Encoder, FileOptions, Options
-from multimodn.data.cache import OutputCache, content_hash
-from multimodn.data.parts import Parts
-from multimodn.encoders import _transformer
+from multimodn.base.cache import OutputCache, content_hash
+from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
+from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, Projection, automatic_components
-from multimodn.encoders._reports import Reports, clean, patient_vectors
-from multimodn.encoders._scaling import CLIP
-from multimodn.encoders._transformer import TextVectors, Windowing
-from multimodn.encoders._words import cut_words
+from multimodn.encoders._tables.scaling import CLIP
+from multimodn.encoders._texts import transformer
+from multimodn.encoders._texts.reports import Reports, clean, patient_vectors
+from multimodn.encoders._texts.transformer import TextVectors, Windowing
+from multimodn.encoders._texts.words import cut_words
 from multimodn.errors import DataError, shown
 
 HEADER = "Encoder 'text'"
@@ -131,7 +131,7 @@ class TextEncoder(Encoder):
             StudyError: If there is no such network, or the windows do not fit it.
             MissingExtraError: If the extra 'text' is not installed.
         """
-        column, folder = _column(frame, options), _transformer.network_folder(options.model)
+        column, folder = _column(frame, options), transformer.network_folder(options.model)
         vectors = _vectors(frame, column, options, folder)
         spread, centre = torch.std_mean(vectors, 0, correction=0)
         is_varied = spread > 1e-4 * vectors.square().mean().sqrt()  # below that it is rounding, some 1e-6
@@ -146,7 +146,7 @@ class TextEncoder(Encoder):
             scaled = ((vectors - centre) * scale).clamp(-CLIP, CLIP).float()
             projection = Projection.fit(scaled, min(n_components, len(centre)))
             n_components = projection.components.shape[1]
-        encoder = cls(column, len(centre), n_components, _transformer.network_hash(folder), options)
+        encoder = cls(column, len(centre), n_components, transformer.network_hash(folder), options)
         encoder.centre.copy_(centre)
         encoder.scale.copy_(scale)
         encoder.projection = projection
@@ -230,8 +230,8 @@ class TextEncoder(Encoder):
         return scaled if self.projection is None else scaled @ self.projection.components
 
     def _folder(self) -> Path:
-        folder = _transformer.network_folder(self.options.model)
-        found = _transformer.network_hash(folder)
+        folder = transformer.network_folder(self.options.model)
+        found = transformer.network_hash(folder)
         if found != self.network:
             raise DataError(
                 f"{HEADER}: the network in {folder} has the hash {found[:16]}, but the encoder was trained with "
@@ -239,8 +239,8 @@ class TextEncoder(Encoder):
             )
         return folder
 
-    def _network(self) -> _transformer.FrozenTransformer:
-        return _transformer.load_network(self._folder())
+    def _network(self) -> transformer.FrozenTransformer:
+        return transformer.load_network(self._folder())
 
 
 def _column(frame: pd.DataFrame, options: TextOptions) -> str:
@@ -260,10 +260,10 @@ def _vectors(frame: pd.DataFrame, column: str, options: TextOptions, folder: Pat
     if size is not None and not len(frame):
         return torch.zeros(0, size, dtype=torch.float64)
     cut = options.windowing
-    network = _transformer.network_hash(folder)
+    network = transformer.network_hash(folder)
     cache = OutputCache(content_hash(SCHEME, network, f"{cut.window} {cut.overlap} {cut.max_windows}"))
 
     def encode(texts: Sequence[str]) -> TextVectors:
-        return _transformer.load_network(folder).encode(texts, cut, options.batch_size)
+        return transformer.load_network(folder).encode(texts, cut, options.batch_size)
 
     return patient_vectors(reports, encode, cache)

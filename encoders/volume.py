@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from multimodn.base import Options
-from multimodn.encoders._picture_files import Picture
-from multimodn.encoders._picture_options import PictureOptions
-from multimodn.encoders._picture_scaling import finish_volume
-from multimodn.encoders._picture_volumes import read_volume
-from multimodn.encoders._pictures import PictureEncoder
+from multimodn.base.encoder import Options
+from multimodn.encoders._images.encoder import PictureEncoder
+from multimodn.encoders._images.files import Picture
+from multimodn.encoders._images.options import PictureOptions
+from multimodn.encoders._images.scaling import finish_volume
+from multimodn.encoders._images.volumes import read_volume
 
 Millimetres = Annotated[float, Field(gt=0.0)]
 Length = Annotated[int, Field(ge=1)]

@@ -28,23 +28,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multimodn.data.batches import Batch
+    from multimodn.base.batches import Batch
     from multimodn.data.cohort import Cohort
     from multimodn.errors import DataWarning, MultiModNError
-    from multimodn.estimator import MultiModN
     from multimodn.fusion import SequentialFusion
-    from multimodn.sklearn import MultiModNClassifier
-    from multimodn.study import Study
+    from multimodn.model.multimodn import MultiModN
+    from multimodn.model.sklearn import MultiModNClassifier
+    from multimodn.study.study import Study
 
 _HOME = {
-    "Batch": "multimodn.data.batches",
+    "Batch": "multimodn.base.batches",
     "Cohort": "multimodn.data.cohort",
     "DataWarning": "multimodn.errors",
-    "MultiModN": "multimodn.estimator",
-    "MultiModNClassifier": "multimodn.sklearn",
+    "MultiModN": "multimodn.model.multimodn",
+    "MultiModNClassifier": "multimodn.model.sklearn",
     "MultiModNError": "multimodn.errors",
     "SequentialFusion": "multimodn.fusion",
-    "Study": "multimodn.study",
+    "Study": "multimodn.study.study",
 }
 
 __all__ = [

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
-from multimodn.estimator import MultiModN
-from multimodn.study import Study
+from multimodn.files import BUNDLE, CHECKPOINTS, LOG, write_text
+from multimodn.model.multimodn import MultiModN
+from multimodn.study.study import Study
 
 if TYPE_CHECKING:
     from multimodn.training.fit import TrainerFlags
-
-BUNDLE, LOG, CHECKPOINTS = "bundle", "run.json", "checkpoints"
 
 
 def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None) -> MultiModN:
@@ -40,9 +39,9 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
         StudyError: If the folder holds a run already, or `resume` finds one of another study or other data.
     """
     from multimodn.card.card import write_card
-    from multimodn.evaluate.subgroups import read_subgroups
+    from multimodn.evaluate.performance.subgroups import read_subgroups
     from multimodn.monitor.reference import write_reference
-    from multimodn.training.tracking import check_loggers
+    from multimodn.training.loggers import check_loggers
 
     started = time.monotonic()
     check_loggers(study.training.loggers)
@@ -87,22 +86,6 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
 def is_helper_process() -> bool:
     """Says whether Lightning ran the command again for a further device: such a process trains, and writes nothing."""
     return os.environ.get("LOCAL_RANK", "0") != "0"
-
-
-def load_run(folder: Path) -> MultiModN:
-    """Loads the bundle of a run folder, or of a bundle's own folder.
-
-    Raises:
-        BundleError: If there is none that can be trusted.
-    """
-    return MultiModN.load(folder / BUNDLE if (folder / BUNDLE).is_dir() else folder)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file under another name and renames it, so that nobody ever reads half of it."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _check_folder(folder: Path, fingerprint: dict[str, str], resume: bool) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodn.base import JSON, Task
+from multimodn.base.encoder import JSON
+from multimodn.base.task import Task
 from multimodn.errors import ShapeError
-from multimodn.tasks._scores import auroc, mean, to_numpy
+from multimodn.metrics.scores import auroc, mean, to_numpy
 
 
 class PriorTask(Task):

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base import JSON
+from multimodn.base.encoder import JSON
+from multimodn.metrics.scores import binary_scores, to_numpy
 from multimodn.tasks._labels import Label, count_classes, encode, two_classes
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._scores import binary_scores, to_numpy
 
 
 class BinaryOptions(base.Options):

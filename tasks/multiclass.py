@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base import JSON
+from multimodn.base.encoder import JSON
+from multimodn.metrics.scores import auroc, balanced_accuracy, mean, to_numpy
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, read_labels
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._scores import auroc, balanced_accuracy, mean, to_numpy
 
 
 class MulticlassOptions(base.Options):

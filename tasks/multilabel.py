@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base import JSON
+from multimodn.base.encoder import JSON
 from multimodn.errors import DataError, raise_all
+from multimodn.metrics.scores import binary_scores, mean, to_numpy
 from multimodn.tasks._labels import Label, check_unique, count_classes, encode, two_classes
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._scores import binary_scores, mean, to_numpy
 
 UNKNOWN = -1.0
 """Target of a label that a patient does not have."""

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base import JSON
+from multimodn.base.encoder import JSON
 from multimodn.errors import DataError
+from multimodn.metrics.scores import auroc, balanced_accuracy, mean, quadratic_kappa, to_numpy
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, numeric_classes
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._scores import auroc, balanced_accuracy, mean, quadratic_kappa, to_numpy
 
 
 class OrdinalOptions(base.Options):

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base import JSON
+from multimodn.base.encoder import JSON
 from multimodn.errors import DataError
+from multimodn.metrics.scores import normal_scores, to_numpy
 from multimodn.tasks._labels import read_numbers
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._scores import normal_scores, to_numpy
 
 LOG_SCALE_LIMIT = 5.0
 """A predicted spread is within exp(+-5) times that of the training rows, so that a loss stays finite."""

@@ -17,18 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base import JSON
+from multimodn.base.encoder import JSON
+from multimodn.metrics.concordance import concordance, integrated_brier, uno_concordance
+from multimodn.metrics.scores import to_numpy
 from multimodn.tasks._labels import Label
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._scores import to_numpy
-from multimodn.tasks._survival import (
-    concordance,
-    event_classes,
-    integrated_brier,
-    read_survival,
-    time_edges,
-    uno_concordance,
-)
+from multimodn.tasks._survival import event_classes, read_survival, time_edges
 
 
 class SurvivalOptions(base.Options):

@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from multimodn.base import load_kind
-from multimodn.data.batches import Batch
+from multimodn.base.batches import Batch
+from multimodn.base.kinds import load_kind
 from multimodn.fusion import SequentialFusion
 
 

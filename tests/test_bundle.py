@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multimodn import MultiModN, bundle
+from multimodn import MultiModN
 from multimodn.errors import BundleError
+from multimodn.model import bundle
 from tests._cohorts import make_cohort, make_study
 
 
@@ -124,14 +125,14 @@ def test_an_interrupted_save_leaves_no_half_bundle(model, tmp_path, monkeypatch,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"multimodn.bundle.{step}", interrupted)
+        patch.setattr(f"multimodn.model.bundle.{step}", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
     model.save(tmp_path / "model")
     before = (tmp_path / "model" / "bundle.json").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(f"multimodn.bundle.{step}", interrupted)
+        patch.setattr(f"multimodn.model.bundle.{step}", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.save(tmp_path / "model")
     assert [file.name for file in tmp_path.iterdir()] == ["model"]

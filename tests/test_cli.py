@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from multimodn import cli
-from multimodn.runs import load_run
+from multimodn.cli import app
+from multimodn.model.multimodn import load_run
 from multimodn.training.module import FusionModule
 from tests._cohorts import make_frames, write_files
 
@@ -15,7 +15,7 @@ runner = CliRunner()
 
 
 def call(*arguments):
-    result = runner.invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    result = runner.invoke(app.app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -25,7 +25,7 @@ def failing(capsys, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["multimodn", *map(str, arguments)])
     monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back after the test
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        app.main()
     return stopped.value.code, " ".join(capsys.readouterr().err.split())
 
 
@@ -160,8 +160,8 @@ def test_a_foreseen_error_is_a_message_and_status_2(trained, capsys, monkeypatch
 
 def test_help_does_not_wait_for_torch():
     code = (
-        "import sys\nfrom multimodn import cli\nsys.argv = ['multimodn', '--help']\n"
-        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom multimodn.cli import app\nsys.argv = ['multimodn', '--help']\n"
+        "try:\n    app.main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'pandas', 'sklearn', 'scipy', 'matplotlib', 'pytorch_lightning', 'duckdb', 'optuna'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -6,15 +6,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from multimodn import Cohort, Study, cli
-from multimodn.runs import load_run
+from multimodn import Cohort, Study
+from multimodn.cli import app
+from multimodn.model.multimodn import load_run
 from tests._cohorts import make_frames, make_study, write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
 
 
 def call(*arguments):
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(app.app, [str(argument) for argument in arguments], catch_exceptions=False)
     return result.exit_code, " ".join(result.output.split())
 
 
@@ -94,7 +95,7 @@ def test_a_foreseen_error_is_a_message_and_status_2(trained, capsys, monkeypatch
     monkeypatch.setattr(sys, "argv", ["multimodn", *(str(paths.get(argument, argument)) for argument in arguments)])
     monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back after the test
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        app.main()
     said = " ".join(capsys.readouterr().err.split())
     assert stopped.value.code == 2
     assert said.startswith("Error:")

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
-from multimodn import Cohort, DataWarning, MultiModN, explained, trained
+from multimodn import Cohort, DataWarning, MultiModN
 from multimodn.errors import DataError, NotFittedError, StudyError
+from multimodn.model import explanations, trained
 from tests._cohorts import make_cohort, make_frames, make_study
 
 
@@ -110,7 +111,7 @@ def test_the_same_seed_gives_the_same_numbers(model, cohort):
 def test_predictions_do_not_depend_on_the_batch_size(model, cohort, monkeypatch, batch_size):
     whole, shares = model.predict(cohort), model.contributions(cohort)
     monkeypatch.setattr(trained, "PREDICT_BATCH", batch_size)
-    monkeypatch.setattr(explained, "LATTICE_BATCH", batch_size)
+    monkeypatch.setattr(explanations, "LATTICE_BATCH", batch_size)
     np.testing.assert_allclose(values(model.predict(cohort)), values(whole), rtol=1e-5, atol=1e-6)
     found = model.contributions(cohort)["contribution"]
     np.testing.assert_allclose(found, shares["contribution"], atol=1e-5)

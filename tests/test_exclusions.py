@@ -8,9 +8,9 @@ import pytest
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.arms import as_arm
-from multimodn.evaluate.baselines import fit_early_concat, fit_late_ridge, fit_xgboost
-from multimodn.evaluate.neural_baselines import fit_p_fusion
+from multimodn.evaluate.baselines.fusion_networks import fit_p_fusion
+from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_xgboost
+from multimodn.evaluate.crossval.arms import as_arm
 from tests._cohorts import make_cohort, make_study, study_dict
 
 

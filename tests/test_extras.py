@@ -19,12 +19,12 @@ NEEDED = [
 
 @pytest.mark.parametrize(("name", "libraries", "extra"), NEEDED)
 def test_an_encoder_names_the_extra(name, libraries, extra, monkeypatch, tmp_path):
-    from multimodn.encoders import _transformer
+    from multimodn.encoders._texts import transformer
 
     monkeypatch.setenv("MULTIMODN_CACHE", str(tmp_path))
     kind, options, make = ALL[name]
     frame = make()
-    _transformer._load.cache_clear()
+    transformer._load.cache_clear()
     for library in libraries:
         for loaded in [module for module in sys.modules if module == library or module.startswith(f"{library}.")]:
             monkeypatch.delitem(sys.modules, loaded)
@@ -48,8 +48,8 @@ def test_the_package_and_its_commands_load_without_any_extra():
     code = (
         "import sys\n"
         f"for name in {blocked.split()!r}: sys.modules[name] = None\n"
-        "import multimodn, multimodn.cli, multimodn.estimator, multimodn.encoders, multimodn.slides\n"
-        "from multimodn.base import kinds, load_kind\n"
+        "import multimodn, multimodn.cli.app, multimodn.model.multimodn, multimodn.encoders, multimodn.slides\n"
+        "from multimodn.base.encoder import kinds, load_kind\n"
         "for kind in kinds('encoders'): load_kind('encoders', kind)\n"
         "heavy = {'monai', 'captum', 'pytorch_lightning', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

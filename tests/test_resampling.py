@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from multimodn import resampling
-from multimodn.resampling import bootstrap_means, draws, weighted_aurocs
+from multimodn.statistics import bootstrap as resampling
+from multimodn.statistics.bootstrap import bootstrap_means, draws, weighted_aurocs
 
 
 @given(st.integers(2, 30), st.integers(0, 9))

@@ -4,9 +4,9 @@ import pytest
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, StudyError
-from multimodn.guess import infer_task
-from multimodn.scaffold import write_study
-from multimodn.study import Study
+from multimodn.scaffold.infer_task import infer_task
+from multimodn.scaffold.write_study import write_study
+from multimodn.study.study import Study
 
 N = 40
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn.errors import StudyError
-from multimodn.study import CohortSpec, ModalitySpec, RandomSplit, Study, TaskSpec, TrainingSpec
-from multimodn.study_file import read_yaml, write_yaml
+from multimodn.study.study import CohortSpec, ModalitySpec, RandomSplit, Study, TaskSpec, TrainingSpec
+from multimodn.study.yaml_file import read_yaml, write_yaml
 
 TEXT = """
 name: acc

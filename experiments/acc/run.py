@@ -20,10 +20,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
-from multimodn.evaluate.baselines import late_ridge
-from multimodn.evaluate.crossval import cross_validate, ours, paired, summary
+from multimodn.cli.terminal.tables import show_patient, show_scores
+from multimodn.evaluate.baselines.ridge import late_ridge
+from multimodn.evaluate.crossval.arms import ours
+from multimodn.evaluate.crossval.crossval import cross_validate, paired, summary
 from multimodn.evaluate.results import ResultsTable, markdown
-from multimodn.terminal import show_patient, show_scores
 from multimodn.training.fit import TrainerFlags
 
 FOLDER = Path(__file__).resolve().parent

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multimodn.data.batches import Batch, PatientTensors
-from multimodn.explain._acquisition_examples import examples, known
-from multimodn.explain.acquisition import Acquisition
+from multimodn.base.batches import Batch, PatientTensors
+from multimodn.explain.acquisition.examples import examples, known
+from multimodn.explain.acquisition.next_modality import Acquisition
 from multimodn.fusion import Ensemble
-from multimodn.resampling import Floats, draws, weighted_aurocs
+from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
 
 Policy = Callable[[Tensor], Tensor]
 """Which modalities were read, bool ``(B, M)``, to a score of each, ``(B, M)``: the highest that is there is next."""

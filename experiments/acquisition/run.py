@@ -23,13 +23,13 @@ from rich.console import Console
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
 from multimodn.data.splits import folds
-from multimodn.evaluate.crossval import development_split
+from multimodn.evaluate.crossval.contracts import development_split
 from multimodn.evaluate.results import ResultsTable, markdown
-from multimodn.report.figures.shared import calm, new_figure
-from multimodn.report.picture import Picture
-from multimodn.report.theme import Theme
-from multimodn.resampling import Floats
-from multimodn.runs import write_text
+from multimodn.figures.picture import Picture
+from multimodn.figures.shared import calm, new_figure
+from multimodn.figures.theme import Theme
+from multimodn.files import write_text
+from multimodn.statistics.bootstrap import Floats
 from multimodn.training.fit import TrainerFlags, member_rows
 from multimodn.training.provenance import versions
 

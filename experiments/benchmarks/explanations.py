@@ -22,7 +22,8 @@ from simulated import simulate
 from throughput import compare, fitted_model, make_study, timed
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
-from multimodn.runs import load_run, write_text
+from multimodn.files import write_text
+from multimodn.model.multimodn import load_run
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent

@@ -101,12 +101,12 @@ def hashes(folder: Path) -> dict[str, str]:
 def kill_and_resume(folder: Path, out: Path) -> tuple[bool, int]:
     """Kills the command after some tiles, runs it again; returns whether bytes are the same, and tiles it kept."""
     from multimodn.slides import embed_slides
-    from multimodn.slides._spool import spooled_tiles
-    from multimodn.slides.embed import EmbedOptions
+    from multimodn.slides.embedding.embed import EmbedOptions
+    from multimodn.slides.embedding.spool import spooled_tiles
 
     slide = sorted(folder.iterdir())[0]
     command = [
-        "multimodn.cli",
+        "multimodn.cli.app",
         "embed-slides",
         slide,
         "--out",
@@ -116,7 +116,9 @@ def kill_and_resume(folder: Path, out: Path) -> tuple[bool, int]:
         "--overlap",
         OVERLAP,
     ]
-    process = subprocess.Popen([sys.executable, "-c", "from multimodn.cli import main; main()", *map(str, command[1:])])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from multimodn.cli.app import main; main()", *map(str, command[1:])]
+    )
     while not any(done >= KILL_AFTER for done, _ in spooled_tiles(out / "killed").values()):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

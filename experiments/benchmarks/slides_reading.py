@@ -160,7 +160,7 @@ def batches(name: str, path: Path, xy: NDArray[np.int64], size: int) -> Iterator
         for start in starts:
             yield np.stack([read(x, y) for x, y in xy[start : start + BATCH].tolist()])
         return
-    from multimodn.slides.reading import open_slide
+    from multimodn.slides.reader.open import open_slide
 
     with open_slide(path) as slide:
         for start in starts:
@@ -207,9 +207,9 @@ def run_one(name: str, path: Path, xy: NDArray[np.int64], size: int) -> dict[str
 
 
 def find_tiles(path: Path, size: int) -> tuple[NDArray[np.int64], dict[str, float]]:
-    from multimodn.slides.reading import open_slide
-    from multimodn.slides.tiling import Tiling, tile_grid
-    from multimodn.slides.tissue import find_tissue
+    from multimodn.slides.reader.open import open_slide
+    from multimodn.slides.tiles.tiling import Tiling, tile_grid
+    from multimodn.slides.tiles.tissue import find_tissue
 
     started = time.perf_counter()
     with open_slide(path) as slide:

@@ -18,10 +18,10 @@ import torch
 from simulated import N_COLUMNS, simulate
 
 from multimodn import Cohort, MultiModN, Study
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.data.splits import Split
 from multimodn.fusion import Ensemble, SequentialFusion
-from multimodn.study import TrainingSpec
+from multimodn.study.study import TrainingSpec
 from multimodn.training.build import build_model, prepare
 from multimodn.training.fit import Job, TrainerFlags, fit_member
 

@@ -55,8 +55,8 @@ def page(simulated: pd.DataFrame, real: pd.DataFrame, seeds: int, calibration: i
     """Writes the page.
 
     Args:
-        simulated: Of `multimodn.evaluate.conformal_coverage.summary`, with ``condition`` and ``arm``.
-        real: Of `multimodn.evaluate.conformal_coverage.tabulate`, with the same.
+        simulated: Of `multimodn.evaluate.performance.conformal_coverage.summary`, with ``condition`` and ``arm``.
+        real: Of `multimodn.evaluate.performance.conformal_coverage.tabulate`, with the same.
         seeds: Repeats of the simulation.
         calibration: Patients of the calibration cohort.
     """

@@ -25,14 +25,14 @@ from rich.console import Console
 from simulated import LOST, draw, study
 
 from multimodn import Cohort, MultiModN, Study
+from multimodn.conformal.calibrate import FEWEST, Conformal, calibrate_sets
 from multimodn.data.splits import folds
 from multimodn.errors import DataWarning
-from multimodn.evaluate.arms import with_seed
-from multimodn.evaluate.conformal import FEWEST, Conformal, calibrate_sets
-from multimodn.evaluate.conformal_coverage import coverage, covered, summary, tabulate
-from multimodn.evaluate.crossval import development_split
-from multimodn.missingness.patterns import Mechanism, high_outcome
-from multimodn.runs import write_text
+from multimodn.evaluate.crossval.arms import with_seed
+from multimodn.evaluate.crossval.contracts import development_split
+from multimodn.evaluate.performance.conformal_coverage import coverage, covered, summary, tabulate
+from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
+from multimodn.files import write_text
 from multimodn.training.fit import TrainerFlags, member_rows
 from multimodn.training.provenance import versions
 

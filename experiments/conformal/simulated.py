@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn import Cohort, Study
-from multimodn.missingness.patterns import Mechanism
+from multimodn.evaluate.stress.mechanisms import Mechanism
 
 NAMES = ("m0", "m1", "m2", "m3")
 LOST = ("m1", "m2", "m3")

@@ -10,13 +10,13 @@ import pandas as pd
 from sklearn.decomposition import PCA
 
 from multimodn import Cohort, Study
-from multimodn.evaluate.arms import Fitted, Trainer, as_arm, fit_ours
-from multimodn.evaluate.baselines import fit_late_ridge
-from multimodn.evaluate.boosting import fit_xgboost
-from multimodn.evaluate.crossval import Arms, Predictions, ours
-from multimodn.evaluate.nested import choose, nested
-from multimodn.evaluate.neural_baselines import fit_p_fusion
-from multimodn.evaluate.tuned import CANDIDATES, TUNED
+from multimodn.evaluate.baselines.boosting import fit_xgboost
+from multimodn.evaluate.baselines.fusion_networks import fit_p_fusion
+from multimodn.evaluate.baselines.ridge import fit_late_ridge
+from multimodn.evaluate.baselines.tuned import CANDIDATES, TUNED
+from multimodn.evaluate.crossval.arms import as_arm, fit_ours, ours
+from multimodn.evaluate.crossval.contracts import Arms, Fitted, Predictions, Trainer
+from multimodn.evaluate.crossval.nested import choose, nested
 
 # The tables that a clinic has without a tissue microarray; late fusion of these three is the reference in the field.
 ROUTINE = ("clinical", "pathological", "blood")

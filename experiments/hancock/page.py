@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from multimodn import Cohort, Study
-from multimodn.evaluate.comparison import averages, compare
-from multimodn.evaluate.crossval import paired, summary
-from multimodn.evaluate.out_of_fold import OutOfFold
-from multimodn.evaluate.performance import calibration_of
+from multimodn.evaluate.crossval.comparison import averages, compare
+from multimodn.evaluate.crossval.crossval import paired, summary
+from multimodn.evaluate.crossval.out_of_fold import OutOfFold
+from multimodn.evaluate.performance.performance import calibration_of
 from multimodn.evaluate.results import markdown
 from multimodn.training.build import fit_tasks
 

@@ -19,9 +19,9 @@ from prepare import load_tables
 from rich.console import Console
 
 from multimodn import Cohort, Study
-from multimodn.evaluate.crossval import cross_predict
+from multimodn.evaluate.crossval.crossval import cross_predict
 from multimodn.evaluate.results import ResultsTable
-from multimodn.runs import write_text
+from multimodn.files import write_text
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent

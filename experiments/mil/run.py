@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
-from multimodn.encoders._bags import BLOCK_TILES
+from multimodn.encoders._slides.bags import BLOCK_TILES
 from multimodn.encoders.slide import SlideEncoder, SlideOptions
 from multimodn.evaluate.results import ResultsTable, markdown
+from multimodn.files import write_text
 from multimodn.fusion import Ensemble
-from multimodn.runs import write_text
-from multimodn.slides.features import FeatureMeta, read_features, write_features
+from multimodn.slides.feature_files.features import FeatureMeta, read_features, write_features
 from multimodn.training.fit import TrainerFlags
 from multimodn.training.provenance import versions
 

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from multimodn import Cohort, Study
-from multimodn.evaluate.arms import Trainer
-from multimodn.evaluate.crossval import Predictions
-from multimodn.study import TrainingSpec
+from multimodn.evaluate.crossval.contracts import Predictions, Trainer
+from multimodn.study.study import TrainingSpec
 
 HERE = Path(__file__).parent
 N_DRAWS = 500

@@ -26,9 +26,9 @@ from rich.console import Console
 from multimodn import Cohort, Study
 from multimodn.errors import DataWarning
 from multimodn.evaluate.results import markdown
-from multimodn.evaluate.stress import ARMS, Plan, stress
-from multimodn.evaluate.stress_report import draw_all, page
-from multimodn.runs import write_text
+from multimodn.evaluate.stress.report import draw_all, page
+from multimodn.evaluate.stress.stress import ARMS, Plan, stress
+from multimodn.files import write_text
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent

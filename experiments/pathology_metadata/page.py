@@ -11,7 +11,7 @@ from scoring import Bootstrap, Floats, interval, shown
 
 from multimodn import Study
 from multimodn.evaluate.results import markdown
-from multimodn.runs import write_text
+from multimodn.files import write_text
 
 IMAGE = "he"
 SHIFTED = ("grade", "perineural", "lymphovascular", "t_class", "n_class")
@@ -123,7 +123,7 @@ def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from multimodn.missingness.audit_picture import DARK, LIGHT
+    from multimodn.audit.figure import DARK, LIGHT
 
     tasks = [task.name for task in study.tasks]
     arms = {

@@ -26,10 +26,10 @@ from rich.console import Console
 from multimodn import Cohort, DataWarning, MultiModN, Study
 from multimodn.data.registries import join_registries
 from multimodn.data.splits import Split, folds
-from multimodn.evaluate.crossval import development_split
-from multimodn.evaluate.multitask import Compared, compared, paired_gain, single_task, trained
+from multimodn.evaluate.baselines.single_task import Compared, compared, paired_gain, single_task, trained
+from multimodn.evaluate.crossval.contracts import development_split
 from multimodn.evaluate.results import ResultsTable, markdown
-from multimodn.runs import write_text
+from multimodn.files import write_text
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).resolve().parent

@@ -15,14 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.card.facts import Facts, read_facts
-from multimodn.card.limits import limitations, limitations_section
+from multimodn.card.limitations import limitations, limitations_section
 from multimodn.card.markdown import code, escaped, heading, items, prose, table
 from multimodn.card.probast import probast
 from multimodn.card.scores import Scores, read_scores
-from multimodn.card.sections_data import missing_section, outcomes_section, predictors_section, sample_size_section
-from multimodn.card.sections_model import brief, model_section, use_section
-from multimodn.card.sections_patients import characteristics_section, ethics_section, flow_section
-from multimodn.card.sections_scores import (
+from multimodn.card.sections.data import missing_section, outcomes_section, predictors_section, sample_size_section
+from multimodn.card.sections.model import brief, model_section, use_section
+from multimodn.card.sections.patients import characteristics_section, ethics_section, flow_section
+from multimodn.card.sections.scores import (
     baselines_section,
     calibration_section,
     contributions_section,
@@ -32,7 +32,7 @@ from multimodn.card.sections_scores import (
 from multimodn.card.tripod import tripod
 from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
-from multimodn.estimator import MultiModN
+from multimodn.model.multimodn import MultiModN
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
 MOST_CAUTIONS = 4
@@ -58,8 +58,8 @@ def write_card(
         model: A trained model.
         cohort: All patients of its split, with labels.
         folder: Where the two files go, such as the run folder; files of these names are replaced.
-        baselines: What `multimodn.evaluate.verdict.compare_with_baselines` returned, if it was asked.
-        sentences: What it says in words; default: those of `multimodn.evaluate.verdict.sentences`.
+        baselines: What `multimodn.evaluate.baselines.compare.compare_with_baselines` returned, if it was asked.
+        sentences: What it says in words; default: those of `multimodn.evaluate.baselines.compare.sentences`.
         n_resamples: Bootstrap resamples of test patients behind intervals.
         seed: Of whatever is drawn at random.
 
@@ -70,12 +70,12 @@ def write_card(
         NotFittedError: Before training.
         DataError: If the cohort lacks targets, modalities or patients of the split.
     """
-    from multimodn.runs import write_text
+    from multimodn.files import write_text
 
     facts = read_facts(model, cohort)
     scores = read_scores(facts, n_resamples, seed)
     if baselines is not None and not baselines.empty and sentences is None:
-        from multimodn.evaluate.verdict import sentences as worded
+        from multimodn.evaluate.baselines.compare import sentences as worded
 
         sentences = worded(baselines)
     has_baselines = baselines is not None and not baselines.empty

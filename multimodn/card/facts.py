@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multimodn.base import Encoder, Task
+from multimodn.base.encoder import Encoder
+from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import PARTS
 from multimodn.errors import DataError, DataWarning, raise_all
-from multimodn.estimator import MultiModN
-from multimodn.study import TaskSpec
+from multimodn.model.multimodn import MultiModN
+from multimodn.study.study import TaskSpec
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ from multimodn.card.checklist import said, said_of
 from multimodn.card.facts import Facts
 from multimodn.card.markdown import heading, items, listed, prose, table
 from multimodn.card.scores import Scores
-from multimodn.card.sections_data import per_input
+from multimodn.card.sections.data import per_input
 from multimodn.card.wording import FEWEST, count, metric_name, share
 
 JUDGE = "for a person to judge"

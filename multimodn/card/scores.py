@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from multimodn.audit.findings import Audit
+from multimodn.base.batches import PatientTensors
 from multimodn.card.facts import Facts
 from multimodn.card.sample_size import cox_snell
 from multimodn.card.wording import FEWEST
-from multimodn.data.batches import PatientTensors
 from multimodn.errors import DataError, DataWarning
-from multimodn.missingness.findings import Audit
 
 MOST_EXPLAINED = 200
 """Test patients whose contributions are computed."""
@@ -31,12 +31,12 @@ class Scores:
     """Numbers about the predictions of test patients; frames are empty without them.
 
     Attributes:
-        performance: See `multimodn.evaluate.performance.performance`.
-        calibration: See `multimodn.evaluate.performance.calibration_summary`.
+        performance: See `multimodn.evaluate.performance.performance.performance`.
+        calibration: See `multimodn.evaluate.performance.performance.calibration_summary`.
         summary: See `multimodn.explain.summary.summarise`.
         n_explained: Test patients behind it.
         scales: The link scale of each task.
-        coverage: See `multimodn.evaluate.conformal_coverage.coverage`; empty without conformal sets.
+        coverage: See `multimodn.evaluate.performance.conformal_coverage.coverage`; empty without conformal sets.
         r2: Cox-Snell R2 of binary tasks with enough test patients.
         audit: What missingness says about outcomes; None where it could not be asked.
         subgroups_failed: Whether the columns of the study's subgroups could not be read.
@@ -87,7 +87,7 @@ def read_scores(facts: Facts, n_resamples: int, seed: int) -> Scores:
 
 
 def _scored(facts: Facts, audited: Audit | None, n_resamples: int, seed: int) -> Scores:
-    from multimodn.evaluate.performance import calibration_summary, performance
+    from multimodn.evaluate.performance.performance import calibration_summary, performance
 
     model = facts.model
     patients = model.prepare(facts.cohort.subset(facts.test), labelled=True)
@@ -121,7 +121,7 @@ def _some(patients: PatientTensors, seed: int) -> PatientTensors:
 
 
 def _audit(facts: Facts) -> Audit | None:
-    from multimodn.missingness.audit import audit
+    from multimodn.audit.audit import audit
 
     try:
         return audit(facts.model.study, facts.cohort, facts.model.split)
@@ -132,7 +132,7 @@ def _audit(facts: Facts) -> Audit | None:
 def _coverage(facts: Facts, patients: PatientTensors) -> pd.DataFrame:
     if getattr(facts.model, "sets", None) is None:
         return pd.DataFrame()
-    from multimodn.evaluate.conformal_coverage import coverage
+    from multimodn.evaluate.performance.conformal_coverage import coverage
 
     return coverage(facts.model, patients, LEVEL)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.card.markdown import Markup, code, escaped
-from multimodn.report.figures.forest import metric_words
+from multimodn.figures.forest import metric_words
 
 FEWEST = 5
 """Patients below whom a group is not counted exactly."""

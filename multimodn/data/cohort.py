@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +13,19 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data import checks
-from multimodn.data.digest import add_table, with_contents
+from multimodn.data.cohort_tables import CohortTables, union_of_patients
 from multimodn.data.files import with_absolute_paths
-from multimodn.data.loading import load_tables, task_tables
-from multimodn.data.readings import is_later_reading, modality_frames, with_values
+from multimodn.data.hashing import add_table, with_contents
+from multimodn.data.load_cohort import read_cohort
+from multimodn.data.modality_frames import is_later_reading, with_values
 from multimodn.data.sources import from_frame
 from multimodn.errors import DataError, DataWarning, raise_all, shown
-from multimodn.study import ColumnSplit, Study
+from multimodn.study.study import Study
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Cohort:
-    """Patients and their data, joined on the patient, never on the position of a row.
-
-    Attributes:
-        patients: Patient identifiers as text.
-        modalities: For each modality a row for each patient who has it, and for nobody else: a patient
-            without a row in the source, or with nothing but empty cells in it, does not have the modality. Kinds
-            that take them have several rows a patient; a repeated modality has a frame for each reading.
-        targets: For each task its target columns, one row for each of `patients`; empty = no label.
-        groups: For each patient the group that no split may divide, such as a site or a family.
-        split: For each patient the part that a column of the study names.
-        notes: What the checks found worth knowing.
-        files: For some modalities the columns that name files, as absolute paths.
-        registry: For each patient the registry, where a study has several.
-    """
-
-    patients: pd.Index
-    modalities: dict[str, pd.DataFrame]
-    targets: dict[str, pd.DataFrame] = field(default_factory=dict)
-    groups: pd.Series[Any] | None = None
-    split: pd.Series[Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    files: dict[str, list[str]] = field(default_factory=dict)
-    registry: pd.Series[Any] | None = None
+class Cohort(CohortTables):
+    """Patients and their data, joined on the patient, never on the position of a row; see `CohortTables`."""
 
     @classmethod
     def load(
@@ -72,64 +51,9 @@ class Cohort:
         Warns:
             DataWarning: Once, listing all notes.
         """
-        if study.cohorts and sources is None:
-            from multimodn.data.registries import load_registries  # which joins cohorts
-
-            cohort, known = load_registries(study, labelled)
-        else:
-            cohort, known = cls._read(study, labelled, sources or {})
+        tables, known = read_cohort(study, labelled, sources)
         hidden = {name: spec.exclude_for for name, spec in study.steps.items()}
-        return cohort._checked(known if labelled else None, hidden)
-
-    @classmethod
-    def _read(
-        cls, study: Study, labelled: bool, sources: Mapping[str, str | Path | pd.DataFrame | None]
-    ) -> tuple[Cohort, pd.Index]:
-        problems: list[str] = []
-        notes: list[str] = []
-        given = (dict.fromkeys(study.cohort.sources) if study.cohorts else {}) | dict(sources)
-        tables = load_tables(study, labelled, given, problems)
-        frames = modality_frames(study, tables, given, labelled, problems, notes)
-        targets = task_tables(study, tables, problems) if labelled else {}
-        raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
-        return cls.of_tables(study, tables, frames, targets, notes, labelled=labelled)
-
-    @classmethod
-    def of_tables(
-        cls,
-        study: Study,
-        tables: dict[str, pd.DataFrame],
-        frames: dict[str, pd.DataFrame],
-        targets: dict[str, pd.DataFrame],
-        notes: list[str],
-        *,
-        labelled: bool,
-    ) -> tuple[Cohort, pd.Index]:
-        """Joins what was read of the sources of a study; not yet checked.
-
-        Args:
-            study: Names grouping key and split.
-            tables: The sources by name; emptied, so that no table stands in memory twice.
-            frames: The modalities.
-            targets: The target columns of each task.
-            notes: What was found worth knowing.
-            labelled: Whether groups and split are wanted.
-
-        Returns:
-            The cohort, and the patients of the targets' sources.
-        """
-        first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
-        known = _union([table.index for table in first])
-        patients = _union([known, *(table.index for table in tables.values())])
-        targets = {name: table.reindex(patients) for name, table in targets.items()}
-        groups = split = None
-        if labelled and study.cohort.group is not None:
-            groups = tables[study.tasks[0].source][study.cohort.group].reindex(patients)
-        if labelled and isinstance(study.split, ColumnSplit):
-            split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
-        tables.clear()
-        files = {name: spec.file_columns for name, spec in study.steps.items() if name in frames and spec.file_columns}
-        return cls(patients, frames, targets, groups, split, notes, files), known
+        return cls(**vars(tables))._checked(known if labelled else None, hidden)
 
     @classmethod
     def from_frames(
@@ -163,13 +87,13 @@ class Cohort:
             table = target.to_frame(target.name or name) if isinstance(target, pd.Series) else target
             labels[name] = _indexed(f"task '{name}'", table, problems)
         raise_all(problems, DataError, "The tables cannot be used")
-        everyone = _union([table.index for table in [*labels.values(), *frames.values()]])
+        everyone = union_of_patients([table.index for table in [*labels.values(), *frames.values()]])
         chosen = everyone if patients is None else from_frame(pd.DataFrame(index=pd.Index(patients)), "").index
         for name, table in frames.items():
             frames[name] = with_values(table if patients is None else table.loc[table.index.isin(chosen)])
             problems += checks.infinite_problems(name, frames[name])
         raise_all(problems, DataError, "The tables cannot be used")
-        known = _union([table.index for table in labels.values()]) if labels else None
+        known = union_of_patients([table.index for table in labels.values()]) if labels else None
         labels = {name: table.reindex(chosen) for name, table in labels.items()}
         if groups is not None:
             groups = from_frame(groups.to_frame("group"), "")["group"].reindex(chosen)
@@ -234,19 +158,15 @@ class Cohort:
                 raise DataError(f"{len(unknown)} patient(s) are not in the cohort: {shown(list(unknown))}.")
             if not chosen.is_unique:
                 raise DataError(f"Patient(s) named twice: {shown(list(chosen[chosen.duplicated()].unique()))}.")
-        return Cohort(
-            chosen,
-            {name: frame.loc[frame.index.isin(chosen)] for name, frame in self.modalities.items()},
-            {name: table.reindex(chosen) for name, table in self.targets.items()},
-            None if self.groups is None else self.groups.reindex(chosen),
-            None if self.split is None else self.split.reindex(chosen),
-            self.notes,
-            self.files,
-            None if self.registry is None else self.registry.reindex(chosen),
+        return replace(
+            self,
+            patients=chosen,
+            modalities={name: frame.loc[frame.index.isin(chosen)] for name, frame in self.modalities.items()},
+            targets={name: table.reindex(chosen) for name, table in self.targets.items()},
+            groups=None if self.groups is None else self.groups.reindex(chosen),
+            split=None if self.split is None else self.split.reindex(chosen),
+            registry=None if self.registry is None else self.registry.reindex(chosen),
         )
-
-    def __len__(self) -> int:
-        return len(self.patients)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(frame)}x{frame.shape[1]}" for name, frame in self.modalities.items())
@@ -279,11 +199,3 @@ def _indexed(what: str, frame: pd.DataFrame, problems: list[str], *, several_row
     found = checks.key_problems(what.strip("'"), answer, several_rows=several_rows)
     problems += [text.replace("source ", "table ", 1) for text in found]
     return answer
-
-
-def _union(parts: Sequence[pd.Index]) -> pd.Index:
-    """Joins identifiers in the order in which they are first seen."""
-    if not parts:
-        return pd.Index([], dtype=object, name="patient")
-    joined = parts[0].append(list(parts[1:]))
-    return joined[~joined.duplicated()].rename("patient")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from multimodn.data.cache import content_hash, file_hash
+from multimodn.base.cache import content_hash, file_hash
 from multimodn.errors import DataError, shown
-from multimodn.study import SourceSpec
+from multimodn.study.study import SourceSpec
 
 FILE = "file"
 """The column of a source that is a pattern of file names."""

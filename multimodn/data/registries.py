@@ -8,17 +8,20 @@ else be told by an empty cell where a patient comes from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from multimodn.data.cohort import Cohort
-from multimodn.data.loading import Tables, load_tables, task_tables
-from multimodn.data.readings import is_later_reading, modality_frames
+from multimodn.data.cohort_tables import CohortTables
+from multimodn.data.modality_frames import is_later_reading, modality_frames, task_tables
+from multimodn.data.sources import Tables
+from multimodn.data.tables import load_tables
 from multimodn.errors import DataError, raise_all, shown
-from multimodn.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec, Study, TaskSpec
-from multimodn.study_checks import registry_sources
+from multimodn.study.checks import registry_sources
+from multimodn.study.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec, Study, TaskSpec
+
+C = TypeVar("C", bound=CohortTables)
 
 SEPARATOR = "/"
 """Stands between the name of a registry, which cannot hold it, and the identifier of a patient."""
@@ -36,7 +39,7 @@ class _Registry:
     notes: list[str] = field(default_factory=list)
 
 
-def load_registries(study: Study, labelled: bool) -> tuple[Cohort, pd.Index]:
+def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Index]:
     """Reads all registries of a study.
 
     Args:
@@ -44,7 +47,7 @@ def load_registries(study: Study, labelled: bool) -> tuple[Cohort, pd.Index]:
         labelled: Whether to read targets, groups and split.
 
     Returns:
-        One cohort, whose `Cohort.registry` says who comes from where, and the patients of the targets' sources.
+        One cohort, whose `CohortTables.registry` says who comes from where, and the patients of the targets' sources.
 
     Raises:
         DataError: Listing every problem found in all registries.
@@ -58,7 +61,7 @@ def load_registries(study: Study, labelled: bool) -> tuple[Cohort, pd.Index]:
     raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
     parts, known = {}, []
     for name, found in read.items():
-        parts[name], ids = Cohort.of_tables(
+        parts[name], ids = CohortTables.of_tables(
             found.study, found.tables, found.frames, found.targets, found.notes, labelled=labelled
         )
         known.append(_prefixed(name, ids))
@@ -83,7 +86,7 @@ def own_identifiers(patients: pd.Index) -> pd.Index:
     return pd.Index([str(patient).partition(SEPARATOR)[2] or str(patient) for patient in patients], dtype=object)
 
 
-def join_registries(parts: Mapping[str, Cohort], *, strict: bool = True) -> Cohort:
+def join_registries(parts: Mapping[str, C], *, strict: bool = True) -> C:
     """Joins cohorts of different patients to one.
 
     A patient is called ``registry/identifier``: the same identifier in two registries is taken for two people, and a
@@ -111,15 +114,16 @@ def join_registries(parts: Mapping[str, Cohort], *, strict: bool = True) -> Coho
         [name for name, part in parts.items() for _ in range(len(part))], patients, dtype=object, name="registry"
     )
     notes = [f"registry '{name}': {note}" for name, part in parts.items() for note in part.notes]
-    return Cohort(
-        patients,
-        {what: _stacked(found) for what, found in frames.items()},
-        {what: _stacked(found).reindex(patients) for what, found in targets.items()},
-        _series({name: part.groups for name, part in parts.items()}, patients),
-        _series({name: part.split for name, part in parts.items()}, patients),
-        notes + _shared_identifiers(parts),
-        {what: columns for part in parts.values() for what, columns in part.files.items()},
-        names,
+    return replace(
+        next(iter(parts.values())),
+        patients=patients,
+        modalities={what: _stacked(found) for what, found in frames.items()},
+        targets={what: _stacked(found).reindex(patients) for what, found in targets.items()},
+        groups=_series({name: part.groups for name, part in parts.items()}, patients),
+        split=_series({name: part.split for name, part in parts.items()}, patients),
+        notes=notes + _shared_identifiers(parts),
+        files={what: columns for part in parts.values() for what, columns in part.files.items()},
+        registry=names,
     )
 
 
@@ -187,7 +191,7 @@ def _unlabelled(study: Study, read: Mapping[str, _Registry]) -> list[str]:
     ]
 
 
-def _untaught(study: Study, cohort: Cohort) -> Iterator[str]:
+def _untaught(study: Study, cohort: CohortTables) -> Iterator[str]:
     """Modalities that no patient with a label of a task has: what the task's predictions make of them was not learned.
 
     With labels and modalities in different registries this is so by design, and nothing in the data can repair it.
@@ -257,7 +261,7 @@ def _series(found: Mapping[str, pd.Series[Any] | None], patients: pd.Index) -> p
     return _stacked(given)["value"].reindex(patients) if given else None
 
 
-def _shared_identifiers(parts: Mapping[str, Cohort]) -> list[str]:
+def _shared_identifiers(parts: Mapping[str, CohortTables]) -> list[str]:
     notes, names = [], list(parts)
     for k, other in enumerate(names):
         for one in names[:k]:

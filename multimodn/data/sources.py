@@ -13,10 +13,10 @@ from typing import IO, Any, cast
 import numpy as np
 import pandas as pd
 
-from multimodn.data.columns import Columns, text_keys
+from multimodn.data.arrow_table import Columns, text_keys
 from multimodn.data.files import read_file_names
 from multimodn.errors import DataError, StudyError, did_you_mean, shown
-from multimodn.study import SourceSpec
+from multimodn.study.study import SourceSpec
 
 BLOCK_BYTES = 1 << 22
 BATCH_ROWS = 8192
@@ -238,3 +238,10 @@ def replaced_sources(given: Sequence[str] | None) -> dict[str, Path] | None:
             raise StudyError(f"--source {pair}: expected NAME=PATH.")
         replaced[name] = Path(path)
     return replaced or None
+
+
+Tables = dict[str, pd.DataFrame]
+
+
+Given = SourceSpec | str | Path | pd.DataFrame | None
+"""What a source may be replaced by; None: nobody has it."""

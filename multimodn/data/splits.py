@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from multimodn.data.cohort import Cohort
 from multimodn.data.sources import read_patients
 from multimodn.errors import DataError, did_you_mean, raise_all, shown
-from multimodn.study import ColumnSplit, FileSplit, RandomSplit, Study
+from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit, Study
 
 BINS = 5  # quantiles of a continuous label
 PARTS = ("train", "validation", "test")

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pandas as pd
 import torch
 
-from multimodn.base import Encoder
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
+from multimodn.base.encoder import Encoder
 from multimodn.errors import StudyError, did_you_mean
 from multimodn.fusion import Ensemble
 

@@ -6,7 +6,7 @@ other modalities stay as they are. Attributions add up to that difference, up to
 which is reported. Ablation replaces one part at a time by its baseline: a check that takes no gradient, and whose
 answers do not add up.
 
-Every part stands behind a gate (`multimodn.data.parts.Parts`), and captum integrates over gates from 0 to 1: by the
+Every part stands behind a gate (`base.feature_groups.Parts`), and captum integrates over gates from 0 to 1: by the
 chain rule that is the sum of the integrated gradients of all numbers that a part consists of.
 
 References:
@@ -28,10 +28,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, StudyError, did_you_mean, raise_all, shown
-from multimodn.explain._attribution_gates import MORE_STEPS, MOST_MISSED, Answer, Method, Question, answers
+from multimodn.explain.gated_predictions import MORE_STEPS, MOST_MISSED, Answer, Method, Question, answers
 from multimodn.fusion import Ensemble
 
 COLUMNS = ["modality", "task", "output", "feature", "position", "value", "attribution"]

@@ -9,7 +9,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from multimodn.data.batches import Batch
+from multimodn.base.batches import Batch
 from multimodn.fusion import Ensemble
 
 MAX_EXACT = 10

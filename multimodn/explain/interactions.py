@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.data.batches import Batch
+from multimodn.base.batches import Batch
 from multimodn.errors import StudyError
 from multimodn.explain.contributions import link_lattice, shapley
 from multimodn.fusion import Ensemble
-from multimodn.resampling import bootstrap_sums
+from multimodn.statistics.bootstrap import bootstrap_sums
 
 MAX_MODALITIES = 14
 """Every subset is evaluated; the share of synergy is a mean of absolute values, which noise of sampling would raise."""

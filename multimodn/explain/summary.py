@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, shown
-from multimodn.resampling import bootstrap_means
+from multimodn.statistics.bootstrap import bootstrap_means
 
 
 def summarise(

@@ -2,7 +2,7 @@
 
 from multimodn.fusion.attention import AttentionUpdate
 from multimodn.fusion.ensemble import Ensemble
-from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
+from multimodn.fusion.network import Evidence, Outputs, SequentialFusion
 from multimodn.fusion.paths import ordered_paths, random_paths
 from multimodn.fusion.state import GatedUpdate, LinearUpdate, ResidualUpdate, StateUpdate
 from multimodn.fusion.trajectory import lattice, trajectory

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multimodn.base import Values
-from multimodn.data.ragged import Ragged, softmax, total
+from multimodn.base.encoder import Values
+from multimodn.base.ragged import Ragged, softmax, total
 from multimodn.fusion.state import GroupedLinear, ResidualUpdate
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multimodn.base import Task
-from multimodn.fusion.model import Outputs
+from multimodn.base.task import Task
+from multimodn.fusion.network import Outputs
 
 
 class Calibration(nn.Module):

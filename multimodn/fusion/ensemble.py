@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from multimodn.base import Task
-from multimodn.data.batches import Batch
+from multimodn.base.batches import Batch
+from multimodn.base.task import Task
 from multimodn.fusion.calibration import Calibration
-from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
+from multimodn.fusion.network import Evidence, Outputs, SequentialFusion
 from multimodn.fusion.paths import order_numbers, ordered_paths, steps_taken
 from multimodn.fusion.trajectory import lattice, trajectory
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodn.base import Values
-from multimodn.data.ragged import Ragged
+from multimodn.base.encoder import Values
+from multimodn.base.ragged import Ragged
 
 
 class GroupedLinear(nn.Module):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from multimodn.data.batches import Batch
-from multimodn.fusion.model import Evidence, Outputs, SequentialFusion
-from multimodn.fusion.views import View
+from multimodn.base.batches import Batch
+from multimodn.fusion.network import Evidence, Outputs, SequentialFusion
+from multimodn.fusion.visibility import View
 
 
 def trajectory(model: SequentialFusion, batch: Batch, order: Sequence[str] | None = None) -> Outputs:

@@ -5,7 +5,7 @@ weighted by
 
     v(R, y, z) = P(R | y) / P(R | y, z)
 
-are a cohort whose patterns depend on y alone, which `multimodn.missingness.weights` undoes. P(R | y, z) is a product
+are a cohort whose patterns depend on y alone, which `missingness.label_shift` undoes. P(R | y, z) is a product
 over modalities, each with a logistic model of few numbers: they are taken as independent given y and z.
 
 References:
@@ -23,10 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multimodn.base import Task
-from multimodn.data.batches import PatientTensors
-from multimodn.data.cohort import Cohort
-from multimodn.errors import DataError, did_you_mean, raise_all, shown
+from multimodn.base.batches import PatientTensors
+from multimodn.base.task import Task
 
 MAX_WEIGHT = 10.0
 """Largest weight of a patient, and one over the smallest."""
@@ -34,32 +32,6 @@ FEW_VALUES = 8
 """A covariate with at most so many values is taken as a category."""
 
 Floats = NDArray[np.float64]
-
-
-def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
-    """Returns columns named as ``modality.column``, one row for each patient.
-
-    Raises:
-        DataError: If a column does not exist, or a patient lacks its value; every problem is listed.
-    """
-    problems: list[str] = []
-    columns = {}
-    for name in covariates:
-        modality, _, column = name.partition(".")
-        frame = cohort.modalities.get(modality, pd.DataFrame(index=cohort.patients))
-        if column not in frame:
-            nearest = did_you_mean(column, map(str, frame.columns))
-            problems.append(f"modality '{modality}' has no column '{column}'.{nearest}")
-            continue
-        columns[name] = frame[column].reindex(cohort.patients)
-        lacking = cohort.patients[columns[name].isna()]
-        if len(lacking):
-            problems.append(
-                f"'{name}' is empty for {len(lacking)} patient(s): {shown(list(lacking))}. Every patient needs a "
-                f"covariate of presence: fill it in, leave these patients out, or take it off `presence_covariates`."
-            )
-    raise_all(problems, DataError, "The covariates of presence cannot be used")
-    return pd.DataFrame(columns)
 
 
 def weighted(

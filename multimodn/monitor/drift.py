@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning
 from multimodn.monitor import columns
@@ -19,7 +19,7 @@ from multimodn.monitor.reference import ModalityReference, Reference, cells, pat
 from multimodn.monitor.summaries import counted
 
 if TYPE_CHECKING:
-    from multimodn.estimator import MultiModN
+    from multimodn.model.multimodn import MultiModN
 
 ALPHA = 0.05
 """Adjusted p-value up to which a difference is more than chance."""

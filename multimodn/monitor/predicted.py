@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,18 +17,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.base import Encoder
-from multimodn.data.batches import Batch, PatientTensors
+from multimodn.base.batches import Batch, PatientTensors
+from multimodn.base.encoder import Encoder
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataWarning
 from multimodn.fusion import Ensemble, Outputs
 from multimodn.monitor.counts import FEWEST, Floats, count, fit_edges
-from multimodn.monitor.reference import PredictionReference
-from multimodn.monitor.summaries import BINS, Directions, fit_directions, padded, summary
+from multimodn.monitor.summaries import BINS, Directions, Numbers, fit_directions, padded, summary
 
 if TYPE_CHECKING:
-    from multimodn.estimator import MultiModN
+    from multimodn.model.multimodn import MultiModN
 
 AT_ONCE = 1024
 """Patients that an encoder is given at once."""
@@ -158,3 +158,11 @@ def _prediction(task: str, names: list[str], values: Floats, weights: Floats) ->
 def edges_of(kept: PredictionReference) -> Floats:
     """Returns the edges between the bins of a task's outputs, ``(P, E)``."""
     return padded(kept.values.edges, np.inf)
+
+
+@dataclass(frozen=True)
+class PredictionReference:
+    """Predictions of a task for patients on whom the predicting member was not trained; counts may be parts of 1."""
+
+    task: str
+    values: Numbers

@@ -12,6 +12,7 @@ import pandas as pd
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError
+from multimodn.monitor.predicted import PredictionReference
 from multimodn.monitor.summaries import (
     BINS,
     BINS_OF_MANY,
@@ -30,8 +31,8 @@ from multimodn.monitor.summaries import (
 )
 
 if TYPE_CHECKING:
-    from multimodn.base import Encoder
-    from multimodn.estimator import MultiModN
+    from multimodn.base.encoder import Encoder
+    from multimodn.model.multimodn import MultiModN
 
 FILE = "reference.json"
 FORMAT = 1
@@ -64,14 +65,6 @@ class ModalityReference:
     categories: tuple[Categories, ...]
     directions: Directions | None
     embedding: Directions | None
-
-
-@dataclass(frozen=True)
-class PredictionReference:
-    """Predictions of a task for patients on whom the predicting member was not trained; counts may be parts of 1."""
-
-    task: str
-    values: Numbers
 
 
 @dataclass(frozen=True)
@@ -159,7 +152,7 @@ def write_reference(model: MultiModN, cohort: Cohort, folder: Path) -> Path:
     Returns:
         The file.
     """
-    from multimodn.runs import write_text
+    from multimodn.files import write_text
 
     write_text(folder / FILE, make_reference(model, cohort).to_json())
     return folder / FILE

@@ -30,7 +30,7 @@ class Wishes:
         by_name: Whether all patients are shown under their names.
         n_resamples: Bootstrap resamples behind intervals.
         arms: Simple models that are trained to be compared with; empty: none; default: those of
-            `multimodn.evaluate.verdict.default_arms`, or what the run folder knows of them.
+            `multimodn.evaluate.baselines.compare.default_arms`, or what the run folder knows of them.
         task_gains: Whether a model of each task alone is trained, to see what the task gains from the others.
         seed: Of whatever is drawn at random.
     """
@@ -188,3 +188,27 @@ class Findings:
     def main_task(self) -> TaskFacts:
         """The study's first task, by which patients are chosen."""
         return self.tasks[0]
+
+
+ANSWERS_OF: dict[str, tuple[Answer, ...]] = {
+    "performance": ("performance", "calibration", "predicted", "slopes", "calibration_by_pattern", "decision"),
+    "sets": ("coverage",),
+    "simple models": ("baselines",),
+    "tasks together": ("conflicts",),
+    "gains of tasks": ("gains",),
+    "trajectories": ("trajectory",),
+    "contributions": ("contributions", "summary", "by_class", "by_group"),
+    "interactions": ("interactions", "synergy"),
+    "orders": ("orders",),
+    "value of modalities": ("value",),
+    "what to measure next": ("next",),
+    "single patients": (
+        "patient_trajectory",
+        "patient_contributions",
+        "patient_next",
+        "patient_attributions",
+        "patient_sets",
+    ),
+    "slides": ("patient_maps",),
+    "training curves": ("training",),
+}

@@ -8,42 +8,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multimodn.slides.embed import EmbedOptions, SlideResult, embed_slide
-    from multimodn.slides.features import FeatureMeta, SlideFeatures, open_features, read_features, write_features
-    from multimodn.slides.heatmap import draw_heatmap
-    from multimodn.slides.many import EmbedError, embed_slides, find_slides
-    from multimodn.slides.reading import Slide, SlideError, open_slide
-    from multimodn.slides.stain import normaliser
-    from multimodn.slides.tile_encoders import TileEncoder, load_tile_encoder
-    from multimodn.slides.tiling import Tiling, tile_extent, tile_grid
-    from multimodn.slides.tissue import Tissue, TissueOptions, draw_tissue, find_tissue
+    from multimodn.slides.embedding.cohort import EmbedError, embed_slides, find_slides
+    from multimodn.slides.embedding.embed import EmbedOptions, SlideResult, embed_slide
+    from multimodn.slides.embedding.tile_encoders import TileEncoder, load_tile_encoder
+    from multimodn.slides.feature_files.features import (
+        FeatureMeta,
+        SlideFeatures,
+        open_features,
+        read_features,
+        write_features,
+    )
+    from multimodn.slides.heatmaps.heatmap import draw_heatmap
+    from multimodn.slides.reader.open import open_slide
+    from multimodn.slides.reader.slide import Slide, SlideError
+    from multimodn.slides.tiles.stain import normaliser
+    from multimodn.slides.tiles.tiling import Tiling, tile_extent, tile_grid
+    from multimodn.slides.tiles.tissue import Tissue, TissueOptions, draw_tissue, find_tissue
 
 _HOME = {
-    "EmbedError": "many",
-    "EmbedOptions": "embed",
-    "FeatureMeta": "features",
-    "Slide": "reading",
-    "SlideError": "reading",
-    "SlideFeatures": "features",
-    "SlideResult": "embed",
-    "TileEncoder": "tile_encoders",
-    "Tiling": "tiling",
-    "Tissue": "tissue",
-    "TissueOptions": "tissue",
-    "draw_heatmap": "heatmap",
-    "draw_tissue": "tissue",
-    "embed_slide": "embed",
-    "embed_slides": "many",
-    "find_slides": "many",
-    "find_tissue": "tissue",
-    "load_tile_encoder": "tile_encoders",
-    "normaliser": "stain",
-    "open_features": "features",
-    "open_slide": "reading",
-    "read_features": "features",
-    "tile_extent": "tiling",
-    "tile_grid": "tiling",
-    "write_features": "features",
+    "EmbedError": "embedding.cohort",
+    "EmbedOptions": "embedding.embed",
+    "FeatureMeta": "feature_files.features",
+    "Slide": "reader.slide",
+    "SlideError": "reader.slide",
+    "SlideFeatures": "feature_files.features",
+    "SlideResult": "embedding.embed",
+    "TileEncoder": "embedding.tile_encoders",
+    "Tiling": "tiles.tiling",
+    "Tissue": "tiles.tissue",
+    "TissueOptions": "tiles.tissue",
+    "draw_heatmap": "heatmaps.heatmap",
+    "draw_tissue": "tiles.tissue",
+    "embed_slide": "embedding.embed",
+    "embed_slides": "embedding.cohort",
+    "find_slides": "embedding.cohort",
+    "find_tissue": "tiles.tissue",
+    "load_tile_encoder": "embedding.tile_encoders",
+    "normaliser": "tiles.stain",
+    "open_features": "feature_files.features",
+    "open_slide": "reader.open",
+    "read_features": "feature_files.features",
+    "tile_extent": "tiles.tiling",
+    "tile_grid": "tiles.tiling",
+    "write_features": "feature_files.features",
 }
 
 __all__ = [

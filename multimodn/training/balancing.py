@@ -10,10 +10,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from multimodn.base import Task
+from multimodn.base.task import Task
 from multimodn.errors import StudyError
 from multimodn.fusion import SequentialFusion
-from multimodn.study import TrainingSpec
+from multimodn.study.study import TrainingSpec
 
 AGGREGATED = {"upgrad": ("torchjd", "qpsolvers", "quadprog"), "pcgrad": ("torchjd",)}
 """What joins the gradients of tasks, and the libraries that it needs."""

@@ -11,12 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.base import Encoder, Task, load_kind
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
+from multimodn.base.encoder import Encoder
+from multimodn.base.kinds import load_kind
+from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, UnreadableError, did_you_mean, raise_all, shown
 from multimodn.fusion import SequentialFusion
-from multimodn.study import ModalitySpec, Study
+from multimodn.study.study import ModalitySpec, Study
 
 Made = TypeVar("Made")
 

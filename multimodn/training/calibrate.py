@@ -8,7 +8,7 @@ the mean is steeper than that on one network, by the ratio of their variances r,
 and held-out patients only tell the latter. The ratio needs no outcomes: the members are compared on the same patients.
 
 What one network's evidence is worth is fitted to the outcomes of its held-out patients: under ``missingness: neutral``
-a slope and a shift a modality (`multimodn.missingness.calibration`); else one scale a task, which keeps the order
+a slope and a shift a modality (`multimodn.training.fit_calibration`); else one scale a task, which keeps the order
 of patients by the probability of a yes-or-no task: temperature scaling about the prior (Platt 1999; Guo et al. 2017, https://arxiv.org/abs/1706.04599,
 section 4.2), times r. Neutral evidence is not scaled up: where presence misleads, being timid is the safer error.
 """
@@ -20,11 +20,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.fusion import Ensemble, SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
-from multimodn.missingness.calibration import HeldOut, fit_calibration, fit_scale
-from multimodn.missingness.weights import LabelShift
+from multimodn.missingness.label_shift import LabelShift
+from multimodn.training.fit_calibration import HeldOut, fit_calibration, fit_scale
 
 N_ORDERS = 8
 """Random orders that each held-out patient is followed along; their prefixes are the subsets."""

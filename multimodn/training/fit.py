@@ -18,14 +18,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.base import Task
-from multimodn.data.batches import BatchLoader, PatientTensors
+from multimodn.base.batches import BatchLoader, PatientTensors
+from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, folds
 from multimodn.errors import StudyError
 from multimodn.fusion import SequentialFusion
-from multimodn.missingness.weights import LabelShift
-from multimodn.study import Study, TrainingSpec
+from multimodn.missingness.label_shift import LabelShift
+from multimodn.study.study import Study, TrainingSpec
 from multimodn.training.balancing import AGGREGATED, require
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
     from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
+    from multimodn.training.loggers import loggers
     from multimodn.training.module import FusionModule
     from multimodn.training.progress import EpochProgress
-    from multimodn.training.tracking import loggers
 
     folder, spec, flags = job.folder, job.spec, job.flags
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,12 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from multimodn.base import Task
-from multimodn.data.batches import Batch, BatchLoader
+from multimodn.base.batches import Batch, BatchLoader
+from multimodn.base.task import Task
 from multimodn.fusion import SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
-from multimodn.missingness.weights import LabelShift
-from multimodn.study import TrainingSpec
+from multimodn.missingness.label_shift import LabelShift
+from multimodn.study.study import TrainingSpec
 from multimodn.training.balancing import AGGREGATED, Aggregated, Uncertainty
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataWarning
-from multimodn.study import Study
+from multimodn.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def score_fold(study: Study, training: Cohort, held_out: Cohort) -> dict[str, Ta
     """
     from threadpoolctl import threadpool_limits
 
-    from multimodn.estimator import MultiModN
-    from multimodn.evaluate.crossval import development_split
-    from multimodn.evaluate.performance import main_metric
+    from multimodn.base.task import main_metric
+    from multimodn.evaluate.crossval.contracts import development_split
+    from multimodn.model.multimodn import MultiModN
     from multimodn.training.fit import TrainerFlags
 
     with warnings.catch_warnings(), threadpool_limits(1):  # threads of small problems wait for each other

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from multimodn.runs import write_text
-from multimodn.study import Study
+from multimodn.files import write_text
+from multimodn.study.study import Study
 from multimodn.tune.history import INTERRUPTED, History, read_folds
 from multimodn.tune.objective import metrics, skill, skills
 from multimodn.tune.relocate import relocated, unfollowed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodn.study import FileSplit, Study
+from multimodn.study.study import FileSplit, Study
 
 PATHS = ("path", "patients", "database", "files")
 LITERAL = re.compile(r"'((?:[^']|'')*)'")

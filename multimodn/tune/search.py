@@ -16,12 +16,11 @@ import numpy as np
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import folds, make_split
 from multimodn.errors import MissingExtraError, MultiModNError, StudyError
-from multimodn.study import Study
-from multimodn.tune.defaults import default_space
+from multimodn.study.study import Study
 from multimodn.tune.history import Clock, History, write_folds
 from multimodn.tune.objective import FoldScore, score_fold, skill
 from multimodn.tune.outcome import Protocol, Tuned, conclude
-from multimodn.tune.space import Setting, build_space
+from multimodn.tune.space import Setting, Space, build_space, places_of
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -256,3 +255,31 @@ def _check_limits(time_s: float | None, n_trials: int | None, members: int, n_fo
         raise StudyError(f"A cross-validation has at least two folds, found {n_folds}.")
     if not 1 <= members <= 100:
         raise StudyError(f"A trial trains 1 to 100 networks, found {members}.")
+
+
+def default_space(study: Study, widths: Mapping[str, int]) -> Space:
+    """Returns the space that is searched where the user gives none.
+
+    By what matters most: the strength of the penalty, the learning rate and the number of epochs, over which it falls;
+    then the size of batches and of the state, and how embeddings change the state; then dropout, depth and principal
+    components of the encoders, alike for all modalities that have them.
+
+    Args:
+        study: Its own values lie in the space.
+        widths: Columns of each modality.
+    """
+    epochs, penalty = study.training.epochs, study.training.penalty
+    penalties: Any = {"low": 0.01, "high": 30.0, "log": True} if penalty > 0 else [0.0, 0.03, 0.3, 3.0, 30.0]
+    wanted = {
+        "training.penalty": penalties,
+        "training.learning_rate": {"low": 5e-4, "high": 2e-2, "log": True},
+        "training.epochs": {"low": max(epochs // 2, 1), "high": 2 * epochs, "log": True},
+        "training.batch_size": [16, 32, 64, 128],
+        "training.state_size": [8, 16, 32, 64],
+        "training.update": ["residual", "product", "gated"],
+        "modalities.*.dropout": [0.0, 0.1, 0.2, 0.3, 0.5],
+        "modalities.*.n_layers": [0, 1, 2],
+        "modalities.*.n_components": [4, 8, 16, 32],
+    }
+    given = {name: range_ for name, range_ in wanted.items() if places_of(study, name, range_, widths) is not None}
+    return build_space(study, given, widths)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from pydantic import ValidationError
 
 from multimodn.errors import StudyError, did_you_mean, raise_all
-from multimodn.study import ModalitySpec, Study, TrainingSpec
-from multimodn.study_file import located, read_yaml, worded
+from multimodn.study.study import ModalitySpec, Study, TrainingSpec
+from multimodn.study.yaml_file import located, read_yaml, worded
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

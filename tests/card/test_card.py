@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from multimodn import Cohort, MultiModN
 from multimodn.card import CARD, CHECKLIST, write_card
 from multimodn.errors import DataError, NotFittedError
-from multimodn.evaluate.performance import calibration_summary, performance
+from multimodn.evaluate.performance.performance import calibration_summary, performance
 from tests.card._cards import N, cohort_of, fit, frames, section, study, tables, written
 from tests.encoders._slide_cases import slides
 
@@ -320,7 +320,7 @@ def test_a_study_of_one_modality_and_one_task_has_a_card(members, tmp_path):
 
 @pytest.mark.usefixtures("unaudited")
 def test_conformal_sets_are_checked_if_there_are_any(model, cohort, tmp_path):
-    from multimodn.evaluate.conformal_coverage import coverage
+    from multimodn.evaluate.performance.conformal_coverage import coverage
 
     other = MultiModN(model.study)
     other.model, other.provenance, other.split = model.model, model.provenance, model.split

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from multimodn.study import Study
+from multimodn.study.study import Study
 
 CLINICAL = "id,site,age,status\n001,a,50,dead\n002,a,60,alive\n010,b,,alive\n011,b,,dead\n"
 LABS = "id,crp,sodium\n002,1.5,140\n001,2.5,139\n011,,\n"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from multimodn.data.blocks import as_numbers, dealt_folds, patient_values
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, StudyError
+from multimodn.evaluate.crossval.site_and_time_folds import as_numbers, dealt_folds, patient_values
 
 SITES = st.lists(st.sampled_from("abcdefg"), min_size=8, max_size=60)
 TIMES = st.lists(st.integers(0, 12), min_size=8, max_size=60)

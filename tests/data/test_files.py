@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from multimodn import Cohort, Study
-from multimodn.data.cache import OutputCache, content_hash, file_hash
+from multimodn.base.cache import OutputCache, content_hash, file_hash
 from multimodn.data.files import path_hash, read_file_names
 from multimodn.errors import DataError, StudyError
-from multimodn.study import SourceSpec
+from multimodn.study.study import SourceSpec
 
 
 def touch(folder, *names):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn.data.ragged import Ragged, softmax, total
+from multimodn.base.ragged import Ragged, softmax, total
 from multimodn.errors import ShapeError
 
 lengths = st.lists(st.integers(0, 5), min_size=1, max_size=8)

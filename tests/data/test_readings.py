@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn import Cohort
-from multimodn.data.readings import _numbers
+from multimodn.data.modality_frames import _numbers
 from multimodn.errors import DataError, DataWarning
-from multimodn.study import RepeatSpec
+from multimodn.study.study import RepeatSpec
 from tests.data._studies import write_study
 
 VISITS = "id,day,crp\n001,3,30\n001,1,10\n002,5,50\n001,2,20\n010,1,11\n010,9,19\n011,1,5\n"

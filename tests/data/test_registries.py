@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from multimodn import Cohort, MultiModN, Study
-from multimodn.data.batches import BatchLoader, PatientTensors
+from multimodn.base.batches import BatchLoader, PatientTensors
 from multimodn.data.registries import join_registries
 from multimodn.data.splits import folds, make_split
 from multimodn.errors import DataError, DataWarning
@@ -275,7 +275,7 @@ def test_patients_of_the_study_are_predicted_by_their_whole_name(trained):
 
 def test_a_task_is_taught_by_its_own_registry_alone(tmp_path):
     """What a registry that does not record a task holds changes nothing that the task's loss counts."""
-    from multimodn.missingness.weights import LabelShift
+    from multimodn.missingness.label_shift import LabelShift
     from multimodn.training.build import build_model, prepare
 
     study = registries(tmp_path)

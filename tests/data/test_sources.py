@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn.data.columns import text_keys
+from multimodn.data.arrow_table import text_keys
 from multimodn.data.sources import from_frame, read_source
 from multimodn.errors import DataError
-from multimodn.study import SourceSpec
+from multimodn.study.study import SourceSpec
 
 TEXT = (
     "id,x,whole,big,flag,empty,word,when,y\n"
@@ -70,7 +70,7 @@ def test_numbers_beyond_float32_are_kept(tmp_path):
 
 
 def test_more_rows_than_room_was_made_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("multimodn.data.columns.FIRST_CELLS", 1)
+    monkeypatch.setattr("multimodn.data.arrow_table.FIRST_CELLS", 1)
     table = read(tmp_path, query="select i::varchar as id, i * 0.5 as x from range(40000) t(i)")
     assert (table["x"].to_numpy() == np.arange(40000) * 0.5).all()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, folds, make_split
 from multimodn.errors import DataError
-from multimodn.study import Study
+from multimodn.study.study import Study
 from tests.data._studies import study_dict
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multimodn.data.ragged import Ragged
+from multimodn.base.ragged import Ragged
 from multimodn.encoders import EmbeddingEncoder, EmbeddingOptions, TableEncoder, TableOptions
-from multimodn.encoders._bags import Bags
+from multimodn.encoders._slides.bags import Bags
 from tests.encoders._image_cases import CASES as PICTURES
 from tests.encoders._series_cases import CASES as SERIES
 from tests.encoders._slide_cases import CASES as SLIDES

@@ -86,7 +86,7 @@ def write_weights(path, name, spatial_dims, channels, seed=0):
     """Random weights of a network, with its batch norms' statistics."""
     from safetensors.torch import save_file
 
-    from multimodn.encoders._picture_networks import Architecture, Network
+    from multimodn.encoders._images.networks import Architecture, Network
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.encoders.slide import SlideEncoder, SlideOptions
-from multimodn.slides.features import FeatureMeta, write_features
+from multimodn.slides.feature_files.features import FeatureMeta, write_features
 
 F = 6
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from multimodn.base import Encoder
-from multimodn.data.ragged import Ragged
+from multimodn.base.encoder import Encoder
+from multimodn.base.ragged import Ragged
 from multimodn.errors import StudyError
 from tests.encoders._frames import ALL, COLUMNS, fitted
 
@@ -199,7 +199,7 @@ def test_many_tiles_are_pooled_block_by_block(monkeypatch):
         return embedding, *torch.autograd.grad(embedding.square().sum(), gates)
 
     whole = run()
-    monkeypatch.setattr("multimodn.encoders._tiles.BLOCK_TILES", 3)
+    monkeypatch.setattr("multimodn.encoders._slides.tiles.BLOCK_TILES", 3)
     for one, other in zip(run(), whole, strict=True):
         assert_close(one, other)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.errors import DataError
 from tests.encoders._frames import ALL, COLUMNS, fitted, tensors
 

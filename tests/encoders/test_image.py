@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 from torch.testing import assert_close
 
-from multimodn.encoders import _picture_networks, _pictures
-from multimodn.encoders._picture_files import quiet_libraries
-from multimodn.encoders._picture_networks import FEATURE_SIZES, MIN_SIZES, Architecture, Network
+from multimodn.encoders._images import encoder as _pictures
+from multimodn.encoders._images import networks as _picture_networks
+from multimodn.encoders._images.files import quiet_libraries
+from multimodn.encoders._images.networks import FEATURE_SIZES, MIN_SIZES, Architecture, Network
 from multimodn.encoders.image import ImageEncoder, ImageOptions
 from multimodn.errors import DataError, DataWarning, MissingExtraError, StudyError, UnreadableError
 from tests.encoders._image_cases import CASES, image_frame, listed, write_nifti, write_png, write_weights
@@ -349,7 +350,7 @@ def test_augmentation_is_seeded_and_for_training_only():
 
 @pytest.mark.parametrize(("shape", "axis"), [((20, 30), 1), ((12, 14, 16), 0)])
 def test_augmentation_mirrors_left_and_right(monkeypatch, shape, axis):
-    from multimodn.encoders._picture_scaling import augmented
+    from multimodn.encoders._images.scaling import augmented
 
     items = torch.rand(5, 1, *shape)
     monkeypatch.setattr(torch, "rand", lambda *size, **like: torch.full(size, 0.5))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from multimodn.encoders._pooling import GatedAttention, Pool, highest
+from multimodn.encoders._slides.pooling import GatedAttention, Pool, highest
 
 SIZE = 3
 bags = st.lists(st.integers(1, 9), min_size=1, max_size=6)

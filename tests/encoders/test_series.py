@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 from torch.testing import assert_close
 
-from multimodn.data.ragged import Ragged
-from multimodn.encoders._series_layers import summaries
+from multimodn.base.ragged import Ragged
+from multimodn.encoders._series.layers import summaries
 from multimodn.encoders.series import SeriesEncoder, SeriesOptions
 from multimodn.errors import DataError, DataWarning, UnreadableError
 from tests.encoders._series_cases import CASES, measurements, trends

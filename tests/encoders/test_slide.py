@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from multimodn.data.ragged import Ragged
+from multimodn.base.ragged import Ragged
 from multimodn.encoders.slide import SlideEncoder, SlideOptions
 from multimodn.errors import DataError, UnreadableError
 from tests.encoders._slide_cases import CASES, F, frame_of, slides, write

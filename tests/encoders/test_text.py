@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.testing import assert_close
 
-from multimodn.encoders import _transformer
-from multimodn.encoders._reports import clean
-from multimodn.encoders._transformer import Windowing, Windows
+from multimodn.encoders._texts import transformer
+from multimodn.encoders._texts.reports import clean
+from multimodn.encoders._texts.transformer import Windowing, Windows
 from multimodn.encoders.text import TextEncoder, TextOptions
 from multimodn.errors import DataError, DataWarning, MissingExtraError, StudyError, UnreadableError
 from tests.encoders._text_cases import CASES, TINY, network, report, report_files, reports, write_network
@@ -41,7 +41,7 @@ def one(text, patient="P0"):
 
 def forget(monkeypatch):
     """Lets the network be neither loaded nor found in memory."""
-    monkeypatch.setattr(_transformer, "load_network", lambda folder: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(transformer, "load_network", lambda folder: pytest.fail("the network was loaded"))
 
 
 def test_files_and_cells_read_alike(frame):
@@ -73,9 +73,9 @@ def test_a_second_run_does_not_load_the_network(frame, monkeypatch):
 def test_only_new_reports_reach_the_network(frame, monkeypatch):
     encoder = fit(frame)
     seen = []
-    encode = _transformer.FrozenTransformer.encode
+    encode = transformer.FrozenTransformer.encode
     monkeypatch.setattr(
-        _transformer.FrozenTransformer,
+        transformer.FrozenTransformer,
         "encode",
         lambda self, texts, *rest: seen.extend(texts) or encode(self, texts, *rest),
     )
@@ -100,7 +100,7 @@ def test_another_network_is_refused(frame, tmp_path):
     restored.prepare(frame)
     write_network(folder, seed=1)
     with pytest.raises(
-        DataError, match=rf"has the hash {_transformer.network_hash(folder)[:16]}.*{encoder.network[:16]}"
+        DataError, match=rf"has the hash {transformer.network_hash(folder)[:16]}.*{encoder.network[:16]}"
     ):
         restored.prepare(frame)
 
@@ -116,12 +116,12 @@ def test_nothing_is_downloaded(frame, monkeypatch):
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
-    _transformer._load.cache_clear()
+    transformer._load.cache_clear()
     fit(frame)
 
 
 def test_the_terminal_stays_clean(frame, capfd):
-    _transformer._load.cache_clear()
+    transformer._load.cache_clear()
     fit(frame)
     assert capfd.readouterr() == ("", "")
 
@@ -321,7 +321,7 @@ def test_missing_extra(frame, monkeypatch):
     ):
         fit(frame, model="minilm")
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    _transformer._load.cache_clear()
+    transformer._load.cache_clear()
     with pytest.raises(MissingExtraError, match="needs the extra 'text'"):
         fit(frame)
 
@@ -418,9 +418,9 @@ def test_thousands_of_short_texts_pass_in_few_batches(frame, monkeypatch):
     many = pd.DataFrame({"report": [f"{report(rng, 4)} {i}" for i in range(3_000)]}, [f"Q{i}" for i in range(3_000)])
     encoder = fit(frame, batch_size=512)
     sizes = []
-    pool = _transformer.FrozenTransformer._pool
+    pool = transformer.FrozenTransformer._pool
     monkeypatch.setattr(
-        _transformer.FrozenTransformer,
+        transformer.FrozenTransformer,
         "_pool",
         lambda self, length, **inputs: sizes.append(len(length)) or pool(self, length, **inputs),
     )

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 from torch.testing import assert_close
 
-from multimodn.encoders._picture_networks import FEATURE_SIZES, Architecture, Network
-from multimodn.encoders._picture_volumes import read_volume
+from multimodn.encoders._images.networks import FEATURE_SIZES, Architecture, Network
+from multimodn.encoders._images.volumes import read_volume
 from multimodn.encoders.volume import VolumeEncoder, VolumeOptions
 from multimodn.errors import MissingExtraError, UnreadableError
 from tests.encoders._image_cases import listed, volume_frame, write_nifti, write_weights

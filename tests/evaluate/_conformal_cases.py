@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.fusion import Ensemble, SequentialFusion
 from tests._inputs import TinyEncoder, make_task
 

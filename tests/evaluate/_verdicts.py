@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from multimodn.evaluate.verdict import COLUMNS
+from multimodn.evaluate.baselines.compare import COLUMNS
 
 
 def made(late=(0.0, -0.1, 0.1), best=(0.1, 0.02, 0.2), adjusted=0.01, groups=(), n=100, arms=()):

@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from multimodn.evaluate import baselines
-from multimodn.evaluate.arms import fit_ours
-from multimodn.evaluate.baselines import (
+from multimodn.evaluate.baselines import ridge as baselines
+from multimodn.evaluate.baselines.boosting import fit_lightgbm
+from multimodn.evaluate.baselines.fusion_networks import NEURAL
+from multimodn.evaluate.baselines.ridge import (
     early_concat,
     fit_early_concat,
     fit_late_ridge,
@@ -16,10 +17,8 @@ from multimodn.evaluate.baselines import (
     late_ridge,
     xgboost,
 )
-from multimodn.evaluate.boosting import fit_lightgbm
-from multimodn.evaluate.crossval import ours
-from multimodn.evaluate.neural_baselines import NEURAL
-from multimodn.evaluate.tabular_network import TabMOptions, fit_tabm
+from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
+from multimodn.evaluate.crossval.arms import fit_ours, ours
 from tests.evaluate._toy import WIDTHS, N, halves, make_cohort, make_study, without
 
 fit_small_tabm = partial(fit_tabm, options=TabMOptions(n_networks=4, hidden_size=16, epochs=3))

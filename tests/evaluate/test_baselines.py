@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodn.errors import MissingExtraError, StudyError
-from multimodn.evaluate import _cox, boosting, tabular_network
-from multimodn.evaluate._cox import choose_penalty, fit_cox, partial_likelihood
-from multimodn.evaluate._designs import designs, inputs
-from multimodn.evaluate.baselines import fit_early_concat, fit_late_ridge, fit_single, tabular_study
-from multimodn.evaluate.boosting import fit_lightgbm, fit_xgboost
-from multimodn.evaluate.tabular_network import TabMOptions, fit_tabm
-from multimodn.evaluate.tuned import TUNED, fit_p_fusion_with
-from multimodn.tasks._survival import concordance
+from multimodn.evaluate.baselines import boosting, cox, tabm
+from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_xgboost
+from multimodn.evaluate.baselines.cox import choose_penalty, fit_cox, partial_likelihood
+from multimodn.evaluate.baselines.design_matrix import designs, inputs
+from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_single, tabular_study
+from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
+from multimodn.evaluate.baselines.tuned import TUNED, fit_p_fusion_with
+from multimodn.metrics.concordance import concordance
 from tests.evaluate._toy import halves, make_cohort, make_study, without
 
 SMALL = TabMOptions(n_networks=4, hidden_size=16, epochs=30, learning_rate=0.01)
@@ -70,18 +70,18 @@ def test_a_penalty_is_strong_where_there_is_nothing_to_learn(signal, is_strong):
 def test_a_penalty_is_not_chosen_by_a_handful_of_events():
     x, y = times(60, 0)
     y[:, 1] = np.arange(60) < 5
-    assert choose_penalty(x, y, 0) == _cox.PENALTY
+    assert choose_penalty(x, y, 0) == cox.PENALTY
 
 
 def test_a_penalty_may_be_chosen_where_everybody_has_the_event():
     x, y = times(60, 0)
     y[:, 1] = 1
-    assert choose_penalty(x, y, 0) in _cox.PENALTIES
+    assert choose_penalty(x, y, 0) in cox.PENALTIES
 
 
 def test_wide_rows_are_fitted_in_fewer_columns_without_a_difference(monkeypatch):
     x, y = times(40, 1, n_columns=90)
-    monkeypatch.setattr(_cox, "choose_penalty", lambda *_: 1.0)
+    monkeypatch.setattr(cox, "choose_penalty", lambda *_: 1.0)
     risk = fit_cox(x, y, None)(x)
     np.testing.assert_allclose(risk / risk.std(), fit_cox(x, y, 1.0)(x), atol=1e-3)
 
@@ -95,7 +95,7 @@ def test_a_modality_without_any_signal_has_little_weight_where_its_penalty_is_ch
 def test_a_chosen_penalty_ranks_unseen_patients_better_among_noise():
     x, y = times(300, 5, n_columns=150, signal=1.5)
     scores = []
-    for penalty in (_cox.PENALTY, None):
+    for penalty in (cox.PENALTY, None):
         risk = fit_cox(x[:120], y[:120], penalty)(x[120:])
         scores.append(concordance(risk, y[120:, 0], y[120:, 1] > 0))
     assert scores[1] > scores[0] + 0.02
@@ -103,7 +103,7 @@ def test_a_chosen_penalty_ranks_unseen_patients_better_among_noise():
 
 @pytest.mark.parametrize("fit", [fit_late_ridge, fit_early_concat])
 def test_choosing_the_penalty_of_survival_leaves_other_tasks_alone(fit, monkeypatch):
-    monkeypatch.setattr("multimodn.evaluate.baselines.PENALTIES", (1e-2,))
+    monkeypatch.setattr("multimodn.evaluate.baselines.ridge.PENALTIES", (1e-2,))
     tasks = ("death", "size", "survival")
     train, test = halves(make_cohort(tasks=tasks))
     fixed, chosen = (fit(make_study(tasks), train, 0, **how) for how in ({}, {"cox_penalty": None}))
@@ -194,11 +194,11 @@ def test_a_missing_library_names_the_extra(fit, library, monkeypatch):
 
 
 def test_wide_modalities_count_with_their_principal_components(monkeypatch):
-    monkeypatch.setattr(tabular_network, "WIDE", 1)
-    monkeypatch.setattr(tabular_network, "COMPONENTS", 1)
+    monkeypatch.setattr(tabm, "WIDE", 1)
+    monkeypatch.setattr(tabm, "COMPONENTS", 1)
     cohort, study = make_cohort(tasks=("death",)), make_study(("death",))
     design = designs(inputs(study), ["death"], cohort)["death"]
-    rows = tabular_network._Reduced(design, cohort).rows(cohort).numpy()
+    rows = tabm._Reduced(design, cohort).rows(cohort).numpy()
     assert rows.shape == (len(cohort), 3)
     has = cohort.presence["b"].to_numpy()
     np.testing.assert_allclose(rows[has, 1].std(ddof=1), 1, rtol=1e-5)
@@ -207,10 +207,8 @@ def test_wide_modalities_count_with_their_principal_components(monkeypatch):
 
 def test_training_stops_by_patients_who_were_held_out(monkeypatch):
     seen = []
-    original = tabular_network._train
-    monkeypatch.setattr(
-        tabular_network, "_train", lambda n, x, t, y, rows, o: (seen.extend(rows), original(n, x, t, y, rows, o))
-    )
+    original = tabm._train
+    monkeypatch.setattr(tabm, "_train", lambda n, x, t, y, rows, o: (seen.extend(rows), original(n, x, t, y, rows, o)))
     train, _ = halves(make_cohort(tasks=("death",)))
     fit_tabm(make_study(("death",)), train, 0, options=SMALL)
     assert sorted(torch.cat(seen).tolist()) == list(range(len(train)))

@@ -8,11 +8,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate._resampled import cell_score, resampled
-from multimodn.evaluate.comparison import COLUMNS, adjusted, averages, compare, compare_links, holm
-from multimodn.evaluate.crossval import cross_predict
-from multimodn.evaluate.delong import delong, delong_test
-from multimodn.evaluate.out_of_fold import OutOfFold
+from multimodn.evaluate.crossval.bootstrap import cell_score, resampled
+from multimodn.evaluate.crossval.comparison import COLUMNS, adjusted, averages, compare, compare_links
+from multimodn.evaluate.crossval.crossval import cross_predict
+from multimodn.evaluate.crossval.out_of_fold import OutOfFold
+from multimodn.statistics.delong import delong, delong_test
+from multimodn.statistics.multiple_testing import holm
 from multimodn.training.build import fit_tasks
 from tests.evaluate._toy import WIDTHS, make_cohort, make_study
 
@@ -124,7 +125,7 @@ def test_a_resample_scores_as_if_the_patients_stood_there_so_often(found, task):
 def test_concordance_of_many_patients_is_counted_alike(found, monkeypatch):
     answers = [found.answers(arm, "survival") for arm in ("good", "bad")]
     before = resampled(answers, 20, 0)
-    monkeypatch.setattr("multimodn.evaluate._resampled.MOST_PAIRS", 0)
+    monkeypatch.setattr("multimodn.evaluate.crossval.bootstrap.MOST_PAIRS", 0)
     for one, other in zip(before, resampled(answers, 20, 0), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
 

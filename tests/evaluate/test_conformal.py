@@ -6,13 +6,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from multimodn import MultiModN
+from multimodn.conformal.calibrate import FEWEST, answers, calibrate_sets, frame
+from multimodn.conformal.calibration_scores import METHODS
+from multimodn.conformal.predict import ROUNDING
+from multimodn.conformal.scores import hazard_at, read, scores, time_at, truth, uncensored, units_of
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, NotFittedError
-from multimodn.evaluate._conformal_answers import ROUNDING
-from multimodn.evaluate._conformal_scores import hazard_at, read, scores, time_at, truth, uncensored, units_of
-from multimodn.evaluate._conformal_store import METHODS
-from multimodn.evaluate.conformal import FEWEST, answers, calibrate_sets, frame
-from multimodn.evaluate.conformal_coverage import COLUMNS, coverage, covered, expected, interval, summary, tabulate
+from multimodn.evaluate.performance.conformal_coverage import (
+    COLUMNS,
+    coverage,
+    covered,
+    expected,
+    interval,
+    summary,
+    tabulate,
+)
 from tests._cohorts import make_cohort, make_study
 from tests.evaluate._conformal_cases import blanked, make_ensemble, make_patients
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from multimodn import Cohort, Study
-from multimodn.evaluate._cox import fit_cox
-from multimodn.evaluate.baselines import early_concat, late_ridge, xgboost
-from multimodn.evaluate.crossval import cross_validate, ours, paired, summary
+from multimodn.evaluate.baselines.cox import fit_cox
+from multimodn.evaluate.baselines.ridge import early_concat, late_ridge, xgboost
+from multimodn.evaluate.crossval.arms import ours
+from multimodn.evaluate.crossval.crossval import cross_validate, paired, summary
 from multimodn.evaluate.results import COLUMNS, ResultsTable, markdown
 
 N = 120

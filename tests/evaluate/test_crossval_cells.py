@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from multimodn.errors import StudyError
-from multimodn.evaluate._arm_names import arm_key
-from multimodn.evaluate.crossval import cross_predict, cross_validate
-from multimodn.evaluate.out_of_fold import OutOfFold
+from multimodn.evaluate.crossval.arms import arm_key
+from multimodn.evaluate.crossval.crossval import cross_predict, cross_validate
+from multimodn.evaluate.crossval.out_of_fold import OutOfFold
 from tests.evaluate._toy import make_cohort, make_study
 
 TASKS = ("death", "grade", "survival")

@@ -8,10 +8,11 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 from multimodn import Cohort, Study
+from multimodn.cli.evaluate import evaluate
 from multimodn.errors import DataError, MultiModNError, StudyError
-from multimodn.evaluate._external_tables import _logistic, _shift, calibration_table, comparison_table
-from multimodn.evaluate.command import evaluate
-from multimodn.evaluate.external import evaluate_external, external_cohort
+from multimodn.external.tables import _logistic, _shift, calibration_table, comparison_table
+from multimodn.external.validate import evaluate_external, external_cohort
+from multimodn.external.write import write_external
 from multimodn.monitor.reference import make_reference, write_reference
 from multimodn.runs import fit_run
 from tests._cohorts import make_frames, study_dict, write_files
@@ -195,7 +196,7 @@ def test_kept_scores_stand_in_for_test_patients_who_cannot_be_read(run, tmp_path
 def test_all_is_written_and_the_page_says_where_it_comes_from(run, found, tmp_path):
     _, model = run
     external, _ = found
-    files = {file.name for file in external.write(tmp_path / "out")}
+    files = {file.name for file in write_external(external, tmp_path / "out")}
     expected = {"flow", "performance", "calibration", "comparison", "drift", "coverage"}
     assert files == {f"{name}.csv" for name in expected} | {"EXTERNAL.md"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files

@@ -17,11 +17,11 @@ from scipy.stats import t
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.data.splits import Split
-from multimodn.evaluate import baselines
-from multimodn.evaluate.arms import as_arm, fit_ours
-from multimodn.evaluate.baselines import fit_late_ridge, late_ridge
-from multimodn.evaluate.crossval import cross_predict, ours
-from multimodn.evaluate.nested import nested
+from multimodn.evaluate.baselines import ridge
+from multimodn.evaluate.baselines.ridge import fit_late_ridge, late_ridge
+from multimodn.evaluate.crossval.arms import as_arm, fit_ours, ours
+from multimodn.evaluate.crossval.crossval import cross_predict
+from multimodn.evaluate.crossval.nested import nested
 from multimodn.training.fit import TrainerFlags
 
 WIDTHS = (30, 150)  # columns of noise of each modality, so that some agree with any labels
@@ -107,7 +107,7 @@ def selected_inside(trainer):
 
 @pytest.fixture(autouse=True)
 def _few_penalties(monkeypatch):
-    monkeypatch.setattr(baselines, "PENALTIES", (1e-2, 1.0))
+    monkeypatch.setattr(ridge, "PENALTIES", (1e-2, 1.0))
 
 
 def test_labels_that_mean_nothing_are_not_predicted():

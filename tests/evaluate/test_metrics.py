@@ -13,11 +13,12 @@ from sklearn.calibration import calibration_curve as binned
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate._metrics_classes import calibration_error, calibration_intercept, calibration_slope, logistic
-from multimodn.evaluate._metrics_predicted import predicted
-from multimodn.evaluate._metrics_survival import aurocs_at, cox_slope, kaplan_meier
-from multimodn.evaluate.metrics import auroc_by_time, decision_curve, decision_curve_of, field_metrics
-from multimodn.evaluate.performance import calibration_of, calibration_summary
+from multimodn.evaluate.performance.decision_curve import auroc_by_time, decision_curve, decision_curve_of
+from multimodn.evaluate.performance.performance import calibration_of, calibration_summary
+from multimodn.metrics.classification import calibration_error, calibration_intercept, calibration_slope, logistic
+from multimodn.metrics.predictions import predicted
+from multimodn.metrics.survival import aurocs_at, cox_slope, kaplan_meier
+from multimodn.metrics.vectorised import field_metrics
 from tests.evaluate.test_performance import KINDS, N, case, fixed
 
 ONCE = np.ones((1, N))

@@ -10,7 +10,7 @@ from multimodn import Cohort, DataWarning
 from multimodn.data.registries import join_registries
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.multitask import COLUMNS, Compared, paired_gain, single_task, task_gains, trained
+from multimodn.evaluate.baselines.single_task import COLUMNS, Compared, paired_gain, single_task, task_gains, trained
 from tests._cohorts import make_cohort, make_frames, make_study
 from tests._inputs import make_task
 

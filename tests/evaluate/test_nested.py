@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.arms import as_arm
-from multimodn.evaluate.crossval import cross_predict
-from multimodn.evaluate.nested import Chosen, _first_highest, choose, nested
+from multimodn.evaluate.crossval.arms import as_arm
+from multimodn.evaluate.crossval.crossval import cross_predict
+from multimodn.evaluate.crossval.nested import Chosen, _first_highest, choose, nested
 from multimodn.training.build import fit_tasks
 from tests.evaluate._toy import make_cohort, make_study
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from multimodn.data.batches import Batch
-from multimodn.evaluate import neural_baselines
-from multimodn.evaluate.neural_baselines import NEURAL, fit_p_fusion
+from multimodn.base.batches import Batch
+from multimodn.evaluate.baselines import fusion_networks
+from multimodn.evaluate.baselines.fusion_networks import NEURAL, fit_p_fusion
 from multimodn.training.build import build_model, prepare
 from tests.evaluate._toy import halves, make_cohort, make_study, without
 
@@ -34,7 +34,9 @@ def test_networks_learn():
 
 def test_members_are_averaged(monkeypatch):
     trained = []
-    monkeypatch.setattr("multimodn.evaluate.arms._train", lambda network, *rest: trained.append(network.eval()))
+    monkeypatch.setattr(
+        "multimodn.evaluate.crossval.arms._train", lambda network, *rest: trained.append(network.eval())
+    )
     train, test = halves(make_cohort(tasks=("death",)))
     study = make_study(("death",), members=3)
     (predict,) = fit_p_fusion(study, train, 0).values()
@@ -47,7 +49,7 @@ def test_members_are_averaged(monkeypatch):
 def test_dropout_of_modalities_keeps_one_of_those_that_are_there():
     torch.manual_seed(0)
     presence = torch.tensor([[True, True, True], [True, False, False], [False, False, False]]).repeat(2000, 1)
-    kept = neural_baselines._thinned(presence, 0.3)
+    kept = fusion_networks._thinned(presence, 0.3)
     assert not (kept & ~presence).any()
     assert torch.equal(kept.any(1), presence.any(1))
     full = kept[::3].double()
@@ -62,7 +64,7 @@ def test_presence_reaches_only_the_network_that_is_told():
     zeros = [torch.zeros(2, 4) for _ in "abc"]
     presence = torch.tensor([[True, False, True], [False, False, False]])
     for told in (False, True):
-        features = neural_baselines._Parallel(model, 8, presence=told).eval().features(zeros, presence)
+        features = fusion_networks._Parallel(model, 8, presence=told).eval().features(zeros, presence)
         assert torch.equal(features[0], features[1]) is not told
 
 
@@ -70,7 +72,7 @@ def test_presence_reaches_only_the_network_that_is_told():
 def test_the_released_code_skips_a_modality_for_the_whole_batch(batch_skip):
     train, _ = halves(make_cohort(tasks=("death",)))
     model = build_model(make_study(("death",)), train, 0)
-    network = neural_baselines._Published(model, 8, batch_skip=batch_skip).train()
+    network = fusion_networks._Published(model, 8, batch_skip=batch_skip).train()
     patients = prepare(model, train, labelled=True)
     batch: Batch = patients.batch(torch.arange(len(train)))  # everybody has a, some lack b
     network.losses(batch)["death"].backward()
@@ -83,7 +85,7 @@ def test_the_released_code_skips_a_modality_for_the_whole_batch(batch_skip):
 
 def test_masked_keys_have_no_influence():
     train, _ = halves(make_cohort(tasks=("death",)))
-    network = neural_baselines._Attention(build_model(make_study(("death",)), train, 0), 8).eval()
+    network = fusion_networks._Attention(build_model(make_study(("death",)), train, 0), 8).eval()
     embeddings = [torch.randn(3, 4) for _ in "abc"]
     presence = torch.tensor([[True, False, True], [False, True, False], [False, False, False]])
     other = [torch.where(presence[:, m, None], e, 9.0) for m, e in enumerate(embeddings)]

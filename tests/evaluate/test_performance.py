@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from multimodn import Cohort, MultiModN
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
+from multimodn.base.task import main_metric
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate import _performance_scores
-from multimodn.evaluate._performance_parts import Part
-from multimodn.evaluate._performance_scores import vectorised
-from multimodn.evaluate.metrics import field_metrics
-from multimodn.evaluate.performance import (
+from multimodn.evaluate.performance.patient_groups import Part
+from multimodn.evaluate.performance.performance import (
     FEWEST_EACH,
     _interval,
     _scored,
@@ -23,11 +21,13 @@ from multimodn.evaluate.performance import (
     calibration_of,
     calibration_summary,
     is_enough,
-    main_metric,
     performance,
 )
-from multimodn.evaluate.subgroups import read_subgroups
-from multimodn.resampling import draws
+from multimodn.evaluate.performance.subgroups import read_subgroups
+from multimodn.metrics import vectorised as _performance_scores
+from multimodn.metrics.vectorised import field_metrics, vectorised
+from multimodn.model.trained import Trained
+from multimodn.statistics.bootstrap import draws
 from tests._cohorts import make_frames, make_study
 from tests._inputs import make_task
 
@@ -258,13 +258,22 @@ def test_subgroups_survive_yaml():
     assert study.from_dict(study.to_dict()).subgroups == ["labs.crp"]
 
 
+class Fixed(Trained):
+    """Predicts what it is given."""
+
+    def __init__(self, task, outputs):
+        self.model, self.outputs = SimpleNamespace(tasks={task.name: task}), {task.name: outputs}
+
+    def _run(self, *_):
+        return self.outputs
+
+
 def fixed(task, outputs, target, known=None):
     """A model that says what it is told to, and its patients."""
     n = len(outputs)
     known = torch.ones(n, dtype=torch.bool) if known is None else known
     patients = PatientTensors(pd.RangeIndex(n), {}, torch.zeros(n, 0), {task.name: target}, {task.name: known})
-    networks = SimpleNamespace(tasks={task.name: task})
-    return SimpleNamespace(_model=lambda: networks, _run=lambda *_: {task.name: outputs}), patients
+    return Fixed(task, outputs), patients
 
 
 @pytest.mark.parametrize("kind", KINDS)

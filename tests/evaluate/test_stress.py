@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from multimodn.errors import DataWarning, StudyError
-from multimodn.evaluate.stress import ARMS, Plan, expected_calibration_error, stress
-from multimodn.evaluate.stress_report import draw_all, means, page
-from multimodn.evaluate.stress_run import stress_run
+from multimodn.evaluate.stress.report import draw_all, means, page
+from multimodn.evaluate.stress.run import stress_run
+from multimodn.evaluate.stress.stress import ARMS, Plan, expected_calibration_error, stress
 from tests.training.test_neutral import make_study, simulate
 
 PLAN = Plan("y", ("m1", "m2"), mcar=(1.0,), n_folds=2)

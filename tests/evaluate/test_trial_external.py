@@ -8,10 +8,11 @@ import typer
 from typer.testing import CliRunner
 
 from multimodn import Cohort, MultiModN, Study
+from multimodn.cli.conformal import conformal
 from multimodn.data.registries import own_identifiers
 from multimodn.errors import DataError, DataWarning, StudyError
-from multimodn.evaluate.conformal_command import conformal
-from multimodn.evaluate.external import evaluate_external
+from multimodn.external.validate import evaluate_external
+from multimodn.external.write import write_external
 from multimodn.runs import fit_run
 from tests._cohorts import make_frames, study_dict, write_files
 from tests.evaluate.test_external import hospital
@@ -85,7 +86,7 @@ def test_what_is_odd_about_the_data_is_a_note_of_the_page(run, tmp_path):
     finally:
         del model.prepare
     assert found.notes.count("1 level is unknown.") == 1
-    found.write(tmp_path / "out")
+    write_external(found, tmp_path / "out")
     assert "- 1 level is unknown." in (tmp_path / "out" / "EXTERNAL.md").read_text()
 
 

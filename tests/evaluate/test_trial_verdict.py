@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.card.wording import number
-from multimodn.evaluate._metrics_predicted import is_perfect
-from multimodn.evaluate._performance_parts import Part
-from multimodn.evaluate._verdict_words import _number
-from multimodn.evaluate.performance import _scored, performance
-from multimodn.evaluate.verdict import OURS, _Answer, _lines, compare_with_baselines, sentences
-from multimodn.report.figures.performance import interval_words
+from multimodn.evaluate.baselines.compare import OURS, _Answer, _lines, compare_with_baselines, sentences
+from multimodn.evaluate.baselines.sentences import _number
+from multimodn.evaluate.performance.patient_groups import Part
+from multimodn.evaluate.performance.performance import _scored, performance
+from multimodn.figures.performance import interval_words
+from multimodn.metrics.predictions import is_perfect
 from tests._cohorts import make_frames, study_dict
 from tests._inputs import make_task
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn import MultiModN
+from multimodn.base.task import main_metric
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, NotFittedError, StudyError
-from multimodn.evaluate import _verdict_arms, verdict
-from multimodn.evaluate._resampled import cell_score
-from multimodn.evaluate.baselines import tabular_study
-from multimodn.evaluate.out_of_fold import Cell
-from multimodn.evaluate.performance import main_metric
-from multimodn.evaluate.verdict import COLUMNS, compare_with_baselines, sentences
+from multimodn.evaluate.baselines import compare, train
+from multimodn.evaluate.baselines.compare import COLUMNS, compare_with_baselines, sentences
+from multimodn.evaluate.baselines.ridge import tabular_study
+from multimodn.evaluate.crossval.bootstrap import cell_score
+from multimodn.evaluate.crossval.out_of_fold import Cell
 from multimodn.training.build import fit_tasks
 from multimodn.training.fit import TrainerFlags
 from tests.evaluate._toy import make_cohort, make_study
@@ -38,10 +38,10 @@ def run():
 @pytest.fixture(scope="module")
 def both(run):
     """The comparison, and what was trained for it."""
-    trained, original = [], _verdict_arms.train_arms
+    trained, original = [], train.train_arms
     with pytest.MonkeyPatch.context() as patch:
         few_penalties(patch)
-        patch.setattr(_verdict_arms, "train_arms", lambda *given: trained.append(original(*given)) or trained[-1])
+        patch.setattr(train, "train_arms", lambda *given: trained.append(original(*given)) or trained[-1])
         return compare_with_baselines(*run, arms=("late_ridge", "best_single"), n_resamples=200), trained[0]
 
 
@@ -51,8 +51,8 @@ def compared(both):
 
 
 def few_penalties(patch):
-    patch.setattr("multimodn.evaluate.baselines.PENALTIES", (1e-2,))
-    patch.setattr("multimodn.evaluate._cox.PENALTIES", (1.0,))
+    patch.setattr("multimodn.evaluate.baselines.ridge.PENALTIES", (1e-2,))
+    patch.setattr("multimodn.evaluate.baselines.cox.PENALTIES", (1.0,))
 
 
 def overall(frame, arm):
@@ -103,9 +103,9 @@ def test_groups_are_parts_of_the_patients_and_large_enough(compared):
 def test_an_arm_that_predicts_the_same_differs_by_nothing(seed):
     generator = np.random.default_rng(seed)
     link, truth = generator.normal(size=(30, 1)), (np.arange(30) % 3 == 0).astype(float)[:, None]
-    answer = verdict._Answer(link, truth)
-    part = verdict.Part("overall", "all", -1, torch.as_tensor(link), np.arange(30))
-    ours, other = verdict._lines("log-odds", {"ours": answer, "twin": answer}, [part], 50, seed)
+    answer = compare._Answer(link, truth)
+    part = compare.Part("overall", "all", -1, torch.as_tensor(link), np.arange(30))
+    ours, other = compare._lines("log-odds", {"ours": answer, "twin": answer}, [part], 50, seed)
     assert (other["difference"], other["difference_low"], other["difference_high"], other["p_value"]) == (0, 0, 0, 1)
     assert (ours["low"], ours["high"]) == (other["low"], other["high"])
 
@@ -114,8 +114,8 @@ def test_a_group_is_scored_as_if_it_were_alone():
     generator = np.random.default_rng(0)
     link, truth = generator.normal(size=(40, 1)), (np.arange(40) % 2 == 0).astype(float)[:, None]
     rows = np.arange(5, 25)
-    parts = [verdict.Part("", "", -1, torch.as_tensor(link), each) for each in (np.arange(40), rows)]
-    *_, line = verdict._lines("log-odds", {"ours": verdict._Answer(link, truth)}, parts, 50, 0)
+    parts = [compare.Part("", "", -1, torch.as_tensor(link), each) for each in (np.arange(40), rows)]
+    *_, line = compare._lines("log-odds", {"ours": compare._Answer(link, truth)}, parts, 50, 0)
     alone = cell_score("log-odds", Cell(0, 0, np.arange(20), link[rows], truth[rows]))(np.ones((1, 20)))[0]
     assert line["value"] == alone
 
@@ -132,8 +132,8 @@ def test_nothing_of_the_test_patients_reaches_what_is_chosen_or_trained(run, bot
         return table.iloc[order].set_axis(table.index)
 
     changed = replace(cohort, targets={name: shuffled(table) for name, table in cohort.targets.items()})
-    again, original = [], _verdict_arms.train_arms
-    monkeypatch.setattr(_verdict_arms, "train_arms", lambda *given: again.append(original(*given)) or again[-1])
+    again, original = [], train.train_arms
+    monkeypatch.setattr(train, "train_arms", lambda *given: again.append(original(*given)) or again[-1])
     compare_with_baselines(model, changed, arms=("best_single",), n_resamples=2)
     test = cohort.subset(model.split.test)
     assert again[0].best == before.best
@@ -148,7 +148,7 @@ def test_the_best_single_modality_is_the_one_that_carries_the_signal(monkeypatch
     noise = {m: t * 0 + np.random.default_rng(3).normal(size=t.shape) for m, t in cohort.modalities.items() if m != "c"}
     cohort = replace(cohort, modalities={**noise, "c": cohort.modalities["c"]})
     tabular = tabular_study(make_study(("death", "size")), cohort)
-    found = _verdict_arms.best_singles(tabular, cohort, 0)
+    found = train.best_singles(tabular, cohort, 0)
     assert {task: name.removeprefix("single:") for task, name in found.items()} == {"death": "c", "size": "c"}
 
 
@@ -156,7 +156,7 @@ def test_an_arm_that_the_data_cannot_carry_is_named_and_the_others_go_on(run, mo
     def fails(*_):
         raise DataError("a class is too rare")
 
-    monkeypatch.setattr(_verdict_arms, "best_singles", fails)
+    monkeypatch.setattr(train, "best_singles", fails)
     found = compare_with_baselines(*run, arms=("best_single", "early_concat"), n_resamples=2)
     assert found.attrs["failed"] == {"best_single": "a class is too rare"}
     assert set(found["arm"]) == {"ours", "early_concat"}

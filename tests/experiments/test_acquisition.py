@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from multimodn import Cohort, MultiModN
-from multimodn.evaluate.crossval import development_split
+from multimodn.evaluate.crossval.contracts import development_split
 from multimodn.training.fit import TrainerFlags, member_rows
 
 HERE = Path(__file__).parents[2] / "experiments" / "acquisition"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from multimodn import Cohort, MultiModN, Study
-from multimodn.evaluate.baselines import fit_late_ridge
+from multimodn.evaluate.baselines.ridge import fit_late_ridge
 from multimodn.training.fit import TrainerFlags
 
 HERE = Path(__file__).parents[2] / "experiments" / "pathology_metadata"

@@ -9,11 +9,12 @@ import torch
 from typer.testing import CliRunner
 
 from multimodn import Cohort, MultiModN
-from multimodn.cli import app
+from multimodn.cli.app import app
 from multimodn.errors import BundleError, DataError, NotFittedError, StudyError
-from multimodn.explain._acquisition_examples import examples, n_orders
-from multimodn.explain.acquisition import gains
-from multimodn.runs import fit_run, load_run
+from multimodn.explain.acquisition.examples import examples, n_orders
+from multimodn.explain.acquisition.next_modality import gains
+from multimodn.model.multimodn import load_run
+from multimodn.runs import fit_run
 from tests._cohorts import write_files
 from tests.explain._planted import labels, make_study, table
 
@@ -296,7 +297,7 @@ def test_large_cohorts_follow_fewer_orders(monkeypatch):
     model = MultiModN(make_study(tables, epochs=1)).fit(cohort)
     patients = model.prepare(cohort, labelled=True)
     assert n_orders(patients, [torch.arange(100)]) == 8
-    monkeypatch.setattr("multimodn.explain._acquisition_examples.MAX_EXAMPLES", 1000)
+    monkeypatch.setattr("multimodn.explain.acquisition.examples.MAX_EXAMPLES", 1000)
     assert n_orders(patients, [torch.arange(100)]) == 2
     assert n_orders(patients, [torch.arange(100)] * 9) == 1
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from multimodn import Cohort
-from multimodn.data.batches import PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.encoders import (
     EmbeddingEncoder,
     EmbeddingOptions,
@@ -21,7 +21,7 @@ from multimodn.encoders import (
     TextOptions,
 )
 from multimodn.errors import DataError, DataWarning, StudyError
-from multimodn.explain import _attribution_gates
+from multimodn.explain import gated_predictions
 from multimodn.explain.attributions import attribution_map, attributions
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.training.build import prepare
@@ -222,9 +222,9 @@ def test_ablation_closes_all_gates_of_a_part_at_once(name):
     parts = model.first.encoders["it"].parts(
         cohort.modalities["it"].loc[["P1"]], patients.values["it"][patients.position[[1], 0]], 12
     )
-    question = _attribution_gates.Question(0, "death", [0], "feature_ablation", 1, 12)
+    question = gated_predictions.Question(0, "death", [0], "feature_ablation", 1, 12)
     exact = copy.deepcopy(model).double()
-    gated = _attribution_gates.Gated(exact, patients.batch(torch.tensor([1])), parts, question)
+    gated = gated_predictions.Gated(exact, patients.batch(torch.tensor([1])), parts, question)
     gates = torch.ones(1, len(parts.gates.items), dtype=torch.float64)
     k = len(rows) // 2
     without = torch.where(parts.gates.items == k, 0.0, gates)
@@ -321,8 +321,8 @@ def test_what_fits_in_memory_at_once_changes_nothing(name, monkeypatch):
     model, patients, cohort = fused(name)
     run = functools.partial(attributions, model, patients, cohort, "it", "death", n_steps=8, patch=8)
     whole = run()
-    monkeypatch.setattr(_attribution_gates, "AT_ONCE", 1)
-    monkeypatch.setattr(_attribution_gates, "PATIENTS", 1)
+    monkeypatch.setattr(gated_predictions, "AT_ONCE", 1)
+    monkeypatch.setattr(gated_predictions, "PATIENTS", 1)
     pd.testing.assert_frame_equal(run(), whole, atol=1e-5)
 
 
@@ -370,11 +370,11 @@ def test_patients_whom_few_steps_miss_get_more(monkeypatch):
         return np.abs(list(run(**options).attrs["convergence_delta"].values()))
 
     with monkeypatch.context() as patch:
-        patch.setattr(_attribution_gates, "MORE_STEPS", 1)
+        patch.setattr(gated_predictions, "MORE_STEPS", 1)
         with pytest.warns(DataWarning):
             few = missed(n_steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(_attribution_gates, "MORE_STEPS", 64)
+        patch.setattr(gated_predictions, "MORE_STEPS", 64)
         more = missed(n_steps=1)
     again = more != few
     assert again.any()

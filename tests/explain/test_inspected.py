@@ -6,7 +6,7 @@ import pytest
 from multimodn import Cohort, MultiModN
 from multimodn.data.sources import replaced_sources
 from multimodn.errors import StudyError
-from multimodn.result_frames import AttributionFrame, ContributionFrame
+from multimodn.model.results import AttributionFrame, ContributionFrame
 from tests._cohorts import write_files
 
 

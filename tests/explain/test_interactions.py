@@ -15,7 +15,7 @@ from multimodn import MultiModN
 from multimodn.errors import DataError, StudyError
 from multimodn.explain.contributions import contributions, sampled_shapley, shapley
 from multimodn.explain.interactions import interactions, shapley_interactions
-from multimodn.explain.orders import draw_orders, order_sensitivity
+from multimodn.explain.order_sensitivity import draw_orders, order_sensitivity
 from multimodn.explain.summary import summarise
 from multimodn.fusion import Ensemble
 from tests._cohorts import make_cohort, make_study

@@ -9,8 +9,8 @@ import torch
 
 from multimodn import Cohort, MultiModN
 from multimodn.errors import DataError, StudyError
-from multimodn.explain import similar as module
-from multimodn.explain.similar import similar
+from multimodn.explain import similar_patients
+from multimodn.explain.similar_patients import similar
 from tests._cohorts import make_frames, make_study
 
 
@@ -70,8 +70,8 @@ def test_ranks_rise_with_the_distance_and_nobody_is_a_neighbour_of_oneself(patie
 def test_chunks_change_nothing(patients, monkeypatch):
     model, everybody = patients
     whole = similar(model, everybody, everybody, 4, ids=True)
-    monkeypatch.setattr(module, "CELLS", 3 * len(everybody))
-    monkeypatch.setattr(module, "BATCH", 7)
+    monkeypatch.setattr(similar_patients, "CELLS", 3 * len(everybody))
+    monkeypatch.setattr(similar_patients, "BATCH", 7)
     pd.testing.assert_frame_equal(similar(model, everybody, everybody, 4, ids=True), whole, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from multimodn import Cohort, MultiModN
 from multimodn.errors import StudyError
-from multimodn.explain.value import _resampled
+from multimodn.explain.modality_value import _resampled
 from tests.explain._planted import fit, labels, make_study, table
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from multimodn.data.batches import Batch
-from multimodn.data.ragged import Ragged
+from multimodn.base.batches import Batch
+from multimodn.base.ragged import Ragged
 from multimodn.fusion import SequentialFusion
 from tests._inputs import TinyEncoder, make_tasks
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multimodn.data.batches import Batch
+from multimodn.base.batches import Batch
 from multimodn.errors import ShapeError, StudyError
 from multimodn.fusion import SequentialFusion, lattice, ordered_paths, random_paths, trajectory
 from tests._inputs import TinyEncoder, make_batch, make_model, make_tasks, make_values

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multimodn.data.batches import Batch
+from multimodn.base.batches import Batch
 from multimodn.errors import StudyError
 from multimodn.explain.contributions import contributions, shapley
 from multimodn.fusion import Ensemble, SequentialFusion, lattice, random_paths, trajectory
-from multimodn.missingness.weights import LabelShift
+from multimodn.missingness.label_shift import LabelShift
 from tests._inputs import TinyEncoder, make_batch, make_tasks, make_values
 
 presences = arrays(bool, st.tuples(st.integers(1, 9), st.just(3))).map(torch.from_numpy)

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from multimodn import Cohort
+from multimodn.audit.audit import audit
+from multimodn.audit.findings import PresenceAuroc
 from multimodn.data.splits import Split, make_split
 from multimodn.errors import DataError
-from multimodn.missingness.audit import audit
-from multimodn.missingness.findings import PresenceAuroc
-from multimodn.missingness.patterns import Mechanism, high_outcome
+from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
 from multimodn.training.build import fit_tasks
 from tests.missingness._simulated import N, make_study, simulate, without
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Mechanism:multimodn.errors.DataW
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """No test here asks how wide an interval is."""
-    monkeypatch.setattr("multimodn.missingness.independence.N_BOOTSTRAP", 50)
-    monkeypatch.setattr("multimodn.missingness.independence.N_REPEATS", 1)
+    monkeypatch.setattr("multimodn.audit.independence.N_BOOTSTRAP", 50)
+    monkeypatch.setattr("multimodn.audit.independence.N_REPEATS", 1)
 
 
 def of_task(found, name):
@@ -29,7 +29,7 @@ def of_task(found, name):
 
 def test_missing_at_random_raises_at_most_one_alarm_in_twenty_cohorts(monkeypatch):
     nothing = PresenceAuroc(None, None, None, "it decides no alarm, and takes time")
-    monkeypatch.setattr("multimodn.missingness.audit.presence_auroc", lambda *_: nothing)
+    monkeypatch.setattr("multimodn.audit.audit.presence_auroc", lambda *_: nothing)
     study, alarms = make_study(), []
     for seed in range(20):
         cohort = Mechanism("mcar", 0.4).apply(simulate(seed=seed), seed=seed)

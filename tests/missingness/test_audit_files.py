@@ -11,14 +11,14 @@ from matplotlib.text import Text
 from rich.console import Console
 from typer.testing import CliRunner
 
-from multimodn import Cohort, Study, cli
+from multimodn import Cohort, Study
+from multimodn.audit import figure
+from multimodn.audit.audit import audit, write_audit
+from multimodn.cli import app
+from multimodn.cli.terminal.audit import slow_notice
 from multimodn.data.splits import make_split
 from multimodn.errors import StudyError
-from multimodn.missingness import audit_picture
-from multimodn.missingness.audit import audit
-from multimodn.missingness.audit_files import write_audit
-from multimodn.missingness.patterns import Mechanism, high_outcome
-from multimodn.terminal_audit import slow_notice
+from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
 from multimodn.training.build import fit_tasks
 from tests._cohorts import make_cohort, study_dict
 from tests.missingness._simulated import N, make_study, simulate, without
@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 
 def test_the_command_says_what_it_found_and_writes_it(folder, monkeypatch):
-    result = runner.invoke(cli.app, ["audit", str(folder / "study.yaml")], catch_exceptions=False)
+    result = runner.invoke(app.app, ["audit", str(folder / "study.yaml")], catch_exceptions=False)
     said = " ".join(result.output.split())
     assert result.exit_code == 0, said
     assert "Alarm: whether a patient has 'image' depends on the outcome of 'death'" in said
@@ -58,8 +58,8 @@ def test_the_command_says_what_it_found_and_writes_it(folder, monkeypatch):
     assert {file.name for file in (folder / "audit").iterdir()} == {"audit.json", "audit.png", "audit-dark.png"}
     written = json.loads((folder / "audit" / "audit.json").read_text())
     assert [task["task"] for task in written["tasks"]] == ["death", "size"]
-    monkeypatch.setattr("multimodn.missingness.audit_files.draw", lambda found, file, palette: file.touch())
-    again = runner.invoke(cli.app, ["audit", str(folder / "study.yaml"), "-o", str(folder / "other")])
+    monkeypatch.setattr("multimodn.audit.audit.draw", lambda found, file, palette: file.touch())
+    again = runner.invoke(app.app, ["audit", str(folder / "study.yaml"), "-o", str(folder / "other")])
     assert again.exit_code == 0
     assert json.loads((folder / "other" / "audit.json").read_text()) == written
 
@@ -68,7 +68,7 @@ def test_a_folder_that_is_a_file_is_an_error_not_a_traceback(folder, capsys, mon
     monkeypatch.setattr(sys, "argv", ["multimodn", "audit", str(folder / "study.yaml"), "-o", str(folder / "labs.csv")])
     monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back after the test
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        app.main()
     said = " ".join(capsys.readouterr().err.split())
     assert stopped.value.code == 2
     assert said.startswith("Error: Cannot write the audit to")
@@ -114,7 +114,7 @@ def test_files_are_written_whole(found, tmp_path):
 def test_the_picture_names_what_it_shows(found, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(Text, "draw", lambda self, renderer: said.append(self.get_text()))
-    audit_picture.draw(found, tmp_path / "a.png")
+    figure.draw(found, tmp_path / "a.png")
     text, n_patterns = "\n".join(said), len(found.tasks[0].patterns)
     for part in (
         "▲ m1",
@@ -136,6 +136,6 @@ def test_odd_names_many_strata_and_many_tasks_are_drawn(tmp_path, monkeypatch):
     found = audit(Study.from_dict(data), Cohort.from_frames(cohort.modalities, {"labels": targets}))
     assert len(found.tasks[0].strata) == 8
     write_audit(found, tmp_path)
-    monkeypatch.setattr(audit_picture, "HIGHEST", 1.0)
+    monkeypatch.setattr(figure, "HIGHEST", 1.0)
     write_audit(audit(make_study(), simulate()), tmp_path)  # so many tasks that only the first fits
     assert imread(tmp_path / "audit.png").shape[0] < 130 * 6

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from multimodn.fusion.calibration import Calibration
-from multimodn.missingness.calibration import HeldOut, fit_calibration
-from multimodn.missingness.weights import LabelShift
+from multimodn.missingness.label_shift import LabelShift
 from multimodn.tasks.binary import BinaryTask
+from multimodn.training.fit_calibration import HeldOut, fit_calibration
 
 START = {"death": torch.tensor([-0.5])}
 

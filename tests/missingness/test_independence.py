@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from multimodn.missingness.independence import holm, independence, matters, presence_auroc
+from multimodn.audit.independence import holm, independence, matters, presence_auroc
 
 
 def test_chi_squared_where_counts_allow_it_else_an_exact_test():

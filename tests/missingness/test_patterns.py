@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn.errors import DataError, DataWarning, StudyError
-from multimodn.missingness.patterns import Mechanism, pattern_codes, pattern_name
+from multimodn.evaluate.stress.mechanisms import Mechanism
+from multimodn.missingness.patterns import pattern_codes, pattern_name
 from tests.missingness._simulated import simulate
 
 rates = st.floats(0.0, 1.0)

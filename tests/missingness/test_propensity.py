@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from multimodn import Cohort, MultiModN, Study
+from multimodn.data.covariates import read_covariates
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, StudyError
-from multimodn.missingness.propensity import presence_weights, read_covariates
+from multimodn.missingness.propensity import presence_weights
 from multimodn.tasks.binary import BinaryTask
 from multimodn.training.fit import TrainerFlags
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn.missingness.weights import MAX_TABLE, LabelShift
+from multimodn.missingness.label_shift import MAX_TABLE, LabelShift
 from multimodn.tasks.binary import BinaryTask
 from multimodn.tasks.multiclass import MulticlassTask
 

@@ -5,9 +5,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from multimodn.cli.drift import drift
 from multimodn.data.cohort import Cohort
 from multimodn.errors import MultiModNError
-from multimodn.monitor.command import drift
 from multimodn.monitor.reference import write_reference
 from multimodn.runs import fit_run
 from tests._cohorts import make_frames, write_files

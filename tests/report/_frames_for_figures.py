@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from multimodn.report.figures.acquisition import next_chart
-from multimodn.report.figures.attributions import attribution_bars
-from multimodn.report.figures.contributions import beeswarm, importance
-from multimodn.report.figures.interactions import interaction_map
-from multimodn.report.figures.orders import order_spread, synergy_chart
-from multimodn.report.figures.steps import trajectory_lines
-from multimodn.report.figures.trajectory import trajectory_fan
-from multimodn.report.figures.value import training_curves, value_chart
-from multimodn.report.figures.waterfall import waterfall
-from multimodn.report.figures.words import word_strip
+from multimodn.figures.acquisition import next_chart
+from multimodn.figures.attributions import attribution_bars
+from multimodn.figures.contributions import beeswarm, importance
+from multimodn.figures.interactions import interaction_map
+from multimodn.figures.orders import order_spread, synergy_chart
+from multimodn.figures.steps import trajectory_lines
+from multimodn.figures.trajectory import trajectory_fan
+from multimodn.figures.value import training_curves, value_chart
+from multimodn.figures.waterfall import waterfall
+from multimodn.figures.words import word_strip
 
 LONG = "the thickness of the margin, measured by hand in millimetres"  # 60 letters
 ODD = ["cost $x$", "a<b>&c", "β-Größe ≥ 3", LONG, 'id="q" #0b5fa5']

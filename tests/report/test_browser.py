@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from multimodn.report.page import render
-from multimodn.report.sections import page_of
+from multimodn.report.html.page import render
+from multimodn.report.sections.all_sections import page_of
 from tests.report._findings import make_findings
 
 sync = pytest.importorskip("playwright.sync_api", exc_type=ImportError)

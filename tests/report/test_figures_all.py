@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from multimodn.errors import DataError
-from multimodn.report.theme import DARK, LIGHT
+from multimodn.figures.theme import DARK, LIGHT
 from tests.report._frames_for_figures import PICTURES, Case, cases
 
 HEX = re.compile(r"#[0-9a-fA-F]{6}\b")

@@ -3,15 +3,15 @@ import pandas as pd
 import pytest
 
 from multimodn.errors import DataError, StudyError
-from multimodn.report.figures.acquisition import next_chart
-from multimodn.report.figures.attributions import attribution_bars
-from multimodn.report.figures.interactions import interaction_map
-from multimodn.report.figures.orders import order_spread, synergy_chart
-from multimodn.report.figures.steps import trajectory_lines
-from multimodn.report.figures.trajectory import trajectory_fan
-from multimodn.report.figures.value import training_curves, value_chart
-from multimodn.report.figures.words import word_html, word_strip
-from multimodn.report.theme import LIGHT
+from multimodn.figures.acquisition import next_chart
+from multimodn.figures.attributions import attribution_bars
+from multimodn.figures.interactions import interaction_map
+from multimodn.figures.orders import order_spread, synergy_chart
+from multimodn.figures.steps import trajectory_lines
+from multimodn.figures.theme import LIGHT
+from multimodn.figures.trajectory import trajectory_fan
+from multimodn.figures.value import training_curves, value_chart
+from multimodn.figures.words import word_html, word_strip
 from tests.report._frames_for_figures import Case
 
 

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from multimodn.errors import DataError
-from multimodn.report.figures.baselines import baselines_chart, differences_chart, groups_table
-from multimodn.report.theme import DARK, LIGHT
+from multimodn.figures.baselines import baselines_chart, differences_chart, groups_table
+from multimodn.figures.theme import DARK, LIGHT
 from tests.evaluate._verdicts import made
 
 CHARTS = (baselines_chart, differences_chart)

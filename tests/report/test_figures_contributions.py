@@ -8,9 +8,9 @@ from matplotlib.patches import Polygon
 
 from multimodn.errors import DataError, StudyError
 from multimodn.explain.summary import summarise
-from multimodn.report.figures.contributions import beeswarm, importance
-from multimodn.report.figures.waterfall import waterfall
-from multimodn.report.theme import LIGHT
+from multimodn.figures.contributions import beeswarm, importance
+from multimodn.figures.theme import LIGHT
+from multimodn.figures.waterfall import waterfall
 from tests.report._frames_for_figures import LONG, Case, cases
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.metrics import STRATEGIES
-from multimodn.report.figures.decision import decision_chart
-from multimodn.report.theme import DARK, LIGHT
+from multimodn.evaluate.performance.decision_curve import STRATEGIES
+from multimodn.figures.decision import decision_chart
+from multimodn.figures.theme import DARK, LIGHT
 from tests.report.test_figures_all import boxes, overlap
 
 

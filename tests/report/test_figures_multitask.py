@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from multimodn.errors import DataError
-from multimodn.report.figures.multitask import DASH, conflict_map, gain_chart
-from multimodn.report.figures.shared import MINUS
-from multimodn.report.theme import LIGHT
+from multimodn.figures.multitask import DASH, conflict_map, gain_chart
+from multimodn.figures.shared import MINUS
+from multimodn.figures.theme import LIGHT
 
 CONFLICTS = pd.DataFrame(
     [("death", "stage", 0.21, 0.1, 30), ("death", "cost $x$", -0.4, 0.9, 30), ("stage", "cost $x$", np.nan, np.nan, 0)],

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn.errors import DataError, StudyError
-from multimodn.report.figures.calibration import calibration_chart
-from multimodn.report.figures.cohort import outcomes_chart, pattern_words, patterns_chart
-from multimodn.report.figures.forest import merged
-from multimodn.report.figures.performance import groups_chart, main_rows, overall_chart, score_words, steps_chart
-from multimodn.report.theme import DARK
+from multimodn.figures.calibration import calibration_chart
+from multimodn.figures.cohort import outcomes_chart, pattern_words, patterns_chart
+from multimodn.figures.forest import merged
+from multimodn.figures.performance import groups_chart, main_rows, overall_chart, score_words, steps_chart
+from multimodn.figures.theme import DARK
 
 matrices = st.integers(1, 9).flatmap(
     lambda m: st.lists(st.lists(st.booleans(), min_size=m, max_size=m), min_size=1, max_size=30)

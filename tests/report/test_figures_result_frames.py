@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from multimodn import result_frames
 from multimodn.errors import DataError, StudyError
-from multimodn.report.theme import DARK, LIGHT
-from multimodn.result_frames import (
+from multimodn.figures.theme import DARK, LIGHT
+from multimodn.model import results
+from multimodn.model.results import (
     AttributionFrame,
     ContributionFrame,
     InteractionFrame,
@@ -40,9 +40,7 @@ every = pytest.mark.parametrize(("cls", "made"), MADE.items(), ids=[cls.__name__
 
 
 def test_every_class_is_tested():
-    classes = {
-        found for found in vars(result_frames).values() if isinstance(found, type) and issubclass(found, ResultFrame)
-    }
+    classes = {found for found in vars(results).values() if isinstance(found, type) and issubclass(found, ResultFrame)}
     assert classes - {ResultFrame} == set(MADE)
 
 
@@ -123,7 +121,7 @@ def test_errors_say_what_is_nearest():
 
 def test_matplotlib_waits_until_something_is_drawn():
     code = (
-        "import sys, pandas as pd\nfrom multimodn.result_frames import ContributionFrame\n"
+        "import sys, pandas as pd\nfrom multimodn.model.results import ContributionFrame\n"
         "frame = ContributionFrame.of(pd.DataFrame({'task': ['a']}), modalities=['m'])\nframe.iloc[:1]\n"
         "print([name for name in ('matplotlib', 'torch', 'sklearn') if name in sys.modules])"
     )

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from multimodn.report.page import (
+from multimodn.figures.picture import Picture
+from multimodn.report.html.page import (
     Code,
     Drawing,
     Facts,
@@ -25,8 +26,7 @@ from multimodn.report.page import (
     Words,
     render,
 )
-from multimodn.report.page_tables import DASH, INFINITY, MINUS, table
-from multimodn.report.picture import Picture
+from multimodn.report.html.tables import DASH, INFINITY, MINUS, table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;"
 VOID = {"meta", "img", "br", "hr", "input", "link", "use", "path", "rect"}

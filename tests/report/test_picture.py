@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from multimodn.report.picture import Picture, css_variables
-from multimodn.report.theme import DARK, LIGHT, N_DIVERGING, N_SEQUENTIAL
+from multimodn.figures.picture import Picture, css_variables
+from multimodn.figures.theme import DARK, LIGHT, N_DIVERGING, N_SEQUENTIAL
 
 themes = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 TRICKY = 'a<b> & $x_1$ id="q"    #0b5fa5 url(#z)'

@@ -15,29 +15,31 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
+from multimodn.cli.report import report
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.verdict import sentences
-from multimodn.explained import Explained
-from multimodn.report import collect_answers, collect_trust
-from multimodn.report.choose import choose_patients, labels_for, relabelled
-from multimodn.report.collect import collect
-from multimodn.report.collect_run import training
-from multimodn.report.collect_trust import ask_baselines, cached_comparison, keep_comparison
-from multimodn.report.command import report
-from multimodn.report.figures.performance import interval_words
+from multimodn.evaluate.baselines.compare import sentences
+from multimodn.evaluate.baselines.stored_comparison import cached_comparison, keep_comparison
+from multimodn.figures.performance import interval_words
+from multimodn.model.explanations import Explained
+from multimodn.report.answers import comparisons
+from multimodn.report.answers import model as collect_answers
+from multimodn.report.answers.choose_patients import choose_patients, labels_for, relabelled
+from multimodn.report.answers.collect import collect
+from multimodn.report.answers.comparisons import ask_baselines
+from multimodn.report.answers.run import training
 from multimodn.report.findings import Wishes
-from multimodn.report.page import Drawing, Page, Prose, Section, render
-from multimodn.report.report import Written, write_page, write_report
-from multimodn.report.sections import page_of
-from multimodn.report.sections_appendix import training_section
-from multimodn.report.sections_baselines import verdict
-from multimodn.report.sections_brief import cautions
-from multimodn.report.sections_explain import together_section, value_section
-from multimodn.report.sections_patients import patients_section
+from multimodn.report.html.page import Drawing, Page, Prose, Section, render
+from multimodn.report.sections.all_sections import page_of
+from multimodn.report.sections.appendix import training_section
+from multimodn.report.sections.baselines import verdict
+from multimodn.report.sections.brief import cautions
+from multimodn.report.sections.explain import together_section, value_section
+from multimodn.report.sections.patients import patients_section
+from multimodn.report.write import Written, write_page, write_report
 from multimodn.runs import fit_run
-from multimodn.slides.features import FeatureMeta, write_features
-from multimodn.study import Study
+from multimodn.slides.feature_files.features import FeatureMeta, write_features
+from multimodn.study.study import Study
 from tests._cohorts import write_files
 from tests.evaluate._verdicts import made
 from tests.report._findings import make_findings
@@ -233,7 +235,7 @@ def test_simple_models_are_not_trained_where_they_are_not_wished_for_or_known(ru
     asked = SimpleNamespace(wishes=Wishes(**FEW), run=folder, model=model, answers={}, lacking={}, patients=None)
     ask_baselines(asked)
     assert "--no-baselines" in asked.lacking["baselines"]
-    monkeypatch.setattr(collect_trust, "cached_comparison", lambda *_: found.answers["baselines"])
+    monkeypatch.setattr(comparisons, "cached_comparison", lambda *_: found.answers["baselines"])
     asked.patients = model.prepare(model.test_cohort(), labelled=True)
     ask_baselines(asked)
     assert len(asked.answers["baselines"]) == len(found.answers["baselines"])
@@ -245,7 +247,7 @@ def test_sets_are_not_counted_on_patients_who_made_them(run):
     asked = SimpleNamespace(
         model=model, shown=cohort, is_labelled=True, trained_on=cohort.patients, answers={}, lacking={}
     )
-    collect_trust.ask_sets(asked)
+    comparisons.ask_sets(asked)
     assert "made from some of these patients" in asked.lacking["coverage"]
 
 
@@ -256,7 +258,7 @@ def test_what_each_task_gains_is_told_on_demand(run):
     asked = SimpleNamespace(
         wishes=Wishes(task_gains=True), model=model, cohort=Cohort.load(model.study), on_step=steps.append, answers={}
     )
-    collect_trust.ask_gains(asked)
+    comparisons.ask_gains(asked)
     assert list(asked.answers["gains"]["task"]) == ["death", "size", "survival"]
     assert steps[-1] == "gains of tasks: survival alone, 3 of 3"
 
@@ -325,7 +327,7 @@ def test_the_command_hands_on_what_is_wished_for(run, monkeypatch, options, wish
         return Written(folder, 0, folder, 0)
 
     asked = []
-    monkeypatch.setattr("multimodn.report.report.write_report", keep)
+    monkeypatch.setattr("multimodn.report.write.write_report", keep)
     app = typer.Typer()
     app.command()(report)
     assert CliRunner().invoke(app, [str(run[1]), *options]).exit_code == 0

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multimodn.evaluate.conformal_coverage import COLUMNS
-from multimodn.report.collect_trust import COMPARISON, cached_comparison, keep_comparison
+from multimodn.evaluate.baselines.stored_comparison import COMPARISON, cached_comparison, keep_comparison
+from multimodn.evaluate.performance.conformal_coverage import COLUMNS
 from multimodn.report.findings import TaskFacts
-from multimodn.report.sections import page_of
-from multimodn.report.sections_appendix import appendix_section
-from multimodn.report.sections_baselines import baselines_section, verdict
-from multimodn.report.sections_brief import brief_section, cautions
-from multimodn.report.sections_calibration import calibration_section, calibration_words
-from multimodn.report.sections_patients import patients_section
-from multimodn.report.sections_sets import set_words, sets_part
-from multimodn.report.sections_tasks import tasks_section
-from multimodn.report.sections_words import few_rows, more_rows
+from multimodn.report.sections.all_sections import page_of
+from multimodn.report.sections.appendix import appendix_section
+from multimodn.report.sections.baselines import baselines_section, verdict
+from multimodn.report.sections.brief import brief_section, cautions
+from multimodn.report.sections.calibration import calibration_section, calibration_words
+from multimodn.report.sections.patients import patients_section
+from multimodn.report.sections.sets import set_words, sets_part
+from multimodn.report.sections.tasks import tasks_section
+from multimodn.report.sections.words import few_rows, more_rows
 from tests.evaluate._verdicts import made
 from tests.report._findings import make_findings
 from tests.report.test_figures_decision import curve

@@ -6,13 +6,13 @@ import pytest
 
 from multimodn import Cohort
 from multimodn.card import write_card
-from multimodn.card.sections_scores import NOT_COMPARED
-from multimodn.evaluate.verdict import compare_with_baselines, sentences
-from multimodn.report.collect_trust import COMPARISON, cached_comparison
-from multimodn.report.documents import complete_card
-from multimodn.report.figures.baselines import differences_chart
-from multimodn.report.page import Drawing, Numbers, Page, Section, render
-from multimodn.report.picture import Picture
+from multimodn.card.sections.scores import NOT_COMPARED
+from multimodn.card.update import complete_card
+from multimodn.evaluate.baselines.compare import compare_with_baselines, sentences
+from multimodn.evaluate.baselines.stored_comparison import COMPARISON, cached_comparison
+from multimodn.figures.baselines import differences_chart
+from multimodn.figures.picture import Picture
+from multimodn.report.html.page import Drawing, Numbers, Page, Section, render
 from multimodn.runs import fit_run
 from tests._cohorts import write_files
 from tests.evaluate._verdicts import made

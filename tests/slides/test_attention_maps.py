@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from multimodn.cli import app
+from multimodn.cli.app import app
 from multimodn.errors import DataError
-from multimodn.slides.attention_maps import draw_attention, draw_evidence
-from multimodn.slides.features import FeatureMeta, write_features
+from multimodn.slides.feature_files.features import FeatureMeta, write_features
+from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
 from tests.slides._slides import picture, write_slide
 
 

@@ -4,11 +4,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from multimodn import cli, slides
-from multimodn.slides import many
-from multimodn.slides._jobs import Progress
-from multimodn.slides.features import read_features
-from multimodn.slides.many import EmbedError
+from multimodn import slides
+from multimodn.cli import app
+from multimodn.slides.embedding import cohort
+from multimodn.slides.embedding.cohort import EmbedError
+from multimodn.slides.embedding.jobs import Progress
+from multimodn.slides.feature_files.features import read_features
 from tests.slides._encoders import write_script
 from tests.slides._slides import picture, write_slide
 
@@ -26,7 +27,7 @@ def folder(tmp_path_factory):
 
 def call(folder, *arguments):
     encoder = ("--encoder", f"torchscript:{folder / 'tiny.pt'}")
-    return runner.invoke(cli.app, ["embed-slides", *map(str, arguments), *encoder])
+    return runner.invoke(app.app, ["embed-slides", *map(str, arguments), *encoder])
 
 
 def test_slides_become_feature_files(tmp_path, folder):
@@ -58,14 +59,14 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, folder, monkeypatch):
         on_progress(Progress(0, 2, 16, 64))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(many, "embed_slides", interrupted)
+    monkeypatch.setattr(cohort, "embed_slides", interrupted)
     result = call(folder, folder, "--out", tmp_path)
     assert result.exit_code == 130
     assert "The same command goes on after the last finished batch" in " ".join(result.output.split())
 
 
 def test_the_command_line_does_not_wait_for_what_slides_need():
-    program = "import sys, multimodn.cli; print({'torch', 'h5py', 'numpy', 'ray', 'monai'} & set(sys.modules))"
+    program = "import sys, multimodn.cli.app; print({'torch', 'h5py', 'numpy', 'ray', 'monai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
 

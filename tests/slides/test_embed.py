@@ -16,13 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodn.errors import DataError, StudyError
-from multimodn.slides import _spool, embed, many
-from multimodn.slides._spool import Spool, spool_path, spooled_tiles
-from multimodn.slides.embed import EmbedOptions, embed_slide
-from multimodn.slides.features import read_features
-from multimodn.slides.many import EmbedError, embed_slides, find_slides
-from multimodn.slides.reading import SlideError, open_slide
-from multimodn.slides.tile_encoders import load_tile_encoder
+from multimodn.slides.embedding import cohort, embed
+from multimodn.slides.embedding import spool as _spool
+from multimodn.slides.embedding.cohort import EmbedError, embed_slides, find_slides
+from multimodn.slides.embedding.embed import EmbedOptions, embed_slide
+from multimodn.slides.embedding.spool import Spool, spool_path, spooled_tiles
+from multimodn.slides.embedding.tile_encoders import load_tile_encoder
+from multimodn.slides.feature_files.features import read_features
+from multimodn.slides.reader.open import open_slide
+from multimodn.slides.reader.slide import SlideError
 from tests.slides._encoders import Tiny, write_script
 from tests.slides._slides import picture, write_slide
 
@@ -121,8 +123,8 @@ def test_what_is_interrupted_ends_with_the_same_bytes(tmp_path_factory, folder, 
 def test_a_killed_process_leaves_what_the_next_one_goes_on_with(tmp_path, folder, spec, whole):
     program = f"""
 import os, signal, sys
-from multimodn.slides.embed import EmbedOptions, embed_slide
-from multimodn.slides.tile_encoders import load_tile_encoder
+from multimodn.slides.embedding.embed import EmbedOptions, embed_slide
+from multimodn.slides.embedding.tile_encoders import load_tile_encoder
 
 def on_batch(done, of):
     if done >= 32:
@@ -440,8 +442,8 @@ def test_names_without_slides_are_all_reported(tmp_path, folder):
 
 def test_an_encoder_that_changes_under_a_run_is_noticed(tmp_path, folder):
     spec = write_script(tmp_path / "changing.pt")
-    jobs = many._jobs(find_slides([folder / "a.tif"]), tmp_path)
-    from multimodn.slides._jobs import Work, run_job
+    jobs = cohort._jobs(find_slides([folder / "a.tif"]), tmp_path)
+    from multimodn.slides.embedding.jobs import Work, run_job
 
     result = run_job(jobs[0], Work(spec, "0" * 64, OPTIONS))
     assert "has other weights here" in result.problem

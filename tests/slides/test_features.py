@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from multimodn.errors import DataError
-from multimodn.slides.features import FeatureMeta, open_features, read_features, write_features
+from multimodn.slides.feature_files.features import FeatureMeta, open_features, read_features, write_features
 
 META = FeatureMeta(
     slide="a.svs", width=2000, height=1000, mpp=0.25, slide_bytes=9, tile_size=224, tile_mpp=0.5, extent=448,

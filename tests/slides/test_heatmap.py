@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multimodn.errors import DataError
-from multimodn.slides import _heatmap_marks, heatmap
-from multimodn.slides.heatmap import DARK, LIGHT, draw_heatmap, score_map
-from multimodn.slides.reading import open_slide
+from multimodn.slides.heatmaps import heatmap, marks
+from multimodn.slides.heatmaps.heatmap import DARK, LIGHT, draw_heatmap, score_map
+from multimodn.slides.reader.open import open_slide
 from tests.slides._slides import picture, write_slide
 
 REAL = Path(__file__).parent / "data" / "cmu_small_region.svs"
@@ -66,7 +66,7 @@ def test_numbers_cover_neither_each_other_nor_small_tiles(side):
 
     axes = Figure().add_subplot()
     corners = np.array([(300.0 + side * x, 200.0 + side * y) for y in range(2) for x in range(4)])
-    _heatmap_marks.draw_marks(axes, corners, side, (1000, 800), 15.0)
+    marks.draw_marks(axes, corners, side, (1000, 800), 15.0)
     numbers = np.array([patch.center for patch in axes.patches if isinstance(patch, Circle)])
     apart = np.hypot(*(numbers[:, None] - numbers).transpose(2, 0, 1))
     assert len(numbers) == 8

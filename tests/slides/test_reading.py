@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from multimodn.slides.reading import BACKENDS, SlideError, open_slide
+from multimodn.slides.reader.open import open_slide
+from multimodn.slides.reader.slide import BACKENDS, SlideError
 from tests.slides._slides import halved, picture, write_slide
 
 REAL = Path(__file__).parent / "data" / "cmu_small_region.svs"
@@ -110,7 +111,7 @@ def test_regions_stitched_together_are_one_region(slide, x, y, parts, mpp):
 def test_a_region_read_in_blocks_is_the_region_read_at_once(slide, mpp, x, y):
     once = slide.read(x, y, 60, 50, mpp)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("multimodn.slides.reading.BLOCK_PIXELS", 1000)
+        patch.setattr("multimodn.slides.reader.slide.BLOCK_PIXELS", 1000)
         blocks = slide.read(x, y, 60, 50, mpp)
     assert np.abs(once.astype(int) - blocks).max() <= 2  # the filter's weights are rounded, once for each direction
 
@@ -363,9 +364,9 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the p
 MEASURE = """
 import sys
 from pathlib import Path
-from multimodn.slides.reading import open_slide
-from multimodn.slides.tiling import Tiling, tile_grid
-from multimodn.slides.tissue import find_tissue
+from multimodn.slides.reader.open import open_slide
+from multimodn.slides.tiles.tiling import Tiling, tile_grid
+from multimodn.slides.tiles.tissue import find_tissue
 
 with open_slide(sys.argv[1]) as slide:
     tissue = find_tissue(slide)

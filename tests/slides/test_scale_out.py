@@ -4,8 +4,8 @@ from dataclasses import asdict
 import pytest
 
 from multimodn.errors import DataError, MissingExtraError
-from multimodn.slides.embed import EmbedOptions
-from multimodn.slides.many import EmbedError, embed_slides
+from multimodn.slides.embedding.cohort import EmbedError, embed_slides
+from multimodn.slides.embedding.embed import EmbedOptions
 from tests.slides._encoders import write_script
 from tests.slides._slides import picture, write_slide
 

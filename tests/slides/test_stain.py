@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from multimodn.errors import StudyError
-from multimodn.slides.reading import open_slide
-from multimodn.slides.stain import normaliser
+from multimodn.slides.reader.open import open_slide
+from multimodn.slides.tiles.stain import normaliser
 from tests.slides.test_reading import REAL
 
 

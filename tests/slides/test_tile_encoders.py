@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from multimodn.errors import DataError, MissingExtraError
-from multimodn.slides.tile_encoders import NetworkEncoder, load_tile_encoder
+from multimodn.slides.embedding.tile_encoders import NetworkEncoder, load_tile_encoder
 from tests.slides._encoders import Map, Tiny, write_script
 
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn.errors import StudyError
-from multimodn.slides.reading import SlideError, open_slide
-from multimodn.slides.tiling import Tiling, tile_extent, tile_grid
-from multimodn.slides.tissue import Tissue, find_tissue
+from multimodn.slides.reader.open import open_slide
+from multimodn.slides.reader.slide import SlideError
+from multimodn.slides.tiles.tiling import Tiling, tile_extent, tile_grid
+from multimodn.slides.tiles.tissue import Tissue, find_tissue
 from tests.slides.test_reading import REAL
 
 

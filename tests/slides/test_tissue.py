@@ -4,8 +4,8 @@ from PIL import Image
 from scipy import ndimage
 
 from multimodn.errors import StudyError
-from multimodn.slides.reading import open_slide
-from multimodn.slides.tissue import TissueOptions, draw_tissue, find_tissue, ink, sharpness
+from multimodn.slides.reader.open import open_slide
+from multimodn.slides.tiles.tissue import TissueOptions, draw_tissue, find_tissue, ink, sharpness
 from tests.slides._slides import GLASS, picture, write_slide
 from tests.slides.test_reading import REAL
 

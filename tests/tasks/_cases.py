@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from multimodn.base import load_kind
+from multimodn.base.kinds import load_kind
 
 KINDS = ["binary", "multiclass", "multilabel", "ordinal", "regression", "survival"]
 OPTIONS = {

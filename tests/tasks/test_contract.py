@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multimodn.base import load_kind
+from multimodn.base.kinds import load_kind
 from multimodn.errors import DataError, ShapeError
 from tests.tasks._cases import KINDS, OPTIONS, fit, make_targets, make_task
 

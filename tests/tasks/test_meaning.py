@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
-from multimodn.tasks._survival import concordance, integrated_brier, uno_concordance
+from multimodn.metrics.concordance import concordance, integrated_brier, uno_concordance
 from tests.tasks._cases import fit, make_targets, make_task
 
 NAN = float("nan")

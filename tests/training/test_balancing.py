@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from multimodn import MultiModN
-from multimodn.data.batches import BatchLoader
+from multimodn.base.batches import BatchLoader
 from multimodn.errors import StudyError
+from multimodn.evaluate.performance.task_conflicts import conflicts
 from multimodn.fusion import random_paths
 from multimodn.training.balancing import Aggregated, Uncertainty, require
 from multimodn.training.build import build_model, prepare
-from multimodn.training.conflict import conflicts
 from multimodn.training.fit import fit_members, member_rows
 from tests._cohorts import make_cohort, make_study
 from tests._inputs import make_batch, make_model, make_tasks
@@ -240,7 +240,7 @@ def test_conflicts_of_a_trained_model_are_bounded_shares(fitted):
 
 def test_a_task_that_wants_the_opposite_always_conflicts(fitted):
     """The same decoder with opposite labels: a step for the one is a step against the other."""
-    from multimodn.training.conflict import _cosine, _gradients
+    from multimodn.evaluate.performance.task_conflicts import _cosine, _gradients
 
     network = fitted.model.first
     batch = fitted.prepare(make_cohort(), labelled=True).batch(torch.arange(12))

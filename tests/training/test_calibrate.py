@@ -9,11 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from multimodn import Cohort, MultiModN, Study
 from multimodn.data.splits import Split
 from multimodn.fusion.calibration import Calibration
-from multimodn.missingness.calibration import LEAST_SCALE, fit_scale
 from multimodn.tasks.binary import BinaryTask
 from multimodn.training.build import prepare
 from multimodn.training.calibrate import _spread_ratios
 from multimodn.training.fit import TrainerFlags, member_rows
+from multimodn.training.fit_calibration import LEAST_SCALE, fit_scale
 
 N_TRAIN = 400
 

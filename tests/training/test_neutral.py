@@ -7,9 +7,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from multimodn import Cohort, MultiModN, Study
+from multimodn.audit.presence_probe import HARMLESS, probe, verdict
 from multimodn.data.splits import Split
-from multimodn.missingness.patterns import Mechanism
-from multimodn.missingness.probe import HARMLESS, probe, verdict
+from multimodn.evaluate.stress.mechanisms import Mechanism
 from multimodn.training.fit import TrainerFlags
 
 MODES = ("neutral", "informative", "off")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from multimodn.data.batches import BatchLoader
+from multimodn.base.batches import BatchLoader
 from multimodn.training.build import build_model, prepare
 from multimodn.training.module import FusionModule
 from tests._cohorts import make_cohort, make_study, study_dict

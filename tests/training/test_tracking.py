@@ -10,11 +10,11 @@ import pytest
 
 from multimodn import MultiModN
 from multimodn.errors import StudyError
-from multimodn.report.collect_run import training
+from multimodn.report.answers.run import training
 from multimodn.runs import fit_run
-from multimodn.training import tracking
+from multimodn.training import loggers as tracking
 from multimodn.training.fit import TrainerFlags
-from multimodn.training.tracking import check_loggers, loggers
+from multimodn.training.loggers import check_loggers, loggers
 from tests._cohorts import make_cohort, make_study, write_files
 
 QUIET = TrainerFlags(progress=False)
@@ -78,7 +78,7 @@ def test_mlflow_has_no_client_that_reports_home(tmp_path):
         "import socket, sys, threading\nfrom pathlib import Path\n"
         "def refuse(*args, **kwargs): print('network', args[:2]); raise OSError\n"
         "socket.getaddrinfo = refuse\n"
-        "from multimodn.training.tracking import loggers\n"
+        "from multimodn.training.loggers import loggers\n"
         "loggers(['mlflow'], Path(sys.argv[1]) / 'checkpoints' / 'member0', 'training', {'penalty': 1.0})\n"
         "from mlflow.telemetry.client import get_telemetry_client\n"
         "print(get_telemetry_client(), [t.name for t in threading.enumerate()])"

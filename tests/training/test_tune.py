@@ -21,11 +21,10 @@ from multimodn import Cohort, Study
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
 from multimodn.tune import history, search
-from multimodn.tune.defaults import default_space
 from multimodn.tune.history import FILE, Clock
 from multimodn.tune.objective import TaskScore, metrics, score_fold, skill, skills
 from multimodn.tune.relocate import relocated
-from multimodn.tune.search import tune
+from multimodn.tune.search import default_space, tune
 from multimodn.tune.space import build_space, read_space
 from tests._cohorts import make_cohort, make_frames, make_study, write_files
 
@@ -111,7 +110,7 @@ def test_losses_are_those_of_scikit_learn():
     from sklearn.metrics import log_loss
 
     from multimodn import MultiModN
-    from multimodn.evaluate.crossval import development_split
+    from multimodn.evaluate.crossval.contracts import development_split
     from multimodn.training.fit import TrainerFlags
 
     study, cohort = make_study(), make_cohort(n=60)
@@ -538,7 +537,7 @@ def test_relative_paths_lead_to_the_same_files_from_another_folder(tmp_path):
 
 
 def test_the_command_shows_the_trials_and_the_verdict(tmp_path, monkeypatch):
-    from multimodn.tune import command
+    from multimodn.cli import tune as command
 
     fake(monkeypatch, by_penalty)
     write_files(tmp_path / "in", split=SPLIT)

@@ -1,0 +1,104 @@
+"""The pixels of pictures, behind gates in front of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from multimodn.base.feature_groups import Once, Parts
+from multimodn.base.ragged import Ragged, total
+from multimodn.encoders._images.values import Listing, Pictures
+
+AXES = {2: ("y", "x"), 3: ("x", "y", "z")}
+N_AT_ONCE = 16
+"""Pictures whose pixels are averaged together."""
+
+BASELINES = {
+    "training": "a picture of the mean grey or colour of the training pictures",
+    "imagenet": "a picture of the mean colour of ImageNet",
+    "picture": "a picture of its own mean grey or colour",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pictures of n patients, and the network that reads them where it is frozen.
+
+    Attributes:
+        pictures: As prepared for the network, before it is normalised.
+        frozen: Normalisation and network; None = each encoder has its own.
+        once: Members of an ensemble share the frozen network's answers.
+    """
+
+    pictures: Pictures
+    frozen: nn.Sequential | None
+    once: Once = field(default_factory=Once)
+
+    def items(self, rows: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Reads the pictures of some patients who all have q of them.
+
+        Returns:
+            Those of the different patients ``(u x q, C, *space)``; which patient each row of ``gates`` is, long
+            ``(k,)``; gates ``(k, q, 1, *space)``; q.
+        """
+        patients, which = torch.unique(rows, return_inverse=True)
+        stacked = self.pictures[patients].stacked()
+        q = int(stacked.lengths[0])
+        return stacked.items, which, gates.view(len(rows), q, 1, *stacked.items.shape[2:]), q
+
+
+def gated(items: Tensor, which: Tensor, gates: Tensor, q: int) -> Tensor:
+    """Returns normalised pictures behind gates, ``(k x q, C, *space)``; 0 is what they all fade to."""
+    own = items.view(-1, q, *items.shape[1:])[which]
+    return (own * gates.to(items)).flatten(0, 1)
+
+
+def cut_patches(
+    pictures: Pictures, listing: Listing, patch: int, normalise: str, frozen: nn.Sequential | None
+) -> Parts:
+    """Makes each patch of each picture a part, with its ``file`` and its first pixel ``x``, ``y`` (and ``z``).
+
+    Pixels are those of the prepared picture, at which the network looks; ``value`` is their mean, 0 to 1.
+    """
+    store = pictures.store
+    channels, *grid = store.shape[1:] if isinstance(store, Tensor) else store.shape
+    sizes = [-(-length // patch) for length in grid]
+    along = torch.meshgrid(*[torch.arange(length) // patch for length in grid], indexing="ij")
+    of_pixel = torch.zeros(grid, dtype=torch.long)
+    for place, size in zip(along, sizes, strict=True):
+        of_pixel = of_pixel * size + place
+    n_patches = int(np.prod(sizes))
+    lengths, axes = pictures.files.lengths, AXES[len(grid)]
+    corners = np.stack(np.unravel_index(np.arange(n_patches), sizes), 1) * patch
+    n_files = len(listing.files)
+    columns = {name: np.tile(corners[:, k], n_files) for k, name in enumerate(axes)}
+    shown = [f"patch at {', '.join(str(corner[axes.index(name)]) for name in sorted(axes))}" for corner in corners]
+    names = pd.DataFrame(
+        {
+            "feature": np.tile(np.array(shown, dtype=object), n_files),
+            "value": _means(pictures, of_pixel.flatten(), n_patches).astype(object),
+            "file": np.repeat(np.array(listing.files, dtype=object), n_patches),
+            **{name: columns[name] for name in sorted(axes)},
+        }
+    )
+    places = [
+        (of_pixel.flatten() + n_patches * torch.arange(n)[:, None]).flatten() if n else torch.zeros(0, dtype=torch.long)
+        for n in lengths.tolist()
+    ]
+    content = Pixels(pictures, frozen)
+    return Parts(names, lengths * n_patches, Ragged.cat(places), content, BASELINES[normalise], channels, tuple(grid))
+
+
+def _means(pictures: Pictures, of_pixel: Tensor, n_patches: int) -> np.ndarray:
+    """Returns the mean of the pixels of each patch of each picture, ``(n_pictures x n_patches,)``."""
+    counts = torch.bincount(of_pixel, minlength=n_patches)
+    found = []
+    parts: list[Tensor] = list(torch.split(pictures.files.items, N_AT_ONCE))
+    for places in parts:
+        pixels = pictures.store[places].float().mean(1).flatten(1)
+        found.append((total(pixels.T, of_pixel, n_patches) / counts[:, None]).T)
+    return torch.cat(found).flatten().double().numpy()

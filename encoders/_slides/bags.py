@@ -1,0 +1,164 @@
+"""The tiles of each patient: features of all slides, held in memory or read from their files when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from multimodn.base.ragged import Ragged
+
+BLOCK_TILES = 16_384
+"""Tiles that are checked, or encoded, at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class TileStore:
+    """All tiles of some files; those of a file, and the files of a patient, stand one after another.
+
+    Attributes:
+        patients: The patients, in their order.
+        paths: The files.
+        owners: Long ``(n_files,)``: the patient of each file, ascending.
+        lengths: Long ``(n_files,)``: tiles of each file.
+        coords: Upper left corner of each tile, level-0 pixels, float32 ``(n_tiles, 2)``: x, y;
+            NaN where a file has none.
+        features: ``(n_tiles, feature_size)``, float16 if every file holds float16, else float32; None: they stay in
+            their files.
+        feature_size: Features of a tile.
+    """
+
+    patients: pd.Index
+    paths: tuple[str, ...]
+    owners: Tensor
+    lengths: Tensor
+    coords: Tensor
+    features: Tensor | None
+    feature_size: int
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """The number after that of each file's last tile, long ``(n_files,)``."""
+        return self.lengths.cumsum(0)
+
+    def files(self, tiles: Tensor) -> Tensor:
+        """Returns the file number of each tile, long ``(n,)``."""
+        return torch.searchsorted(self.ends, tiles, right=True)
+
+    def read(self, tiles: Tensor) -> Tensor:
+        """Returns features of tiles, ``(n, feature_size)``; tiles of one file stand together in ``tiles``."""
+        if self.features is not None:
+            return self.features[tiles]
+        if not len(tiles):
+            return torch.empty(0, self.feature_size)
+        starts = self.ends - self.lengths
+        numbers, counts = torch.unique_consecutive(self.files(tiles), return_counts=True)
+        parts = []
+        for number, inside in zip(numbers.tolist(), torch.split(tiles, counts.tolist()), strict=True):
+            inside = inside - starts[number]
+            first, last = int(inside.min()), int(inside.max())
+            # a range and then a choice: HDF5 reads scattered rows one by one
+            parts.append(read_rows(self.paths[number], first, last + 1)[inside - first])
+        return torch.cat(parts)
+
+    @cached_property
+    def boxes(self) -> tuple[Tensor, Tensor]:
+        """The lowest corner and the extent of the tiles of each file, ``(n_files, 2)`` each."""
+        place = self.files(torch.arange(len(self.coords))).unsqueeze(1).expand(-1, 2)
+        start = torch.zeros(len(self.lengths), 2)
+        low = start.scatter_reduce(0, place, self.coords, "amin", include_self=False)
+        high = start.scatter_reduce(0, place, self.coords, "amax", include_self=False)
+        return low, high - low
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """The tiles of n patients: what the slide encoder prepares; a slice of it is a batch.
+
+    A slice holds no features, only which tiles it means: `features` reads a part of them on demand. So a batch costs
+    no more memory than the encoder takes at once, whether the features are in memory or in their files.
+
+    Attributes:
+        store: The files behind it.
+        rows: Long ``(n,)``: the patient of each row in ``store.patients``.
+        tiles: The tiles of each row: their numbers in the store.
+    """
+
+    store: TileStore
+    rows: Tensor
+    tiles: Ragged
+
+    @classmethod
+    def of(cls, store: TileStore) -> Bags:
+        """Returns the bags of all patients of a store."""
+        n_tiles = torch.zeros(len(store.patients), dtype=torch.long).index_add(0, store.owners, store.lengths)
+        tiles = Ragged(torch.arange(len(store.coords)), n_tiles)
+        return cls(store, torch.arange(len(store.patients)), tiles)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor) -> Bags:
+        """Takes the patients at long ``rows``, in their order, any of them several times."""
+        rows = rows.cpu()
+        return replace(self, rows=self.rows[rows], tiles=self.tiles[rows])
+
+    def to(self, device: torch.device) -> Bags:
+        """Returns the bags as they are: features go to the encoder's device part by part, when they are read."""
+        return self
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all rows together."""
+        return len(self.tiles.items)
+
+    def keep(self, numbers: Tensor, lengths: Tensor) -> Bags:
+        """Returns the same rows with some of their tiles: those at ``numbers``, ascending, ``lengths`` of each row."""
+        return replace(self, tiles=Ragged(self.tiles.items[numbers.cpu()], lengths.cpu()))
+
+    def features(self, start: int, stop: int) -> Tensor:
+        """Reads the features of tiles ``start`` to ``stop``, ``(stop - start, feature_size)``."""
+        return self.store.read(self.tiles.items[start:stop])
+
+    def positions(self, start: int, stop: int) -> Tensor:
+        """Returns where tiles lie in their slide, ``(stop - start, 2)``: 0 to 1 over the extent of its tiles."""
+        tiles = self.tiles.items[start:stop]
+        files = self.store.files(tiles)
+        low, extent = self.store.boxes
+        return (self.store.coords[tiles] - low[files]) / extent[files].clamp(min=1.0)
+
+    def places(self) -> pd.DataFrame:
+        """Says where each tile comes from, for maps of attention.
+
+        Returns:
+            A row for each tile in the order of the tiles, which is that of `SlideEncoder.attention`: ``patient``,
+            ``file`` (the feature file) and ``x``, ``y``, the tile's upper left corner in level-0 pixels (NaN where a
+            file has no coordinates, as a ``.pt`` of CLAM).
+        """
+        tiles = self.tiles.items
+        files = self.store.files(tiles)
+        codes, paths = pd.factorize(np.array(self.store.paths, dtype=object))
+        x, y = self.store.coords[tiles].numpy().T
+        columns = {
+            "patient": pd.Categorical.from_codes(self.store.owners[files].numpy(), self.store.patients),
+            "file": pd.Categorical.from_codes(codes[files.numpy()], pd.Index(paths)),
+            "x": x,
+            "y": y,
+        }
+        return pd.DataFrame(columns)
+
+
+def read_rows(path: str, start: int, stop: int) -> Tensor:
+    """Reads some tiles of a file, float16 or float32 ``(stop - start, feature_size)``.
+
+    Raises:
+        DataError: If the file is damaged, or a feature is not finite.
+    """
+    from multimodn.slides.feature_files.features import open_features
+
+    with open_features(path) as file:
+        return torch.from_numpy(file.rows(start, stop))

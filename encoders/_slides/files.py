@@ -1,0 +1,185 @@
+"""Reads the feature files of slides, and checks that they can stand beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from multimodn.base.encoder import JSON
+from multimodn.encoders._reading import Series, check_columns, is_empty
+from multimodn.encoders._slides.bags import BLOCK_TILES, Bags, TileStore, read_rows
+from multimodn.errors import DataError, UnreadableError, raise_all
+
+if TYPE_CHECKING:
+    from multimodn.slides.feature_files.features import FeatureMeta
+
+HEADER = "Encoder 'slide'"
+SAME_RESOLUTION = 0.01
+"""Resolutions that differ by no more than this share are the same one."""
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """What made the features of a study; None = its files do not say.
+
+    Attributes:
+        feature_size: Features of a tile.
+        encoder: Name of the tile encoder.
+        encoder_hash: Its hash.
+        tile_mpp: Microns per pixel of a tile.
+        stain: Name of the stain normaliser.
+    """
+
+    feature_size: int
+    encoder: str | None = None
+    encoder_hash: str | None = None
+    tile_mpp: float | None = None
+    stain: str | None = None
+
+    @classmethod
+    def of(cls, feature_size: int, meta: FeatureMeta) -> TileSource:
+        """Takes from a file what decides whether its features can stand beside another's."""
+        return cls(feature_size, meta.encoder, meta.encoder_hash, meta.tile_mpp, meta.stain)
+
+    def difference(self, other: TileSource) -> str | None:
+        """Says in what ``other`` differs from this source; None = in nothing that both of them say."""
+        if other.feature_size != self.feature_size:
+            return f"{other.feature_size} features a tile, expected {self.feature_size}"
+        if self.encoder_hash and other.encoder_hash:
+            is_same = self.encoder_hash == other.encoder_hash
+        else:  # names are given by each program as it likes: only those of files without a hash can be compared
+            nameless = self.encoder_hash or other.encoder_hash or None in (self.encoder, other.encoder)
+            is_same = bool(nameless) or self.encoder == other.encoder
+        if not is_same:
+            return f"features from encoder {_named(other)}, expected {_named(self)}"
+        if self.tile_mpp and other.tile_mpp and abs(other.tile_mpp / self.tile_mpp - 1) > SAME_RESOLUTION:
+            return f"tiles at {other.tile_mpp:g} microns per pixel, expected {self.tile_mpp:g}"
+        if self.stain and other.stain and self.stain != other.stain:
+            return f"tiles with stain normaliser '{other.stain}', expected '{self.stain}'"
+        return None
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Returns what the constructor takes, as JSON."""
+        return asdict(self)
+
+
+def _named(source: TileSource) -> str:
+    return f"'{source.encoder}'" + (f" (hash {source.encoder_hash[:12]})" if source.encoder_hash else "")
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    patient: str
+    source: TileSource
+    is_half: bool
+    coords: Tensor
+
+
+def load_bags(
+    frame: pd.DataFrame, column: str, memory_gb: float, source: TileSource | None = None, *, needs_coords: bool = False
+) -> tuple[Bags, TileSource]:
+    """Reads the feature files of patients; every file is read and checked once, also where features stay in it.
+
+    Args:
+        frame: A row for each slide, indexed by patient.
+        column: Holds the absolute paths.
+        memory_gb: Features of more gigabytes than this stay in their files.
+        source: What the files must come from; None: all from the same.
+        needs_coords: Whether a file without coordinates is unreadable.
+
+    Returns:
+        The patients in the order of ``frame.index.unique()``, and what their files come from.
+
+    Raises:
+        DataError: If the column is missing, a patient has a file twice, or files come from different encoders.
+        UnreadableError: If files are missing, damaged, without a tile, or hold numbers that are not finite.
+    """
+    check_columns(frame, [column], HEADER)
+    patients = frame.index.unique()
+    cells = frame[column].iloc[np.argsort(patients.get_indexer(frame.index), kind="stable")]
+    _check_repeats(cells)
+    problems: dict[str, list[str]] = {}
+    files = _open_all(cells, problems, needs_coords)
+    source = _check_sources(files, source) if files or source is not None else TileSource(0)
+    lengths = [len(file.coords) for file in files]
+    dtype = torch.float16 if all(file.is_half for file in files) else torch.float32
+    features = None
+    if sum(lengths) * source.feature_size * dtype.itemsize <= memory_gb * 1e9:
+        features = torch.empty(sum(lengths), source.feature_size, dtype=dtype)
+    _read_all(files, features, problems)
+    if problems:
+        raise UnreadableError(HEADER, {patient: " ".join(found) for patient, found in problems.items()})
+    store = TileStore(
+        patients,
+        tuple(file.path for file in files),
+        torch.from_numpy(patients.get_indexer(cells.index)),
+        torch.tensor(lengths, dtype=torch.long),
+        torch.cat([torch.empty(0, 2), *(file.coords for file in files)]),
+        features,
+        source.feature_size,
+    )
+    return Bags.of(store), source
+
+
+def _check_repeats(cells: Series) -> None:
+    pairs = pd.MultiIndex.from_arrays([cells.index, cells])
+    twice = pairs[pairs.duplicated() & ~is_empty(cells)].unique()
+    problems = [f"patient '{patient}' has the file {path} twice; keep one row." for patient, path in twice]
+    raise_all(problems, DataError, HEADER)
+
+
+def _open_all(cells: Series, problems: dict[str, list[str]], needs_coords: bool) -> list[_File]:
+    from multimodn.slides.feature_files.features import open_features
+
+    files = list[_File]()
+    for patient, path, has_none in zip(cells.index, cells, is_empty(cells).tolist(), strict=True):
+        try:
+            if has_none:
+                raise DataError(f"column '{cells.name}' is empty in one of the patient's rows.")
+            with open_features(path) as file:
+                coords, half = file.coords(), file.rows(0, 1).dtype == np.float16
+                if coords is None and needs_coords:
+                    raise DataError(f"{path} has no coordinates; make it again, or leave `coordinates` out.")
+                corners = torch.full((file.n, 2), torch.nan) if coords is None else torch.from_numpy(coords).float()
+                files.append(_File(path, patient, TileSource.of(file.feature_size, file.meta), half, corners))
+        except DataError as error:
+            problems.setdefault(patient, []).append(str(error))
+    return files
+
+
+def _check_sources(files: list[_File], source: TileSource | None) -> TileSource:
+    """Checks that all files come from ``source``, or from the first that says what it comes from; returns that."""
+    if source is None:
+        first = next((file for file in files if file.source.encoder_hash), files[0])
+        source, reference = first.source, f"as in {first.path}"
+    else:
+        reference = "as in the training files"
+    differences = [(file, source.difference(file.source)) for file in files]
+    problems = [
+        f"{file.path} (patient '{file.patient}') holds {difference}, {reference}: features of different origin cannot "
+        f"be mixed. Embed the slide again in the same way."
+        for file, difference in differences
+        if difference is not None
+    ]
+    raise_all(problems, DataError, HEADER)
+    return source
+
+
+def _read_all(files: list[_File], features: Tensor | None, problems: dict[str, list[str]]) -> None:
+    """Reads and so checks the features of all files, and keeps them in ``features`` if there is such a place."""
+    first = 0
+    for file in files:
+        try:
+            for start in range(0, len(file.coords), BLOCK_TILES):
+                part = read_rows(file.path, start, start + BLOCK_TILES)
+                if features is not None:
+                    features[first + start : first + start + len(part)] = part
+        except DataError as error:
+            problems.setdefault(file.patient, []).append(str(error))
+        first += len(file.coords)

@@ -1,0 +1,1 @@
+"""Parts of the table encoder: columns, scaling, layout."""

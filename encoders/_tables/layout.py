@@ -1,0 +1,189 @@
+"""What a table's columns become: its options, and what the training rows decide under them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import pandas as pd
+from pydantic import Field
+
+from multimodn.base.encoder import JSON, Options
+from multimodn.encoders._layers import automatic_components
+from multimodn.encoders._reading import check_columns, read_numbers
+from multimodn.encoders._tables.columns import (
+    CategoricalColumn,
+    ColumnKinds,
+    check_declared,
+    fit_levels,
+    infer_kinds,
+)
+from multimodn.encoders._tables.scaling import MAX_KNOTS, NumericColumn, Scaling, fit_column
+from multimodn.errors import DataError, DataWarning, StudyError, raise_all, shown
+
+HEADER = "Encoder 'table'"
+REPAIR = "Clean these cells (empty = unknown), or declare the column under `categorical` and fit again."
+
+Numeric = Literal["piecewise", "periodic", "scaled"]
+
+
+class TableOptions(Options):
+    """Options of a table modality.
+
+    Attributes:
+        embedding_size: Width of the embedding.
+        hidden_size: Width of each hidden layer.
+        n_layers: Hidden layers; 0 = a linear map.
+        dropout: Share of hidden units (without hidden layers: of inputs) set to 0 in training.
+        numeric: How a numeric column enters; ``auto`` = ``scaled`` in a wide table, else ``piecewise``.
+        n_bins: Bins of the piecewise-linear encoding of a column.
+        scaling: ``auto`` = ``standard`` (robust, log1p for skewed columns) in a wide table, else
+            ``quantile``.
+        categorical: Columns of codes, against the inference from the data.
+        numeric_columns: Columns of numbers, against the inference from the data.
+        indicate_empty: Whether the network sees which cells are empty. Where a test is asked for only in some
+            patients, the network then learns from who was tested.
+        n_components: Principal components that replace the numeric columns; ``auto`` = a third of the rows,
+            at most 32, in a wide table, else none.
+        units: The unit of a column, for reports.
+    """
+
+    embedding_size: int = Field(default=32, ge=1)
+    hidden_size: int = Field(default=64, ge=1)
+    n_layers: int = Field(default=2, ge=0)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    numeric: Numeric | Literal["auto"] = "auto"
+    n_bins: int = Field(default=4, ge=2)
+    scaling: Scaling | Literal["auto"] = "auto"
+    categorical: list[str] = Field(default=[])
+    numeric_columns: list[str] = Field(default=[])
+    indicate_empty: bool = False
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+    units: dict[str, str] = Field(default={})
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """What training rows decided about a table, apart from tensors.
+
+    Attributes:
+        numeric: Numeric columns.
+        categorical: Categorical columns.
+        dropped: Columns of no use, and why.
+        indicated: Columns whose emptiness is an input.
+        encoding: How numeric columns enter.
+        scaling: How they are scaled.
+        n_knots: Quantiles kept of each column.
+        n_components: Principal components that replace the numeric columns; None = they enter one by one.
+    """
+
+    numeric: list[NumericColumn]
+    categorical: list[CategoricalColumn]
+    dropped: dict[str, str]
+    indicated: list[str]
+    encoding: Numeric
+    scaling: Scaling
+    n_knots: int
+    n_components: int | None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read, numeric ones first."""
+        return [column.name for column in self.numeric] + [column.name for column in self.categorical]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the layout from what ``dataclasses.asdict`` made of it."""
+        numeric = [NumericColumn(**column) for column in config["numeric"]]
+        categorical = [CategoricalColumn(**column) for column in config["categorical"]]
+        return cls(**{**config, "numeric": numeric, "categorical": categorical})
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which columns enter how, before anything is fitted."""
+
+    numeric: list[str]
+    levels: list[str]
+    encoding: Numeric
+    scaling: Scaling
+    n_components: int | None
+
+
+def _plan(kinds: ColumnKinds, options: TableOptions, n_rows: int) -> _Plan:
+    # hundreds of 0/1 columns, such as mutations, are a wide table too
+    automatic = automatic_components(n_rows, len(kinds.numeric) + len(kinds.two_valued))
+    is_wide = automatic is not None
+    n_components = automatic if options.n_components == "auto" else options.n_components
+    if isinstance(options.n_components, int) and options.numeric in {"piecewise", "periodic"}:
+        raise StudyError(
+            f"{HEADER}: `n_components` replaces the numeric columns, so `numeric: {options.numeric}` has "
+            f"nothing to encode. Leave one of them out."
+        )
+    encoding: Numeric = "scaled" if is_wide or n_components else "piecewise"
+    if options.numeric != "auto":
+        encoding = options.numeric
+    scaling: Scaling = "standard" if is_wide or n_components else "quantile"
+    if options.scaling != "auto":
+        scaling = options.scaling
+    numeric = kinds.numeric + (kinds.two_valued if is_wide else [])
+    levels = kinds.categorical + ([] if is_wide else kinds.two_valued)
+    return _Plan(numeric, levels, encoding, scaling, n_components if encoding == "scaled" else None)
+
+
+def fit_layout(frame: pd.DataFrame, options: TableOptions) -> TableLayout:
+    """Decides what enters, and how, from training rows; means and components are fitted after it.
+
+    Raises:
+        DataError: If no column is of use, or a cell cannot be read.
+        StudyError: If the options name a column that is not there, or contradict each other.
+    """
+    check_columns(frame, dict.fromkeys(frame.columns), HEADER)
+    declared: dict[str, Sequence[str]] = {
+        "categorical": options.categorical,
+        "numeric_columns": options.numeric_columns,
+        "units": list(options.units),
+    }
+    check_declared(frame, declared, HEADER)
+    kinds = infer_kinds(frame, options.categorical, options.numeric_columns, HEADER)
+    plan = _plan(kinds, options, len(frame))
+    problems, dropped = list[str](), dict(kinds.dropped)
+    numeric: list[NumericColumn] = []
+    for name in plan.numeric:
+        numbers = read_numbers(frame[name], problems, REPAIR)
+        column = fit_column(name, numbers, plan.scaling, is_robust=True)
+        if column is not None:
+            numeric.append(column)
+        else:
+            dropped[name] = "constant"
+    raise_all(problems, DataError, HEADER)
+    categorical: list[CategoricalColumn] = []
+    for name in plan.levels:
+        found = fit_levels(frame[name])
+        if isinstance(found, CategoricalColumn):
+            categorical.append(found)
+        else:
+            dropped[name] = found
+    report_dropped(dropped, len(numeric) + len(categorical), len(frame), HEADER)
+    n_empty = {column.name: column.n_empty for column in numeric}
+    n_empty |= {column.name: column.n_empty for column in categorical}
+    indicated = [name for name, count in n_empty.items() if count] if options.indicate_empty else []
+    n_components = min(plan.n_components, len(numeric), len(frame)) if plan.n_components and numeric else None
+    n_knots = min(MAX_KNOTS, max(2, len(frame)))
+    return TableLayout(numeric, categorical, dropped, indicated, plan.encoding, plan.scaling, n_knots, n_components)
+
+
+def report_dropped(dropped: Mapping[str, str], n_kept: int, n_rows: int, header: str) -> None:
+    """Warns of columns that are of no use.
+
+    Raises:
+        DataError: If no other column is left.
+    """
+    if not dropped and n_kept:
+        return
+    listed = shown([f"'{name}' ({why})" for name, why in dropped.items()]) or "there is none"
+    if not n_kept:
+        raise DataError(f"{header}: no column is of use in {n_rows} training rows: {listed}.")
+    warnings.warn(f"{header}: columns left out: {listed}.", DataWarning, stacklevel=4)

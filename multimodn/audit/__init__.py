@@ -1,0 +1,1 @@
+"""The missingness audit: what the presence of modalities says about the outcomes."""

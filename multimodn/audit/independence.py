@@ -1,0 +1,211 @@
+"""Tests of independence in tables of counts, their correction, and what presence alone predicts.
+
+Everything works on counts of patients who are alike, so that a cohort of any size costs what its patterns cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.audit.findings import PresenceAuroc, Test
+
+ALPHA = 0.01
+"""A corrected p below this is beyond chance: one cohort in a hundred without any dependence raises a false alarm."""
+
+NEGLIGIBLE = 0.1
+"""Effects below this are negligible, see `matters`."""
+
+FEWEST = 5  # expected patients in a cell for which the chi-squared distribution is trusted
+FIRST_DRAWS, MORE_DRAWS, MOST_DRAWS = 999, 500, 99_999
+N_FOLDS, N_REPEATS, N_BOOTSTRAP = 5, 3, 500
+CHUNK = 4_000_000  # numbers held at once
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Independence:
+    """The result of a test of independence: how p was found, p, and Cramér's V in [0, 1]."""
+
+    test: Test
+    p: float
+    cramers_v: float
+
+
+def independence(table: Counts, n_tests: int = 1, seed: int = 0) -> Independence:
+    """Tests whether rows and columns of a table of counts ``(r, c)`` are independent.
+
+    The chi-squared test where it is to be trusted: at least `FEWEST` patients expected in each cell. Otherwise Fisher's
+    exact test of a table of two by two, and for larger ones the chi-squared statistic among random tables with
+    the same margins.
+
+    Args:
+        table: Counts; empty rows and columns are left out.
+        n_tests: By how many tests p will be corrected: random tables are drawn until p can be that small.
+        seed: Seed of the random tables.
+    """
+    from scipy import stats
+
+    table = table[table.any(axis=1)][:, table.any(axis=0)]
+    if min(table.shape) < 2:
+        return Independence("none", 1.0, 0.0)
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    statistic = _chi_squared(table, expected)
+    v = float(np.sqrt(statistic / (table.sum() * (min(table.shape) - 1))))
+    if expected.min() >= FEWEST:
+        n_free = (table.shape[0] - 1) * (table.shape[1] - 1)
+        return Independence("chi-squared", float(stats.chi2.sf(statistic, n_free)), v)
+    if table.shape == (2, 2):
+        return Independence("fisher", float(stats.fisher_exact(table).pvalue), v)
+    return Independence("permutation", _permuted_p(table, expected, statistic, n_tests, seed), v)
+
+
+def _chi_squared(table: NDArray[Any], expected: Floats) -> Floats:
+    statistic: Floats = ((table - expected) ** 2 / expected).sum(axis=(-2, -1))
+    return statistic
+
+
+def _permuted_p(table: Counts, expected: Floats, statistic: Floats, n_tests: int, seed: int) -> float:
+    """The share of random tables that are at least as far from independence; more are drawn where it is small."""
+    from scipy import stats
+
+    generator = np.random.default_rng(seed)
+    tables = stats.random_table(table.sum(axis=1), table.sum(axis=0))
+    n_drawn = n_beyond = 0
+    for n_wanted in (FIRST_DRAWS, min(MOST_DRAWS, MORE_DRAWS * n_tests)):
+        while n_drawn < n_wanted:
+            n = min(n_wanted - n_drawn, max(1, CHUNK // table.size))
+            drawn = _chi_squared(tables.rvs(n, random_state=generator), expected)
+            n_beyond += int((drawn >= statistic * (1 - 1e-9)).sum())
+            n_drawn += n
+        if n_beyond / n_drawn > 5 * ALPHA:
+            break
+    return (n_beyond + 1) / (n_drawn + 1)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Corrects p-values of a family of tests so that one false alarm in it has at most the chance of the level.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values)
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    answer: list[float] = corrected.tolist()
+    return answer
+
+
+def matters(cramers_v: float, difference: float = 0.0) -> bool:
+    """Says whether a dependence is more than negligible: Cramér's V or a difference of shares of at least .1.
+
+    V = .1 is the usual bound of a small effect; for an outcome that half of the patients have and a modality that half
+    of them have, it is a difference in presence of 10 points, and presence alone then predicts with AUROC .55. V
+    shrinks as an outcome gets rare (20 points at a prevalence of 5 % are V = .09) although the shortcut stays as good,
+    hence the difference itself as well. Without this rule any difference raises an alarm in a large enough cohort.
+    """
+    return cramers_v >= NEGLIGIBLE or abs(difference) >= NEGLIGIBLE
+
+
+def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0) -> PresenceAuroc:
+    """Predicts the outcome from presence alone, by logistic regression in repeated stratified cross-validation.
+
+    Pairs of patients are compared within a fold, where one model scored both: between folds, patients of one pattern
+    would differ by their folds' outcomes. The interval is of a bootstrap over patients that keeps the models. In
+    simulated cohorts of 600 it covered true values of .575 and .7 in about 95 %, but .5 in about 80 % only, since
+    models of nothing vary most: an interval just beside .5 is no finding, which the tests of `independence` are for.
+
+    Args:
+        pattern: The pattern of each labelled patient, ``(n,)`` positions in `patterns`.
+        patterns: Presence in each pattern ``(P, M)``.
+        high: Whether each patient's outcome is high ``(n,)``.
+        seed: Seed of folds and bootstrap.
+    """
+    n_folds = int(min(N_FOLDS, high.sum(), (~high).sum()))
+    if n_folds < 2:
+        return PresenceAuroc(None, None, None, "fewer than two patients with a low or with a high outcome")
+    if len(np.unique(patterns[np.unique(pattern)], axis=0)) == 1:
+        return PresenceAuroc(0.5, 0.5, 0.5, "all labelled patients have the same modalities")
+    fold = _deal(high, n_folds, seed)
+    radix = np.ravel_multi_index((pattern, high.astype(np.int64), *fold), (len(patterns), 2, *[n_folds] * len(fold)))
+    _, first, n_alike = np.unique(radix, return_index=True, return_counts=True)
+    fold = fold[:, first]
+    rank = np.stack([_ranks(pattern[first], patterns, high[first], row, n_alike, n_folds) for row in fold])
+    value = _auroc(n_alike[None, :].astype(np.float64), fold, rank, high[first])[0]
+    generator = np.random.default_rng(seed)
+    draws: list[Floats] = []
+    chunk = max(1, CHUNK // len(first))
+    for start in range(0, N_BOOTSTRAP, chunk):
+        n = min(chunk, N_BOOTSTRAP - start)
+        drawn = generator.multinomial(len(high), n_alike / len(high), size=n).astype(np.float64)
+        draws.append(_auroc(drawn, fold, rank, high[first]))
+    low, top = np.nanquantile(np.concatenate(draws), [0.025, 0.975])
+    return PresenceAuroc(float(value), float(low), float(top))
+
+
+def _deal(high: Bools, n_folds: int, seed: int) -> Counts:
+    """The fold of each patient in each repeat, ``(repeats, n)``."""
+    from sklearn.model_selection import RepeatedStratifiedKFold
+
+    fold = np.empty((N_REPEATS, len(high)), dtype=np.int64)
+    dealer = RepeatedStratifiedKFold(n_splits=n_folds, n_repeats=N_REPEATS, random_state=seed)
+    for k, (_, rows) in enumerate(dealer.split(high, high)):
+        fold[k // n_folds, rows] = k % n_folds
+    return fold
+
+
+def _ranks(pattern: Counts, patterns: Bools, high: Bools, fold: Counts, n_alike: Counts, n_folds: int) -> Counts:
+    """The rank of each kind of patients by the score that the other folds' model gives them."""
+    from sklearn.linear_model import LogisticRegression
+
+    shape = (n_folds, len(patterns), 2)
+    flat = np.ravel_multi_index((fold, pattern, high.astype(np.int64)), shape)
+    counts = np.bincount(flat, weights=n_alike, minlength=int(np.prod(shape))).reshape(shape)
+    rank = np.empty(shape[:2], dtype=np.int64)
+    rows, outcome = np.repeat(patterns, 2, axis=0).astype(np.float64), np.tile([0, 1], len(patterns))
+    for k in range(n_folds):
+        weights = (counts.sum(axis=0) - counts[k]).ravel()
+        model = LogisticRegression().fit(rows[weights > 0], outcome[weights > 0], weights[weights > 0])
+        score = model.decision_function(patterns.astype(np.float64))
+        rank[k] = np.unique(score.round(9), return_inverse=True)[1]  # equal but for rounding is equal
+    ranks: Counts = rank[fold, pattern]
+    return ranks
+
+
+def _auroc(weights: Floats, fold: Counts, rank: Counts, high: Bools) -> Floats:
+    """The share of rightly ordered pairs within folds, ties counting a half, ``(B,)``.
+
+    Args:
+        weights: How many patients of each kind there are in each resample ``(B, kinds)``.
+        fold: The fold of each kind in each repeat ``(repeats, kinds)``.
+        rank: The rank of its score there.
+        high: Whether its outcome is high ``(kinds,)``.
+    """
+    from scipy import sparse
+
+    right, total = np.zeros(len(weights)), np.zeros(len(weights))
+    for folds, ranks in zip(fold, rank, strict=True):
+        steps, at = np.unique(folds * (ranks.max() + 1) + ranks, return_inverse=True)  # by fold, then by score
+        starts = np.unique(steps // (ranks.max() + 1), return_index=True)[1]
+        counts = []
+        for kinds in (np.flatnonzero(~high), np.flatnonzero(high)):
+            where = sparse.csr_array((np.ones(len(kinds)), (kinds, at[kinds])), shape=(len(at), len(steps)))
+            counts.append(weights @ where)
+        n_low, n_high = (np.add.reduceat(count, starts, axis=1) for count in counts)
+        before = n_low.cumsum(axis=1) - n_low  # low outcomes of the folds before
+        right += np.einsum("bk,bk->b", counts[1], counts[0].cumsum(axis=1) - counts[0] / 2)
+        right -= np.einsum("bk,bk->b", n_high, before)
+        total += np.einsum("bk,bk->b", n_high, n_low)
+    with np.errstate(invalid="ignore"):  # a resample without a pair has no value
+        answer: Floats = right / total
+    return answer

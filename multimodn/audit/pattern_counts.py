@@ -1,0 +1,56 @@
+"""The presence patterns of a cohort, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from multimodn.audit.independence import Bools, Counts
+from multimodn.data.cohort import Cohort
+from multimodn.missingness.patterns import pattern_codes, pattern_name
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """The patterns of a cohort, the largest first.
+
+    Attributes:
+        names: Names of the modalities.
+        codes: The bit code of each pattern ``(P,)``.
+        counts: Patients of each pattern ``(P,)``.
+        of_patient: The pattern of each patient ``(n,)``, positions in `codes`.
+    """
+
+    names: tuple[str, ...]
+    codes: Counts
+    counts: Counts
+    of_patient: Counts
+
+    @classmethod
+    def of(cls, cohort: Cohort) -> Patterns:
+        """Counts the patterns of a cohort.
+
+        Raises:
+            DataError: If there are more modalities than a bit code holds.
+        """
+        found = pattern_codes(cohort.presence.to_numpy())
+        codes, of_patient, counts = np.unique(found, return_inverse=True, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        return cls(tuple(cohort.modalities), codes[order], counts[order], place[of_patient])
+
+    @property
+    def presence(self) -> Bools:
+        """Presence in each pattern, ``(P, M)``."""
+        has: Bools = (self.codes[:, None] >> np.arange(len(self.names)) & 1).astype(bool)
+        return has
+
+    def name(self, code: int) -> str:
+        """Writes a subset for people."""
+        return pattern_name(int(code), self.names)
+
+    def members(self, code: int) -> tuple[str, ...]:
+        """Lists the modalities of a subset."""
+        return tuple(name for m, name in enumerate(self.names) if code >> m & 1)

@@ -1,0 +1,216 @@
+"""Prepared patients as tensors: batches are sliced, never collated row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from multimodn.base.encoder import Values
+from multimodn.errors import DataError, ShapeError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some patients, with values only where there are any.
+
+    Attributes:
+        values: For each modality the rows that have it, in row order: an absent modality has no values at all, so
+            nothing that stands in its columns can reach a model.
+        presence: Bool ``(B, M)``, columns in the order of ``values``; True = the patient has the modality.
+        targets: For each task the targets ``(B, ...)``.
+        labelled: For each task the label presence, bool ``(B,)``.
+        strata: Long ``(B, T)``: the outcome stratum in each task, -1 = no label; see `multimodn.base.task.Task.strata`.
+        weights: Weight of each row in each task, ``(B, T)``; None: all are 1.
+    """
+
+    values: Mapping[str, Values]
+    presence: Tensor
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled: Mapping[str, Tensor] = field(default_factory=dict)
+    strata: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.presence.dtype != torch.bool or self.presence.dim() != 2:
+            raise ShapeError(
+                f"`presence` is {self.presence.dtype} of shape {tuple(self.presence.shape)}, "
+                f"expected bool (batch, n_modalities)."
+            )
+        if self.presence.shape[1] != len(self.values):
+            raise ShapeError(
+                f"`presence` has {self.presence.shape[1]} columns, but there are {len(self.values)} modalities: "
+                f"{', '.join(self.values)}."
+            )
+        for name, n_rows in zip(self.values, self.presence.sum(0).tolist(), strict=True):
+            if len(self.values[name]) != n_rows:
+                raise ShapeError(
+                    f"Modality '{name}' has values for {len(self.values[name])} rows, but `presence` is True in "
+                    f"{n_rows}. Pass only the rows that have it, or use Batch.pack."
+                )
+
+    @classmethod
+    def pack(cls, values: Mapping[str, Tensor], presence: Tensor | None = None) -> Batch:
+        """Builds a batch from aligned tensors ``(B, ...)``; rows with False in ``presence`` are dropped.
+
+        Args:
+            values: One tensor a modality, all with B rows.
+            presence: Bool ``(B, M)``; left out, every modality is present in every row.
+
+        Raises:
+            ShapeError: If the tensors and ``presence`` do not have the same number of rows.
+        """
+        sizes = {name: len(rows) for name, rows in values.items()}
+        n_rows = len(presence) if presence is not None else max(sizes.values(), default=0)
+        if presence is None:
+            presence = torch.ones(n_rows, len(values), dtype=torch.bool)
+        wrong = {name: size for name, size in sizes.items() if size != n_rows}
+        if wrong:
+            raise ShapeError(f"Expected {n_rows} rows in every modality, but got {wrong}.")
+        packed = {name: rows[presence[:, m]] for m, (name, rows) in enumerate(values.items())}
+        return cls(packed, presence)
+
+    def __len__(self) -> int:
+        return len(self.presence)
+
+    def to(self, device: torch.device) -> Batch:
+        """Returns the same batch on ``device``."""
+
+        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+        values = {name: rows.to(device) for name, rows in self.values.items()}
+        strata, weights = (None if x is None else x.to(device) for x in (self.strata, self.weights))
+        return Batch(values, self.presence.to(device), moved(self.targets), moved(self.labelled), strata, weights)
+
+
+@dataclass(frozen=True)
+class PatientTensors:
+    """All patients of a cohort after `Encoder.prepare` and `Task.prepare`.
+
+    Attributes:
+        patients: Patient identifiers, N of them.
+        values: For each modality its rows, in any order.
+        position: Long ``(N, M)``: where in ``values`` a patient's row stands, -1 = the modality is absent.
+        targets: For each task the targets ``(N, ...)``.
+        labelled: For each task the label presence, bool ``(N,)``.
+        strata: Long ``(N, T)``: the outcome stratum in each task, -1 = no label.
+        weights: Weight of each patient in each task, ``(N, T)``; None: all are 1.
+        registry: Long ``(N,)``: the number of each patient's registry; None: there is one.
+    """
+
+    patients: pd.Index
+    values: Mapping[str, Values]
+    position: Tensor
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled: Mapping[str, Tensor] = field(default_factory=dict)
+    strata: Tensor | None = None
+    weights: Tensor | None = None
+    registry: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    @property
+    def presence(self) -> Tensor:
+        """Bool ``(N, M)``."""
+        return self.position >= 0
+
+    def check_labelled(self) -> None:
+        """Raises a DataError if no targets were read."""
+        if not self.labelled:
+            raise DataError("These patients have no targets: prepare them with prepare(cohort, labelled=True).")
+
+    def subset(self, rows: Tensor) -> PatientTensors:
+        """Returns the patients at ``rows``, whose values are shared and not parsed again."""
+        targets, labelled = ({k: v[rows] for k, v in each.items()} for each in (self.targets, self.labelled))
+        strata, weights, registry = (None if x is None else x[rows] for x in (self.strata, self.weights, self.registry))
+        patients = self.patients[rows.numpy()]
+        return PatientTensors(patients, self.values, self.position[rows], targets, labelled, strata, weights, registry)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Slices the patients at ``rows``."""
+        position = self.position[rows]
+        presence = position >= 0
+        values = {name: all_rows[position[presence[:, m], m]] for m, (name, all_rows) in enumerate(self.values.items())}
+        targets = {name: target[rows] for name, target in self.targets.items()}
+        labelled = {name: known[rows] for name, known in self.labelled.items()}
+        strata, weights = (None if x is None else x[rows] for x in (self.strata, self.weights))
+        return Batch(values, presence, targets, labelled, strata, weights)
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Slices all patients in their order."""
+        for rows in torch.split(torch.arange(len(self)), batch_size):
+            yield self.batch(rows)
+
+
+class BatchLoader:
+    """Iterates over shuffled slices of some patients; what a `Trainer` takes as its dataloader.
+
+    The order depends on the seed and on how often the loader was iterated (`epoch`), so a resumed run sees what an
+    uninterrupted one would have seen. Under a distributed strategy each process takes its own share of every epoch.
+
+    Args:
+        patients: They and others.
+        rows: Which of them.
+        batch_size: Patients in a batch, at most.
+        shuffle: Whether each epoch has an order of its own.
+        seed: Seed of the orders.
+        alternate: Whether each batch holds patients of one registry, the registries in turn. An epoch passes every
+            patient once, so that a registry has batches in proportion to its patients: none is repeated to make up for
+            a larger one. The batches of a registry are of the same size, to one patient.
+    """
+
+    def __init__(
+        self,
+        patients: PatientTensors,
+        rows: Tensor,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        alternate: bool = False,
+    ) -> None:
+        self.patients, self.rows, self.batch_size = patients, rows, batch_size
+        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.rank, self.n_processes = 0, 1
+        self.alternate = alternate and patients.registry is not None
+
+    def __len__(self) -> int:
+        return sum(-(-self._share(len(part)) // self.batch_size) for part in self._parts(self.rows))
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows = self.rows
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            rows = rows[torch.randperm(len(rows), generator=generator)]
+        parts = [self._dealt(part) for part in self._parts(rows)]
+        for batch in _in_turn(parts, self.batch_size) if self.alternate else torch.split(parts[0], self.batch_size):
+            yield self.patients.batch(batch)
+
+    def _parts(self, rows: Tensor) -> list[Tensor]:
+        """The rows of each registry, or all of them."""
+        if not self.alternate or self.patients.registry is None:
+            return [rows]
+        of_row = self.patients.registry[rows]
+        return [rows[of_row == number] for number in of_row.unique().tolist()]  # type: ignore[no-untyped-call]
+
+    def _dealt(self, rows: Tensor) -> Tensor:
+        if self.n_processes == 1:
+            return rows
+        # equal shares, else the processes wait for each other for ever
+        copies = rows.repeat(self.n_processes)[: self._share(len(rows)) * self.n_processes]
+        return copies[self.rank :: self.n_processes]
+
+    def _share(self, n: int) -> int:
+        return -(-n // self.n_processes)
+
+
+def _in_turn(parts: Sequence[Tensor], batch_size: int) -> list[Tensor]:
+    """Cuts each part into batches of the same size, to one row, and interleaves them evenly."""
+    batches = [part.tensor_split(-(-len(part) // batch_size)) for part in parts]
+    places = [((k + 0.5) / len(found), p, k) for p, found in enumerate(batches) for k in range(len(found))]
+    return [batches[p][k] for _, p, k in sorted(places)]

@@ -1,0 +1,168 @@
+"""The two abstract classes that a modality kind and a task kind derive from.
+
+The public methods check; a subclass writes what is particular to its kind. `ARCHITECTURE.md` shows how they meet.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from multimodn.base.feature_groups import Parts
+from multimodn.base.kinds import kinds, load_kind
+from multimodn.base.ragged import Ragged
+from multimodn.errors import ShapeError, StudyError
+
+JSON = Any
+"""What `json` can write: a fitted encoder or task is such a value plus torch buffers and parameters."""
+
+
+class Values(Protocol):
+    """Prepared values of one modality: rows that can be sliced by an index tensor. A Tensor is one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Tensor) -> Values: ...
+    def to(self, device: torch.device) -> Values:
+        """Returns the same rows on ``device``."""
+        ...
+
+
+class Options(BaseModel):
+    """Options of an encoder or task kind as a study file writes them; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileOptions(Options):
+    """Options of a kind whose columns name files, or hold what may be unreadable for some patients.
+
+    Attributes:
+        on_error: What to do with patients whose files cannot be read: ``raise`` an error that names them all, or treat
+            them as ``absent``, with a warning that names them.
+    """
+
+    on_error: Literal["raise", "absent"] = "raise"
+
+
+class Encoder(nn.Module, ABC):
+    """Turns the raw values of one modality into an embedding; it never sees the patient state.
+
+    A subclass is fitted on training rows (`fit`), turns any later rows into tensors once (`prepare`) and encodes
+    slices of those (`forward`). Rows whose patient lacks the modality never reach any of the three.
+
+    Attributes:
+        several_rows: Whether a patient may have several rows in the frame, such as several slides or measurements.
+        embedding_size: Width E of the embedding.
+        columns: The columns that `fit` saw and `prepare` asks for, in their order.
+        token_size: Width of the tokens that `with_tokens` returns; 0 = this kind has none.
+        on_error: See `FileOptions`; ``raise`` for kinds that read no files.
+    """
+
+    Options: ClassVar[type[Options]]
+    several_rows: ClassVar[bool] = False
+    embedding_size: int
+    columns: list[str]
+    token_size: int = 0
+    on_error: Literal["raise", "absent"] = "raise"
+
+    @staticmethod
+    def file_columns(options: Any) -> list[str]:
+        """Returns the columns that name files; `fit` and `prepare` see their absolute paths."""
+        return []
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, frame: pd.DataFrame, options: Any) -> Self:
+        """Builds the encoder from training rows.
+
+        Args:
+            frame: The modality's columns, one row (or ``several_rows``) for each training patient who has it, indexed
+                by patient.
+            options: An instance of ``cls.Options``.
+
+        Raises:
+            DataError: If a column cannot be used; the message names it.
+            UnreadableError: If files cannot be read; all of them are named.
+        """
+
+    @abstractmethod
+    def prepare(self, frame: pd.DataFrame) -> Values:
+        """Parses rows into tensors: one row for each patient, in the order of ``frame.index.unique()``.
+
+        Raises:
+            DataError: If a column is missing, or a cell cannot be read; the message names patient and column.
+            UnreadableError: If files cannot be read; all of them are named.
+        """
+
+    @abstractmethod
+    def forward(self, values: Any) -> Tensor:
+        """Encodes n prepared rows to ``(n, embedding_size)``."""
+
+    def with_tokens(self, values: Any) -> tuple[Tensor, Ragged]:
+        """Encodes n prepared rows to ``(n, embedding_size)`` and to the tokens that a state may look at one by one.
+
+        Only for kinds with a `token_size`: the tokens of a row are items ``(n_tokens, token_size)``, such as its tiles.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no tokens.")
+
+    def attention(self, values: Any) -> Ragged:
+        """Returns the weight of everything that the embedding of a row was pooled from, items ``(n,)``; 1 in sum.
+
+        Only for kinds with a `token_size`; their prepared values have a method ``places()``, a table that says in the
+        same order what it is that was weighted, such as the file and place of a tile.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no attention.")
+
+    def parts(self, frame: pd.DataFrame, values: Any, patch: int) -> Parts:
+        """Says what embeddings are made of; a kind that writes this and `encode_parts` can be attributed to.
+
+        Args:
+            frame: The rows that were prepared, patients in the order of ``values``.
+            values: What `prepare` answered.
+            patch: Pixels along a side of a part, for kinds that read pictures.
+
+        Raises:
+            StudyError: By kinds that do not write it.
+        """
+        able = [kind for kind in kinds("encoders") if load_kind("encoders", kind).parts is not Encoder.parts]
+        raise StudyError(f"{type(self).__name__} has no parts to attribute to. Kinds that have: {', '.join(able)}.")
+
+    def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor | tuple[Tensor, Ragged]:
+        """Encodes parts behind gates ``(k, P)``; open gates give what `forward` does, or, with tokens, `with_tokens`.
+
+        Args:
+            parts: Of this encoder, or of one that was fitted on the same rows.
+            rows: Long ``(k,)``: the patient of each row of gates; all of them have P gates.
+            gates: Numbers from 0 to 1, through which gradients flow.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no parts.")
+
+    @abstractmethod
+    def config(self) -> dict[str, JSON]:
+        """Returns what `from_config` needs to rebuild the module so that its `state_dict` loads."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, JSON]) -> Self:
+        """Rebuilds the module that `config` described, with unfitted numbers."""
+
+    def __call__(self, values: Any) -> Tensor:
+        """Encodes and checks the shape.
+
+        Raises:
+            ShapeError: If `forward` did not answer ``(n, embedding_size)``.
+        """
+        embedding: Tensor = super().__call__(values)
+        expected = (len(values), self.embedding_size)
+        if embedding.shape != expected:
+            raise ShapeError(
+                f"{type(self).__name__}.forward returned shape {tuple(embedding.shape)}, "
+                f"expected {expected} = (rows, embedding_size)."
+            )
+        return embedding

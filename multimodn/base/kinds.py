@@ -1,0 +1,33 @@
+"""Kinds of encoders and tasks, looked up among entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from multimodn.errors import StudyError, did_you_mean
+
+
+def kinds(group: str) -> list[str]:
+    """Lists the kinds declared under ``multimodn.encoders`` or ``multimodn.tasks``, ours and third parties'."""
+    return sorted(_declared(group))
+
+
+def load_kind(group: str, kind: str) -> Any:
+    """Returns the class that an installed package declares for ``kind`` in ``group`` (``encoders``, ``tasks``).
+
+    Raises:
+        StudyError: If no package declares it; the message names the nearest kind.
+    """
+    found = _declared(group).get(kind)
+    if found is None:
+        raise StudyError(f"Unknown kind '{kind}' among {group}.{did_you_mean(kind, kinds(group))}")
+    return found.load()
+
+
+@cache
+def _declared(group: str) -> Mapping[str, EntryPoint]:
+    """Returns the declared kinds by name; reading what is installed takes longer than checking a study."""
+    return {entry.name: entry for entry in reversed(tuple(entry_points(group=f"multimodn.{group}")))}

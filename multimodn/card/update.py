@@ -1,0 +1,44 @@
+"""Brings what stands beside a model up to what its report found."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from multimodn.card.sections.scores import NOT_COMPARED
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataWarning
+from multimodn.evaluate.baselines.stored_comparison import cached_comparison, keep_comparison
+from multimodn.model.multimodn import MultiModN
+
+
+def complete_card(model: MultiModN, run: Path, comparison: pd.DataFrame | None) -> list[Path]:
+    """Writes the model card and the checklist of a run anew with the comparison with simple models, and keeps it.
+
+    Nothing is written where the folder has no card, or was given this very comparison before.
+
+    Args:
+        model: The model of the run.
+        run: The run folder.
+        comparison: What `evaluate.baselines.compare.compare_with_baselines` returned, on the run's own test patients;
+            None: there is none.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        DataError: If the study's sources are not what the model was trained on any more.
+    """
+    from multimodn.card.card import CARD, write_card
+
+    if comparison is None or comparison.empty or not (run / CARD).is_file():
+        return []
+    kept = cached_comparison(run, model)
+    if kept is not None and NOT_COMPARED not in (run / CARD).read_text(encoding="utf-8"):
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # told when the report read them
+        files = write_card(model, Cohort.load(model.study), run, baselines=comparison)
+    return files if kept is not None else [*files, keep_comparison(run, model, comparison)]

@@ -1,0 +1,252 @@
+"""The command line: from a first study file to training, predictions, what they tell, and whether to trust them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from multimodn.cli.conformal import conformal
+from multimodn.cli.drift import drift
+from multimodn.cli.embed_slides import embed_slides
+from multimodn.cli.evaluate import evaluate
+from multimodn.cli.next_modality import next_modality
+from multimodn.cli.report import report
+from multimodn.cli.tune import tune
+
+if TYPE_CHECKING:
+    from multimodn.data.cohort import Cohort
+    from multimodn.model.multimodn import MultiModN
+
+app = typer.Typer(
+    help="Clinical prediction from whatever data a patient happens to have.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Run = Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
+]
+Order = Annotated[str | None, typer.Option(help="Modalities in the order of the steps: a,b,c.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")]
+
+
+def main() -> None:
+    """Runs the command line; an error that we foresaw is a message and exit status 2, not a traceback."""
+    from multimodn.errors import DataWarning, MultiModNError
+
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, DataWarning):
+            errors.print(f"[yellow]Note:[/] {message}", highlight=False)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        app()
+    except MultiModNError as error:
+        errors.print("[red bold]Error:[/]", end=" ")
+        errors.print(str(error), markup=False, highlight=False)
+        sys.exit(2)
+
+
+@app.command()
+def init(
+    tables: Annotated[list[Path], typer.Argument(help="CSV, Parquet, .npz, folders of files: one modality each.")],
+    id: Annotated[str, typer.Option(help="The column that names the patient, in every table.")],
+    target: Annotated[list[str], typer.Option(help="A column to predict; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.yaml"),
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented study file by looking at the tables."""
+    from multimodn.scaffold.write_study import write_study
+
+    write_study(tables, id, target, out, overwrite=overwrite)
+    console.print(f"Wrote {out}. Read its comments, change what was inferred wrongly, then: multimodn fit {out}")
+
+
+@app.command()
+def audit(
+    study: Annotated[Path, typer.Argument(help="A study file; or a run folder, whose model is probed too.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write; default: audit beside the study or in the run."),
+    ] = None,
+) -> None:
+    """Ask whether what is missing tells the outcome, what to do then, and what a trained model made of it."""
+    from multimodn.audit.audit import audit as audit_study
+    from multimodn.audit.audit import write_audit
+    from multimodn.cli.terminal.audit import show_audit, show_probe, slow_notice
+    from multimodn.data.cohort import Cohort
+    from multimodn.data.splits import make_split
+    from multimodn.study.study import Study
+
+    model = _load(study) if study.is_dir() else None
+    asked = model.study if model else Study.load(study)
+    folder = out or (study if model else study.parent) / "audit"
+    with slow_notice(errors, f"Auditing {asked.name} ..."):
+        cohort = Cohort.load(asked)
+        found = audit_study(asked, cohort, make_split(asked, cohort))
+        files = write_audit(found, folder)
+    show_audit(console, found)
+    if model:
+        files.append(show_probe(console, model, cohort, folder / "probe.csv"))
+        console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}.")
+        return
+    console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}. Next: multimodn fit {study}")
+
+
+@app.command()
+def fit(
+    study: Annotated[Path, typer.Argument(help="A study file.")],
+    run: Annotated[Path, typer.Option(help="The run folder to write.")] = Path("run"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    accelerator: Annotated[str, typer.Option(help="Lightning's: cpu, gpu, auto, ...")] = "auto",
+    devices: Annotated[int, typer.Option(help="Lightning's: how many.")] = 1,
+    strategy: Annotated[
+        str, typer.Option(help="Lightning's; for several devices ddp_find_unused_parameters_true.")
+    ] = "auto",
+) -> None:
+    """Train a study and score its test patients."""
+    from multimodn.cli.terminal.tables import show_scores
+    from multimodn.runs import fit_run, is_helper_process
+    from multimodn.study.study import Study
+    from multimodn.training.fit import TrainerFlags
+
+    flags = TrainerFlags(accelerator, devices, strategy, progress=True)
+    try:
+        model = fit_run(Study.load(study), run, resume=resume, flags=flags)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. The same command with --resume goes on after the last finished epoch.")
+        raise typer.Exit(130) from None
+    if is_helper_process():
+        return
+    scores = run / "metrics.csv"
+    if scores.exists():
+        import pandas as pd
+
+        show_scores(console, pd.read_csv(scores), f"Test patients of {model.study.name}")
+    console.print(f"Wrote {run}. Next: multimodn explain {run} --patient ID | multimodn report {run}")
+
+
+@app.command()
+def predict(run: Run, source: Sources = None, order: Order = None, out: Out = None) -> None:
+    """Predict every task for every patient, from whatever modalities they have."""
+    from multimodn.cli.terminal.tables import write_frame
+
+    model = _load(run)
+    write_frame(console, model.predict(_cohort(model, source), order=_names(order)), out)
+
+
+@app.command()
+def explain(
+    run: Run,
+    patient: Annotated[list[str] | None, typer.Option(help="Patient to explain; default: all, as a table.")] = None,
+    source: Sources = None,
+    order: Order = None,
+    inside: Annotated[str | None, typer.Option(help="A modality whose columns, words or tiles are shown.")] = None,
+    similar: Annotated[int, typer.Option(help="How many of the most similar training patients are shown.")] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Name the similar patients.")] = False,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Not only the likeliest two classes.")] = False,
+    out: Out = None,
+) -> None:
+    """Show what each modality did to the predictions."""
+    from multimodn.cli.terminal.tables import show_patient, write_frame
+
+    model = _load(run)
+    cohort = _cohort(model, source)
+    if not patient:
+        write_frame(console, model.contributions(cohort), out)
+        return
+    chosen = cohort.subset(patient)
+    for one in patient:
+        alone = chosen.subset([one])
+        show_patient(console, model, alone, _names(order), inside, similar, ids=ids, all_classes=all_classes)
+    if out:
+        write_frame(console, model.contributions(chosen), out)
+
+
+@app.command()
+def heatmap(
+    run: Run,
+    slides: Annotated[list[Path], typer.Argument(help="The slides, or folders that hold them.")],
+    patient: Annotated[list[str], typer.Option(help="Whose slides; may be given several times.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("heatmaps"),
+    modality: Annotated[str | None, typer.Option(help="Default: the only one that looks at tiles.")] = None,
+    task: Annotated[str | None, typer.Option(help="Draw what each tile did to this task's prediction.")] = None,
+    output: Annotated[str | None, typer.Option(help="Which of the task's outputs, such as a class.")] = None,
+    source: Sources = None,
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides, if they do not say.")] = None,
+    dark: Annotated[bool, typer.Option(help="On a dark ground.")] = False,
+) -> None:
+    """Draw where a model looked on the slides of a patient; with --task, what it found there."""
+    from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
+    from multimodn.slides.heatmaps.heatmap import DARK, LIGHT
+
+    model, palette = _load(run), DARK if dark else LIGHT
+    name, cohort = modality or model.with_tiles(), _cohort(model, source).subset(patient)
+    if task:
+        pictures = draw_evidence(model.attributions(name, cohort, task, output), slides, out, mpp, palette)
+    else:
+        pictures = draw_attention(model.attention(name, cohort), slides, out, mpp, palette)
+    console.print(f"Wrote {', '.join(file.name for file in pictures) or 'nothing: no slides'} to {out}.")
+
+
+@app.command()
+def stress(
+    run: Run,
+    task: Annotated[str | None, typer.Option(help="Its outcome decides what goes missing; default: the first.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="What goes missing; default: the last two.")] = None,
+    strength: Annotated[float, typer.Option(help="Chance that an affected patient loses each of them.")] = 0.8,
+    mechanism: Annotated[
+        str,
+        typer.Option(help="Whom training affects: mnar (high outcomes), mar (a high first number), mcar (all), self."),
+    ] = "mnar",
+    arm: Annotated[list[str] | None, typer.Option(help="An arm to compare; default: all.")] = None,
+    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
+    repeats: Annotated[int, typer.Option(help="How often patients are dealt anew.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of folds, blanking and training.")] = 0,
+) -> None:
+    """Train again on blanked data, and test when the reason for missing data changes; resumes by itself."""
+    from multimodn.evaluate.stress.run import stress_run
+
+    with console.status("Stress test") as status:
+
+        def show(done: str, repeat: int, fold: int) -> None:
+            status.update(f"Stress test: repeat {repeat + 1}, fold {fold + 1}, {done}")
+
+        page = stress_run(
+            _load(run).study, run / "stress", task, modality, strength, arm,
+            mechanism=mechanism, n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
+        )  # fmt: skip
+    console.print(page, markup=False, highlight=False)
+    console.print(f"Wrote {run / 'stress'}.")
+
+
+app.command("embed-slides")(embed_slides)
+app.command("next")(next_modality)
+for command in (report, evaluate, conformal, tune, drift):
+    app.command()(command)
+
+
+def _load(run: Path) -> MultiModN:
+    from multimodn.model.multimodn import load_run
+
+    return load_run(run)
+
+
+def _cohort(model: MultiModN, source: list[str] | None, labelled: bool = False) -> Cohort:
+    from multimodn.data.cohort import Cohort
+    from multimodn.data.sources import replaced_sources
+
+    return Cohort.load(model.study, labelled=labelled, sources=replaced_sources(source))
+
+
+def _names(order: str | None) -> list[str] | None:
+    return None if order is None else [name.strip() for name in order.split(",")]

@@ -1,0 +1,109 @@
+"""The command `multimodn drift`; nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from multimodn.data.cohort import Cohort
+    from multimodn.model.multimodn import MultiModN
+
+console = Console()
+errors = Console(stderr=True)
+
+MOST_ROWS = 15
+BAR = 12
+FULL = 1.0
+"""The PSI, or difference of shares, that fills a bar."""
+
+
+def drift(
+    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote.")],
+    patients: Annotated[
+        list[str],
+        typer.Argument(
+            help="New patients: NAME=PATH for each source that they have, or one table if the study has one input "
+            "source, or a study file, whose labels are compared too. A source not given counts as absent for all."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file with all comparisons.")] = None,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with status 0 even where something drifted.")
+    ] = False,
+) -> None:
+    """Compare new patients with those that a model was trained on; exit status 1 where something drifted."""
+    from multimodn.cli.terminal.tables import write_frame
+    from multimodn.model.multimodn import load_run
+    from multimodn.monitor.drift import drift as compare
+    from multimodn.monitor.drift import has_drifted
+    from multimodn.monitor.reference import Reference
+
+    model = load_run(run)
+    reference = Reference.load(run)
+    with errors.status("Comparing patients ..."):
+        found = compare(model, reference, _cohort(model, patients))
+    _show(found, model.study.name)
+    if out:
+        write_frame(console, found, out)
+    if has_drifted(found) and not exit_zero:
+        raise typer.Exit(1)
+
+
+def _cohort(model: MultiModN, given: list[str]) -> Cohort:
+    from multimodn.data.cohort import Cohort
+    from multimodn.data.sources import replaced_sources
+    from multimodn.errors import StudyError
+    from multimodn.external.validate import external_cohort
+    from multimodn.study.study import Study
+
+    if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
+        return external_cohort(model, Study.load(given[0]))
+    inputs = list(dict.fromkeys(spec.source for spec in model.study.modalities))
+    if len(given) == 1 and len(inputs) == 1 and "=" not in given[0]:
+        given = [f"{inputs[0]}={given[0]}"]
+    alone = [text for text in given if "=" not in text]
+    if alone:
+        raise StudyError(
+            f"{alone[0]}: the study has {len(inputs)} input sources, so say which it is: NAME={alone[0]}, with NAME "
+            f"one of {', '.join(inputs)}."
+        )
+    replaced: dict[str, Path | None] = dict.fromkeys(inputs)
+    replaced.update(replaced_sources(given) or {})
+    return Cohort.load(model.study, labelled=False, sources=replaced)
+
+
+def _show(found: pd.DataFrame, name: str) -> None:
+    """Prints what drifted, then what to watch, and what that means."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from multimodn.monitor.drift import trust
+
+    changed = found[found["verdict"] != "stable"]
+    changed = changed.sort_values(["verdict", "p_adjusted", "p_value"], kind="stable")
+    table = Table(title=f"Drift: {found.attrs['n']} patients, model {name}", title_justify="left")
+    for column in ("what", "", "size", "p", "verdict", "in words"):
+        table.add_column(column, justify="right" if column in ("size", "p") else "left")
+    for row in changed.head(MOST_ROWS).to_dict("records"):
+        p = "< .001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
+        style = "red" if row["verdict"] == "drifted" else "yellow"
+        bar = "█" * max(1, round(BAR * min(abs(row["value"]) / FULL, 1)))
+        about = ".".join(part for part in (row["modality"], row["column"]) if part and part != row["kind"])
+        what = f"{row['kind']}: {about}" if about else str(row["kind"])
+        size = f"{row['value']:+.2f}" if row["statistic"] == "difference" else f"{row['value']:.2f}"
+        table.add_row(Text(what), Text(bar, style), size, p, Text(row["verdict"], style), Text(str(row["note"])))
+    if len(changed):
+        console.print(table)
+    if len(changed) > MOST_ROWS:
+        console.print(f"{len(changed) - MOST_ROWS} more: --out writes all.", style="dim")
+    console.print(trust(found), markup=False, highlight=False)
+    words = (
+        "Size: population stability index beyond chance (.1 to watch, .25 large), or difference of shares. p adjusted."
+    )
+    console.print(words, style="dim", highlight=False)

@@ -1,0 +1,100 @@
+"""The command `multimodn next`; nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from multimodn.data.cohort import Cohort
+    from multimodn.model.multimodn import MultiModN
+
+console = Console()
+
+FEW = 5
+"""Patients who are shown one by one; of more there is a table."""
+
+
+def next_modality(
+    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")],
+    patients: Annotated[
+        Path | None, typer.Argument(help="A table of new patients, in the place of the source whose columns it has.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
+    ] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="One of the patients; may be given several times.")] = None,
+    task: Annotated[str, typer.Option(help="For which task; all: the mean over tasks.")] = "all",
+    cost: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: what measuring a modality costs.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")] = None,
+) -> None:
+    """Say which absent modality is expected to help each patient most."""
+    from multimodn.cli.terminal.tables import show_next, write_frame
+    from multimodn.errors import StudyError, did_you_mean
+    from multimodn.model.multimodn import load_run
+
+    model = load_run(run)
+    cohort = _cohort(model, patients, source)
+    cohort = cohort.subset(patient) if patient else cohort
+    found = model.next(cohort, costs=_costs(cost))
+    tasks = ["all", *(spec.name for spec in model.study.tasks)]
+    if task not in tasks:
+        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, tasks)}")
+    if out is None and len(cohort) <= FEW:
+        for one in cohort.patients:
+            show_next(console, str(one), found[(found.index == one) & (found["task"] == task)], task)
+        return
+    write_frame(console, found[found["task"] == task] if task != "all" else found, out)
+
+
+def _costs(given: list[str] | None) -> dict[str, float]:
+    from multimodn.errors import StudyError
+
+    found = {}
+    for pair in given or []:
+        name, _, number = pair.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise StudyError(f"--cost {pair}: expected NAME=NUMBER.") from None
+    return found
+
+
+def _cohort(model: MultiModN, table: Path | None, source: list[str] | None) -> Cohort:
+    """Loads the patients; those of a table alone have nothing of the other sources."""
+    from multimodn.data.cohort import Cohort
+    from multimodn.data.sources import replaced_sources
+
+    replaced: dict[str, Path | None] = dict(replaced_sources(source) or {})
+    if table is not None:
+        inputs = list(dict.fromkeys(spec.source for spec in model.study.modalities))
+        own = _source_of(model, table, [name for name in inputs if name not in replaced])
+        replaced = dict.fromkeys(inputs) | replaced | {own: table}
+    return Cohort.load(model.study, labelled=False, sources=replaced or None)
+
+
+def _source_of(model: MultiModN, table: Path, sources: list[str]) -> str:
+    """Returns the only source all of whose columns that the model reads stand in a table."""
+    from multimodn.base.encoder import Encoder
+    from multimodn.data.sources import read_source
+    from multimodn.errors import StudyError
+    from multimodn.study.study import SourceSpec
+
+    columns = set(read_source(SourceSpec(path=str(table)), Path(), model.study.cohort.patient).columns)
+    encoders = model._model().first.encoders
+    needed: dict[str, set[str]] = {name: set() for name in sources}
+    for step, spec in model.study.steps.items():
+        if spec.source in needed:
+            needed[spec.source] |= set(cast(Encoder, encoders[step]).columns)
+    fitting = [name for name, wanted in needed.items() if wanted <= columns]
+    if len(fitting) != 1:
+        which = "several sources" if fitting else "no source"
+        raise StudyError(
+            f"{table} has the columns of {which} of the study ({', '.join(fitting or sources)}). "
+            f"Say which it is: --source NAME={table}."
+        )
+    return fitting[0]

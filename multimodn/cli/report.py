@@ -1,0 +1,95 @@
+"""The command `multimodn report`; nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The HTML file; default: report.html in the run folder.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All patients, those trained on too.")] = False,
+    patient: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A patient to be shown alone, by name; may be given several times. Default: a few by a rule."
+        ),
+    ] = None,
+    slides: Annotated[Path | None, typer.Option(help="Folder with the slides, to draw where the model looked.")] = None,
+    patients_by_name: Annotated[
+        bool, typer.Option("--patients-by-name", help="Write identifiers of patients into the report.")
+    ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Train simple models to compare with, unless the run folder holds the comparison.",
+        ),
+    ] = True,
+    task_gains: Annotated[
+        bool,
+        typer.Option("--task-gains", help="Train a model of each task alone, to see what it gains from the others."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of whatever is drawn at random.")] = 0,
+) -> None:
+    """Write what a model predicts, how well and why, as one HTML file; default: about the test patients."""
+    from multimodn.model.multimodn import load_run
+    from multimodn.report.findings import Wishes
+    from multimodn.report.write import write_report
+
+    wishes = Wishes(
+        _sources(source),
+        everyone,
+        tuple(patient or ()),
+        slides,
+        patients_by_name,
+        arms=None if baselines else (),
+        task_gains=task_gains,
+        seed=seed,
+    )
+    problems: list[str] = []
+    with errors.status("Reading the model ...") as status:
+        model = load_run(run)
+        written = write_report(
+            model,
+            run,
+            out,
+            wishes,
+            on_step=lambda name: status.update(f"Report on {model.study.name}: {name} ..."),
+            on_problem=problems.append,
+        )
+    for problem in problems:
+        errors.print("[yellow]Left out:[/]", end=" ")
+        errors.print(problem, markup=False, highlight=False)
+    console.print(
+        f"Wrote {written.file} ({written.n_bytes / 1e6:.1f} MB) and {written.n_figures} figures to {written.folder}.",
+        soft_wrap=True,
+    )
+    if written.documents:
+        names = ", ".join(file.name for file in written.documents)
+        console.print(f"Wrote the comparison with simple models into {names}.", soft_wrap=True)
+
+
+def _sources(given: list[str] | None) -> dict[str, Path]:
+    from multimodn.errors import StudyError
+
+    found = {}
+    for text in given or []:
+        name, sign, path = text.partition("=")
+        if not sign or not name or not path:
+            raise StudyError(f"--source {text}: expected NAME=PATH.")
+        found[name] = Path(path)
+    return found

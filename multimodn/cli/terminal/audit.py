@@ -1,0 +1,162 @@
+"""An audit of missingness for people, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from multimodn.audit.findings import Audit, Dependence, Hole, Shift, TaskAudit
+from multimodn.audit.presence_probe import HARMLESS, probe, verdict
+from multimodn.audit.sentences import stratum_name
+from multimodn.data.cohort import Cohort
+from multimodn.files import write_text
+from multimodn.model.multimodn import MultiModN
+
+MOST_PATTERNS = 10
+MOST_HOLES = 6
+
+
+def show_audit(console: Console, found: Audit) -> None:
+    """Prints the tables task by task, then those of the shifts, and last what they mean and what could not be seen."""
+    for task in found.tasks:
+        console.rule(Text(f"{task.task}: {task.labelled:,} of {task.n:,} patients have a label"))
+        _show_modalities(console, task)
+        _show_patterns(console, task)
+        _show_holes(console, task)
+    compared = [shift for shift in found.shifts if not shift.note]
+    if compared:
+        console.rule("Parts of the split, and groups")
+    for shift in compared:
+        _show_shift(console, shift)
+    console.rule("What this means")
+    for task in found.tasks:
+        _say(console, task.verdict, any(one.alarm for one in task.modalities))
+    _say(console, found.verdict, any(shift.shifted for shift in found.shifts))
+    console.print(Text(found.limit, style="dim"))
+
+
+def show_probe(console: Console, model: MultiModN, cohort: Cohort, file: Path) -> Path:
+    """Probes a trained model on its test patients, or on all if it has none; prints a table and writes a CSV file."""
+    tested = model.split is not None and len(model.split.test) > 0
+    if tested and model.split is not None:
+        cohort = cohort.subset(model.split.test)
+    with slow_notice(console, "Probing the model ..."):
+        found = probe(model, cohort)
+    whose = "test" if tested else "all"
+    console.rule("What the trained model made of it")
+    table = _table(
+        console,
+        f"R² of a linear reader of what presence tells of the outcome ({len(cohort):,} {whose} patients)",
+        ["task", "read from"],
+        ["R²", "95 %", ""],
+    )
+    row: Any
+    for row in found.itertuples():
+        alarm = row.read_from == "prediction" and row.low > HARMLESS
+        interval = f"{row.low:.2f} to {row.high:.2f}"
+        table.add_row(Text(row.task), row.read_from, f"{row.r2:.2f}", interval, "[bold red]ALARM[/]" if alarm else "")
+    console.print(table)
+    _say(console, verdict(found), bool((found["low"] > HARMLESS)[found["read_from"] == "prediction"].any()))
+    write_text(file, found.to_csv(index=False))
+    return file
+
+
+@contextmanager
+def slow_notice(console: Console, text: str, after: float = 2.0) -> Iterator[None]:
+    """Shows a spinner with a text, but only once the work has taken some seconds; nothing if nobody watches."""
+    status = console.status(Text(text))
+    timer = Timer(after, status.start)
+    if console.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        status.stop()
+
+
+def _say(console: Console, text: str, alarming: bool) -> None:
+    console.print(Text(text, style="bold yellow" if alarming else ""), end="\n\n")
+
+
+def _table(console: Console, title: str, left: list[str], right: list[str]) -> Table:
+    """Prints a title, which a table would break to its own width, and begins the table under it."""
+    console.print(Text(title, style="italic"))
+    table = Table()
+    for name in left:
+        table.add_column(Text(name), overflow="fold")
+    for name in right:
+        table.add_column(Text(name), justify="right")
+    return table
+
+
+def _show_modalities(console: Console, task: TaskAudit) -> None:
+    title = f"Who has it, of {task.n_low:,} low and {task.n_high:,} high outcomes (p corrected by Holm)"
+    table = _table(console, title, ["modality"], ["low", "high", "Cramér's V", "p", ""])
+    for one in task.modalities:
+        shares = [_percent(share) for share in (one.present_low, one.present_high)]
+        v, p = ("", "") if one.test == "none" else (f"{one.cramers_v:.2f}", _p(one))
+        table.add_row(Text(one.modality), *shares, v, p, "[bold red]ALARM[/]" if one.alarm else "")
+    console.print(table)
+
+
+def _show_patterns(console: Console, task: TaskAudit) -> None:
+    n_strata = len(task.strata)
+    table = _table(
+        console, "Patterns", ["modalities"], ["n", "labelled", *(stratum_name(k, n_strata) for k in range(n_strata))]
+    )
+    for one in task.patterns[:MOST_PATTERNS]:
+        table.add_row(Text(one.pattern), f"{one.n:,}", f"{one.labelled:,}", *(f"{n:,}" for n in one.strata))
+    rest = task.patterns[MOST_PATTERNS:]
+    if rest:
+        sums = [sum(column) for column in zip(*((one.n, one.labelled, *one.strata) for one in rest), strict=True)]
+        table.add_row(f"[dim]{len(rest):,} more patterns[/]", *(f"{n:,}" for n in sums))
+    table.add_row("[bold]all[/]", f"{task.n:,}", f"{task.labelled:,}", *(f"{n:,}" for n in task.strata))
+    console.print(table)
+
+
+def _show_holes(console: Console, task: TaskAudit) -> None:
+    smallest: list[Hole] = [hole for hole in task.holes if hole.smallest and hole.labelled]
+    if not smallest:
+        return
+    table = _table(
+        console, f"Holes: {len(smallest):,}, and all that contain them", ["no patient with"], ["outcome", "labelled"]
+    )
+    for hole in smallest[:MOST_HOLES]:
+        table.add_row(Text(hole.subset), stratum_name(hole.stratum, len(task.strata)), f"{hole.labelled:,}")
+    if len(smallest) > MOST_HOLES:
+        table.add_row(f"[dim]{len(smallest) - MOST_HOLES:,} more, see audit.json[/]", "", "")
+    console.print(table)
+
+
+def _show_shift(console: Console, shift: Shift) -> None:
+    title = f"Who has it, by {shift.by} (Cramér's V {shift.cramers_v:.2f}, corrected p {_number(shift.p_corrected)})"
+    names = [f"{part} (n = {n:,})" for part, n in zip(shift.parts, shift.n, strict=True)]
+    modalities = [modality for modality, _ in shift.presence]
+    shares = [row for _, row in shift.presence]
+    if len(names) <= len(modalities):
+        table, rows = _table(console, title, ["modality"], names), zip(modalities, shares, strict=True)
+    else:
+        table, rows = _table(console, title, [shift.by], modalities), zip(names, zip(*shares, strict=True), strict=True)
+    for name, row in rows:
+        table.add_row(Text(name), *map(_percent, row))
+    console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _p(found: Dependence) -> str:
+    return _number(found.p_corrected)
+
+
+def _number(p: float) -> str:
+    return "< .001" if p < 0.001 else f"{p:.3f}"

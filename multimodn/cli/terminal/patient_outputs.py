@@ -1,0 +1,240 @@
+"""One column of a task's link scale, such as a class, in words and lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from multimodn.base.task import Task
+from multimodn.cli.terminal.bars import Line
+from multimodn.figures.shared import expit, percent, signed
+
+NAMED = 2
+"""Modalities that a sentence names for either direction."""
+SMALL = 0.005
+"""A contribution below it is written as 0.00."""
+WORTH = 0.05
+"""An interaction below this share of all contributions is not worth a line."""
+PLAIN = {"1", "yes", "true", "on"}
+"""Positive classes that say no more than the task's name does."""
+UP_TO = "survival@"
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is told of one output of one task, for one patient.
+
+    Attributes:
+        output: Its name.
+        quantity: What is predicted, in words, such as ``stage above ii``.
+        head: What the numbers after each step are.
+        is_share: Whether they are probabilities.
+        scale: `Task.link_scale`.
+        prior: Without any modality, on the link scale.
+        prediction: With all.
+        after: Modality to the prediction after its step; the first, ``""``, before any.
+        final: The prediction with all modalities, in the same terms.
+        shares: For each modality that the patient has and the task sees, in the order of reading: contribution and
+            standard error.
+        order: The row of order sensitivity, where there are several orders.
+        pair: The strongest interaction: two modalities and its size; with the number of pairs.
+    """
+
+    output: str
+    quantity: str
+    head: str
+    is_share: bool
+    scale: str
+    prior: float
+    prediction: float
+    after: Mapping[str, float]
+    final: float
+    shares: Mapping[str, tuple[float, float]]
+    order: Any = None
+    pair: tuple[str, str, float, int] | None = None
+
+    def shown(self, value: float) -> str:
+        """Writes a prediction."""
+        return percent(value) if self.is_share else f"{value:.4g}"
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing moves it."""
+        return all(abs(size) < SMALL for size, _ in self.shares.values())
+
+    def numbers(self) -> str:
+        """Writes ``71% (prior 42%)``."""
+        return f"{self.shown(self.final)} (prior {self.shown(self.after[''])})"
+
+    def moved(self) -> str:
+        """Says in a sentence which modalities moved the prediction, and in which direction."""
+        if self.is_still:
+            return "No modality moves it." if self.shares else "No modality that it rests on is there."
+        total = sum(abs(size) for size, _ in self.shares.values())
+        parts = {}
+        for word, sign in (("up", 1), ("down", -1)):
+            sizes = sorted(((sign * size, name) for name, (size, _) in self.shares.items()), reverse=True)
+            worth = max(0.1 * total, SMALL)
+            named = [f"{name} ({signed(sign * size)})" for size, name in sizes[:NAMED] if size > worth]
+            if named:
+                parts[word] = " and ".join(named)
+        words = [f"{word} by {names}" for word, names in parts.items()]
+        if self.prediction < self.prior:
+            words.reverse()
+        if not words:
+            return f"Many modalities move it a little, {signed(self.prediction - self.prior)} together."
+        text = ", ".join(words).replace(" by ", " mainly by ", 1)
+        return f"{text[0].upper()}{text[1:]}."
+
+    def lines(self) -> list[Line]:
+        """Lays out the steps from the prior to the prediction."""
+        start = self.after[""]
+        found = [Line("prior", self.shown(start), self._place(start), total=self.prior)]
+        for name, (size, error) in self.shares.items():
+            value = self.after.get(name)
+            text, place = ("not read", None) if value is None else (self.shown(value), self._place(value))
+            found.append(Line(f"+ {name}", text, place, size, error))
+        return [*found, Line("prediction", self.shown(self.final), self._place(self.final), total=self.prediction)]
+
+    def _on_link(self, value: float) -> str:
+        if self.scale == "log-odds":
+            return percent(float(expit(value)))
+        return signed(value) if self.scale == "log-risk" else f"{value:.4g}"
+
+    def _place(self, value: float) -> float:
+        """Where a value lies, from 0 to 1: a probability itself, else between the smallest and the largest."""
+        values = [*self.after.values(), self.final]
+        low, high = (0.0, 1.0) if self.is_share else (min(values), max(values))
+        return (value - low) / (high - low) if high > low else 0.5
+
+    def notes(self) -> list[str]:
+        """Says how far the order of reading matters, and what two modalities say only together."""
+        found = []
+        if self.order is not None and len(self.shares) > 1:
+            row = self.order
+            low = self._on_link(min(row.low, row.prediction))
+            high = self._on_link(max(row.high, row.prediction))
+            ends = low if low == high else f"{low} to {high}"
+            unit = "" if self.scale == "units" else f" {self.scale}"
+            what = "" if self.scale != "log-risk" else "log-risk "
+            found.append(f"Over {row.n_orders} orders of reading: {what}{ends} (spread {row.spread:.2f}{unit}).")
+        total = sum(abs(size) for size, _ in self.shares.values())
+        if self.pair is not None and abs(self.pair[2]) >= max(SMALL, WORTH * total):
+            one, other, size, n_pairs = self.pair
+            among = f", the strongest of {n_pairs} pairs" if n_pairs > 1 else ""
+            found.append(f"Only together: {one} and {other} {signed(size)}{among}.")
+        return found
+
+
+def columns_of(
+    task: Task,
+    link: Sequence[float],
+    names: Sequence[str],
+    final: pd.DataFrame,
+    steps: pd.DataFrame,
+    deltas: pd.DataFrame,
+    shares: pd.DataFrame,
+    orders: pd.DataFrame,
+    pairs: pd.DataFrame,
+) -> list[Column]:
+    """Gathers what is told of each link-scale column of a task.
+
+    Args:
+        task: The task.
+        link: The patient's predictions on the link scale.
+        names: The patient's modalities in the order of reading.
+        final: Rows of the predictions of this patient and task.
+        steps: The same of the trajectory.
+        deltas: The same of `MultiModN.deltas`.
+        shares: The same of the contributions.
+        orders: The same of the order sensitivity.
+        pairs: The same of the interactions.
+    """
+    found = []
+    for output, prediction in zip(task.link_names, link, strict=True):
+        of_output = [frame[frame["output"] == output] for frame in (deltas, shares, orders, pairs)]
+        delta, share, order, pair = of_output
+        prior = float(share["prior"].iloc[0]) if len(share) else prediction
+        sizes = share[["contribution", "standard_error"]].astype(float).itertuples(index=False, name=None)
+        by_name = dict(zip(share["modality"].astype(str), sizes, strict=True))
+        after = {"": prior} | dict(zip(delta["modality"].astype(str), delta["value"].astype(float), strict=True))
+        after, end, head = _in_words(task, after, prediction, final, steps)
+        found.append(
+            Column(
+                output, quantity_of(task, output), head, task.link_scale == "log-odds" or head != "prediction",
+                task.link_scale, prior, prediction, after, end,
+                {name: by_name[name] for name in names if name in by_name},
+                next(iter(order.itertuples()), None), _strongest(pair),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _in_words(
+    task: Task, after: dict[str, float], prediction: float, final: pd.DataFrame, steps: pd.DataFrame
+) -> tuple[dict[str, float], float, str]:
+    """Turns log-odds into probabilities, and log-risk into the chance of an event up to a middle time."""
+    if task.link_scale == "log-odds":
+        return {name: float(expit(value)) for name, value in after.items()}, float(expit(prediction)), "prediction"
+    times = [name for name in dict.fromkeys(steps["output"]) if str(name).startswith(UP_TO)]
+    if task.link_scale == "log-risk" and times:
+        middle = times[(len(times) - 1) // 2]
+        rows = steps[steps["output"] == middle].sort_values("step")
+        chances = dict(zip(rows["modality"].astype(str), 1 - rows["value"].astype(float), strict=True))
+        end = 1 - float(final.loc[final["output"] == middle, "value"].iloc[0])
+        return chances, end, f"an event up to {middle.removeprefix(UP_TO)}"
+    return after, prediction, "prediction"
+
+
+def _strongest(pairs: pd.DataFrame) -> tuple[str, str, float, int] | None:
+    pairs = pairs[pairs["modality"] != pairs["other"]] if len(pairs) else pairs
+    if not len(pairs):
+        return None
+    row: Any = pairs.iloc[int(pairs["interaction"].abs().to_numpy().argmax())]
+    return str(row["modality"]), str(row["other"]), float(row["interaction"]), len(pairs)
+
+
+def quantity_of(task: Task, output: str) -> str:
+    """Says in words what a link-scale column predicts, such as ``N = n1``, ``grade = g2`` or ``stage above ii``."""
+    if output.startswith(">") and task.link_scale == "log-odds":
+        return f"{task.name} above {output[1:]}"
+    if output != task.name:
+        return f"{task.name} = {output}"
+    if task.link_scale == "log-odds" and task.n_strata == 2 and task.has_strata_likelihood:
+        positive = task.stratum_names[1]
+        return task.name if positive.lower() in {*PLAIN, task.name.lower()} else f"{task.name} = {positive}"
+    return task.name
+
+
+def headline(task: Task, columns: Sequence[Column], final: pd.DataFrame, steps: pd.DataFrame) -> str:
+    """Says what is predicted for a task, beside what would be without any modality."""
+    if task.link_scale == "log-risk":
+        only = columns[0]
+        risk = f"log-risk {signed(only.prediction)} (prior {signed(only.prior)})"
+        chance = f"chance of {only.head}, {only.numbers()}; " if only.is_share else ""
+        return f"{task.name}: {chance}{risk}."
+    if len(columns) == 1:
+        spread = final.loc[final["output"] == "sd", "value"]
+        only = columns[0]
+        error = f" ± {spread.iloc[-1]:.2g}" if task.link_scale == "units" and len(spread) else ""
+        return f"{only.quantity}: {only.shown(only.final)}{error} (prior {only.shown(only.after[''])})."
+    last = final[final["output"] != "expected"].set_index("output")["value"]
+    first = steps[steps["step"] == 0].set_index("output")["value"]
+    words = [f"{name} {percent(last[name])} (prior {percent(first[name])})" for name in last.nlargest(2).index]
+    if abs(float(last.sum()) - 1) > 1e-3:  # labels that do not exclude each other
+        return f"{task.name}: {', '.join(words)} are the likeliest of {len(last)}."
+    return f"{task.name}: most likely {', then '.join(words)}."
+
+
+def most_telling(columns: Sequence[Column]) -> list[Column]:
+    """Chooses at most two: the likeliest classes, the middle split of ordered ones, the labels that moved most."""
+    if len(columns) <= 1:
+        return list(columns)
+    if all(one.output.startswith(">") for one in columns):
+        return [columns[len(columns) // 2]]
+    is_exclusive = abs(sum(one.final for one in columns) - 1) < 1e-3
+    key = (lambda one: one.final) if is_exclusive else (lambda one: abs(one.prediction - one.prior))
+    return sorted(columns, key=key, reverse=True)[:2]

@@ -1,0 +1,87 @@
+"""What was read of a cohort's sources and joined on the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pandas as pd
+
+from multimodn.study.split import ColumnSplit
+from multimodn.study.study import Study
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CohortTables:
+    """Patients and their data, joined on the patient, never on the position of a row.
+
+    Attributes:
+        patients: Patient identifiers as text.
+        modalities: For each modality a row for each patient who has it, and for nobody else: a patient
+            without a row in the source, or with nothing but empty cells in it, does not have the modality. Kinds
+            that take them have several rows a patient; a repeated modality has a frame for each reading.
+        targets: For each task its target columns, one row for each of `patients`; empty = no label.
+        groups: For each patient the group that no split may divide, such as a site or a family.
+        split: For each patient the part that a column of the study names.
+        notes: What the checks found worth knowing.
+        files: For some modalities the columns that name files, as absolute paths.
+        registry: For each patient the registry, where a study has several.
+    """
+
+    patients: pd.Index
+    modalities: dict[str, pd.DataFrame]
+    targets: dict[str, pd.DataFrame] = field(default_factory=dict)
+    groups: pd.Series[Any] | None = None
+    split: pd.Series[Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    registry: pd.Series[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    @classmethod
+    def of_tables(
+        cls,
+        study: Study,
+        tables: dict[str, pd.DataFrame],
+        frames: dict[str, pd.DataFrame],
+        targets: dict[str, pd.DataFrame],
+        notes: list[str],
+        *,
+        labelled: bool,
+    ) -> tuple[Self, pd.Index]:
+        """Joins what was read of the sources of a study; not yet checked.
+
+        Args:
+            study: Names grouping key and split.
+            tables: The sources by name; emptied, so that no table stands in memory twice.
+            frames: The modalities.
+            targets: The target columns of each task.
+            notes: What was found worth knowing.
+            labelled: Whether groups and split are wanted.
+
+        Returns:
+            The cohort, and the patients of the targets' sources.
+        """
+        first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
+        known = union_of_patients([table.index for table in first])
+        patients = union_of_patients([known, *(table.index for table in tables.values())])
+        targets = {name: table.reindex(patients) for name, table in targets.items()}
+        groups = split = None
+        if labelled and study.cohort.group is not None:
+            groups = tables[study.tasks[0].source][study.cohort.group].reindex(patients)
+        if labelled and isinstance(study.split, ColumnSplit):
+            split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
+        tables.clear()
+        files = {name: spec.file_columns for name, spec in study.steps.items() if name in frames and spec.file_columns}
+        return cls(patients, frames, targets, groups, split, notes, files), known
+
+
+def union_of_patients(parts: Sequence[pd.Index]) -> pd.Index:
+    """Joins identifiers in the order in which they are first seen."""
+    if not parts:
+        return pd.Index([], dtype=object, name="patient")
+    joined = parts[0].append(list(parts[1:]))
+    return joined[~joined.duplicated()].rename("patient")

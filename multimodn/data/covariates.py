@@ -1,0 +1,36 @@
+"""Covariates of presence, read from a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, did_you_mean, raise_all, shown
+
+
+def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
+    """Returns columns named as ``modality.column``, one row for each patient.
+
+    Raises:
+        DataError: If a column does not exist, or a patient lacks its value; every problem is listed.
+    """
+    problems: list[str] = []
+    columns = {}
+    for name in covariates:
+        modality, _, column = name.partition(".")
+        frame = cohort.modalities.get(modality, pd.DataFrame(index=cohort.patients))
+        if column not in frame:
+            nearest = did_you_mean(column, map(str, frame.columns))
+            problems.append(f"modality '{modality}' has no column '{column}'.{nearest}")
+            continue
+        columns[name] = frame[column].reindex(cohort.patients)
+        lacking = cohort.patients[columns[name].isna()]
+        if len(lacking):
+            problems.append(
+                f"'{name}' is empty for {len(lacking)} patient(s): {shown(list(lacking))}. Every patient needs a "
+                f"covariate of presence: fill it in, leave these patients out, or take it off `presence_covariates`."
+            )
+    raise_all(problems, DataError, "The covariates of presence cannot be used")
+    return pd.DataFrame(columns)

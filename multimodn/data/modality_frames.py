@@ -1,0 +1,194 @@
+"""From tables to what each modality says: one frame a modality, or one a reading where readings are repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.data import checks
+from multimodn.data.column_roles import label_columns
+from multimodn.data.files import with_absolute_paths
+from multimodn.data.sources import Given, Tables
+from multimodn.errors import did_you_mean, shown
+from multimodn.study.study import AllBut, ModalitySpec, RepeatSpec, SourceSpec, Study
+
+FEW = 16  # columns that are cheaper to delete than the others to copy
+
+
+def modality_frames(
+    study: Study,
+    tables: Tables,
+    replaced: Mapping[str, Given],
+    labelled: bool,
+    problems: list[str],
+    notes: list[str],
+) -> dict[str, pd.DataFrame]:
+    """Returns for each step of the study the rows of those patients who have it.
+
+    Args:
+        study: Its modalities are read.
+        tables: The sources that were read; a modality whose source is not among them has no frame.
+        replaced: Sources that stand in the place of the study's.
+        labelled: Whether this is for training: inputs are then checked for targets among them.
+        problems: Receives what makes the data unusable.
+        notes: Receives what is worth knowing.
+    """
+    frames = {}
+    for modality in study.modalities:
+        if modality.source not in tables:
+            continue
+        table = tables[modality.source]
+        columns = modality_columns(study, modality, list(table.columns), labelled, problems)
+        folder = source_folder(study, modality.source, replaced.get(modality.source))
+        frame = with_absolute_paths(_select(table, columns), modality.file_columns, folder)
+        problems += checks.infinite_problems(modality.name, frame)
+        for name, reading in _readings(modality, table, frame, problems, notes).items():
+            frames[name] = with_values(reading)
+    return frames
+
+
+def is_later_reading(name: str) -> bool:
+    """Says whether a step is the second, third, ... reading of a modality, which nobody need have."""
+    return "@" in name and not name.endswith("@1")
+
+
+def with_values(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows that hold a value in any column, and the table itself if all do."""
+    has_value = np.zeros(len(frame), dtype=bool)
+    for name in frame.columns:
+        has_value |= np.asarray(frame[name].notna())
+        if has_value.all():
+            return frame
+    return frame.loc[has_value]
+
+
+def _select(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Returns some columns; where only a few are left out, without copying the others."""
+    chosen = set(columns)
+    left_out = [name for name in table.columns if name not in chosen]
+    if len(left_out) > FEW or columns != [name for name in table.columns if name in chosen]:
+        return table[columns]
+    frame = table.copy(deep=False)
+    for name in left_out:
+        del frame[name]
+    return frame
+
+
+def _readings(
+    modality: ModalitySpec, table: pd.DataFrame, frame: pd.DataFrame, problems: list[str], notes: list[str]
+) -> dict[str, pd.DataFrame]:
+    if modality.repeats is None:
+        return {modality.name: frame}
+    where, spec = f"modality '{modality.name}'", modality.repeats
+    if spec.by not in table:
+        nearest = did_you_mean(spec.by, map(str, table.columns))
+        problems.append(f"{where}: source '{modality.source}' has no column '{spec.by}' to order readings by.{nearest}")
+        return {}
+    by = table[spec.by]
+    without = table.index[by.isna()].unique()
+    if len(without):
+        problems.append(f"{where}: '{spec.by}' is empty for patient(s) {shown(list(without))}; when was it measured?")
+        return {}
+    one_row = not modality.takes_several_rows
+    twice = table.index[pd.DataFrame({"patient": table.index, "by": by.to_numpy()}).duplicated().to_numpy()].unique()
+    if one_row and len(twice):
+        problems.append(
+            f"{where}: patient(s) {shown(list(twice))} have several rows with the same '{spec.by}'; kind "
+            f"'{modality.kind}' takes one row a reading."
+        )
+        return {}
+    number, n_left_out = _numbers(by, spec)
+    if n_left_out:
+        notes.append(f"{where}: {n_left_out} readings before the latest {spec.most} of a patient are not used.")
+    return {name: frame.loc[number == k] for k, name in enumerate(modality.step_names)}
+
+
+def _numbers(by: pd.Series[Any], spec: RepeatSpec) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
+    """Numbers the readings of each patient from the first of the latest ``most``, 0; earlier ones are negative.
+
+    Returns:
+        The number of each row's reading, ``(n,)``, and how many readings have a negative one.
+    """
+    ordered = pd.Series(pd.factorize(by.to_numpy(), sort=True)[0], index=by.index)
+    rank = ordered.groupby(level=0).rank("dense").astype(np.int64) - 1
+    n_readings = rank.groupby(level=0).transform("max") + 1
+    number = (rank - (n_readings - spec.most).clip(lower=0)).to_numpy()
+    left_out = pd.DataFrame({"patient": by.index, "number": number})[number < 0].drop_duplicates()
+    return number, len(left_out)
+
+
+def source_folder(study: Study, name: str, given: Given) -> Path:
+    """Returns where the relative paths in a source start: the folder of its file; of a query or pattern the study's."""
+    given = study.cohort.sources[name] if given is None else given
+    if isinstance(given, SourceSpec):
+        return study.folder if given.path is None else (study.folder / given.path).parent
+    return Path(given).parent if isinstance(given, str | Path) else Path()
+
+
+def modality_columns(
+    study: Study, modality: ModalitySpec, available: list[str], labelled: bool, problems: list[str]
+) -> list[str]:
+    """Returns the input columns of a modality; unknown columns and targets among them are problems."""
+    where = f"modality '{modality.name}'"
+    ordering = {modality.repeats.by} if modality.repeats else set()
+    if isinstance(modality.columns, AllBut):
+        left_out = [*modality.columns.all_but, *ordering]
+        # Where nobody is labelled, the target columns that were left out need not be there to be left out.
+        asked = left_out if labelled else []
+        columns = [name for name in available if name not in set(left_out)]
+    elif modality.columns == "all":
+        asked, columns = [], [name for name in available if name not in ordering]
+    else:
+        asked = columns = list(modality.columns)
+    known = set(available)
+    unknown = [name for name in asked if name not in known and name != study.cohort.patient]
+    problems += [
+        f"{where}: source '{modality.source}' has no column '{name}'.{did_you_mean(name, available)}"
+        for name in unknown
+    ]
+    if study.cohort.patient in asked and not isinstance(modality.columns, AllBut):
+        problems.append(f"{where}: the patient key '{study.cohort.patient}' cannot be an input.")
+    if labelled:
+        problems += _leaks(study, modality, columns)
+    columns = [name for name in columns if name in known]
+    if not columns and not unknown:
+        problems.append(f"{where}: no column of source '{modality.source}' is left for it.")
+    return columns
+
+
+def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str]:
+    # a target may be an input for other tasks: its own must not see the modality
+    seeing = [task for task in study.tasks if task.name not in modality.exclude_for]
+    targets = {name: f"a target of task '{task.name}'" for task in seeing for name in task.target_columns}
+    own = {name for task in study.tasks for name in task.target_columns} - set(targets)
+    banned = {name: role for name, role in label_columns(study, modality.source).items() if name not in own} | targets
+    if not isinstance(modality.columns, AllBut | str) and study.cohort.group not in targets:
+        banned.pop(study.cohort.group or "", None)  # who names the grouping key as an input means it
+    leaking = [name for name in columns if name in banned]
+    if not leaking:
+        return []
+    listed = shown([f"'{name}' ({banned[name]})" for name in leaking])
+    repair = f"columns: {{all_but: [{', '.join(leaking)}]}}"
+    return [
+        f"modality '{modality.name}': its inputs include {listed}. Leave out, for example `{repair}`, or name the "
+        f"tasks that must not see them in `exclude_for`."
+    ]
+
+
+def task_tables(study: Study, tables: Tables, problems: list[str]) -> Tables:
+    """Returns for each task its target columns, as its source has them."""
+    targets: Tables = {}
+    for name, table in tables.items():
+        problems += [
+            f"source '{name}' has no column '{column}', {role}.{did_you_mean(column, table.columns)}"
+            for column, role in label_columns(study, name).items()
+            if column not in table.columns
+        ]
+    for task in study.tasks:
+        if task.source in tables and set(task.target_columns) <= set(tables[task.source].columns):
+            targets[task.name] = tables[task.source][task.target_columns]
+    return targets

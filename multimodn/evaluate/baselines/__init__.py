@@ -1,0 +1,1 @@
+"""Baseline models, and the comparison of a trained model with them."""

@@ -1,0 +1,179 @@
+"""Tables and embeddings side by side as rows of numbers, which is what simple models read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.base.task import Task
+from multimodn.data.cohort import Cohort
+from multimodn.errors import StudyError
+from multimodn.study.study import ModalitySpec, Study
+
+Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Target = tuple[Task, Array, Bools]
+"""A fitted task, what its link-scale columns predict for the labelled patients, and who is labelled."""
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """What of a study simple models can read.
+
+    Attributes:
+        study: The study without the modalities that they cannot read, and without tasks that see nothing else.
+        cohort: The same patients without these modalities.
+        left_out: The modalities that were left out, such as slides and texts.
+        tasks_left_out: Tasks for which nothing is left.
+    """
+
+    study: Study
+    cohort: Cohort
+    left_out: list[str]
+    tasks_left_out: list[str]
+
+
+def tabular_study(study: Study, cohort: Cohort) -> Tabular:
+    """Keeps the modalities that are tables or embeddings, one row a patient, and says what was left out.
+
+    Args:
+        study: Any study; it is not changed.
+        cohort: Its patients; may lack modalities and targets.
+
+    Raises:
+        StudyError: If no modality is left.
+    """
+    kept = [spec for spec in study.modalities if _is_readable(spec)]
+    if not kept:
+        names = ", ".join(spec.name for spec in study.modalities)
+        raise StudyError(f"Simple baselines read tables and embeddings; this study has none, only {names}.")
+    tasks = [task for task in study.tasks if any(task.name not in spec.exclude_for for spec in kept)]
+    steps = [name for spec in kept for name in spec.step_names]
+
+    def of_kept(columns: Sequence[str]) -> list[str]:
+        return [column for column in columns if column.partition(".")[0] in steps]
+
+    changed = study.model_copy(
+        update={
+            "modalities": kept,
+            "tasks": tasks,
+            "order": [name for name in study.order if name in steps],
+            "presence_covariates": of_kept(study.presence_covariates),
+            "subgroups": of_kept(study.subgroups),
+        }
+    )
+    frames = {name: frame for name, frame in cohort.modalities.items() if name in steps}
+    left_out = [spec.name for spec in study.modalities if spec not in kept]
+    return Tabular(
+        changed,
+        replace(cohort, modalities=frames, files={}),
+        left_out,
+        [task.name for task in study.tasks if task not in tasks],
+    )
+
+
+def inputs(study: Study) -> list[ModalitySpec]:
+    """Returns the modalities, each reading of a repeated one by itself.
+
+    Raises:
+        StudyError: If one is no table of numbers and categories, one row a patient.
+    """
+    other = [spec.name for spec in study.modalities if not _is_readable(spec)]
+    if other:
+        raise StudyError(
+            f"This baseline reads tables and embeddings only; leave out {', '.join(other)}, as tabular_study does."
+        )
+    return [spec.model_copy(update={"name": name, "repeats": None}) for name, spec in study.steps.items()]
+
+
+def _is_readable(spec: ModalitySpec) -> bool:
+    return not (spec.takes_several_rows or spec.file_columns)
+
+
+class Design:
+    """The columns of some modalities side by side, as training rows fitted them."""
+
+    def __init__(self, modalities: Sequence[ModalitySpec], training: Cohort, *, scaled: bool = True) -> None:
+        self.scaled = scaled
+        self.transforms = {spec.name: _columns(spec, training.modalities[spec.name], scaled) for spec in modalities}
+
+    def blocks(self, cohort: Cohort) -> dict[str, Array]:
+        """Returns for each modality ``(n, its columns)``; the cells of an absent one are 0 (scaled) or NaN."""
+        return {name: self._aligned(cohort, name) for name in self.transforms}
+
+    def rows(self, cohort: Cohort) -> Array:
+        """Returns all `blocks` side by side, ``(n, columns)``."""
+        return np.hstack(list(self.blocks(cohort).values()))
+
+    def has(self, cohort: Cohort) -> Bools:
+        """Says which patients have any of the modalities."""
+        has: Bools = np.any([cohort.patients.isin(_rows(cohort, name).index) for name in self.transforms], axis=0)
+        return has
+
+    def _aligned(self, cohort: Cohort, name: str) -> Array:
+        values = self.transforms[name](_rows(cohort, name))
+        filled = np.full((len(cohort), values.shape[1]), 0.0 if self.scaled else np.nan)
+        filled[cohort.patients.get_indexer(_rows(cohort, name).index)] = values
+        return filled
+
+
+def designs(
+    modalities: Sequence[ModalitySpec], tasks: Sequence[str], training: Cohort, *, scaled: bool = True
+) -> dict[str, Design]:
+    """For each task the columns that it may see; a task that may see none of the modalities has no design.
+
+    Tasks that see the same modalities share one.
+    """
+    made: dict[tuple[str, ...], Design] = {}
+    found = {}
+    for task in tasks:
+        seen = [spec for spec in modalities if task not in spec.exclude_for]
+        key = tuple(spec.name for spec in seen)
+        if key and key not in made:
+            made[key] = Design(seen, training, scaled=scaled)
+        if key:
+            found[task] = made[key]
+    return found
+
+
+def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[[pd.DataFrame], Array]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    declared = set(getattr(spec.options, "categorical", []))
+    numeric = [str(c) for c in frame if c not in declared and pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    numeric = [c for c in numeric if frame[c].notna().any()]
+    categorical = [str(c) for c in frame if c not in numeric and frame[c].notna().any()]
+    scaler = make_pipeline(SimpleImputer(), StandardScaler()) if scaled else "passthrough"
+    levels = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    transformer = ColumnTransformer([("numeric", scaler, numeric), ("levels", levels, categorical)])
+
+    def texts(rows: pd.DataFrame) -> pd.DataFrame:  # one type for a column, whatever mixture of numbers and words it is
+        levels = {c: rows[c].astype(object).where(rows[c].notna(), "empty").astype(str) for c in categorical}
+        return rows.assign(**{c: column.astype(object) for c, column in levels.items()})
+
+    transformer.fit(texts(frame))
+    width = transformer.transform(texts(frame.head(1))).shape[1]
+    return lambda rows: transformer.transform(texts(rows)).astype(np.float64) if len(rows) else np.empty((0, width))
+
+
+def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
+    """The modality's rows; none where the cohort does not hold it at all."""
+    return cohort.modalities.get(modality, pd.DataFrame())
+
+
+def targets_of(study: Study, training: Cohort) -> list[Target]:
+    """Fits the tasks of a study and reads what they predict."""
+    from multimodn.training.build import fit_tasks
+
+    found = []
+    for task in fit_tasks(study, training):
+        target, known = task.prepare(training.targets[task.name])
+        found.append((task, task.link_target(target[known]).numpy().astype(np.float64), known.numpy()))
+    return found

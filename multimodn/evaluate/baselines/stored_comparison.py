@@ -1,0 +1,68 @@
+"""Keeps the comparison with baselines in the run folder, so that it is computed once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from multimodn.model.multimodn import MultiModN
+
+COMPARISON = "baselines.json"
+"""File of a run folder that holds the comparison with simple models, see `keep_comparison`."""
+
+
+TEXTS = ("task", "arm", "metric", "by", "group")
+
+
+def keep_comparison(run: Path, model: MultiModN, comparison: pd.DataFrame) -> Path:
+    """Writes a comparison with simple models into a run folder, so that a report need not train them again.
+
+    Args:
+        run: The run folder.
+        model: The model of the run, as it was compared.
+        comparison: What `multimodn.evaluate.baselines.compare.compare_with_baselines` returned.
+
+    Returns:
+        The file, `COMPARISON`: the frame, its ``attrs``, and the hashes of data and split that it belongs to.
+    """
+    from multimodn.files import write_text
+
+    rows = comparison.astype(object).where(comparison.notna(), None)
+    text = json.dumps(
+        {
+            "of": _made_of(model),
+            "attrs": dict(comparison.attrs),
+            "columns": list(comparison.columns),
+            "rows": rows.to_numpy().tolist(),
+        },
+        indent=1,
+    )
+    write_text(run / COMPARISON, text)
+    return run / COMPARISON
+
+
+def cached_comparison(run: Path, model: MultiModN) -> pd.DataFrame | None:
+    """Reads what `keep_comparison` wrote; None if there is nothing, or if it belongs to other data or another split."""
+    from multimodn.evaluate.baselines.compare import COLUMNS
+
+    try:
+        known: Mapping[str, Any] = json.loads((run / COMPARISON).read_text(encoding="utf-8"))
+        if known["of"] != _made_of(model) or list(known["columns"]) != COLUMNS:
+            return None
+        found = pd.DataFrame(known["rows"], columns=COLUMNS)
+        numbers = [name for name in COLUMNS if name not in TEXTS]
+        found = found.astype(dict.fromkeys(numbers, float)).astype({"n": int})
+        found.attrs |= dict(known["attrs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if found.empty else found
+
+
+def _made_of(model: MultiModN) -> dict[str, Any]:
+    """What tells a model from one of other data, another split, seed or tasks."""
+    known = {name: model.provenance.get(name) for name in ("data_hash", "split_hash", "seed")}
+    return {**known, "tasks": [task.name for task in model.study.tasks]}

@@ -1,0 +1,206 @@
+"""TabM: an ensemble of networks for tables that share most of their weights, over all columns side by side.
+
+Nothing tells it which modalities a patient has: the cells of an absent one stand at their training mean.
+
+References:
+    Gorishniy, Kotelnikov and Babenko (2024), TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling,
+    https://arxiv.org/abs/2410.24210
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from multimodn.base.task import Task
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import folds
+from multimodn.errors import MissingExtraError
+from multimodn.evaluate.baselines.design_matrix import Array, Design, designs, inputs
+from multimodn.evaluate.crossval.arms import with_seed
+from multimodn.evaluate.crossval.contracts import Fitted, Predictions
+from multimodn.study.study import Study
+
+WIDE, COMPONENTS = 100, 32
+"""A modality with more columns than the first number counts with so many principal components of them."""
+
+
+@dataclass(frozen=True)
+class TabMOptions:
+    """Settings of `fit_tabm`.
+
+    Attributes:
+        n_networks: Networks in the ensemble, ``k`` in the paper.
+        n_blocks: Hidden layers.
+        hidden_size: Their width.
+        dropout: Chance that a hidden number is dropped in training.
+        learning_rate: Step size of AdamW.
+        weight_decay: Its weight decay.
+        batch_size: Patients in a batch.
+        epochs: Passes over the training patients, at most.
+        patience: Passes without a lower loss of held-out patients before training stops.
+    """
+
+    n_networks: int = 32
+    n_blocks: int = 2
+    hidden_size: int = 64
+    dropout: float = 0.1
+    learning_rate: float = 2e-3
+    weight_decay: float = 3e-4
+    batch_size: int = 64
+    epochs: int = 100
+    patience: int = 12
+
+
+Targets = Sequence[tuple[Tensor, Tensor]]
+"""For each task the targets ``(n, ...)`` and who is labelled ``(n,)``."""
+
+
+def fit_tabm(study: Study, training: Cohort, seed: int, *, options: TabMOptions | None = None) -> dict[str, Fitted]:
+    """Trains ``tabm``: one ensemble for all tasks that may see the same modalities.
+
+    Each network learns by its own loss, the mean of the tasks' losses over the labelled patients; a fifth of the
+    training patients stops the training. The raw outputs of the networks are averaged.
+
+    Args:
+        study: Tasks and modalities, tables and embeddings only.
+        training: The training patients.
+        seed: Added to the seed of the study; draws weights, batches and the held-out patients.
+        options: Settings.
+
+    Raises:
+        MissingExtraError: Without the extra ``experiments``.
+    """
+    from multimodn.training.build import fit_tasks
+
+    options, tasks = options or TabMOptions(), fit_tasks(study, training)
+    chosen, seed = designs(inputs(study), [task.name for task in tasks], training), with_seed(study, seed).training.seed
+    parts: list[tuple[_Reduced, list[Task], nn.Module]] = []
+    train, held_out = next(folds(training, 5, seed=seed, stratify=getattr(study.split, "stratify", None)))
+    rows = [torch.from_numpy(training.patients.get_indexer(pd.Index(each))) for each in (train, held_out)]
+    for design in dict.fromkeys(chosen.values()):
+        of_design = [task for task in tasks if chosen.get(task.name) is design]
+        reduced = _Reduced(design, training)
+        targets = [task.prepare(training.targets[task.name]) for task in of_design]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = _network(reduced.rows(training).shape[1], of_design, options)
+            _train(network, reduced.rows(training), of_design, targets, rows, options)
+        parts.append((reduced, of_design, network))
+
+    def predict(cohort: Cohort) -> Predictions:
+        found: Predictions = {}
+        for reduced, of_design, network in parts:
+            with torch.inference_mode():
+                outputs = network(reduced.rows(cohort)).mean(1)
+            found |= {
+                task.name: task.link(raw).double().numpy()
+                for task, raw in zip(of_design, _split(outputs, of_design), strict=True)
+            }
+        return {task.name: found[task.name] for task in tasks}
+
+    return {"tabm": predict}
+
+
+class _Reduced:
+    """The columns of a design, wide modalities by their principal components, all with a spread of 1."""
+
+    def __init__(self, design: Design, training: Cohort) -> None:
+        self.design = design
+        self.maps: dict[str, Callable[[Array], Array]] = {}
+        for name, block in design.blocks(training).items():
+            present = block[training.patients.isin(training.modalities[name].index)]
+            self.maps[name] = _components(present) if block.shape[1] > WIDE else lambda values: values
+
+    def rows(self, cohort: Cohort) -> Tensor:
+        """Returns ``(n, columns)``, 0 where absent."""
+        blocks = self.design.blocks(cohort)
+        return torch.from_numpy(np.hstack([self.maps[name](block) for name, block in blocks.items()])).float()
+
+
+def _components(block: Array) -> Callable[[Array], Array]:
+    """Fits principal components; a row of zeros, the mean, stays zeros."""
+    from sklearn.decomposition import PCA
+
+    pca = PCA(
+        min(COMPONENTS, *block.shape), svd_solver="covariance_eigh" if block.shape[0] > block.shape[1] else "full"
+    )
+    pca.fit(block)
+    scale = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
+    return lambda rows: rows @ pca.components_.T / scale
+
+
+def _network(width: int, tasks: Sequence[Task], options: TabMOptions) -> nn.Module:
+    """An ensemble that predicts the tasks' priors for a hidden layer of zeros."""
+    try:
+        from tabm import TabM
+    except ImportError as error:
+        raise MissingExtraError("The baseline 'tabm'", "experiments", error) from None
+    network: Any = TabM.make(
+        n_num_features=width,
+        d_out=sum(task.output_size for task in tasks),
+        k=options.n_networks,
+        n_blocks=options.n_blocks,
+        d_block=options.hidden_size,
+        dropout=options.dropout,
+    )
+    with torch.no_grad():
+        network.output.bias.copy_(torch.cat([task.prior() for task in tasks]))
+    made: nn.Module = network
+    return made
+
+
+def _train(
+    network: nn.Module,
+    x: Tensor,
+    tasks: Sequence[Task],
+    targets: Targets,
+    rows: Sequence[Tensor],
+    options: TabMOptions,
+) -> None:
+    """Trains in place and goes back to where the loss of the held-out patients was lowest."""
+    train, held_out = rows
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, foreach=True
+    )
+    best, best_epoch, weights = float("inf"), 0, copy.deepcopy(network.state_dict())
+    for epoch in range(options.epochs):
+        network.train()
+        for batch in torch.split(train[torch.randperm(len(train))], options.batch_size):
+            optimizer.zero_grad()
+            _loss(network(x[batch]), tasks, targets, batch).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            averaged = network(x[held_out]).mean(1, keepdim=True)  # what predicts is the ensemble
+            loss = float(_loss(averaged, tasks, targets, held_out))
+        if loss < best:
+            best, best_epoch, weights = loss, epoch, copy.deepcopy(network.state_dict())
+        elif epoch - best_epoch >= options.patience:
+            break
+    network.load_state_dict(weights)
+    network.eval()
+
+
+def _loss(outputs: Tensor, tasks: Sequence[Task], targets: Targets, rows: Tensor) -> Tensor:
+    """Averages each task's loss over its labelled rows and the networks of ``(n, networks, K)``, then over tasks."""
+    losses = []
+    for task, raw, (target, known) in zip(tasks, _split(outputs, tasks), targets, strict=True):
+        labelled = known[rows]
+        each = task(raw[labelled], target[rows][labelled].unsqueeze(1))
+        losses.append(each.sum() / max(each.numel(), 1))
+    return torch.stack(losses).mean()
+
+
+def _split(outputs: Tensor, tasks: Sequence[Task]) -> list[Tensor]:
+    """Cuts raw outputs ``(..., K of all tasks)`` into those of each task."""
+    ends = list(accumulate(task.output_size for task in tasks))
+    return [outputs[..., end - task.output_size : end] for task, end in zip(tasks, ends, strict=True)]

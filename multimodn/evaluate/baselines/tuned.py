@@ -1,0 +1,77 @@
+"""Baselines whose settings are chosen by inner folds of the training patients, the same for all of them.
+
+Ridge models choose their penalties by inner folds of their own (`evaluate.baselines.ridge`); trees and networks
+choose among a few candidates by `multimodn.evaluate.crossval.nested`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from importlib.util import find_spec
+
+from multimodn.data.cohort import Cohort
+from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_xgboost
+from multimodn.evaluate.baselines.fusion_networks import fit_p_fusion
+from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge
+from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
+from multimodn.evaluate.crossval.contracts import Fitted, Trainer
+from multimodn.evaluate.crossval.nested import nested
+from multimodn.study.study import Study
+
+
+def fit_p_fusion_with(study: Study, training: Cohort, seed: int, *, penalty: float) -> dict[str, Fitted]:
+    """Trains ``p_fusion`` with another L2 penalty than the study's.
+
+    Args:
+        study: Encoders, tasks and training section.
+        training: The training patients.
+        seed: Added to the seed of the study.
+        penalty: See `multimodn.study.study.TrainingSpec`.
+    """
+    spec = study.training.model_copy(update={"penalty": penalty})
+    return fit_p_fusion(study.model_copy(update={"training": spec}), training, seed)
+
+
+PACES: Mapping[str, Mapping[str, float]] = {
+    "slow": {"learning_rate": 0.03, "n_estimators": 150},
+    "fast": {"learning_rate": 0.1, "n_estimators": 150},
+}
+CANDIDATES: Mapping[str, Mapping[str, Trainer]] = {
+    "xgboost": {
+        f"depth {depth}, {name}": partial(fit_xgboost, options={"max_depth": depth, **pace})
+        for depth in (2, 4)
+        for name, pace in PACES.items()
+    },
+    "lightgbm": {
+        f"depth {depth}, {name}": partial(fit_lightgbm, options={"max_depth": depth, "num_leaves": 2**depth, **pace})
+        for depth in (2, 4)
+        for name, pace in PACES.items()
+    },
+    "tabm": {
+        f"width {size}, dropout {dropout:g}": partial(
+            fit_tabm, options=TabMOptions(hidden_size=size, dropout=dropout, weight_decay=decay)
+        )
+        for size in (32, 128)
+        for dropout, decay in ((0.1, 3e-4), (0.5, 3e-2))
+    },
+    "p_fusion": {
+        f"penalty {penalty:g}": partial(fit_p_fusion_with, penalty=penalty) for penalty in (0.3, 3.0, 12.0, 50.0)
+    },
+}
+"""Settings to choose from, by arm; few, as each is trained once for every inner fold."""
+
+PER_TASK = ("xgboost", "lightgbm")
+"""Arms with a model for each task, which may have settings of their own."""
+
+TUNED: Mapping[str, Trainer] = {
+    "late_ridge": partial(fit_late_ridge, cox_penalty=None),
+    "early_concat": partial(fit_early_concat, cox_penalty=None),
+    **{arm: nested(arm, candidates, per_task=arm in PER_TASK) for arm, candidates in CANDIDATES.items()},
+}
+"""A trainer for each arm; ``late_ridge`` brings ``late_ridge_mean`` and ``single:<modality>`` too."""
+
+
+def installed_trees() -> str | None:
+    """Returns the arm of boosted trees whose library is installed, or None."""
+    return next((arm for arm in ("lightgbm", "xgboost") if find_spec(arm) is not None), None)

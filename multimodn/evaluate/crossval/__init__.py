@@ -1,0 +1,1 @@
+"""Cross-validation: plain, nested, by site and by time; paired comparisons."""

@@ -1,0 +1,186 @@
+"""Is one arm better than another? Paired differences of a task's main metric, with intervals and adjusted p-values.
+
+What an interval here covers: which patients were there to be tested. What it does not: that other training patients,
+folds or seeds would have given other models. The models are taken as they are, folds share training patients, and more
+repeats do not make up for that: an interval is somewhat too narrow for "the next model trained this way". Patients are
+taken to be independent.
+
+References:
+    Efron and Tibshirani (1993), An introduction to the bootstrap, https://doi.org/10.1201/9780429246593
+    Holm (1979), A simple sequentially rejective multiple test procedure, https://www.jstor.org/stable/4615733
+    Bengio and Grandvalet (2004), https://www.jmlr.org/papers/v5/grandvalet04a.html (why folds cannot tell the rest)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from multimodn.base.task import Task
+from multimodn.errors import DataError, StudyError, did_you_mean
+from multimodn.evaluate.crossval.bootstrap import interval, resampled, two_sided
+from multimodn.evaluate.crossval.out_of_fold import Answers, Cell, OutOfFold
+from multimodn.statistics.bootstrap import Floats
+from multimodn.statistics.delong import AurocDifference, delong_over_folds
+from multimodn.statistics.multiple_testing import holm
+
+COLUMNS = ["task", "metric", "arm", "reference", "difference", "low", "high", "p_value", "p_adjusted", "method", "n"]
+Method = Literal["bootstrap", "delong"]
+
+
+def compare(
+    found: OutOfFold,
+    arm: str | Sequence[str],
+    reference: str | Sequence[str],
+    *,
+    tasks: Sequence[str] | None = None,
+    method: Method = "bootstrap",
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compares arms by their out-of-fold predictions, paired by patient.
+
+    The metric is computed in each test fold and averaged over folds and repeats: predictions of different folds come
+    from models with different calibration, and are not ranked against each other.
+
+    - ``bootstrap``: patients are resampled, the same for both arms, each with the predictions of all repeats; 95 %
+      percentile interval, and the p-value that goes with it.
+    - ``delong``: DeLong's test over folds (`multimodn.statistics.delong`), where the metric is the AUROC of one column
+      and every fold has two patients of each class; elsewhere the bootstrap, as the column ``method`` tells.
+
+    Args:
+        found: Of `multimodn.evaluate.crossval.crossval.cross_predict`.
+        arm: One arm or several.
+        reference: What each is compared with, one or several; an arm is not compared with itself.
+        tasks: Default: all.
+        method: How to judge a difference.
+        n_resamples: Bootstrap resamples.
+        seed: Their seed.
+
+    Returns:
+        A row for each task, arm and reference: ``task, metric, arm, reference, difference`` (arm minus reference),
+        ``low, high, p_value, p_adjusted`` (Holm, over all rows of this table), ``method, n`` (labelled patients).
+
+    Raises:
+        StudyError: If an arm, task or method is unknown.
+    """
+    if method not in get_args(Method):
+        raise StudyError(f"Unknown method '{method}'.{did_you_mean(method, get_args(Method))}")
+    arms, references = ([one] if isinstance(one, str) else list(one) for one in (arm, reference))
+    pairs = [(one, other) for one in arms for other in references if one != other]
+    rows = []
+    for task in found.tasks if tasks is None else tasks:
+        answers = {name: found.answers(name, task) for name in dict.fromkeys([*arms, *references])}
+        rows += _rows(task, answers, pairs, method, n_resamples, seed)
+    return adjusted(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def compare_links(
+    task: Task,
+    link: Floats,
+    reference_link: Floats,
+    truth: Floats,
+    *,
+    arm: str = "arm",
+    reference: str = "reference",
+    method: Method = "bootstrap",
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compares two models by their predictions of the same test patients; see `compare`.
+
+    Args:
+        task: The task.
+        link: Link-scale predictions of one model ``(n, L)``.
+        reference_link: Of the other.
+        truth: `Task.link_target` of the patients; rows of NaN are not labelled.
+        arm: Name of the one.
+        reference: Name of the other.
+        method: As of `compare`.
+        n_resamples: Bootstrap resamples.
+        seed: Their seed.
+
+    Returns:
+        One row with the columns of `compare`; join several, and adjust their p-values by `adjusted`.
+
+    Raises:
+        DataError: If the shapes do not fit.
+    """
+    from multimodn.base.task import main_metric
+
+    if link.shape != reference_link.shape or len(link) != len(truth):
+        raise DataError(
+            f"Predictions of shapes {link.shape} and {reference_link.shape} do not fit a truth of shape {truth.shape}."
+        )
+    known = np.flatnonzero(~np.isnan(truth).all(1))
+    answers = {}
+    for name, one in ((arm, link), (reference, reference_link)):
+        cell = Cell(0, 0, np.arange(len(known)), one[known], truth[known])
+        patients, outputs = pd.RangeIndex(len(known)), task.link_names
+        answers[name] = Answers(task.link_scale, main_metric(task), patients, outputs, [cell])
+    rows = _rows(task.name, answers, [(arm, reference)], method, n_resamples, seed)
+    return adjusted(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def averages(found: OutOfFold, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Averages the main metric over folds and repeats, with a 95 % bootstrap interval over patients.
+
+    The metric is computed in each test fold, see `compare`; the resamples are the same for all arms.
+
+    Returns:
+        ``arm, task, metric, mean, low, high, n``.
+    """
+    rows = []
+    for task in found.tasks:
+        answers = [found.answers(arm, task) for arm in found.arms]
+        values, drawn = resampled(answers, n_resamples, seed)
+        for arm, one, value, again in zip(found.arms, answers, values, drawn, strict=True):
+            rows.append((arm, task, one.metric, float(value), *interval(again), len(one.patients)))
+    return pd.DataFrame(rows, columns=["arm", "task", "metric", "mean", "low", "high", "n"])
+
+
+def adjusted(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Returns comparisons with ``p_adjusted`` by Holm's method over all rows."""
+    return comparisons.assign(p_adjusted=holm(comparisons["p_value"].to_numpy(np.float64)))
+
+
+def _rows(
+    task: str,
+    answers: dict[str, Answers],
+    pairs: Sequence[tuple[str, str]],
+    method: Method,
+    n_resamples: int,
+    seed: int,
+) -> list[tuple[object, ...]]:
+    tested = {(one, other): _delong(answers[one], answers[other]) for one, other in pairs if method == "delong"}
+    names = list(dict.fromkeys(name for pair in pairs if tested.get(pair) is None for name in pair))
+    values: dict[str, tuple[float, Floats]] = {}
+    if names:
+        found = zip(*resampled([answers[name] for name in names], n_resamples, seed), strict=True)
+        values = {name: (float(value), drawn) for name, (value, drawn) in zip(names, found, strict=True)}
+    rows: list[tuple[object, ...]] = []
+    for one, other in pairs:
+        test = tested.get((one, other))
+        if test is not None:
+            judged = (test.difference, test.low, test.high, test.p_value, np.nan, "delong")
+        else:
+            apart = values[one][1] - values[other][1]
+            difference = values[one][0] - values[other][0]
+            judged = (difference, *interval(apart), two_sided(apart), np.nan, "bootstrap")
+        rows.append((task, answers[one].metric, one, other, *judged, len(answers[one].patients)))
+    return rows
+
+
+def _delong(one: Answers, other: Answers) -> AurocDifference | None:
+    """The test, or None where it does not apply."""
+    if one.metric != "auroc" or len(one.outputs) != 1:
+        return None
+    folds = [
+        (mine.patients, np.hstack([mine.link, theirs.link]), mine.truth[:, 0] > 0)
+        for mine, theirs in zip(one.cells, other.cells, strict=True)
+    ]
+    fewest = min(min(int(positive.sum()), int((~positive).sum())) for _, _, positive in folds)
+    return delong_over_folds(folds, len(one.patients)) if fewest >= 2 else None

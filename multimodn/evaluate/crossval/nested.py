@@ -1,0 +1,173 @@
+"""Nested cross-validation: what is chosen (a network or a ridge, a penalty) is chosen by inner folds only.
+
+An arm that is `nested` may be cross-validated like any other, and its score is that of the whole procedure, choosing
+included. The scores by which the inner folds choose are themselves too good, the best of several.
+
+References:
+    Varma and Simon (2006), https://doi.org/10.1186/1471-2105-7-91
+    Cawley and Talbot (2010), https://www.jmlr.org/papers/v11/cawley10a.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from multimodn.base.task import Task
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import folds
+from multimodn.errors import DataError, StudyError, shown
+from multimodn.evaluate.crossval.cells import alone
+from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
+from multimodn.study.study import Study
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which candidate did best on inner folds.
+
+    Attributes:
+        best: The candidate with the highest mean over tasks.
+        by_task: For each task the candidate with the highest score.
+        scores: ``candidate, task, metric, value``: the main metric of the inner out-of-fold predictions, pooled.
+    """
+
+    best: str
+    by_task: dict[str, str]
+    scores: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A fitted arm that was chosen among candidates; it predicts a cohort like any `Fitted`.
+
+    Attributes:
+        choice: How it was chosen.
+        by_task: For each task the candidate that predicts it.
+        fitted: Those candidates, trained on all training patients.
+    """
+
+    choice: Choice
+    by_task: dict[str, str]
+    fitted: dict[str, Fitted]
+
+    def __call__(self, cohort: Cohort) -> Predictions:
+        """Returns for each task the link-scale predictions ``(n, L)`` of its candidate."""
+        links = {name: predict(cohort) for name, predict in self.fitted.items()}
+        return {task: links[name][task] for task, name in self.by_task.items()}
+
+
+def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, seed: int, n_folds: int = 3) -> Choice:
+    """Chooses among candidates by cross-validation of the training patients.
+
+    The inner folds are the same for all candidates, and for all arms that ask with the same patients and seed; the
+    study's groups stay together. Candidates are compared, for each task, by its main metric over all inner
+    out-of-fold predictions pooled; the first of equals wins. A task whose metric is undefined for a candidate does not
+    count in anybody's mean.
+
+    Args:
+        candidates: By name; each trains exactly one arm.
+        study: Tasks, modalities, training; folds are stratified by its ``split.stratify``.
+        training: The training patients; nobody else is seen.
+        seed: Of the inner folds and of the candidates.
+        n_folds: Inner folds.
+
+    Raises:
+        StudyError: If there is no candidate, or one does not train exactly one arm, or does not answer a task.
+        DataError: If inner folds cannot be dealt, or leave a task without one of its classes.
+    """
+    if not candidates:
+        raise StudyError("There is no candidate to choose from.")
+    from multimodn.training.build import fit_tasks
+
+    tasks = fit_tasks(study, training)
+    links = {name: {task.name: _empty(task, len(training)) for task in tasks} for name in candidates}
+    stratify = getattr(study.split, "stratify", None)
+    for train, held_out in folds(training, n_folds, seed=seed, stratify=stratify):
+        inner, test = training.subset(train), replace(training.subset(held_out), targets={}, split=None)
+        rows = training.patients.get_indexer(test.patients)
+        for name, trainer in candidates.items():
+            with alone(seed):
+                predictions = _single(name, trainer(study, inner, seed))(test)
+            for task in tasks:
+                links[name][task.name][rows] = _fitting(name, task, predictions, len(test))
+    scores = pd.DataFrame(
+        [(name, *score) for name in candidates for score in _scores(tasks, training, links[name])],
+        columns=["candidate", "task", "metric", "value"],
+    )
+    table = scores.pivot(index="task", columns="candidate", values="value")
+    table = table.reindex(index=[task.name for task in tasks], columns=list(candidates))
+    by_task = {str(task): _first_highest(row) for task, row in table.iterrows()}
+    return Choice(_first_highest(table[table.notna().all(axis=1)].mean()), by_task, scores)
+
+
+def nested(arm: str, candidates: Mapping[str, Trainer], n_folds: int = 3, per_task: bool = False) -> Trainer:
+    """Makes a trainer of several: it chooses by inner folds, then trains the chosen on all training patients.
+
+    Args:
+        arm: Name of the arm.
+        candidates: By name; each trains exactly one arm.
+        n_folds: Inner folds.
+        per_task: Whether each task is predicted by its own best candidate.
+
+    Returns:
+        A trainer of one arm, whose fitted model is a `Chosen`; see `choose` for what it raises.
+    """
+    candidates = dict(candidates)
+
+    def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+        choice = choose(candidates, study, training, seed, n_folds)
+        by_task = choice.by_task if per_task else dict.fromkeys(choice.by_task, choice.best)
+        used = dict.fromkeys(by_task.values())
+        fitted = {name: _single(name, candidates[name](study, training, seed)) for name in used}
+        return {arm: Chosen(choice, by_task, fitted)}
+
+    return trainer
+
+
+def _empty(task: Task, n: int) -> NDArray[np.float64]:
+    return np.full((n, len(task.link_names)), np.nan)
+
+
+def _single(name: str, fitted: Mapping[str, Fitted]) -> Fitted:
+    if len(fitted) != 1:
+        raise StudyError(
+            f"Candidate '{name}' must train exactly one arm, found {shown(sorted(fitted)) or 'none'}. "
+            f"Wrap it in a function that returns the one wanted."
+        )
+    return next(iter(fitted.values()))
+
+
+def _fitting(name: str, task: Task, predictions: Predictions, n: int) -> NDArray[np.float64]:
+    if task.name not in predictions:
+        raise StudyError(f"Candidate '{name}': no answer for task '{task.name}'.")
+    link, shape = predictions[task.name], (n, len(task.link_names))
+    if link.shape != shape:
+        raise DataError(
+            f"Candidate '{name}': task '{task.name}' has shape {link.shape} in an inner fold, expected {shape}. "
+            f"If a class is too rare for every fold to train on, use fewer inner folds, or merge it with another."
+        )
+    if not np.isfinite(link).all():
+        raise StudyError(f"Candidate '{name}': task '{task.name}' has predictions that are not finite.")
+    return link
+
+
+def _scores(tasks: list[Task], training: Cohort, links: Predictions) -> Iterator[tuple[str, str, float]]:
+    from multimodn.base.task import main_metric
+
+    for task in tasks:
+        target, known = task.prepare(training.targets[task.name])
+        link = torch.from_numpy(links[task.name])[known]
+        metric = main_metric(task)
+        yield task.name, metric, task.link_metrics(link, task.link_target(target[known]))[metric]
+
+
+def _first_highest(values: pd.Series[float]) -> str:
+    """The name of the highest; of the first if all are undefined."""
+    known = values.fillna(-np.inf)
+    return str(known.index[int(np.argmax(known.to_numpy()))])

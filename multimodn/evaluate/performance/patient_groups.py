@@ -1,0 +1,124 @@
+"""Which labelled patients of a task are scored together: all, after each step, by presence pattern, by subgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multimodn.base.task import Task
+from multimodn.missingness.patterns import pattern_codes, pattern_name
+from multimodn.statistics.bootstrap import Floats
+
+FEWEST = 10
+"""Labelled patients below whom a metric has no interval and a pattern no row of its own."""
+FEWEST_EACH = 5
+"""The same for the patients with and without the outcome (one class of several; an event), both of whom it takes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some labelled patients of a task, and the state after which they are scored.
+
+    Attributes:
+        by: ``overall``, ``step``, ``pattern`` or ``subgroup``.
+        group: Its name.
+        step: Number of the step, -1 = all that a patient has.
+        outputs: Raw outputs of all n labelled patients of the task.
+        rows: Which of them belong to the part.
+    """
+
+    by: str
+    group: str
+    step: int
+    outputs: Tensor
+    rows: NDArray[np.int64]
+
+
+def steps_of(outputs: Tensor, order: Sequence[tuple[str, bool]]) -> Iterator[Part]:
+    """All labelled patients, with all that they have and after each step; ``order``: names, and whether they count."""
+    everybody = np.arange(outputs.shape[1])
+    yield Part("overall", "all", -1, outputs[-1], everybody)
+    read: list[str] = []
+    yield Part("step", "(none)", 0, outputs[0], everybody)
+    for k, (name, is_seen) in enumerate(order, 1):
+        if is_seen:
+            read.append(name)
+            yield Part("step", "+".join(read), len(read), outputs[k], everybody)
+
+
+def patterns_of(
+    task: Task, outputs: Tensor, target: Tensor, presence: NDArray[np.bool_], seen: NDArray[np.bool_], names: list[str]
+) -> Iterator[Part]:
+    """Patients by what they have of what the task sees, the most frequent pattern first."""
+    truth = task.link_target(target).double().cpu().numpy()
+    for name, rows in pooled(task, truth, *pattern_groups(presence & seen, names)):
+        yield Part("pattern", name, -1, outputs, rows)
+
+
+def pattern_groups(presence: NDArray[np.bool_], names: list[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Returns a code for the modalities that each patient has, and the name of each code."""
+    rows, codes = np.unique(presence, axis=0, return_inverse=True)
+    return codes.ravel(), [_named(has, names) for has in rows]
+
+
+def pooled(
+    task: Task, truth: Floats, codes: NDArray[np.int64], names: Sequence[str]
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Yields patterns with their patients, the most frequent first; those that are not enough are one, the last.
+
+    Args:
+        task: Says what is enough, with `enough`.
+        truth: Of labelled patients, see `multimodn.base.task.Task.link_target`.
+        codes: The pattern of each of them.
+        names: A name for each code.
+    """
+    others: list[NDArray[np.int64]] = []
+    for code in np.argsort(-np.bincount(codes, minlength=len(names)), kind="stable"):
+        rows = np.flatnonzero(codes == code)
+        if enough(task, truth[rows]):
+            yield names[code], rows
+        elif len(rows):
+            others.append(rows)
+    if others:
+        yield f"other patterns ({len(others)})", np.sort(np.concatenate(others))
+
+
+def _named(has: NDArray[np.bool_], names: list[str]) -> str:
+    if len(names) <= 62:
+        return pattern_name(int(pattern_codes(has[None])[0]), names)
+    return "+".join(name for name, one in zip(names, has, strict=True) if one) or "(none)"
+
+
+def groups_of(outputs: Tensor, groups: pd.DataFrame) -> Iterator[Part]:
+    """Patients by each column of groups, as `multimodn.evaluate.performance.subgroups.read_subgroups` makes them."""
+    for column in groups.columns:
+        codes = groups[column].cat.codes.to_numpy()
+        for code, name in enumerate(groups[column].cat.categories):
+            rows = np.flatnonzero(codes == code)
+            if len(rows):
+                yield Part("subgroup", str(name), -1, outputs, rows)
+
+
+def is_enough(task: Task, target: Tensor) -> bool:
+    """Says whether labelled patients are enough for an interval: `FEWEST`, and `FEWEST_EACH` of either outcome.
+
+    Of a task with several classes or labels, one that is so frequent and so rare will do.
+    """
+    return enough(task, task.link_target(target).double().cpu().numpy())
+
+
+def enough(task: Task, truth: Floats) -> bool:
+    """Says the same as `is_enough` of what `Task.link_target` answers."""
+    if len(truth) < FEWEST:
+        return False
+    if task.link_scale == "units":
+        return True
+    if task.link_scale == "log-risk":
+        return bool((truth[:, 1] > 0).sum() >= FEWEST_EACH)
+    fewer = np.minimum((truth > 0).sum(0), (truth <= 0).sum(0))  # NaN is neither
+    return bool((fewer >= FEWEST_EACH).any())

@@ -1,0 +1,187 @@
+"""Mechanisms that remove modalities from test patients."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multimodn.base.task import Task
+from multimodn.data.cohort import Cohort
+from multimodn.errors import DataError, DataWarning, StudyError, did_you_mean, shown
+from multimodn.missingness.patterns import Bools
+
+Kind = Literal["complete", "natural", "mcar", "mar", "mnar", "flipped", "self"]
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A reason for which modalities go missing, drawn for each patient and modality independently.
+
+    Attributes:
+        kind: ``natural`` blanks nothing; ``complete`` leaves out the patients who lack an affected modality; ``mcar``
+            blanks at random; ``mnar`` blanks where the outcome is high (the positive class, an event, the upper half),
+            ``flipped`` where it is low; ``mar`` where a number that stays observed is above its median; ``self``
+            where the modality's own content is: its first principal component above the median.
+        strength: Chance that an affected patient loses a modality, in [0, 1].
+        modalities: Those that may be blanked; default: all.
+        covariate: For ``mar``, modality and column of the number; default: the first numeric column of the first
+            modality that is not blanked.
+
+    Raises:
+        StudyError: If the strength lies outside [0, 1].
+    """
+
+    kind: Kind
+    strength: float = 0.0
+    modalities: tuple[str, ...] | None = None
+    covariate: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise StudyError(f"Unknown mechanism '{self.kind}'.{did_you_mean(self.kind, get_args(Kind))}")
+        if not 0.0 <= self.strength <= 1.0:
+            raise StudyError(f"Mechanism '{self.kind}': strength {self.strength:g} lies outside [0, 1].")
+
+    @classmethod
+    def parse(cls, text: str, modalities: Sequence[str] | None = None) -> Self:
+        """Reads ``kind`` or ``kind:strength``, such as ``mnar:0.8``.
+
+        Raises:
+            StudyError: If the kind is unknown or the strength is no number in [0, 1].
+        """
+        kind, found, strength = text.partition(":")
+        try:
+            number = float(strength) if found else 0.0
+        except ValueError:
+            raise StudyError(f"Mechanism '{text}': '{strength}' is no number. Write for example mnar:0.8.") from None
+        return cls(kind, number, tuple(modalities) if modalities is not None else None)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind in ("complete", "natural") else f"{self.kind}:{self.strength:g}"
+
+    def apply(self, cohort: Cohort, outcome: pd.Series[Any] | None = None, seed: int = 0) -> Cohort:
+        """Returns the cohort as this mechanism would have left it; the given one is not changed.
+
+        A patient who would lose every modality keeps one of those drawn for blanking, and a warning counts them.
+
+        Args:
+            cohort: The patients.
+            outcome: For ``mnar`` and ``flipped``: whether each patient's outcome is high, indexed by patient; empty =
+                unknown, such patients lose nothing. See `high_outcome`.
+            seed: Seed of the draw.
+
+        Raises:
+            StudyError: If a modality is unknown, or the mechanism has nothing to depend on.
+        """
+        affected = self._affected(cohort)
+        presence = cohort.presence
+        if self.kind == "natural":
+            return cohort
+        if self.kind == "complete":
+            whole = presence[affected].all(axis=1)
+            if not whole.any():
+                raise DataError(f"Mechanism 'complete': no patient has all of {', '.join(affected)}.")
+            return cohort.subset(presence.index[whole])
+        chance = self._chance(cohort, affected, outcome)
+        drawn = np.random.default_rng(seed).random((len(cohort), len(cohort.modalities)))
+        blanked = presence.to_numpy() & (drawn < chance)
+        _keep_one(presence, blanked, drawn, str(self))
+        kept = pd.DataFrame(~blanked, index=presence.index, columns=presence.columns)
+        frames = {name: frame[kept.loc[frame.index, name].to_numpy()] for name, frame in cohort.modalities.items()}
+        return replace(cohort, modalities=frames)
+
+    def _affected(self, cohort: Cohort) -> list[str]:
+        names = list(cohort.modalities)
+        unknown = [name for name in self.modalities or () if name not in names]
+        if unknown:
+            raise StudyError(f"Mechanism '{self}': unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], names)}")
+        return names if self.modalities is None else list(self.modalities)
+
+    def _chance(self, cohort: Cohort, affected: list[str], outcome: pd.Series[Any] | None) -> NDArray[np.float64]:
+        """The chance of losing each modality, ``(n, M)``."""
+        chance = np.zeros((len(cohort), len(cohort.modalities)))
+        columns = [list(cohort.modalities).index(name) for name in affected]
+        if self.kind == "mcar":
+            chance[:, columns] = self.strength
+        elif self.kind == "self":
+            for name, column in zip(affected, columns, strict=True):
+                high = _upper_half(_first_component(cohort.modalities[name]))
+                chance[:, column] = self.strength * high.reindex(cohort.patients, fill_value=False)
+        else:
+            high = self._mar(cohort, affected) if self.kind == "mar" else _known(outcome, cohort, str(self))
+            wanted = high == (0.0 if self.kind == "flipped" else 1.0)
+            chance[:, columns] = self.strength * wanted.to_numpy()[:, None]
+        return chance
+
+    def _mar(self, cohort: Cohort, affected: list[str]) -> pd.Series[Any]:
+        if self.covariate is None:
+            numbers = (
+                frame[column]
+                for name, frame in cohort.modalities.items()
+                if name not in affected
+                for column in frame.select_dtypes("number")
+            )
+            found = next(numbers, None)
+            if found is None:
+                raise StudyError(
+                    f"Mechanism '{self}': every modality with a numeric column is blanked. Name fewer modalities."
+                )
+        else:
+            found = cohort.modalities[self.covariate[0]][self.covariate[1]]
+        return _upper_half(found).reindex(cohort.patients, fill_value=False).astype(float)
+
+
+def high_outcome(task: Task, targets: pd.DataFrame) -> pd.Series[Any]:
+    """Says whether each patient's outcome is in the upper half of the task's strata: 1.0 or 0.0, NaN = no label.
+
+    That is the positive class, the first label positive, an event, or the upper half of the classes or of the values.
+    """
+    target, known = task.prepare(targets)
+    high = (task.strata(target) >= task.n_strata / 2).double().masked_fill(~known, np.nan)
+    return pd.Series(high.numpy(), index=targets.index)
+
+
+def _known(outcome: pd.Series[Any] | None, cohort: Cohort, mechanism: str) -> pd.Series[Any]:
+    if outcome is None:
+        raise StudyError(f"Mechanism '{mechanism}' depends on an outcome; name the task.")
+    return outcome.reindex(cohort.patients)
+
+
+def _upper_half(numbers: pd.Series[Any]) -> pd.Series[Any]:
+    return numbers > numbers.median()
+
+
+def _first_component(frame: pd.DataFrame) -> pd.Series[Any]:
+    """The first principal component of a modality's numeric columns, standardised, empty cells at the mean."""
+    numbers = frame.select_dtypes("number").to_numpy(dtype=np.float64)
+    if not numbers.size:
+        raise StudyError("Mechanism 'self' needs a numeric column in every modality that it blanks.")
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an empty column has no mean
+        centred = numbers - np.nanmean(numbers, axis=0)
+        scaled = np.nan_to_num(centred / np.nanstd(centred, axis=0), posinf=0.0, neginf=0.0)
+    direction = np.linalg.svd(scaled, full_matrices=False)[2][0]
+    direction *= np.sign(direction[np.abs(direction).argmax()])  # the sign of a component is arbitrary
+    return pd.Series(scaled @ direction, index=frame.index)
+
+
+def _keep_one(presence: pd.DataFrame, blanked: Bools, drawn: NDArray[np.float64], mechanism: str) -> None:
+    """Gives patients who lost all their modalities one back, the one that was drawn last, in place."""
+    has = presence.to_numpy()
+    emptied = has.any(axis=1) & ~(has & ~blanked).any(axis=1)
+    if not emptied.any():
+        return
+    back = np.where(has, drawn, -1.0)[emptied].argmax(axis=1)
+    blanked[np.flatnonzero(emptied), back] = False
+    warnings.warn(
+        f"Mechanism '{mechanism}' would leave {int(emptied.sum())} patient(s) without any modality; each keeps one: "
+        f"{shown(list(presence.index[np.flatnonzero(emptied)]))}.",
+        DataWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,246 @@
+"""The stress test: train on data that went missing for a reason, test when the reason changes.
+
+Every arm is trained on the same blanked training patients of each fold, and the same fitted model then predicts many
+versions of the test patients. Cells that are finished are read back, so an interrupted test goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from multimodn.base.task import Task
+from multimodn.data.cohort import Cohort
+from multimodn.data.splits import folds
+from multimodn.errors import StudyError, did_you_mean
+from multimodn.evaluate.baselines.fusion_networks import (
+    fit_masked_attention,
+    fit_p_fusion,
+    fit_p_fusion_dropout,
+    fit_p_fusion_presence,
+    fit_published,
+    fit_published_batch_skip,
+)
+from multimodn.evaluate.baselines.ridge import fit_late_ridge, fit_xgboost
+from multimodn.evaluate.crossval.arms import fit_ours
+from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
+from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
+from multimodn.files import write_text
+from multimodn.missingness.patterns import pattern_name
+from multimodn.study.study import Study
+from multimodn.training.build import fit_tasks
+
+COLUMNS = ["arm", "task", "condition", "metric", "repeat", "fold", "value"]
+N_BINS = 10
+MAX_SUBSETS = 5
+"""Up to this many modalities every subset is a test condition of its own."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is blanked, how strongly, and on which folds.
+
+    Attributes:
+        task: The task whose outcome decides what goes missing in training; all tasks are scored.
+        modalities: Those that go missing.
+        strength: Chance that a patient with a high outcome loses each of them, in [0, 1].
+        mcar: Rates at which all modalities are blanked at random at test.
+        n_folds: Parts of a repeat.
+        repeats: How often patients are dealt anew.
+        seed: Of the folds, the blanking and the arms.
+        mechanism: Why modalities go missing in training (`multimodn.missingness.patterns.Mechanism`); ``self``, which
+            depends on the missing values, nothing can undo.
+        each_subset: Whether every subset of the modalities is tested alone (up to `MAX_SUBSETS` modalities).
+    """
+
+    task: str
+    modalities: tuple[str, ...]
+    strength: float = 0.8
+    mcar: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    n_folds: int = 5
+    repeats: int = 1
+    seed: int = 0
+    mechanism: Literal["mnar", "mar", "mcar", "self"] = "mnar"
+    each_subset: bool = True
+
+
+def with_mode(mode: str, arm: str) -> Trainer:
+    """Returns the trainer of this package in one of the study's modes of ``missingness``.
+
+    Only ``neutral`` is calibrated, which is a part of being neutral: the others stand as they were trained.
+    """
+
+    def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+        spec = study.training.model_copy(update={"calibrate": mode == "neutral"})
+        changed = study.model_copy(update={"missingness": mode, "training": spec})
+        return {arm: fit_ours(changed, training, seed)["ours"]}
+
+    return trainer
+
+
+def ridges(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+    """Trains ``late_ridge`` and ``late_ridge_mean``."""
+    found = fit_late_ridge(study, training, seed)
+    return {arm: found[arm] for arm in ("late_ridge", "late_ridge_mean")}
+
+
+ARMS: Mapping[str, Trainer] = {
+    "neutral": with_mode("neutral", "neutral"),
+    "informative": with_mode("informative", "informative"),
+    "skip": with_mode("off", "skip"),
+    "oracle": with_mode("neutral", "oracle"),
+    "late_ridge": ridges,
+    "xgboost": fit_xgboost,
+    "p_fusion": fit_p_fusion,
+    "p_fusion_presence": fit_p_fusion_presence,
+    "p_fusion_dropout": fit_p_fusion_dropout,
+    "published": fit_published,
+    "published_batch_skip": fit_published_batch_skip,
+    "masked_attention": fit_masked_attention,
+}
+"""Arms by name; ``oracle`` is trained on the patients before anything is blanked."""
+
+
+def stress(
+    study: Study,
+    cohort: Cohort,
+    plan: Plan,
+    folder: Path | None = None,
+    arms: Mapping[str, Trainer] = ARMS,
+    on_cell: Callable[[str, int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Runs the stress test.
+
+    Args:
+        study: Modalities, tasks, training.
+        cohort: All patients, labelled; those without a label of the plan's task are left out.
+        plan: What to blank.
+        folder: Where finished cells are kept, one file each; None: nowhere.
+        arms: What to compare.
+        on_cell: Called with arm, repeat and fold when one is done.
+
+    Returns:
+        One row for each score: ``arm, task, condition, metric, repeat, fold, value``.
+
+    Raises:
+        StudyError: If the plan names an unknown task or modality, or the folder holds cells of another plan.
+    """
+    _check(study, plan)
+    mechanism = Mechanism(plan.mechanism, plan.strength, plan.modalities)
+    tasks = {task.name: task for task in fit_tasks(study, cohort)}
+    outcome = high_outcome(tasks[plan.task], cohort.targets[plan.task])
+    cohort = cohort.subset(outcome.index[outcome.notna()])
+    cells = None if folder is None else _cells(folder, study, cohort, plan)
+    parts = []
+    dealt = list(folds(cohort, plan.n_folds, plan.repeats, plan.seed, plan.task))
+    for number, (kept, left_out) in enumerate(dealt):
+        repeat, fold = divmod(number, plan.n_folds)
+        seed = plan.seed + 1000 * repeat + fold
+        training, test = cohort.subset(kept), cohort.subset(left_out)
+        blanked = mechanism.apply(training, outcome, seed)
+        versions = dict(_conditions(study, test, outcome, plan, seed))
+        for arm, trainer in arms.items():
+            file = None if cells is None else cells / f"{arm}-{repeat}-{fold}.csv"
+            if file is not None and file.exists():
+                parts.append(pd.read_csv(file))
+                continue
+            fitted = trainer(study, training if arm == "oracle" else blanked, seed)
+            rows = [
+                (name, task, condition, metric, repeat, fold, value)
+                for name, predict in fitted.items()
+                for condition, version in versions.items()
+                for task, metric, value in _scores(tasks, version, predict(version))
+            ]
+            parts.append(pd.DataFrame(rows, columns=COLUMNS))
+            if file is not None:
+                write_text(file, parts[-1].to_csv(index=False))
+            if on_cell is not None:
+                on_cell(arm, repeat, fold)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _check(study: Study, plan: Plan) -> None:
+    for kind, names, valid in (
+        ("task", [plan.task], [task.name for task in study.tasks]),
+        ("modality", plan.modalities, list(study.steps)),
+    ):
+        unknown = [name for name in names if name not in valid]
+        if unknown:
+            raise StudyError(
+                f"The stress test names an unknown {kind} '{unknown[0]}'.{did_you_mean(unknown[0], valid)}"
+            )
+    if not plan.modalities:
+        raise StudyError("The stress test needs at least one modality to blank.")
+
+
+def _cells(folder: Path, study: Study, cohort: Cohort, plan: Plan) -> Path:
+    identity = {"plan": asdict(plan), "study": study.to_dict(), "data": cohort.hash()}
+    text = json.dumps(identity, sort_keys=True, default=list)
+    cells = folder / f"cells-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    cells.mkdir(parents=True, exist_ok=True)
+    write_text(cells / "plan.json", json.dumps(asdict(plan), indent=1))
+    return cells
+
+
+def _conditions(
+    study: Study, test: Cohort, outcome: pd.Series[float], plan: Plan, seed: int
+) -> Iterator[tuple[str, Cohort]]:
+    """Yields the versions of the test patients by condition."""
+    drawn = seed + 500_000  # not the draws of training
+    yield "natural", test
+    if test.presence[list(plan.modalities)].all(axis=1).any():
+        yield "complete", Mechanism("complete", modalities=plan.modalities).apply(test)
+    yield (
+        f"same:{plan.strength:g}",
+        Mechanism(plan.mechanism, plan.strength, plan.modalities).apply(test, outcome, drawn),
+    )
+    flipped = Mechanism("flipped", plan.strength, plan.modalities)
+    yield f"flipped:{plan.strength:g}", flipped.apply(test, outcome, drawn)
+    for rate in plan.mcar:
+        yield f"mcar:{rate:g}", Mechanism("mcar", rate, plan.modalities).apply(test, seed=drawn)
+    names = list(study.steps)
+    if plan.each_subset and len(names) <= MAX_SUBSETS:
+        for code in range(1, 2 ** len(names)):
+            absent = tuple(name for m, name in enumerate(names) if not code >> m & 1)
+            some = Mechanism("mcar", 1.0, absent).apply(test) if absent else test
+            yield f"subset:{pattern_name(code, names)}", some
+
+
+def _scores(tasks: Mapping[str, Task], test: Cohort, predictions: Predictions) -> Iterator[tuple[str, str, float]]:
+    for name, task in tasks.items():
+        target, known = task.prepare(test.targets[name])
+        link = torch.from_numpy(predictions[name])[known]
+        truth = task.link_target(target[known])
+        for metric, value in task.link_metrics(link, truth).items():
+            yield name, metric, value
+        if task.link_scale == "log-odds" and len(link):
+            chance, happened = link.sigmoid().flatten().numpy(), truth.flatten().numpy()
+            labelled = ~np.isnan(happened)
+            yield name, "brier", float(np.mean((chance[labelled] - happened[labelled]) ** 2))
+            yield name, "ece", expected_calibration_error(chance[labelled], happened[labelled])
+
+
+def expected_calibration_error(chance: np.ndarray, happened: np.ndarray, n_bins: int = N_BINS) -> float:
+    """Returns the mean distance of predicted chance and observed share over bins of as many predictions each.
+
+    Args:
+        chance: Predicted chances ``(n,)``.
+        happened: 0 or 1, ``(n,)``.
+        n_bins: Number of bins.
+
+    References:
+        Nguyen and O'Connor (2015), https://arxiv.org/abs/1508.05154 (bins of equal size)
+    """
+    order = np.argsort(chance, kind="stable")
+    bins = np.arange(len(order)) * n_bins // max(len(order), 1)
+    size = np.bincount(bins, minlength=n_bins)
+    gap = np.abs(np.bincount(bins, chance[order], n_bins) - np.bincount(bins, happened[order], n_bins))
+    return float(gap.sum() / max(size.sum(), 1))

@@ -1,0 +1,1 @@
+"""Which absent modality to measure next."""

@@ -1,0 +1,208 @@
+"""What having a modality is worth: how much worse the predictions of a cohort are without it.
+
+Only patients who have a modality can be predicted with and without it, and they are not like the others: where a test
+is ordered for those whom it helps most, its value among the tested is not its value for everybody. So patients count by
+one over their chance of having it, given their outcome and what else is known of them.
+
+References:
+    Choi et al. (2025), ICYM2I, https://arxiv.org/abs/2505.16953
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multimodn.base.batches import PatientTensors
+from multimodn.base.task import Task
+from multimodn.errors import StudyError, did_you_mean
+from multimodn.fusion import Ensemble
+from multimodn.missingness.propensity import MAX_WEIGHT, design
+from multimodn.statistics.bootstrap import draws, weighted_aurocs
+
+Floats = NDArray[np.float64]
+
+BATCH = 4096
+FEWEST = 10
+"""Labelled patients with a modality below whom its value is not estimated."""
+COPIES = 8
+"""Copies of an average patient in a weighted sample: weights are rounded to eighths."""
+ERRORS = ("rmse", "mae", "brier", "log_loss", "integrated_brier", "crps")
+"""Metrics of which less is better."""
+
+
+def value_of(
+    model: Ensemble,
+    patients: PatientTensors,
+    modalities: Sequence[str] | None = None,
+    covariates: pd.DataFrame | None = None,
+    *,
+    n_resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compares predictions with and without each modality, among those who have it, weighted to stand for everybody.
+
+    The chance of having it is a logistic regression on the outcome stratum, the predictions of all tasks without it,
+    and ``covariates``; where everybody has it, all weights are 1. A reason to have it that is in none of the three
+    stays uncorrected.
+
+    Args:
+        model: The trained networks.
+        patients: Patients with targets who were not trained on.
+        modalities: Their names; default: all.
+        covariates: What else decides who has it, one row for each patient.
+        n_resamples: Bootstrap resamples of patients behind the intervals; the weights are kept.
+        seed: Seed of the resamples.
+
+    Returns:
+        One row for each modality, task that sees it and metric (see `multimodn.base.task.Task.link_metrics`): ``task``,
+        ``metric``, ``modality``, ``n`` (labelled patients who have it), ``n_effective`` (as many unweighted patients
+        would be as informative), ``with_it``, ``without_it``, ``value`` (how much better with it: positive for errors
+        that fall, too), ``low``, ``high`` (95 %), ``unweighted`` (the value among those who have it). No row where
+        fewer than ten labelled patients have it.
+
+    Raises:
+        StudyError: If a modality is unknown.
+    """
+    names = model.first.modalities
+    for name in modalities or []:
+        if name not in names:
+            raise StudyError(f"Unknown modality '{name}'.{did_you_mean(name, names)}")
+    rows = []
+    for name in modalities or names:
+        m = names.index(name)
+        with_it, without = _predictions(model, patients, m)
+        for t, (task, each) in enumerate(model.tasks.items()):
+            if not model.first.seen[t, m]:
+                continue
+            known = patients.labelled[task]
+            weights = _weights(patients, t, each, known, m, torch.cat(list(without.values()), dim=1), covariates)
+            has = (known & patients.presence[:, m]).numpy()
+            links = (with_it[task][has], without[task][has])
+            target = each.link_target(patients.targets[task])[has]
+            found = _compared(each, links, target, weights, n_resamples, seed)
+            rows += [{"task": task, "modality": name, "n": int(has.sum()), **line} for line in found]
+    columns = ["task", "metric", "modality", "n", "n_effective", "with_it", "without_it", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "unweighted"])
+
+
+def _predictions(model: Ensemble, patients: PatientTensors, m: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Predicts on the link scale from all present modalities, and from all but m."""
+    parts: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    with torch.inference_mode():
+        for batch in patients.batches(BATCH):
+            evidence = model.encode(batch)
+            fewer = batch.presence.clone()
+            fewer[:, m] = False
+            outputs = (model.subset(evidence, batch.presence), model.subset(evidence, fewer))
+            links = [{name: task.link(each[name]) for name, task in model.tasks.items()} for each in outputs]
+            parts.append((links[0], links[1]))
+    whole = [{name: torch.cat([part[side][name] for part in parts]) for name in model.tasks} for side in (0, 1)]
+    return whole[0], whole[1]
+
+
+def _weights(
+    patients: PatientTensors,
+    t: int,
+    task: Task,
+    known: Tensor,
+    m: int,
+    without: Tensor,
+    covariates: pd.DataFrame | None,
+) -> Floats:
+    """One over the chance of having modality m, of mean 1 and clipped, for the labelled patients who have it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    has = patients.presence[known, m].numpy()
+    if has.all() or has.sum() < FEWEST:
+        return np.ones(int(has.sum()))
+    assert patients.strata is not None
+    parts = [np.eye(task.n_strata)[patients.strata[known, t].numpy()], without[known].double().numpy()]
+    if covariates is not None:
+        parts.append(design(covariates)[known.numpy()])
+    rows = StandardScaler().fit_transform(np.hstack(parts))
+    chance: Floats = LogisticRegression(max_iter=1_000).fit(rows, has).predict_proba(rows)[has, 1]
+    weights = has.mean() / chance
+    clipped = weights.clip(1 / MAX_WEIGHT, MAX_WEIGHT)
+    scaled: Floats = clipped / clipped.mean()
+    return scaled
+
+
+def _compared(
+    task: Task, links: tuple[Tensor, Tensor], target: Tensor, weights: Floats, n_resamples: int, seed: int
+) -> list[dict[str, float | str]]:
+    """Scores both predictions of some patients, weighted and resampled; a line for each metric."""
+    n = len(weights)
+    if n < FEWEST:
+        return []
+    copies = np.maximum(np.rint(weights * COPIES), 1).astype(int) if np.ptp(weights) else np.ones(n, int)
+    once = _scores(task, links, target, np.arange(n))
+    exact = _scores(task, links, target, np.repeat(np.arange(n), copies))
+    resampled = _resampled(task, links, target, copies, n_resamples, seed, list(exact))
+    lines: list[dict[str, float | str]] = []
+    for metric, (with_it, without_it) in exact.items():
+        sign = -1.0 if metric in ERRORS else 1.0
+        gains = sign * (resampled[metric][0] - resampled[metric][1])
+        defined = gains[~np.isnan(gains)]
+        low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) > 0.8 * n_resamples else (np.nan, np.nan)
+        lines.append(
+            {
+                "metric": metric,
+                "n_effective": float(weights.sum() ** 2 / (weights**2).sum()),
+                "with_it": with_it,
+                "without_it": without_it,
+                "value": sign * (with_it - without_it),
+                "low": float(low),
+                "high": float(high),
+                "unweighted": sign * (once[metric][0] - once[metric][1]),
+            }
+        )
+    return lines
+
+
+def _scores(
+    task: Task, links: tuple[Tensor, Tensor], target: Tensor, rows: NDArray[np.int64]
+) -> dict[str, tuple[float, float]]:
+    chosen = torch.from_numpy(rows)
+    one, other = (task.link_metrics(link[chosen], target[chosen]) for link in links)
+    return {metric: (one[metric], other[metric]) for metric in one}
+
+
+def _resampled(
+    task: Task,
+    links: tuple[Tensor, Tensor],
+    target: Tensor,
+    copies: NDArray[np.int64],
+    n_resamples: int,
+    seed: int,
+    metrics: Sequence[str],
+) -> dict[str, tuple[Floats, Floats]]:
+    """Scores both predictions in every resample of patients, each standing for its ``copies``."""
+    blocks = draws(len(copies), n_resamples, seed)
+    if list(metrics) == ["auroc"] and task.link_scale == "log-odds":  # ours; all resamples at once
+        found = [[_mean_aurocs(link, target, drawn * copies) for link in links] for drawn in blocks]
+        one, other = (np.concatenate([pair[side] for pair in found]) for side in (0, 1))
+        return {"auroc": (one, other)}
+    everybody = np.arange(len(copies))
+    rows = [np.repeat(everybody, (drawn * copies).astype(int)) for block in blocks for drawn in block]
+    every = [_scores(task, links, target, chosen) for chosen in rows]
+    return {m: (np.array([one[m][0] for one in every]), np.array([one[m][1] for one in every])) for m in metrics}
+
+
+def _mean_aurocs(link: Tensor, target: Tensor, weights: Floats) -> Floats:
+    """The mean over columns in which both classes occur, as `link_metrics` of the classes' tasks; ``(R,)``."""
+    columns = []
+    for score, outcome in zip(link.double().numpy().T, target.double().numpy().T, strict=True):
+        known = ~np.isnan(outcome)
+        columns.append(weighted_aurocs(score[known], outcome[known] > 0, weights[:, known]))
+    stacked = np.stack(columns)
+    defined = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        means: Floats = np.where(defined, stacked, 0.0).sum(0) / defined.sum(0)
+    return means

@@ -1,0 +1,1 @@
+"""External validation: a trained model on the patients of another hospital."""

@@ -1,0 +1,1 @@
+"""Figures of every result, in one theme."""

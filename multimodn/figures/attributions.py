@@ -1,0 +1,217 @@
+"""What moved a prediction inside a modality: its columns, words or places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.figures.picture import Picture
+from multimodn.figures.shared import (
+    Chosen,
+    Floats,
+    calm,
+    check,
+    choose,
+    counted,
+    digits_for,
+    limits,
+    name_rows,
+    new_figure,
+    only_patient,
+    pick,
+    shorten,
+    signed,
+    slug,
+)
+from multimodn.figures.theme import Theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ("modality", "task", "output", "feature", "position", "value", "attribution")
+MOST = 15
+N_RESAMPLES = 400
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """The largest first; ``low`` and ``high`` are NaN where there is no interval."""
+
+    names: list[str]
+    sizes: Floats
+    low: Floats
+    high: Floats
+    notes: list[str]
+
+
+def attribution_bars(
+    attributions: pd.DataFrame,
+    task: str | None = None,
+    output: str | None = None,
+    *,
+    modality: str | None = None,
+    patient: object | None = None,
+    most: int = MOST,
+    seed: int = 0,
+) -> Picture:
+    """Draws the features with the largest attributions: of one patient with their values, of a cohort their mean size.
+
+    A feature that a patient has several times, such as a word, counts with its sum; patients who have the modality and
+    not the feature count with 0.
+
+    Args:
+        attributions: The frame of `MultiModN.attributions`.
+        task: Default: the first.
+        output: Default: the first; of an ordinal task, the middle one.
+        modality: Default: the first.
+        patient: Default: the cohort, or the only patient there is.
+        most: Features that are drawn.
+        seed: Seed of the bootstrap behind the intervals.
+
+    Raises:
+        StudyError: If task, output or modality is unknown.
+        DataError: If there is nothing to draw, or the patient has no rows.
+    """
+    chosen, modality = _choose(attributions, task, output, modality, "attributions")
+    rows = chosen.rows
+    name = None
+    if patient is not None or rows.index.nunique() == 1:
+        name, rows = only_patient(rows, patient, "A chart of attributions")
+    n_features = rows["feature"].nunique()
+    bars = _of_cohort(rows, most, seed) if name is None else _of_patient(rows, most)
+    who = counted(rows.index.nunique(), "patient") if name is None else f"patient {shorten(name)}"
+    top = ", ".join(f"{one} {note}" for one, note in list(zip(bars.names, bars.notes, strict=True))[:4])
+    return Picture(
+        slug("attributions", modality, chosen.task, chosen.output, name),
+        f"{chosen.named(40)}: what counts in {shorten(modality)}" + (f", {who}" if name else ""),
+        _caption(chosen, modality, who, n_features, len(bars.names), is_cohort=name is None, attrs=attributions.attrs),
+        f"Attributions in {modality} for {chosen.quantity}, {who}, the largest first: {top}.",
+        lambda theme: _draw(bars, chosen, theme, is_cohort=name is None),
+        pd.DataFrame({"feature": bars.names, "attribution": bars.sizes, "low": bars.low, "high": bars.high}),
+    )
+
+
+def _choose(
+    attributions: pd.DataFrame, task: str | None, output: str | None, modality: str | None, what: str
+) -> tuple[Chosen, str]:
+    check(attributions, COLUMNS, what)
+    modality = pick(attributions["modality"], modality, "modality")
+    rows = attributions[attributions["modality"].astype(str) == modality]
+    return choose(rows, task, output), modality
+
+
+def _of_patient(rows: pd.DataFrame, most: int) -> _Bars:
+    named = rows.assign(feature=rows["feature"].astype(str))
+    sums = named.groupby("feature", sort=False)["attribution"].sum().astype(float)
+    first = named.drop_duplicates("feature").set_index("feature")["value"]
+    times = named["feature"].value_counts()
+    kept = sums.abs().sort_values(ascending=False, kind="stable").index[:most]
+    sizes = np.asarray(sums[kept], dtype=np.float64)
+    digits = digits_for(sizes)
+    names = [_named(str(name), first[name], int(times[name])) for name in kept]
+    unknown = np.full(len(kept), np.nan)
+    return _Bars(names, sizes, unknown, unknown, [signed(size, digits) for size in sizes.tolist()])
+
+
+def _named(feature: str, value: Any, times: int) -> str:
+    """Writes ``age = 63``, ``carcinoma (3 times)``, or the feature alone where its value says nothing more."""
+    if times > 1:
+        return f"{shorten(feature, 28)} ({times} times)"
+    is_empty = value is None or (not isinstance(value, (list, tuple)) and bool(pd.isna(value)))
+    text = "empty" if is_empty else f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+    return shorten(feature, 40) if text == feature else f"{shorten(feature, 28)} = {shorten(text, 14)}"
+
+
+def _of_cohort(rows: pd.DataFrame, most: int, seed: int) -> _Bars:
+    from multimodn.statistics.bootstrap import bootstrap_means
+
+    patients, names = pd.factorize(rows.index)
+    features, labels = pd.factorize(rows["feature"].astype(str))
+    pairs = pd.DataFrame(
+        {"patient": patients, "feature": features, "size": rows["attribution"].to_numpy(dtype=np.float64)}
+    )
+    sums = pairs.groupby(["patient", "feature"])["size"].sum().reset_index()
+    total = np.bincount(sums["feature"], sums["size"].abs(), len(labels))
+    kept = np.argsort(-total, kind="stable")[:most]
+    place = np.full(len(labels), -1)
+    place[kept] = np.arange(len(kept))
+    sums = sums[place[sums["feature"]] >= 0]
+    wide = np.zeros((len(names), len(kept)))
+    wide[sums["patient"], place[sums["feature"]]] = sums["size"].abs()
+    drawn = bootstrap_means(wide, N_RESAMPLES, seed)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    sizes = wide.mean(axis=0)
+    has = np.bincount(place[sums["feature"]], minlength=len(kept))
+    digits = digits_for(sizes)
+    notes = [
+        f"{size:.{digits}f}" + (f"   in {n:,}" if n < len(names) else "") for size, n in zip(sizes, has, strict=True)
+    ]
+    return _Bars([str(labels[k]) for k in kept], sizes, low, high, notes)
+
+
+def _draw(bars: _Bars, chosen: Chosen, theme: Theme, *, is_cohort: bool) -> Figure:
+    figure = new_figure(0.27 * len(bars.names) + 0.75)
+    axes = figure.add_subplot()
+    calm(axes, theme)
+    rows = np.arange(len(bars.names))
+    for is_high, colour in ((True, theme.low if is_cohort else theme.high), (False, theme.low)):
+        of_sign = (bars.sizes > 0) == is_high
+        axes.barh(rows[of_sign], bars.sizes[of_sign], 0.58, color=colour, alpha=0.75 if is_cohort else 1.0)
+    axes.hlines(rows, bars.low, bars.high, color=theme.ink, lw=1.4)
+    axes.axvline(0, color=theme.faint, lw=1.0)
+    for k, (size, note) in enumerate(zip(bars.sizes, bars.notes, strict=True)):
+        side = 1 if size >= 0 else -1
+        end = np.nanmax([size, bars.high[k]]) if side > 0 else size
+        place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": "left" if side > 0 else "right"}
+        axes.annotate(note, (end, k), (5 * side, 0), size=8, color=theme.ink, **place)
+    room = 0.022 * max(map(len, bars.notes)) + 0.02
+    ends = np.concatenate([bars.sizes, bars.high, [0.0]])
+    axes.set_xlim(limits(ends, room if (bars.sizes < 0).any() else 0.02, room if (bars.sizes >= 0).any() else 0.02))
+    name_rows(axes, bars.names, 46)
+    what = "mean |attribution|" if is_cohort else "attribution"
+    scale = chosen.scale or "link scale"
+    axes.set_xlabel(f"{what}, {scale}" if is_cohort else f"◀ lower     {what}, {scale}     higher ▶")
+    return figure
+
+
+def _caption(
+    chosen: Chosen, modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool, attrs: object
+) -> str:
+    shown = (
+        f"the {n_drawn} largest of {n_features:,} features"
+        if n_drawn < n_features
+        else f"all {counted(n_features, 'feature')}"
+    )
+    text = f"n = {who}, " if is_cohort else f"n = 1 ({who}), "
+    text += f"{shown} of {shorten(modality)}. "
+    if is_cohort:
+        text += (
+            "Mean absolute attribution over the patients who have the modality, with its 95% interval (bootstrap); "
+            "'in': the number of patients who have the feature at all."
+        )
+    else:
+        text += (
+            "What each moves the prediction by, beside its value; rightwards raises it. There is no interval: it is "
+            "one patient."
+        )
+    method = attrs.get("method") if isinstance(attrs, dict) else None
+    baseline = attrs.get("baseline") if isinstance(attrs, dict) else None
+    if method:
+        text += f" Method: {method}" + (f", against the baseline '{baseline}'." if baseline else ".")
+    return text
+
+
+def strength(attribution: Floats) -> Floats:
+    """Scales attributions to -1 ... 1 by the largest size; all 0 where there is none."""
+    known = np.nan_to_num(attribution)
+    return known / max(float(np.abs(known).max(initial=0.0)), 1e-300)
+
+
+def in_order(rows: pd.DataFrame) -> tuple[Sequence[str], Floats]:
+    """Returns the words of a patient and their attributions in the order of the text."""
+    rows = rows.sort_values("position", kind="stable")
+    return [str(word) for word in rows["feature"]], rows["attribution"].to_numpy(dtype=np.float64)

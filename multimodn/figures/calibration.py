@@ -1,0 +1,164 @@
+"""Whether predictions mean what they say: observed against predicted, over a histogram of the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from multimodn.errors import DataError
+from multimodn.figures.picture import Picture
+from multimodn.figures.shared import Floats, calm, check, counted, new_figure, pick, shorten, slug, spanned
+from multimodn.figures.theme import Theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = ("task", "output", "predicted", "observed", "low", "high", "n")
+PREDICTED = ("task", "output", "value")
+MOST_OUTPUTS = 6
+N_BARS = 20
+SQUARE, HISTOGRAM, AROUND = 1.85, 0.5, 0.85  # inches
+LEAST_REACH = 0.2
+"""Of an axis of chances: a rare outcome is drawn larger, but not at any size."""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    output: str
+    title: str
+    curve: pd.DataFrame
+    predicted: Floats
+    ends: tuple[float, float]
+    is_chance: bool
+
+
+def calibration_chart(
+    curve: pd.DataFrame, predicted: pd.DataFrame, tasks: Sequence[str] | None = None, *, most: int = MOST_OUTPUTS
+) -> Picture:
+    """Draws observed against predicted outcomes, and how often each prediction was made; a panel for each output.
+
+    Args:
+        curve: The frame of `multimodn.evaluate.performance.performance.calibration_curve`.
+        predicted: The predictions that the curve was made of: ``task``, ``output``, ``value``.
+        tasks: Default: the first.
+        most: Outputs that are drawn; of more, those with the widest predictions.
+
+    Raises:
+        StudyError: If a task is unknown.
+        DataError: If there is nothing to draw.
+    """
+    check(curve, COLUMNS, "a calibration curve")
+    check(predicted, PREDICTED, "predictions")
+    wanted = [pick(curve["task"], task, "task") for task in tasks or [str(curve["task"].iloc[0])]]
+    rows = curve[curve["task"].astype(str).isin(wanted) & curve["observed"].notna()]
+    if rows.empty:
+        raise DataError(f"Nothing to draw: no outcome of task '{', '.join(wanted)}' was observed.")
+    values = {key: part.to_numpy(dtype=np.float64) for key, part in predicted.groupby(["task", "output"])["value"]}
+    curves = dict(list(rows.groupby(["task", "output"], sort=False)))
+    widest = sorted(curves, key=lambda key: -float(np.std(values[key])))[:most]
+    panels = [_panel(str(key[0]), str(key[1]), curves[key], values[key]) for key in curves if key in widest]
+    drawn = pd.concat([panel.curve for panel in panels])
+    furthest = drawn.iloc[int(np.argmax((drawn["observed"] - drawn["predicted"]).abs()))]
+    left_out = f" {counted(len(curves) - len(panels), 'output')} more not drawn." if len(curves) > len(panels) else ""
+    sizes = pd.Series([len(panel.predicted) for panel in panels])
+    bins = pd.Series([len(panel.curve) for panel in panels])
+    return Picture(
+        slug("calibration", *wanted),
+        f"{shorten(', '.join(wanted), 60)}: do predictions mean what they say?",
+        f"n = {spanned(sizes)} labelled patients, in bins of equally many ({spanned(drawn['n'])} a bin, bins of a "
+        f"panel: {spanned(bins)}). Dots: what was observed in a bin against its mean prediction; on the dashed line "
+        f"both are the same. Vertical lines: 95% intervals of what was observed ({_by(panels)}). Bars below: how often "
+        f"each prediction was made.{left_out}",
+        f"Calibration of {', '.join(panel.title for panel in panels)}. Furthest from the line: predicted "
+        f"{furthest['predicted']:.2f}, observed {furthest['observed']:.2f}.",
+        lambda theme: _draw(panels, theme),
+        drawn[[*COLUMNS]].reset_index(drop=True),
+    )
+
+
+def _by(panels: Sequence[_Panel]) -> str:
+    return ", ".join(dict.fromkeys(_method(panel) for panel in panels))
+
+
+def _method(panel: _Panel) -> str:
+    if panel.output.startswith("survival@"):
+        return "Kaplan and Meier with Greenwood"
+    return "Wilson" if panel.is_chance else "Student"
+
+
+def _title(task: str, output: str) -> str:
+    if output.startswith("survival@"):
+        return f"{task}: no event up to {output.partition('@')[2]}"
+    if output.startswith(">"):
+        return f"{task} above {output[1:]}"
+    return task if output == task else f"{task} = {output}"
+
+
+def _panel(task: str, output: str, curve: pd.DataFrame, values: Floats) -> _Panel:
+    every = np.concatenate([values, curve[["observed", "low", "high"]].to_numpy(dtype=np.float64).ravel()])
+    every = every[np.isfinite(every)]
+    is_chance = bool(every.min() >= 0 and every.max() <= 1)
+    if not is_chance:
+        margin = 0.04 * max(float(np.ptp(every)), 1e-6)
+        ends = (float(every.min()) - margin, float(every.max()) + margin)
+    else:
+        low, high = np.floor(every.min() * 10) / 10, np.ceil(every.max() * 10) / 10
+        ends = (float(max(0.0, min(low, high - LEAST_REACH))), float(min(1.0, max(high, low + LEAST_REACH))))
+    return _Panel(output, _title(task, output), curve, values, ends, is_chance)
+
+
+def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
+    n_columns = min(len(panels), 3)
+    n_lines = -(-len(panels) // n_columns)
+    figure = new_figure((SQUARE + HISTOGRAM + AROUND) * n_lines)
+    heights = [size for _ in range(n_lines) for size in (SQUARE, HISTOGRAM)]
+    grid = figure.subplots(2 * n_lines, 3, squeeze=False, height_ratios=heights)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for k, panel in enumerate(panels):
+        line, column = divmod(k, n_columns)
+        _draw_curve(grid[2 * line, column], panel, theme, is_first=column == 0)
+        _draw_histogram(grid[2 * line + 1, column], panel, theme, is_first=column == 0)
+    return figure
+
+
+def _draw_curve(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> None:
+    axes.set_visible(True)
+    calm(axes, theme, grid="y")
+    axes.xaxis.grid(visible=True)
+    axes.axline((panel.ends[0], panel.ends[0]), slope=1, color=theme.faint, lw=1.0, ls=(0, (4, 3)))
+    curve = panel.curve.sort_values("predicted")
+    x, y, low, high = (curve[name].to_numpy(dtype=np.float64) for name in ("predicted", "observed", "low", "high"))
+    axes.vlines(x, low, high, color=theme.low, lw=2.0, alpha=0.5)
+    axes.plot(x, y, "o", color=theme.low, ms=4.5, mew=0)
+    axes.set_xlim(panel.ends)
+    axes.set_ylim(panel.ends)
+    axes.tick_params(axis="y", labelsize=8, labelcolor=theme.faint)
+    axes.tick_params(axis="x", labelbottom=False)
+    axes.locator_params(nbins=5)
+    axes.set_title(shorten(panel.title, 30), size=9)
+    if is_first:
+        axes.set_ylabel("observed")
+    if panel.is_chance:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def _draw_histogram(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> None:
+    axes.set_visible(True)
+    calm(axes, theme, grid="")
+    counts, edges = np.histogram(panel.predicted, N_BARS, panel.ends)
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=theme.band, edgecolor=theme.paper, lw=0.6)
+    axes.set_xlim(panel.ends)
+    axes.set_yticks([0, int(counts.max())], ["0", f"{counts.max():,}"])
+    axes.tick_params(axis="y", labelsize=7.5, labelcolor=theme.faint)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("predicted")
+    if is_first:
+        axes.set_ylabel("patients")
+    if panel.is_chance:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

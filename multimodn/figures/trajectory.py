@@ -1,0 +1,277 @@
+"""Predictions step by step: of a cohort with single patients in it, or of one patient with all outputs of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from multimodn.errors import DataError, StudyError
+from multimodn.figures.picture import Picture
+from multimodn.figures.shared import (
+    Chosen,
+    Floats,
+    calm,
+    check,
+    choose,
+    counted,
+    limits,
+    new_figure,
+    of_patient,
+    percent,
+    pick,
+    shorten,
+    slug,
+)
+from multimodn.figures.theme import Theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = ("task", "output", "step", "modality", "value")
+MOST_LINES = 150
+MOST_PATIENTS = 4
+MOST_OUTPUTS = 8
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+NO_SHARES = {
+    "log-odds": {"expected"},
+    "log-risk": {"risk"},
+    "units": {"mean", "sd"},
+    "": {"expected", "risk", "mean", "sd"},
+}
+"""Outputs that are no probabilities, by link scale."""
+MOST_COUNTS = 20
+FEWEST = 10  # patients who take a step, for quantiles
+LETTERS = 84  # that stand under the steps, side by side
+LEAST_SPAN = 0.1
+"""Of an axis of probabilities: steps that hardly matter shall not look large."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A patient's values of one output by step, and the modality of each step; the first has none."""
+
+    name: str
+    values: Floats
+    modalities: list[str]
+
+    @classmethod
+    def of(cls, name: str, rows: pd.DataFrame) -> Line:
+        """Sorts the rows of one patient and output by step."""
+        rows = rows.sort_values("step", kind="stable")
+        return cls(name, rows["value"].to_numpy(dtype=np.float64), ["", *map(str, rows["modality"].iloc[1:])])
+
+    @property
+    def ticks(self) -> list[str]:
+        """Names of the steps."""
+        return ["prior", *(shorten(name, 20) for name in self.modalities[1:])]
+
+
+@dataclass(frozen=True)
+class _Fan:
+    chosen: Chosen
+    wide: Floats
+    drawn: Floats
+    lines: list[Line]
+    is_share: bool
+
+
+def trajectory_fan(
+    trajectory: pd.DataFrame,
+    task: str | None = None,
+    output: str | None = None,
+    *,
+    patients: Sequence[object] = (),
+    seed: int = 0,
+) -> Picture:
+    """Draws how the predictions of a cohort change step by step, and single patients among them.
+
+    Args:
+        trajectory: The frame of `MultiModN.trajectory`.
+        task: Default: the first.
+        output: A name that `Task.predict` gives; default: the probability, the expected class, or a survival chance.
+        patients: Up to four who are drawn by themselves, a panel for each.
+        seed: Seed of which 150 lines are drawn where there are more patients.
+
+    Raises:
+        StudyError: If task or output is unknown, or too many patients are named.
+        DataError: If there is nothing to draw, or a patient has no rows.
+    """
+    check(trajectory, COLUMNS, "a trajectory")
+    if len(patients) > MOST_PATIENTS:
+        raise StudyError(f"{len(patients)} patients are named to be drawn by themselves; at most {MOST_PATIENTS} fit.")
+    task = pick(trajectory["task"], task, "task")
+    chosen = choose(trajectory, task, output or _default_output(outputs_of(trajectory, task)))
+    wide = chosen.rows.set_index("step", append=True)["value"].astype(float).unstack().sort_index(axis=1)
+    values = wide.to_numpy(dtype=np.float64)
+    if not np.isfinite(values).any():
+        raise DataError(f"Nothing to draw: the trajectory of '{chosen.task}', '{chosen.output}', has no values.")
+    rng = np.random.default_rng(seed)
+    drawn = values if len(values) <= MOST_LINES else rng.choice(values, MOST_LINES, replace=False)
+    lines = [Line.of(str(patient), of_patient(chosen.rows, patient)) for patient in patients]
+    fan = _Fan(chosen, values, drawn, lines, is_probability(chosen))
+    table = pd.DataFrame(_quantiles(values).T, columns=[f"{q:g}" for q in QUANTILES]).assign(
+        step=wide.columns, n=np.isfinite(values).sum(0)
+    )
+    median = table["0.5"].dropna()
+    first, last = (percent(q) if fan.is_share else f"{q:.3g}" for q in (median.iloc[0], median.iloc[-1]))
+    return Picture(
+        slug("trajectory", chosen.task, chosen.output, *patients),
+        f"{shorten(words_for(chosen), 60)}, step by step",
+        _fan_caption(fan),
+        f"{words_for(chosen)} of {counted(len(values), 'patient')}: median {first} before any modality, {last} after "
+        f"the last step.",
+        lambda theme: _draw_fan(fan, theme),
+        table,
+    )
+
+
+def outputs_of(frame: pd.DataFrame, task: str) -> list[str]:
+    """Lists the outputs of a task."""
+    return [str(name) for name in frame.loc[frame["task"].astype(str) == task, "output"].unique()]
+
+
+def _default_output(names: Sequence[str]) -> str:
+    for name in ("probability", "expected"):
+        if name in names:
+            return name
+    survival = [name for name in names if name.startswith("survival@")]
+    return survival[len(survival) // 2] if survival else names[0]
+
+
+def is_probability(chosen: Chosen) -> bool:
+    """Says whether an output is a probability."""
+    values = chosen.rows["value"].to_numpy(dtype=np.float64)
+    known = values[np.isfinite(values)]
+    return chosen.output not in NO_SHARES.get(chosen.scale, set()) and bool(((known >= 0) & (known <= 1)).all())
+
+
+def words_for(chosen: Chosen) -> str:
+    """Says what an output of `Task.predict` is."""
+    at = chosen.output.removeprefix("survival@")
+    if at != chosen.output:
+        return f"{chosen.task}: chance of no event up to {at}"
+    known = {
+        "probability": f"probability of {chosen.task}",
+        "expected": f"expected position of {chosen.task} (0 = lowest class)",
+        "risk": f"log-risk of {chosen.task}",
+        "mean": f"{chosen.task}, in its units",
+        "sd": f"standard deviation of {chosen.task}",
+    }
+    return known.get(chosen.output, f"probability of {chosen.task} = {chosen.output}")
+
+
+def written(line: Line, step: int, *, is_share: bool) -> str:
+    """Writes the value at a step."""
+    return percent(float(line.values[step])) if is_share else f"{line.values[step]:.3g}"
+
+
+def _quantiles(values: Floats) -> Floats:
+    """Quantiles by step, ``(5, steps)``; NaN at a step that too few take."""
+    found = np.full((len(QUANTILES), values.shape[1]), np.nan)
+    n = np.isfinite(values).sum(axis=0)
+    taken = n >= min(FEWEST, n.max())
+    found[:, taken] = np.nanquantile(values[:, taken], QUANTILES, axis=0)
+    return found
+
+
+def _draw_fan(fan: _Fan, theme: Theme) -> Figure:
+    n_panels = max(len(fan.lines), 1)
+    longest = max((len(tick) for line in fan.lines for tick in line.ticks), default=0)
+    figure = new_figure(0.4 + n_panels * (2.7 + 0.045 * longest))
+    every = figure.subplots(n_panels, 1, squeeze=False, sharey=True)[:, 0]
+    for k, axes in enumerate(every):
+        line = fan.lines[k] if fan.lines else None
+        _background(axes, fan, theme)
+        axes.set_ylim(
+            ends_of(np.append(fan.drawn, [v for one in fan.lines for v in one.values]), is_share=fan.is_share)
+        )
+        if line is not None:
+            _highlight(axes, line, fan.is_share, theme)
+        _steps_axis(axes, fan.wide, line, theme, is_first=k == 0)
+        axes.set_ylabel(shorten(words_for(fan.chosen), 36))
+        if fan.is_share:
+            axes.yaxis.set_major_formatter("{x:.0%}" if np.ptp(axes.get_ylim()) > 0.09 else "{x:.1%}")
+    return figure
+
+
+def _background(axes: Axes, fan: _Fan, theme: Theme) -> None:
+    """Draws thin lines of patients, bands of half and nine tenths of them, and their median."""
+    calm(axes, theme, grid="y")
+    steps = np.arange(fan.wide.shape[1])
+    axes.plot(steps, fan.drawn.T, color=theme.low, lw=0.5, alpha=0.16, zorder=1)
+    bands = _quantiles(fan.wide)
+    axes.fill_between(steps, bands[0], bands[-1], color=theme.low, alpha=0.13, lw=0, zorder=2)
+    axes.fill_between(steps, bands[1], bands[-2], color=theme.low, alpha=0.22, lw=0, zorder=2)
+    axes.plot(steps, bands[2], color=theme.low, lw=1.8, zorder=3)
+    if len(fan.wide) > 1:
+        last = int(np.flatnonzero(np.isfinite(bands[2]))[-1])
+        axes.annotate(
+            "median", (last, bands[2][last]), (5, 0), textcoords="offset points", va="center", size=8, color=theme.low
+        )
+
+
+def _highlight(axes: Axes, line: Line, is_share: bool, theme: Theme) -> None:
+    steps = np.arange(len(line.values))
+    axes.plot(steps, line.values, "-", color=theme.high, lw=2.0, zorder=5)
+    axes.plot(steps, line.values, "o", ms=5, mew=1.3, mec=theme.high, mfc=theme.paper, zorder=6)
+    low, high = axes.get_ylim()
+    height = (line.values[-1] - low) / (high - low)
+    is_up = height < 0.88 and (len(line.values) < 2 or line.values[-1] >= line.values[-2] or height < 0.2)
+    where: dict[str, Any] = {"ha": "right" if len(steps) > 2 else "left", "va": "bottom" if is_up else "top"}
+    text = f"{shorten(line.name, 18)}: {written(line, -1, is_share=is_share)}"
+    where |= {"bbox": {"facecolor": theme.paper, "alpha": 0.7, "lw": 0, "pad": 0.8}, "textcoords": "offset points"}
+    end = (steps[-1], line.values[-1])
+    axes.annotate(text, end, (0, 9 if is_up else -9), size=8.5, weight="bold", color=theme.ink, zorder=7, **where)
+
+
+def _steps_axis(axes: Axes, wide: Floats, line: Line | None, theme: Theme, *, is_first: bool) -> None:
+    """Names the steps below, by the highlighted patient's modalities, and counts patients above."""
+    n_steps = wide.shape[1]
+    every = -(-n_steps // MOST_COUNTS)
+    numbers = ["prior", *(str(k) if k % every == 0 else "" for k in range(1, n_steps))]
+    labels = line.ticks if line is not None else numbers
+    name_steps(axes, labels, n_steps)
+    axes.set_xlim(-0.25, max(n_steps - 1, 1) + (0.04 * n_steps + 0.35))
+    axes.set_xlabel("" if line is not None else "number of modalities that have been read")
+    if is_first:
+        top = axes.secondary_xaxis("top")
+        every = -(-n_steps // MOST_COUNTS)
+        top.set_xticks(np.arange(0, n_steps, every), [f"{n:,}" for n in np.isfinite(wide).sum(0)[::every]])
+        top.spines["top"].set_visible(False)
+        top.tick_params(length=0, labelsize=7.5, labelcolor=theme.faint)
+        top.set_xlabel("patients who take the step", size=8)
+
+
+def name_steps(axes: Axes, labels: Sequence[str], n_steps: int) -> None:
+    """Writes names under the first of ``n_steps`` steps, aslant where they are crowded."""
+    sizes = list(map(len, labels))
+    together = max((a + b for a, b in pairwise(sizes)), default=0) / 2 + 1
+    is_crowded, is_full = together * n_steps > LETTERS, n_steps > 19
+    axes.set_xticks(np.arange(len(labels)), labels, rotation=(90 if is_full else 40) if is_crowded else 0)
+    for label in axes.get_xticklabels() if is_crowded else []:
+        label.set(ha="right", va="center" if is_full else "top", rotation_mode="anchor", size=7 if is_full else 8.5)
+
+
+def ends_of(values: Floats, *, is_share: bool) -> tuple[float, float]:
+    """Returns the ends of the vertical axis."""
+    low, high = limits(values, 0.08, 0.16, LEAST_SPAN if is_share else 0.0)
+    return (max(low, -0.02), min(high, 1.02)) if is_share else (low, high)
+
+
+def _fan_caption(fan: _Fan) -> str:
+    text = (
+        f"n = {counted(len(fan.wide), 'patient')}; the row above the panel counts those who take a step: who has few "
+        f"modalities takes few. Bands hold the middle half and nine tenths of these patients, the blue line is their "
+        f"median; they end where fewer than {FEWEST} are left. Thin lines are "
+    )
+    text += f"{MOST_LINES} patients chosen at random." if len(fan.wide) > MOST_LINES else "patients."
+    if fan.lines:
+        names = ", ".join(shorten(line.name) for line in fan.lines)
+        text += f" Orange: {names}, with the modality that was read at each step."
+    return text

@@ -1,0 +1,281 @@
+"""One patient's prediction, from the prior by the contribution of each modality to what is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from multimodn.errors import StudyError, did_you_mean
+from multimodn.figures.picture import Picture
+from multimodn.figures.shared import (
+    MOST_ROWS,
+    Chosen,
+    Floats,
+    calm,
+    check,
+    choose,
+    counted,
+    digits_for,
+    expit,
+    limits,
+    new_figure,
+    only_patient,
+    percent,
+    pick,
+    shorten,
+    signed,
+    slug,
+    visible,
+)
+from multimodn.figures.theme import Theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = ("task", "output", "modality", "contribution", "prior", "prediction")
+MOST_ABSENT = 12
+LEAST_SPAN = 0.6
+"""Of the axis, on log-odds and log-risk: contributions that hardly matter shall not look large."""
+PROBABILITIES = (
+    (0.01, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.99),
+    (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999),
+    (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999),
+    (0.001, 0.5, 0.999),
+    (0.5,),
+)
+"""Ticks of an axis that is too long for every tenth, denser ones first."""
+BAR, ROW, GREY_ROW = 0.58, 0.28, 0.75  # of a row, inches, rows
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Bars from top to bottom; each starts where the one above it ends."""
+
+    chosen: Chosen
+    patient: str
+    names: list[str]
+    sizes: Floats
+    errors: Floats
+    prior: float
+    prediction: float
+    absent: list[str]
+
+    @property
+    def starts(self) -> Floats:
+        ends: Floats = self.prior + np.concatenate([[0.0], self.sizes]).cumsum()
+        return ends[:-1]
+
+    @property
+    def odds(self) -> bool:
+        return self.chosen.scale == "log-odds"
+
+    def value(self, link: float) -> str:
+        """Writes a prediction: its probability where there is one, with decimals where both ends look alike."""
+        if not self.odds:
+            return f"{link:.3g}"
+        one, other = (percent(float(expit(end))) for end in (self.prior, self.prediction))
+        return percent(float(expit(link)), 1 if one == other and self.prior != self.prediction else 0)
+
+
+def waterfall(
+    contributions: pd.DataFrame,
+    task: str | None = None,
+    output: str | None = None,
+    *,
+    patient: object | None = None,
+    order: Sequence[str] | None = None,
+    most: int = MOST_ROWS,
+) -> Picture:
+    """Draws how a patient's prediction comes about: a bar for each modality, from the prior to the prediction.
+
+    Args:
+        contributions: The frame of `MultiModN.contributions`.
+        task: Default: the first.
+        output: Default: the one that is predicted highest; of an ordinal task, the middle one.
+        patient: Whose; may be left out where the frame holds one patient.
+        order: Modality names from top to bottom; default: by size.
+        most: Bars that are drawn; the smallest beyond them are one bar.
+
+    Raises:
+        StudyError: If task, output or a modality of ``order`` is unknown, or one of several patients is to be named.
+        DataError: If the patient has no rows.
+    """
+    check(contributions, COLUMNS, "a waterfall")
+    task = pick(contributions["task"], task, "task")
+    of_task = contributions[contributions["task"].astype(str) == task]
+    name, rows = only_patient(contributions if patient is None else of_task, patient, "A waterfall")
+    chosen = choose(rows, task, output or _highest(rows, task))
+    every = visible(contributions, task)  # what others have tells what this one lacks
+    steps = _steps(chosen, name, every, order, most)
+    return Picture(
+        slug("waterfall", chosen.task, chosen.output, name),
+        f"{chosen.named(40)}: what moved the prediction of patient {shorten(name)}",
+        _caption(steps),
+        _alt(steps),
+        lambda theme: _draw(steps, theme),
+        pd.DataFrame(
+            {
+                "modality": [*steps.names, *steps.absent],
+                "start": [*steps.starts, *[np.nan] * len(steps.absent)],
+                "contribution": [*steps.sizes, *[np.nan] * len(steps.absent)],
+                "end": [*(steps.starts + steps.sizes), *[np.nan] * len(steps.absent)],
+            }
+        ),
+    )
+
+
+def _highest(rows: pd.DataFrame, task: str | None) -> str | None:
+    """Names the output with the largest prediction, unless the outputs are those of an ordinal task."""
+    chosen = choose(rows, task)
+    if chosen.output.startswith(">"):
+        return chosen.output
+    of_task = rows[rows["task"].astype(str) == chosen.task]
+    values = of_task["prediction"].to_numpy(dtype=np.float64)
+    return str(of_task["output"].iloc[int(np.nanargmax(values))]) if np.isfinite(values).any() else chosen.output
+
+
+def _steps(chosen: Chosen, patient: str, every: Sequence[str], order: Sequence[str] | None, most: int) -> _Steps:
+    rows = chosen.rows.assign(modality=chosen.rows["modality"].astype(str)).set_index("modality")
+    sizes = rows["contribution"].astype(float)
+    errors = rows["standard_error"].astype(float) if "standard_error" in rows else sizes * 0
+    absent = [name for name in every if name not in sizes.index]
+    if order is None:
+        names = sizes.abs().sort_values(ascending=False, kind="stable").index.tolist()
+    else:
+        for name in order:
+            if name not in every:
+                raise StudyError(f"Unknown modality '{name}' in `order`.{did_you_mean(name, every)}")
+        names = [*(name for name in order if name in sizes.index), *(name for name in sizes.index if name not in order)]
+    n_joined = len(names) - most + 1 if len(names) > most else 0
+    smallest = sizes.abs().sort_values(kind="stable").index[:n_joined].tolist()
+    kept = [name for name in names if name not in smallest]
+    shown, spread = (np.asarray(column[kept], dtype=np.float64) for column in (sizes, errors))
+    if smallest:
+        kept = [*kept, f"{len(smallest)} smaller ones"]
+        shown = np.append(shown, sizes[smallest].sum())
+        spread = np.append(spread, np.sqrt((errors[smallest] ** 2).sum()))
+    prior, prediction = float(rows["prior"].iloc[0]), float(rows["prediction"].iloc[0])
+    return _Steps(chosen, patient, kept, shown, spread, prior, prediction, absent)
+
+
+def _draw(steps: _Steps, theme: Theme) -> Figure:
+    n_bars, grey = len(steps.names), steps.absent[:MOST_ABSENT]
+    if len(steps.absent) > MOST_ABSENT:
+        grey = [*grey[:-1], f"and {len(steps.absent) - MOST_ABSENT + 1} more"]
+    rows = n_bars + 2 + (0.6 + GREY_ROW * len(grey) if grey else 0.0)
+    figure = new_figure(ROW * rows + 1.0)
+    axes = figure.add_subplot()
+    calm(axes, theme)
+    ends = np.concatenate([[steps.prior], steps.starts + steps.sizes, [steps.prediction]])
+    axes.set_xlim(limits(ends, 0.14, 0.14, 0.0 if steps.chosen.scale == "units" else LEAST_SPAN))
+    axes.set_ylim(rows - 0.4, -0.7)
+    _draw_bars(axes, steps, theme)
+    _draw_ends(axes, steps, theme)
+    greys = n_bars + 2.2 + GREY_ROW * np.arange(len(grey))
+    labels = ["prior", *map(shorten, steps.names), "prediction", *map(shorten, grey)]
+    axes.set_yticks([*range(n_bars + 2), *greys], labels)
+    for label in axes.get_yticklabels()[n_bars + 2 :]:
+        label.set(color=theme.faint, size=8)
+    for k in (0, n_bars + 1):
+        axes.get_yticklabels()[k].set_fontweight("bold")
+    if grey:
+        axes.axhspan(greys[0] - 0.55, greys[-1] + 0.55, color=theme.grid, alpha=0.45, lw=0)
+        where = axes.get_yaxis_transform()
+        text = "not there: nothing was computed"
+        axes.text(0.5, float(greys.mean()), text, transform=where, ha="center", va="center", size=8, color=theme.faint)
+    axes.set_xlabel(f"◀ lower        {steps.chosen.axis()}        higher ▶")
+    if steps.odds:
+        _probabilities(axes, theme)
+    return figure
+
+
+def _draw_bars(axes: Axes, steps: _Steps, theme: Theme) -> None:
+    """Draws bars that point where they push, with their numbers, and a thin line from each to the next."""
+    from matplotlib.patches import Polygon
+
+    span = abs(np.subtract(*axes.get_xlim()))
+    digits = digits_for(steps.sizes)
+    for k, (start, size, error) in enumerate(zip(steps.starts, steps.sizes, steps.errors, strict=True)):
+        y, end = k + 1, start + size
+        tip = end - np.sign(size) * min(abs(size), 0.012 * span)
+        corners = [(start, y - BAR / 2), (tip, y - BAR / 2), (end, y), (tip, y + BAR / 2), (start, y + BAR / 2)]
+        colour = theme.high if size > 0 else theme.low
+        axes.add_patch(Polygon(corners, closed=True, facecolor=colour, lw=0))
+        axes.plot([end, end], [y, y + 1], color=theme.faint, lw=0.8, alpha=0.6)
+        reach = 1.96 * error
+        if reach > 0.004 * span:
+            axes.plot([end - reach, end + reach], [y, y], color=theme.ink, lw=1.0)
+        side = 1 if size >= 0 else -1
+        axes.annotate(
+            signed(size, digits),
+            (end + side * reach, y),
+            (side * 4, 0),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="center",
+            color=colour if size else theme.faint,
+            size=8.5,
+            bbox={"facecolor": theme.paper, "lw": 0, "pad": 0.5},
+        )
+    axes.plot([steps.prior, steps.prior], [0, 1], color=theme.faint, lw=0.8, alpha=0.6)
+
+
+def _draw_ends(axes: Axes, steps: _Steps, theme: Theme) -> None:
+    """Marks prior and prediction with their values."""
+    last = len(steps.names) + 1
+    axes.plot([steps.prior] * 2, [0, last], color=theme.faint, lw=0.9, ls=(0, (2, 2)), zorder=0.5)
+    for y, at, marker, weight in ((0, steps.prior, "o", "normal"), (last, steps.prediction, "D", "bold")):
+        is_open = y == 0
+        axes.plot(at, y, marker, ms=6, mew=1.4, mec=theme.ink, mfc=theme.paper if is_open else theme.ink)
+        axes.annotate(
+            steps.value(at), (at, y), (8, 0), textcoords="offset points", va="center", weight=weight, color=theme.ink
+        )
+
+
+def _probabilities(axes: Axes, theme: Theme) -> None:
+    """Writes probabilities along the top, as many as have room."""
+    low, high = axes.get_xlim()
+    for shares in (*(np.arange(step, 1.0, step) for step in (0.01, 0.02, 0.05, 0.1)), *map(np.array, PROBABILITIES)):
+        places = np.log(shares / (1 - shares))
+        is_inside = (low <= places) & (places <= high)
+        shares, places = shares[is_inside], places[is_inside]
+        if np.diff(places).min(initial=np.inf) > 0.085 * (high - low):
+            break
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(places, [percent(share) for share in shares.tolist()])
+    top.spines["top"].set_visible(False)
+    top.tick_params(length=0, labelsize=8.5, labelcolor=theme.faint)
+    top.set_xlabel("probability", size=8.5)
+
+
+def _caption(steps: _Steps) -> str:
+    text = (
+        f"Patient {shorten(steps.patient, 40)}, n = {counted(len(steps.chosen.rows), 'modality')}. Each bar is the "
+        f"contribution of a modality (Shapley value) on the scale of the lower axis; together they lead from what is "
+        f"predicted before any modality is known ({steps.value(steps.prior)}) to the prediction "
+        f"({steps.value(steps.prediction)}). Rightwards raises it, leftwards lowers it."
+    )
+    if steps.absent:
+        text += (
+            f" {counted(len(steps.absent), 'modality')} in grey {_is(len(steps.absent))} not there and took no part."
+        )
+    if (steps.errors > 0).any():
+        return f"{text} Orders were sampled; where an interval (95%) is wide enough to be seen, it is drawn."
+    return f"{text} The contributions are exact; there is no interval."
+
+
+def _is(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
+def _alt(steps: _Steps) -> str:
+    parts = [f"{name} {signed(size)}" for name, size in zip(steps.names[:3], steps.sizes, strict=False)]
+    return (
+        f"{steps.chosen.quantity} of patient {steps.patient}: from {steps.value(steps.prior)} before any modality to "
+        f"{steps.value(steps.prediction)}. Largest contributions: {', '.join(parts)}."
+    )

@@ -1,0 +1,209 @@
+"""The words of a report, coloured by what each moves a prediction by: as a figure, and as text for a page."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from multimodn.figures.attributions import COLUMNS, in_order, strength
+from multimodn.figures.picture import Picture
+from multimodn.figures.shared import (
+    MINUS,
+    WIDTH,
+    Chosen,
+    Floats,
+    check,
+    choose,
+    counted,
+    new_figure,
+    only_patient,
+    pick,
+    shorten,
+    signed,
+    slug,
+)
+from multimodn.figures.theme import STRONG_DIVERGING, Theme, diverging_level
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_WORDS = 300
+SIZE, LINE, PAD = 9.0, 19.0, 4.4  # points
+MIDDLE = diverging_level(0.0)
+RAISED = {"+": "\u207a", MINUS: "\u207b", "": ""}
+
+
+@dataclass(frozen=True)
+class _Strip:
+    chosen: Chosen
+    modality: str
+    patient: str
+    words: list[str]
+    attribution: Floats
+    strength: Floats
+    n_words: int
+
+    @property
+    def marked(self) -> list[str]:
+        """Words with their sign, which stands wherever there is a colour."""
+        return [f"{word}{RAISED[_sign(value)]}" for word, value in zip(self.words, self.strength, strict=True)]
+
+
+def word_strip(
+    attributions: pd.DataFrame,
+    task: str | None = None,
+    output: str | None = None,
+    *,
+    modality: str | None = None,
+    patient: object | None = None,
+    most: int = MOST_WORDS,
+) -> Picture:
+    """Draws the words of a patient's report, coloured and signed by their attributions.
+
+    Args:
+        attributions: The frame of `MultiModN.attributions` of a text.
+        task: Default: the first.
+        output: Default: the first; of an ordinal task, the middle one.
+        modality: Default: the first.
+        patient: Whose; may be left out where the frame holds one patient.
+        most: Words that are drawn; of a longer report, the passage that moves the prediction most.
+
+    Raises:
+        StudyError: If task, output or modality is unknown, or one of several patients is to be named.
+        DataError: If the patient has no rows.
+    """
+    strip = _strip(attributions, task, output, modality, patient, most)
+    largest = np.argsort(-np.abs(strip.attribution), kind="stable")[:4]
+    named = [f"{strip.words[k]} {signed(float(strip.attribution[k]))}" for k in largest]
+    return Picture(
+        slug("words", strip.modality, strip.chosen.task, strip.chosen.output, strip.patient),
+        f"{strip.chosen.named(40)}: words of {shorten(strip.modality)}, patient {shorten(strip.patient)}",
+        _caption(strip),
+        f"Words that move {strip.chosen.quantity} most: {', '.join(named)}.",
+        lambda theme: _draw(strip, theme),
+        pd.DataFrame({"word": strip.words, "attribution": strip.attribution}),
+    )
+
+
+def word_html(
+    attributions: pd.DataFrame,
+    task: str | None = None,
+    output: str | None = None,
+    *,
+    modality: str | None = None,
+    patient: object | None = None,
+    most: int = MOST_WORDS,
+) -> str:
+    """Writes the same words as `word_strip` as a paragraph of HTML, with the CSS variables of a report for colours.
+
+    Args:
+        attributions: See `word_strip`.
+        task: See there.
+        output: See there.
+        modality: See there.
+        patient: See there.
+        most: See there.
+
+    Raises:
+        StudyError: See there.
+        DataError: See there.
+    """
+    strip = _strip(attributions, task, output, modality, patient, most)
+    parts = []
+    for word, size, value in zip(strip.words, strip.attribution, strip.strength, strict=True):
+        text, level = html.escape(word), diverging_level(float(value))
+        if level == MIDDLE:
+            parts.append(text)
+            continue
+        ink = "paper" if level in STRONG_DIVERGING else "ink"
+        style = f"background: var(--diverging-{level}); color: var(--{ink}); border-radius: 3px; padding: 0 2px"
+        shown = f"{text}<sup>{_sign(float(value))}</sup>"
+        parts.append(f'<span style="{style}" title="{signed(float(size), 3)}">{shown}</span>')
+    return f'<p class="words" style="line-height: 1.9">{" ".join(parts)}</p>'
+
+
+def _sign(value: float) -> str:
+    level = diverging_level(value)
+    return "" if level == MIDDLE else "+" if level > MIDDLE else MINUS
+
+
+def _strip(
+    attributions: pd.DataFrame,
+    task: str | None,
+    output: str | None,
+    modality: str | None,
+    patient: object | None,
+    most: int,
+) -> _Strip:
+    check(attributions, COLUMNS, "attributions")
+    modality = pick(attributions["modality"], modality, "modality")
+    rows = attributions[attributions["modality"].astype(str) == modality]
+    name, rows = only_patient(rows, patient, "A text")
+    chosen = choose(rows, task, output)
+    words, attribution = in_order(chosen.rows)
+    scaled = strength(attribution)
+    start = 0
+    if len(words) > most:
+        passed = np.concatenate([[0.0], np.abs(scaled).cumsum()])
+        start = int(np.argmax(passed[most:] - passed[:-most]))
+    part = slice(start, start + most)
+    return _Strip(chosen, modality, name, list(words[part]), attribution[part], scaled[part], len(words))
+
+
+def _draw(strip: _Strip, theme: Theme) -> Figure:
+    from matplotlib.patches import FancyBboxPatch
+
+    places, n_lines = _flow(strip.marked)
+    height = LINE * n_lines + 6
+    figure = new_figure((height + 2 * PAD) / 72)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_xlim(0, WIDTH * 72 - 2 * PAD)
+    axes.set_ylim(height, 0)
+    for word, value, (x, line, width) in zip(strip.marked, strip.strength, places, strict=True):
+        y = 3 + LINE * (line + 0.5)
+        fill, ink = theme.leaning(float(value))
+        if diverging_level(float(value)) != MIDDLE:
+            box = FancyBboxPatch(
+                (x - 1, y - 6.5), width + 2, 13, boxstyle="round,pad=0,rounding_size=2.5", facecolor=fill, lw=0
+            )
+            axes.add_patch(box)
+        else:
+            ink = theme.ink
+        axes.text(x, y, word, va="center_baseline", size=SIZE, color=ink)
+    return figure
+
+
+def _flow(words: list[str]) -> tuple[list[tuple[float, int, float]], int]:
+    """Breaks words into lines: for each its place (points), its line and its width; and the number of lines."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font, measure = FontProperties(family="DejaVu Sans", size=SIZE), TextToPath()
+    widths = {word: float(measure.get_text_width_height_descent(word, font, ismath=False)[0]) for word in set(words)}
+    places, x, line = [], 3.0, 0
+    for word in words:
+        if x > 3.0 and x + widths[word] > WIDTH * 72 - 2 * PAD - 6:
+            x, line = 3.0, line + 1
+        places.append((x, line, widths[word]))
+        x += widths[word] + 5.0
+    return places, line + 1
+
+
+def _caption(strip: _Strip) -> str:
+    n = strip.n_words
+    text = f"n = 1 (patient {shorten(strip.patient, 40)}), {counted(n, 'word')} of {shorten(strip.modality)}"
+    text += (
+        f", of which the {len(strip.words)} that move the prediction most in one piece. "
+        if n > len(strip.words)
+        else ". "
+    )
+    return (
+        f"{text}Orange with +: raises the prediction of {strip.chosen.named(40)}; blue with {MINUS}: "
+        f"lowers it; the stronger the colour, the more. Words without a colour move it by less than an eighth of what "
+        f"the strongest one does. There is no interval: it is one patient."
+    )

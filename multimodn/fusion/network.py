@@ -1,0 +1,270 @@
+"""The network: encode once, then update a shared patient state in any order and decode it after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from multimodn.base.batches import Batch
+from multimodn.base.encoder import Encoder, Values
+from multimodn.base.task import Task
+from multimodn.errors import ShapeError, StudyError
+from multimodn.fusion.paths import order_numbers, ordered_paths
+from multimodn.fusion.updates import build_update
+from multimodn.fusion.visibility import group_views
+
+Outputs = dict[str, Tensor]
+"""For each task the decoder's raw outputs, ``(..., output_size)``."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the encoders found in a batch, ready for any order, subset or explanation.
+
+    Attributes:
+        rows: Projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``; with their
+            tokens where the state update looks at tokens.
+        where: Long ``(B, M)``: the row of a patient's modality in ``rows``, -1 = absent.
+    """
+
+    rows: Values
+    where: Tensor
+
+    @property
+    def presence(self) -> Tensor:
+        """Bool ``(B, M)``."""
+        return self.where >= 0
+
+
+class SequentialFusion(nn.Module):
+    """Modality encoders update a patient state one after another; every task reads every state.
+
+    Args:
+        encoders: For each modality a module that maps its prepared values to ``(n, embedding_size)`` and has the
+            attribute ``embedding_size``. One module under several names, such as those of repeated readings, takes a
+            step for each of them, with the same weights.
+        tasks: The tasks, each with a decoder of its own.
+        state_size: Width D of the state.
+        update: Name of the state update: ``residual``, ``product``, ``gated``, ``linear`` or ``attention``.
+        order: Modality names in the order in which predictions take them; default: as in ``encoders``.
+        informative: Whether the first state is told which modalities the patient has.
+        excluded: For some tasks the modalities that they must not see: these tasks read states of paths without them.
+
+    Raises:
+        StudyError: If there is no modality or no task, a name stands twice, ``order`` is not a permutation, or a task
+            is left without any modality.
+
+    References:
+        Swamy et al. (2023), MultiModN, https://arxiv.org/abs/2309.14118
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        tasks: Sequence[Task],
+        state_size: int = 32,
+        update: str = "residual",
+        order: Sequence[str] | None = None,
+        informative: bool = False,
+        excluded: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        super().__init__()
+        if not encoders or not tasks:
+            raise StudyError("A model needs at least one modality and one task.")
+        names = [task.name for task in tasks]
+        if len(set(names)) < len(names):
+            raise StudyError(f"Two tasks have the same name: {names}.")
+        self.modalities = list(encoders)
+        self.order = order_numbers(order or self.modalities, self.modalities)
+        if len(self.order) < len(self.modalities):
+            raise StudyError(f"The order {list(order or [])} leaves out some of {self.modalities}.")
+        self.encoders = nn.ModuleDict(encoders)
+        self.tasks = nn.ModuleDict({task.name: task for task in tasks})
+        self.decoders = nn.ModuleDict({task.name: task.decoder(state_size) for task in tasks})
+        distinct = list(dict.fromkeys(encoders.values()))  # by identity: that is how modules compare
+        self.group = [distinct.index(encoder) for encoder in encoders.values()]
+        first = [list(encoders)[self.group.index(g)] for g in range(len(distinct))]
+        sizes = [_embedding_size(name, encoder) for name, encoder in zip(first, distinct, strict=True)]
+        self.token_sizes = [int(getattr(encoder, "token_size", 0)) for encoder in distinct]
+        self.update = build_update(update, sizes, state_size, self.token_sizes)
+        self.views = group_views(names, self.modalities, excluded or {})
+        self.initial_state = nn.Parameter(torch.zeros(self.update.width))
+        self.presence_effect = nn.Linear(len(self.modalities), self.update.width, bias=False) if informative else None
+        if self.presence_effect is not None:
+            nn.init.zeros_(self.presence_effect.weight)
+
+    @property
+    def seen(self) -> Tensor:
+        """Which modalities each task may see, bool ``(T, M)``."""
+        everything = torch.ones(len(self.modalities), dtype=torch.bool)
+        of_task = {name: view.of(everything) for view in self.views for name in view.tasks}
+        return torch.stack([of_task[name] for name in self.tasks])
+
+    def encode(self, batch: Batch) -> Evidence:
+        """Runs every encoder once, on the rows that have its modality and only on those.
+
+        Raises:
+            ShapeError: If the batch has other modalities than the model.
+        """
+        if list(batch.values) != self.modalities:
+            raise ShapeError(f"The batch has modalities {list(batch.values)}, expected {self.modalities}.")
+        parts = [
+            self._project(group, self.encoders[name], batch.values[name])
+            for group, name in zip(self.group, self.modalities, strict=True)
+            if len(batch.values[name])
+        ]
+        rows = self.update.join(parts) if parts else self.initial_state.new_zeros(0, 1)
+        flat = batch.presence.T.flatten()
+        where = torch.where(flat, flat.cumsum(0) - 1, -1)
+        return Evidence(rows, where.view(batch.presence.T.shape).T)
+
+    def _project(self, group: int, encoder: nn.Module, values: Any) -> Values:
+        if self.update.looks_at_tokens and self.token_sizes[group]:
+            embedding, tokens = cast(Encoder, encoder).with_tokens(values)
+            return self.update.project_tokens(group, embedding, tokens)
+        return self.update.project(group, encoder(values))
+
+    def start(self, presence: Tensor) -> Tensor:
+        """Returns the states ``(B, width)`` before any step: the same for all, unless presence is informative."""
+        if self.presence_effect is None:
+            return self.initial_state.expand(len(presence), -1)
+        effect: Tensor = self.presence_effect(presence.to(self.initial_state.dtype))
+        return self.initial_state + effect
+
+    def states(self, evidence: Evidence, paths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """Follows each row's path.
+
+        Args:
+            evidence: What `encode` returned for the batch.
+            paths: Long ``(B, depth)``, -1 = no step; see `multimodn.fusion.paths`.
+            presence: What an informed first state is told, bool ``(B, M)``; default: what the patients have.
+
+        Returns:
+            States ``(depth + 1, B, width)``, the first before any step. A row without a step keeps its state
+            bit for bit.
+        """
+        state = self.start(evidence.presence if presence is None else presence)
+        states = [state]
+        # all depths are sorted and counted at once: one synchronisation with the device, not one a step
+        encoders = self._encoders_of(paths)
+        by_modality = encoders.argsort(dim=0, stable=True)
+        taken = encoders.unsqueeze(-1) == torch.arange(max(self.group) + 1, device=paths.device)
+        all_counts: list[list[int]] = taken.sum(0).tolist()
+        for depth, counts in enumerate(all_counts):
+            rows = by_modality[len(paths) - sum(counts) :, depth]
+            state = self._step(state, rows, paths[:, depth], evidence, counts)
+            states.append(state)
+        return torch.stack(states)
+
+    def _step(self, state: Tensor, rows: Tensor, step: Tensor, evidence: Evidence, counts: Sequence[int]) -> Tensor:
+        if not len(rows):
+            return state
+        if len(rows) == len(state) and len(rows) in counts:  # everybody takes the same modality: no shuffling
+            place = evidence.where.gather(1, step.unsqueeze(1)).squeeze(1)
+            return self.update_state(state, evidence.rows[place], counts)
+        found = evidence.rows[evidence.where[rows, step[rows]]]
+        return state.index_copy(0, rows, self.update_state(state[rows], found, counts))
+
+    def _encoders_of(self, paths: Tensor) -> Tensor:
+        """Returns the number of the encoder that each step of a path goes through, -1 = no step."""
+        if self.group == list(range(len(self.group))):
+            return paths
+        numbers = torch.tensor(self.group, device=paths.device)
+        return torch.where(paths >= 0, numbers[paths.clamp(min=0)], -1)
+
+    def update_state(self, state: Tensor, evidence: Values, counts: Sequence[int]) -> Tensor:
+        """Applies one step to rows sorted by encoder; see `multimodn.fusion.state.StateUpdate.forward`."""
+        after: Tensor = self.update(state, evidence, counts)
+        return after
+
+    def decode(self, states: Tensor, tasks: Collection[str] | None = None) -> Outputs:
+        """Decodes states ``(..., width)`` by tasks, default all: the only place where a state becomes outputs."""
+        read = states[..., : self.update.state_size]
+        return {name: decoder(read) for name, decoder in self.decoders.items() if tasks is None or name in tasks}
+
+    def read(self, evidence: Evidence, paths: Tensor) -> Outputs:
+        """Follows each row's path, for every task the steps that it may see, and decodes every state.
+
+        Returns:
+            For each task ``(depth + 1, B, K)``; a step that the task must not see repeats the outputs before it.
+        """
+        if len(self.views) == 1:  # nothing is hidden from one task and not from another
+            view = self.views[0]
+            return self.decode(self.states(evidence, view.along(paths), view.of(evidence.presence)))
+        # views are so many more rows of one pass: small batches cost by the step, not by the row
+        along = torch.cat([view.along(paths) for view in self.views])
+        presence = torch.cat([view.of(evidence.presence) for view in self.views])
+        repeated = Evidence(evidence.rows, evidence.where.repeat(len(self.views), 1))
+        outputs: Outputs = {}
+        of_view = torch.split(self.states(repeated, along, presence), [len(paths)] * len(self.views), dim=1)
+        for view, states in zip(self.views, of_view, strict=True):
+            outputs |= self.decode(states, view.tasks)
+        return {name: outputs[name] for name in self.tasks}
+
+    def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
+        """Returns each task's raw outputs ``(B, K)`` after all present modalities.
+
+        A row without any modality gets the outputs of the initial state, the prior.
+        """
+        evidence = self.encode(batch)
+        return {name: found[-1] for name, found in self.read(evidence, self.paths(evidence, order)).items()}
+
+    def paths(self, evidence: Evidence, order: Sequence[str] | None = None) -> Tensor:
+        """Returns the paths of a batch in ``order`` (modality names; default: the model's)."""
+        numbers = self.order if order is None else order_numbers(order, self.modalities)
+        return ordered_paths(evidence.presence, numbers)
+
+    def losses(
+        self,
+        batch: Batch,
+        paths: Tensor,
+        tilts: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Averages each task's loss over every state that its labelled rows pass on their paths.
+
+        Args:
+            batch: Patients with targets.
+            paths: Long ``(B, depth)``.
+            tilts: For some tasks the log factor by which each outcome stratum is more frequent at each state than in
+                everybody, ``(depth + 1, B, n_strata)``: the likelihood is tilted by it, the outputs are not. Needs the
+                batch's strata.
+            weights: For some tasks a weight of each state, ``(depth + 1, B)``.
+
+        Returns:
+            For each task a scalar; zero, without gradient to anything, where no row has its label.
+        """
+        outputs = self.read(self.encode(batch), paths)
+        start = torch.ones(1, len(paths), dtype=torch.bool, device=paths.device)
+        visited = {name: torch.cat([start, (view.along(paths) >= 0).T]) for view in self.views for name in view.tasks}
+        losses = {}
+        for t, (name, task) in enumerate(self.tasks.items()):
+            counted = visited[name] & batch.labelled[name]
+            loss = task(outputs[name], batch.targets[name])
+            if tilts and name in tilts and batch.strata is not None:
+                loss = loss + tilt_loss(cast(Task, task), outputs[name], tilts[name], batch.strata[:, t])
+            loss = torch.where(counted, loss, 0.0)
+            if weights and name in weights:
+                loss = loss * weights[name]
+            losses[name] = loss.sum() / counted.sum().clamp(min=1)
+        return losses
+
+
+def tilt_loss(task: Task, outputs: Tensor, tilt: Tensor, strata: Tensor) -> Tensor:
+    """What tilting p(y) to p(y) exp(tilt_y) / sum_z p(z) exp(tilt_z) adds to the negative log-likelihood."""
+    own = tilt.gather(-1, strata.clamp(min=0).expand(tilt.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    return (task.log_strata(outputs) + tilt).logsumexp(-1) - own
+
+
+def _embedding_size(name: str, encoder: nn.Module) -> int:
+    size = getattr(encoder, "embedding_size", None)
+    if not isinstance(size, int):
+        raise StudyError(
+            f"Encoder '{name}' ({type(encoder).__name__}) has no integer attribute `embedding_size`; "
+            f"set it to the width of the embedding that it returns."
+        )
+    return size

@@ -1,0 +1,1 @@
+"""Metrics of discrimination, calibration and survival, each defined once."""

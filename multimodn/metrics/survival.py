@@ -1,0 +1,281 @@
+"""Metrics of censored times for many weightings of the same patients at once.
+
+Censored patients are made up for by inverse-probability-of-censoring weights (IPCW). These come from the Kaplan-Meier
+curve of the censoring times of the patients who are scored, not of training patients, and are estimated anew in each
+resample; censoring is taken to be independent of everything. Everything is NaN where it is undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.metrics.classification import CLOSE, FEWEST_EACH, LARGEST_STEP, LEAST_SPREAD, MOST_STEPS
+from multimodn.metrics.classification import calibration_intercept as intercept_of
+from multimodn.metrics.classification import calibration_slope as slope_of
+from multimodn.metrics.predictions import Bools, Predicted, Score, undefined
+from multimodn.statistics.bootstrap import Floats, weighted_aurocs
+
+
+def observed(given: Predicted) -> tuple[Floats, Bools]:
+    """Returns times and events of a survival task."""
+    return given.truth[:, 0], given.truth[:, 1] > 0
+
+
+def kaplan_meier(time: Floats, event: Bools, weights: Floats, at: Floats, side: str, *, of_censoring: bool) -> Floats:
+    """Returns the chance of no event (or of not being censored) by given times, for each weighting.
+
+    At equal times events come before censoring, so who has the event is not at risk of being censored then.
+
+    Args:
+        time: Time of event or censoring ``(n,)``.
+        event: Whether the event happened ``(n,)``.
+        weights: ``(R, n)``.
+        at: Times ``(k,)``.
+        side: ``right`` counts what happens at the very time, ``left`` does not.
+        of_censoring: Whether the curve is that of the censoring times.
+
+    Returns:
+        ``(R, k)``.
+    """
+    order = np.lexsort((~event, time))
+    drawn = weights[:, order]
+    at_risk = drawn[:, ::-1].cumsum(1)[:, ::-1]
+    leaves = drawn * (~event if of_censoring else event)[order]
+    stays = 1 - np.divide(leaves, at_risk, out=np.zeros_like(drawn), where=at_risk > 0)
+    curve = np.pad(stays.cumprod(1), ((0, 0), (1, 0)), constant_values=1.0)
+    places: NDArray[np.int64] = np.searchsorted(time[order], at, side=side)  # type: ignore[call-overload]
+    found: Floats = curve[:, places]
+    return found
+
+
+def _event_weights(time: Floats, event: Bools, weights: Floats) -> Floats:
+    """Weights over the chance of not being censored before the own event, ``(R, n)``; 0 for the censored."""
+    uncensored = kaplan_meier(time, event, weights, time, "left", of_censoring=True)
+    counted = weights * event
+    found: Floats = np.divide(counted, uncensored, out=np.zeros_like(weights), where=counted > 0)
+    return found
+
+
+def pairs(time: Floats, event: Bools, risk: Floats) -> tuple[Floats, Floats]:
+    """For each patient with an event: who can be compared, and whether the risks are in the right order."""
+    later = (time > time[event, None]) | ((time == time[event, None]) & ~event)
+    right = (risk < risk[event, None]) + 0.5 * (risk == risk[event, None])
+    return later.astype(np.float64), later * right
+
+
+def harrell(given: Predicted) -> Score:
+    """Harrell's index over all pairs, as in `multimodn.tasks._survival.concordance`."""
+    event = observed(given)[1]
+
+    def score(weights: Floats) -> Floats:
+        return _concordance(given, weights, weights[:, event])
+
+    return score
+
+
+def uno(given: Predicted) -> Score:
+    """Uno's index up to the last time that the task knows, as in `multimodn.tasks._survival.uno_concordance`."""
+    if not len(given.times):
+        return undefined
+    time, event = observed(given)
+
+    def score(weights: Floats) -> Floats:
+        own = np.divide(
+            _event_weights(time, event, weights) ** 2, weights, out=np.zeros_like(weights), where=weights > 0
+        )
+        return _concordance(given, weights, (own * (time < given.times[-1]))[:, event])
+
+    return score
+
+
+def _concordance(given: Predicted, weights: Floats, own: Floats) -> Floats:
+    comparable, right = pairs(*observed(given), given.link[:, 0])  # made again for each block, not held for all parts
+    with np.errstate(invalid="ignore"):
+        found: Floats = ((weights @ right.T) * own).sum(1) / ((weights @ comparable.T) * own).sum(1)
+    return found
+
+
+def aurocs_at(given: Predicted, times: Floats, weights: Floats) -> Floats:
+    """Cumulative/dynamic time-dependent AUROC, ``(R, len(times))``.
+
+    Of those with the event by a time, and those without it until after it, the chance that the first have the lower
+    predicted chance of survival up to that time; events are weighted by IPCW.
+
+    Args:
+        given: Predictions.
+        times: Some of ``given.times``.
+        weights: ``(R, n)``.
+
+    References:
+        Uno et al. (2007), https://doi.org/10.1198/016214507000000149; Hung and Chiang (2010),
+        https://doi.org/10.1002/cjs.10046
+    """
+    time, event = observed(given)
+    of_event, found = _event_weights(time, event, weights), np.full((len(weights), len(times)), np.nan)
+    for k, at in enumerate(times):
+        is_case, risk = (time <= at) & event, -given.survival[:, np.flatnonzero(given.times == at)[0]]
+        if is_case.any() and (time > at).any():
+            found[:, k] = weighted_aurocs(risk, is_case, np.where(is_case, of_event, weights * (time > at)))
+    return found
+
+
+def auroc_over_time(given: Predicted) -> Score:
+    """Mean of `aurocs_at` over the times of a task, weighted by the fall of the Kaplan-Meier curve before each.
+
+    Times count by which somebody had the event, and after which somebody was followed.
+
+    References:
+        Lambert and Chevret (2016), https://doi.org/10.1177/0962280213515571
+    """
+    time, event = observed(given)
+    times = given.times
+
+    def score(weights: Floats) -> Floats:
+        chance = kaplan_meier(time, event, weights, times, "right", of_censoring=False)
+        areas = aurocs_at(given, times, weights)
+        falls = -np.diff(chance, axis=1, prepend=1.0) * ~np.isnan(areas)
+        total = falls.sum(1)
+        return np.where(total > 0, (np.nan_to_num(areas) * falls).sum(1) / np.where(total > 0, total, 1.0), np.nan)
+
+    return score if len(times) else undefined
+
+
+def integrated_brier(given: Predicted) -> Score:
+    """Graf's score, averaged over time, as in `multimodn.tasks._survival.integrated_brier`."""
+    time, event = observed(given)
+    times = given.times[given.times < time.max(initial=-np.inf)]
+    if not len(times):
+        return undefined
+    survival, widths = given.survival[:, : len(times)], np.diff(times)
+    died, alive = (time[:, None] <= times) * survival**2, (time[:, None] > times) * (1 - survival) ** 2
+
+    def score(weights: Floats) -> Floats:
+        uncensored = kaplan_meier(time, event, weights, times, "right", of_censoring=True)
+        is_scored = weights @ (time[:, None] > times) > 0
+        later = np.divide(weights @ alive, uncensored, out=np.zeros_like(uncensored), where=is_scored)
+        scores = (_event_weights(time, event, weights) @ died + later) / np.maximum(
+            weights.sum(1, keepdims=True), 1e-300
+        )
+        widths_of = widths * is_scored[:, 1:]
+        reach = widths_of.sum(1)
+        area = ((scores[:, 1:] + scores[:, :-1]) / 2 * widths_of).sum(1)
+        one = np.where(is_scored[:, 0], scores[:, 0], np.nan)
+        return np.where(reach > 0, area / np.where(reach > 0, reach, 1), one)
+
+    return score
+
+
+def middle(times: Floats) -> int:
+    """Returns which of the times of a task calibration is told at."""
+    return (len(times) - 1) // 2
+
+
+def calibration_slope(given: Predicted) -> Score:
+    """Slope of the event by the middle time on its predicted log-odds, see `by_time_weights`; 1 where calibrated."""
+    return _at_middle(given, slope_of)
+
+
+def calibration_intercept(given: Predicted) -> Score:
+    """Shift of the log-odds of the event by the middle time, see `by_time_weights`; 0 where calibrated."""
+    return _at_middle(given, intercept_of)
+
+
+def _at_middle(given: Predicted, make: Callable[[Floats, Bools], Score]) -> Score:
+    time, event = observed(given)
+    if not len(given.times):
+        return undefined
+    k = middle(given.times)
+    at, chance = float(given.times[k]), given.survival[:, k]
+    if not enough_by(time, event, at):
+        return undefined
+    fit = make(event_log_odds(chance), (time <= at) & event)
+    return lambda weights: fit(by_time_weights(time, event, at, weights))
+
+
+def enough_by(time: Floats, event: Bools, at: float) -> bool:
+    """Says whether `FEWEST_EACH` had the event by a time, and as many were followed longer without it."""
+    return bool(min(((time <= at) & event).sum(), (time > at).sum()) >= FEWEST_EACH)
+
+
+def event_log_odds(survival: Floats) -> Floats:
+    """Turns chances of no event into log-odds of the event, within what double precision tells from 0 and 1."""
+    chance = np.clip(survival, 1e-15, 1 - 1e-15)
+    found: Floats = np.log1p(-chance) - np.log(chance)
+    return found
+
+
+def by_time_weights(time: Floats, event: Bools, at: float, weights: Floats) -> Floats:
+    """Weights under which the event by a time is an outcome like any other, ``(R, n)``.
+
+    Who had the event before counts by one over the chance of not being censored before it, who was followed longer by
+    one over the chance of not being censored up to that time, and who was censored before not at all. No
+    proportionality of hazards is assumed, unlike by the slope of a Cox model.
+
+    References:
+        The weights: Graf, Schmoor, Sauerbrei and Schumacher (1999),
+        https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5
+    """
+    uncensored = kaplan_meier(time, event, weights, np.array([at]), "right", of_censoring=True)
+    later = weights * (time > at)
+    known = np.divide(later, uncensored, out=np.zeros_like(weights), where=later > 0)
+    found: Floats = known + _event_weights(time, event, weights) * (time <= at)
+    return found
+
+
+def cox_slope(risk: Floats, time: Floats, event: Bools, weights: Floats) -> tuple[Floats, Floats]:
+    """Fits a Cox model with one predictor for each weighting: Newton's method, ties by Breslow.
+
+    The coefficient of the linear predictor of a Cox model is its calibration slope. Of a prediction whose hazards are
+    not proportional, such as that of `multimodn.tasks.SurvivalTask`, it need not be 1 where that is calibrated.
+
+    Args:
+        risk: The predictor ``(n,)``.
+        time: Time of event or censoring ``(n,)``.
+        event: Whether the event happened ``(n,)``.
+        weights: ``(R, n)``.
+
+    Returns:
+        Coefficients and their standard errors ``(R,)``, NaN where the likelihood has no maximum or ``risk`` is the same
+        for everybody.
+
+    References:
+        Van Houwelingen (2000), https://doi.org/10.1002/1097-0258(20001230)19:24<3401::AID-SIM554>3.0.CO;2-2; Royston
+        and Altman (2013), https://doi.org/10.1186/1471-2288-13-33
+    """
+    nothing, spread = np.full(len(weights), np.nan), float(risk.std())
+    if spread < LEAST_SPREAD:
+        return nothing, nothing
+    order = np.argsort(-time, kind="stable")
+    x, happened, weights = ((risk - risk.mean()) / spread)[order], event[order], weights[:, order]
+    last = np.searchsorted(-time[order], -time[order], side="right") - 1  # of those who are still at risk
+    beta, error = np.zeros(len(weights)), nothing.copy()
+    going = np.flatnonzero((weights * happened).sum(1) > 0)
+    for _ in range(MOST_STEPS):
+        if not len(going):
+            break
+        step, information = _cox_step(x, happened, last, weights[going], beta[going])
+        is_sound = information > 1e-9
+        beta[going[is_sound]] += np.clip(step[is_sound], -LARGEST_STEP, LARGEST_STEP)
+        is_done = is_sound & (np.abs(step) < CLOSE)
+        error[going[is_done]] = information[is_done] ** -0.5
+        going = going[is_sound & ~is_done]
+    return np.where(np.isnan(error), np.nan, beta) / spread, error / spread
+
+
+def _cox_step(
+    x: Floats, happened: Bools, last: NDArray[np.int64], weights: Floats, beta: Floats
+) -> tuple[Floats, Floats]:
+    """Newton's step and the information, of patients from the latest time to the earliest."""
+    share = weights * np.exp(np.clip(beta[:, None] * x, -200, 200))
+    at = last[happened]
+    total, first, second = ((share * x**k).cumsum(1)[:, at] for k in range(3))
+    counted = weights[:, happened]
+    is_there = (total > 0) & (counted > 0)
+    mean = np.divide(first, total, out=np.zeros_like(total), where=is_there)
+    square = np.divide(second, total, out=np.zeros_like(total), where=is_there)
+    information: Floats = (counted * (square - mean**2)).sum(1)
+    score = (counted * (x[happened] - mean)).sum(1)
+    return score / np.where(information > 1e-9, information, 1.0), information

@@ -1,0 +1,182 @@
+"""Label shift: how the outcomes of the patients who have a subset differ from everybody's, and what undoes it.
+
+Training at subset S sees the outcomes of those patients who have S. If having S depends on the outcome y, a network
+learns "S is there" as evidence. Where presence depends on nothing else that x_S carries, P(x_S | y, S) = P(x_S | y), so
+that what is wrong is one factor only, known from counts:
+
+    P(y | x_S, S)  ~  P(y | x_S) / w_S(y)
+    w_S(y) = P(y) / P_visit(y | S)
+    P_visit(y | S)  ~  sum over rows i with outcome y and S within S_i of 1 / C(|S_i|, |S|)
+
+where 1 / C(|S_i|, |S|) is the chance that a random order of the row's modalities passes S. Two ways to use it:
+
+- *tilt*: the likelihood is that of P(y | x_S) / w_S(y), normalised over outcomes, so that P(y | x_S) itself is what is
+  learned. It is maximum likelihood with a known offset: efficient, as every row counts once (Prentice and Pyke 1979,
+  Biometrika 66(3); logit adjustment, Menon et al. 2021, arXiv 2007.07314).
+- *weight*: each row's loss is multiplied by w_S(y) (Lipton, Wang and Smola 2018, arXiv 1802.03916). It needs no
+  likelihood of outcome strata, but a few rare patients then count for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from multimodn.base.task import Task
+
+MAX_TABLE = 12
+"""Up to this many modalities the numbers of all subsets are computed once; beyond, those of a batch as it comes."""
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What the loss of each state of a batch needs, by task.
+
+    Attributes:
+        tilts: Log factors of the outcome strata, -log w_S(y), ``(S, B, n_strata)``.
+        weights: Factors of the loss, ``(S, B)``: of the tasks that have no likelihood of strata, and of all tasks
+            where rows have weights.
+    """
+
+    tilts: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+
+class LabelShift:
+    """The label shift of every subset, by task, from training rows.
+
+    Counts are smoothed: a subset S counts as n_eff = (sum c)^2 / sum c^2 rows (c the chances above; Kish 1965) beside
+    `pseudo_rows` with everybody's outcomes. Without label shift every tilt is 0 and every weight 1.
+
+    Args:
+        presence: Bool ``(N, M)``, training rows.
+        strata: Long ``(N, T)``, outcome strata of the tasks (`multimodn.base.task.Task.strata`), -1 = no label.
+        tasks: The T tasks.
+        seen: Which modalities each task may see, bool ``(T, M)``; default: all. To a task a patient has what it sees.
+        clip: Largest w_S(y) in a weight.
+        pseudo_rows: See above.
+        half_trust: A weight is also multiplied by n / (n + half_trust), n the effective number of weighted rows of S:
+            rare subsets are left to what the others teach. 0 for a subset that lacks any row of a stratum.
+    """
+
+    def __init__(
+        self,
+        presence: Tensor,
+        strata: Tensor,
+        tasks: Sequence[Task],
+        seen: Tensor | None = None,
+        *,
+        clip: float = 50.0,
+        pseudo_rows: float = 1.0,
+        half_trust: float = 5.0,
+    ) -> None:
+        self.tasks, self.clip, self.pseudo_rows, self.half_trust = list(tasks), clip, pseudo_rows, half_trust
+        self.n_modalities = presence.shape[1]
+        most = max(task.n_strata for task in tasks)
+        patterns, which = torch.unique(presence, dim=0, return_inverse=True)
+        self._patterns = patterns.double()
+        seen = torch.ones(len(tasks), presence.shape[1], dtype=torch.bool) if seen is None else seen.cpu()
+        self._views, self._view_of = torch.unique(seen.double(), dim=0, return_inverse=True)
+        counts = torch.zeros(len(patterns), len(tasks), most + 1, dtype=torch.float64)
+        columns = torch.arange(len(tasks)).expand_as(strata)
+        counts.index_put_((which.unsqueeze(1), columns, strata), torch.ones((), dtype=torch.float64), accumulate=True)
+        self._counts = counts[..., :-1]  # the last column took the rows without a label, -1
+        totals = self._counts.sum(0)
+        self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)
+
+    def corrections(self, taken: Tensor, strata: Tensor, row_weights: Tensor | None = None) -> Corrections:
+        """Looks up what the states of a batch need.
+
+        Args:
+            taken: Bool ``(S, B, M)``: the subsets that S states of B rows have seen.
+            strata: Long ``(B, T)``, -1 = no label.
+            row_weights: Weights of the rows, ``(B, T)``; see `multimodn.missingness.propensity`.
+        """
+        tilts, weights, codes = self._lookup(taken)
+        known = strata.clamp(min=0)
+        found = Corrections({}, {})
+        for t, task in enumerate(self.tasks):
+            if task.n_strata == 1:
+                continue
+            if task.has_strata_likelihood:
+                found.tilts[task.name] = tilts[codes, t, : task.n_strata]
+            else:
+                found.weights[task.name] = weights[codes, t, known[:, t]]
+            if row_weights is not None:
+                known_weights = found.weights.get(task.name, torch.ones_like(codes, dtype=row_weights.dtype))
+                found.weights[task.name] = known_weights * row_weights[:, t]
+        return found
+
+    def balance(self, taken: Tensor, strata: Tensor) -> dict[str, Tensor]:
+        """Looks up `weights` for states ``(S, B, M)`` of rows with strata ``(B, T)``: for each task ``(S, B)``."""
+        _, weights, codes = self._lookup(taken)
+        known = strata.clamp(min=0)
+        return {task.name: weights[codes, t, known[:, t]] for t, task in enumerate(self.tasks)}
+
+    def _lookup(self, taken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.n_modalities <= MAX_TABLE:
+            bits = 2.0 ** torch.arange(self.n_modalities, device=taken.device)
+            tilts, weights = (table.to(taken.device) for table in self._tables)
+            return tilts, weights, (taken.to(bits.dtype) @ bits).long()
+        subsets, codes = torch.unique(taken.flatten(0, 1).cpu(), dim=0, return_inverse=True)
+        tilts, weights = (f(subsets).float().to(taken.device) for f in (self.tilts, self.weights))
+        return tilts, weights, codes.view(taken.shape[:2]).to(taken.device)
+
+    @cached_property
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        codes = torch.arange(2**self.n_modalities)
+        subsets = (codes.unsqueeze(1) >> torch.arange(self.n_modalities) & 1) > 0
+        return self.tilts(subsets).float(), self.weights(subsets).float()
+
+    def tilts(self, subsets: Tensor) -> Tensor:
+        """Returns -log w_S(y) of subsets ``(S, M)``, ``(S, T, L)`` float64; 0 for a stratum that no row has."""
+        visits, squares = self._visits(subsets, torch.ones_like(self.prior))
+        total = visits.sum(-1, keepdim=True)
+        size = (total.squeeze(-1).square() / squares.clamp(min=1e-300)).nan_to_num(0.0).unsqueeze(-1)
+        share = torch.where(total > 0, visits / total.clamp(min=1e-300), self.prior)
+        smoothed = (size * share + self.pseudo_rows * self.prior) / (size + self.pseudo_rows)
+        return torch.where(self.prior > 0, (smoothed / self.prior).log(), 0.0)
+
+    def weights(self, subsets: Tensor) -> Tensor:
+        """Returns the weights of subsets ``(S, M)``, ``(S, T, L)`` float64: w_S(y) times how far S is trusted."""
+        size = self.effective_rows(subsets)
+        return self.shift_weights(subsets) * (size / (size + self.half_trust)).unsqueeze(-1)
+
+    def shift_weights(self, subsets: Tensor) -> Tensor:
+        """Returns w_S(y), clipped, ``(S, T, L)``; it averages to one over the visits of each subset."""
+        visits, _ = self._visits(subsets, torch.ones_like(self.prior))
+        total = visits.sum(-1, keepdim=True)
+        weights = torch.where(visits > 0, self.prior * total / visits.clamp(min=1e-300), 0.0).clamp(max=self.clip)
+        return weights * total / (weights * visits).sum(-1, keepdim=True).clamp(min=1e-300)
+
+    def effective_rows(self, subsets: Tensor) -> Tensor:
+        """Returns the effective number of weighted rows ``(S, T)``; 0 where a stratum has none."""
+        weights = self.shift_weights(subsets)
+        visits, squares = self._visits(subsets, weights)
+        size = (weights * visits).sum(-1).square() / squares.clamp(min=1e-300)
+        hole = ((visits == 0) & (self.prior > 0)).any(-1)
+        return size.masked_fill(hole, 0.0)
+
+    def _visits(self, subsets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums the chances of passing each subset, ``(S, T, L)``, and the weighted squares of them, ``(S, T)``."""
+        visits = torch.zeros(len(subsets), *self._counts.shape[1:], dtype=torch.float64)
+        squares = torch.zeros_like(visits)
+        for v, seen in enumerate(self._views):
+            tasks = self._view_of == v
+            chance = _chances(subsets.double() * seen, self._patterns * seen)
+            visits[:, tasks] = torch.einsum("su,utl->stl", chance, self._counts[:, tasks])
+            squares[:, tasks] = torch.einsum("su,utl->stl", chance.square(), self._counts[:, tasks])
+        return visits, (squares * weights.square()).sum(-1)
+
+
+def _chances(subsets: Tensor, patterns: Tensor) -> Tensor:
+    """The chance that a random order of each pattern ``(U, M)`` passes each subset ``(S, M)``, ``(S, U)``."""
+    sizes, whole = subsets.sum(1, keepdim=True), patterns.sum(1)
+    within = subsets @ (1 - patterns).T == 0
+    gamma: Callable[[Tensor], Tensor] = torch.lgamma
+    log_choose = gamma(whole + 1) - gamma(sizes + 1) - gamma((whole - sizes).clamp(min=0) + 1)
+    return torch.where(within, torch.exp(-log_choose), 0.0)

@@ -1,0 +1,1 @@
+"""A trained model: predictions, explanations, bundles, the scikit-learn interface."""

@@ -1,0 +1,267 @@
+"""Answers that can draw themselves: DataFrames with ``plot`` and ``picture``.
+
+All else is as in pandas; ``pd.DataFrame(frame).plot`` is pandas' own. A frame says more about itself in ``attrs``,
+which a slice keeps: see `ResultFrame.of`. Matplotlib is imported when something is drawn, not before.
+
+Examples:
+    >>> frame = ContributionFrame.of(
+    ...     pd.DataFrame({"task": ["death"], "contribution": [0.4]}), link_scales={"death": "log-odds"}
+    ... )
+    >>> type(frame[frame["contribution"] > 0]).__name__, frame.attrs["link_scales"]
+    ('ContributionFrame', {'death': 'log-odds'})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import pandas as pd
+
+from multimodn.errors import StudyError, did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from multimodn.figures.picture import Picture
+
+ThemeName = Literal["light", "dark"]
+
+
+class ResultFrame(pd.DataFrame):
+    """A DataFrame of answers; slices of it are of the same class."""
+
+    @property
+    def _constructor(self) -> type[Self]:
+        return type(self)
+
+    @classmethod
+    def of(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        link_scales: Mapping[str, str] | None = None,
+        modalities: Sequence[str] | None = None,
+        hidden: Mapping[str, Sequence[str]] | None = None,
+    ) -> Self:
+        """Returns the frame in this class, with what its figures can say more about it.
+
+        Args:
+            frame: The answers; its ``attrs`` are kept.
+            link_scales: `Task.link_scale` of each task: figures then name it, and log-odds get probabilities.
+            modalities: All modality names in the model's order: figures then know which ones a patient lacks.
+            hidden: For a task the modalities that ``exclude_for`` hides from it: these are not lacking.
+        """
+        answer = cls(frame)
+        answer.attrs.update(frame.attrs)
+        if link_scales is not None:
+            answer.attrs["link_scales"] = dict(link_scales)
+        if modalities is not None:
+            answer.attrs["modalities"] = list(modalities)
+        if hidden is not None:
+            answer.attrs["hidden"] = {task: list(names) for task, names in hidden.items()}
+        return answer
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns the picture that fits the frame, with caption, alternative text and numbers.
+
+        Args:
+            patient: One of the frame.
+            task: Default: the first, or all where the figure shows all.
+            output: Default: depends on the figure.
+
+        Raises:
+            StudyError: If task or output is unknown, or the frame has no patients to ask for.
+            DataError: If there is nothing to draw, or the patient has no rows.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no picture.")
+
+    def plot(  # type: ignore[override]
+        self,
+        *,
+        patient: object | None = None,
+        task: str | None = None,
+        output: str | None = None,
+        theme: ThemeName = "light",
+    ) -> Figure:
+        """Draws the fitting picture, with title and caption; see `picture`.
+
+        Args:
+            patient: See `picture`.
+            task: See `picture`.
+            output: See `picture`.
+            theme: ``light`` or ``dark``.
+
+        Raises:
+            StudyError: If task, output or theme is unknown.
+            DataError: If there is nothing to draw, or the patient has no rows.
+        """
+        return draw(self.picture(patient=patient, task=task, output=output), theme)
+
+
+class ContributionFrame(ResultFrame):
+    """Of `MultiModN.contributions`: a waterfall of one patient, a beeswarm of several."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns the waterfall of ``patient``, or of the only one there is, else the beeswarm of all."""
+        if patient is not None or self.index.nunique() == 1:
+            from multimodn.figures.waterfall import waterfall
+
+            return waterfall(self, task, output, patient=patient)
+        from multimodn.figures.contributions import beeswarm
+
+        return beeswarm(self, task, output)
+
+
+class SummaryFrame(ResultFrame):
+    """Of `summarise`: mean |contribution| of each modality, with intervals."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns a panel for each task and output."""
+        from multimodn.figures.contributions import importance
+
+        _no_patients(patient, self)
+        return importance(self, task, output)
+
+
+class TrajectoryFrame(ResultFrame):
+    """Of `MultiModN.trajectory`: the steps of one patient, or of a cohort with one patient in it."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns all outputs of the only patient, else one output of all with ``patient`` before them."""
+        from multimodn.figures.steps import trajectory_lines
+        from multimodn.figures.trajectory import trajectory_fan
+
+        if self.index.nunique() == 1:
+            return trajectory_lines(self, task, output, patient=patient)
+        return trajectory_fan(self, task, output, patients=() if patient is None else (patient,))
+
+
+class InteractionFrame(ResultFrame):
+    """Of `MultiModN.interactions`: a map of modalities by modalities."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns the map of ``patient``, or the mean of all."""
+        from multimodn.figures.interactions import interaction_map
+
+        return interaction_map(self, task, output, patient=patient)
+
+
+class SynergyFrame(ResultFrame):
+    """Of `MultiModN.synergy`: the share of interaction in each task."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns a row for each task and output."""
+        from multimodn.figures.orders import synergy_chart
+
+        _no_patients(patient, self)
+        return synergy_chart(_of_output(self, output), task)
+
+
+class OrderFrame(ResultFrame):
+    """Of `MultiModN.order_sensitivity`: how far predictions depend on the order of reading."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns a row for each task and output."""
+        from multimodn.figures.orders import order_spread
+        from multimodn.figures.shared import of_patient
+
+        rows = _of_output(self, output)
+        return order_spread(rows if patient is None else of_patient(rows, patient), task)
+
+
+class ValueFrame(ResultFrame):
+    """Of `MultiModN.value_of`: how much better predictions are with each modality."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns a panel for each task and metric; ``output`` names a metric."""
+        from multimodn.figures.value import value_chart
+
+        _no_patients(patient, self)
+        return value_chart(self, task, output)
+
+
+class NextFrame(ResultFrame):
+    """Of `MultiModN.next`: what to measure next."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns the ranks of ``patient``, or how often each modality is first; ``output`` is not used."""
+        from multimodn.figures.acquisition import next_chart
+
+        return next_chart(self, task, patient=patient)
+
+
+class AttributionFrame(ResultFrame):
+    """Of `MultiModN.attributions`: what counts inside a modality."""
+
+    def picture(
+        self,
+        *,
+        patient: object | None = None,
+        task: str | None = None,
+        output: str | None = None,
+        modality: str | None = None,
+        as_text: bool = False,
+    ) -> Picture:
+        """Returns the largest attributions in ``modality`` (default: the first); of a text, ``as_text``, its words."""
+        if as_text:
+            from multimodn.figures.words import word_strip
+
+            return word_strip(self, task, output, modality=modality, patient=patient)
+        from multimodn.figures.attributions import attribution_bars
+
+        return attribution_bars(self, task, output, modality=modality, patient=patient)
+
+    def plot(  # type: ignore[override]
+        self,
+        *,
+        patient: object | None = None,
+        task: str | None = None,
+        output: str | None = None,
+        theme: ThemeName = "light",
+        modality: str | None = None,
+        as_text: bool = False,
+    ) -> Figure:
+        """Draws `picture`, with title and caption; see `ResultFrame.plot`."""
+        chosen = self.picture(patient=patient, task=task, output=output, modality=modality, as_text=as_text)
+        return draw(chosen, theme)
+
+
+class TrainingFrame(ResultFrame):
+    """Loss of each member by epoch."""
+
+    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
+        """Returns a line for each member; ``task`` and ``output`` are not used."""
+        from multimodn.figures.value import training_curves
+
+        _no_patients(patient, self)
+        return training_curves(self)
+
+
+def draw(picture: Picture, theme: str = "light") -> Figure:
+    """Draws a picture with its title and caption in a theme, by name.
+
+    Raises:
+        StudyError: If there is no such theme.
+    """
+    from multimodn.figures.theme import DARK, LIGHT
+
+    themes = {"light": LIGHT, "dark": DARK}
+    if theme not in themes:
+        raise StudyError(f"Unknown theme '{theme}'.{did_you_mean(theme, themes)}")
+    return picture.figure(themes[theme], is_titled=True)
+
+
+def _no_patients(patient: object | None, frame: pd.DataFrame) -> None:
+    if patient is not None:
+        raise StudyError(
+            f"This {type(frame).__name__} holds means over patients, not patient '{patient}'; leave `patient` out."
+        )
+
+
+def _of_output(frame: Any, output: str | None) -> Any:
+    from multimodn.figures.shared import pick
+
+    if output is None:
+        return frame
+    return frame[frame["output"].astype(str) == pick(frame["output"], output, "output")]

@@ -1,0 +1,1 @@
+"""What a report asks a trained model, collected before anything is drawn."""

@@ -1,0 +1,123 @@
+"""Asks what a model is worth beside simple ones, what its sets hold, and what its tasks do to each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from multimodn.evaluate.baselines.stored_comparison import cached_comparison
+
+if TYPE_CHECKING:
+    from multimodn.report.answers.collector import Collector
+
+LEVEL = 0.9
+"""Promised coverage of the sets that are shown."""
+MOST_MEASURED = 500
+"""Training patients whose gradients are compared: the batches that are drawn do not need more."""
+NO_SETS = (
+    "No conformal sets were calibrated with this model, so that nothing is promised of single predictions. Training "
+    "with multimodn fit calibrates them; for a model that is trained already: model.fit_conformal() and then "
+    "model.save(...) in Python."
+)
+OTHERS = "was not asked: it takes the training patients of the study, and files of other patients were given."
+
+
+def ask_sets(asked: Collector) -> None:
+    """Counts how often conformal sets held the truth."""
+    from multimodn.evaluate.performance.conformal_coverage import coverage
+
+    if asked.model.sets is None:
+        asked.lacking["coverage"] = NO_SETS
+    elif not asked.is_labelled:
+        asked.lacking["coverage"] = "How often sets hold the truth cannot be counted without outcomes."
+    elif asked.shown.patients.isin(asked.trained_on).any():
+        reason = "the model and its sets were made from some of these patients. Ask for the test patients alone."
+        asked.lacking["coverage"] = f"How often sets hold the truth was not counted: {reason}"
+    else:
+        found = coverage(asked.model, asked.patients, LEVEL)
+        found.attrs = {"source": asked.model.sets.source, "n_members": len(asked.model._model().members)}
+        asked.answers["coverage"] = found
+
+
+def ask_baselines(asked: Collector) -> None:
+    """Trains simple models, and compares them with this one on the test patients; or reads an earlier comparison."""
+    from multimodn.evaluate.baselines.compare import compare_with_baselines
+    from multimodn.figures.arm_names import arm_words
+
+    wishes = asked.wishes
+    found = None if wishes.arms or wishes.sources else cached_comparison(asked.run, asked.model)
+    reason = _why_no_baselines(asked) if found is None else ""
+    if reason:
+        asked.lacking["baselines"] = reason
+        return
+    if found is None:
+        is_test_only = asked.who == "test patients" and len(asked.shown) == len(_ids(asked, "test"))
+        found = compare_with_baselines(
+            asked.model,
+            asked.cohort,
+            patients=asked.patients if is_test_only else None,
+            arms=wishes.arms,
+            n_resamples=wishes.n_resamples,
+            seed=wishes.seed,
+            on_arm=lambda arm: asked.on_step(f"simple models: {arm_words(arm)}"),
+        )
+    asked.answers["baselines"] = found
+
+
+def _why_no_baselines(asked: Collector) -> str:
+    if asked.wishes.arms is not None and not len(asked.wishes.arms):
+        return "Simple models were not trained, as the option --no-baselines asked."
+    if asked.wishes.sources:
+        return f"The comparison with simple models {OTHERS}"
+    if not len(_ids(asked, "test")):
+        return "The split has no test patients on whom simple models could be compared with this one."
+    return ""
+
+
+def _ids(asked: Collector, part: str) -> list[str]:
+    return [] if asked.model.split is None else list(getattr(asked.model.split, part))
+
+
+def ask_conflicts(asked: Collector) -> None:
+    """Measures on training patients how often tasks pull in different directions."""
+    from multimodn.evaluate.performance.task_conflicts import conflicts
+
+    if len(asked.model.study.tasks) < 2:
+        asked.lacking["conflicts"] = "The study has one task."
+    elif asked.wishes.sources or not _ids(asked, "train"):
+        asked.lacking["conflicts"] = f"How tasks pull at the patient state {OTHERS}"
+    else:
+        known = asked.cohort.patients[asked.cohort.patients.isin(pd.Index(_ids(asked, "train"), dtype=object))]
+        drawn = np.random.default_rng(asked.wishes.seed).permutation(len(known))[:MOST_MEASURED]
+        patients = asked.model.prepare(asked.cohort.subset(known[np.sort(drawn)]), labelled=True)
+        asked.answers["conflicts"] = conflicts(asked.model, patients, seed=asked.wishes.seed)
+
+
+def ask_gains(asked: Collector) -> None:
+    """Trains a model of each task alone, if that is wished for, and compares it with the model of all."""
+    from multimodn.evaluate.baselines.single_task import task_gains
+
+    study = asked.model.study
+    if len(study.tasks) < 2:
+        asked.lacking["gains"] = "The study has one task."
+    elif not asked.wishes.task_gains:
+        asked.lacking["gains"] = (
+            "Whether a task gains from the others is not said here, as it takes a training for each task: "
+            "multimodn report RUN --task-gains does that."
+        )
+    elif asked.wishes.sources or not _ids(asked, "test"):
+        asked.lacking["gains"] = f"Whether a task gains from the others {OTHERS}"
+    else:
+        names, seed = [task.name for task in study.tasks], asked.wishes.seed
+        asked.on_step(f"gains of tasks: {names[0]} alone, 1 of {len(names)}")
+
+        def tell(task: str, _: int) -> None:
+            done = names.index(task) + 1
+            if done < len(names):
+                asked.on_step(f"gains of tasks: {names[done]} alone, {done + 1} of {len(names)}")
+
+        asked.answers["gains"] = task_gains(
+            study, asked.cohort, asked.model.split, joint=asked.model, seed=seed, on_cell=tell
+        )

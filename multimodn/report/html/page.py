@@ -1,0 +1,259 @@
+"""A page of sections as one HTML file that asks nothing of anybody: no script, font or picture from elsewhere.
+
+A page is a tree of blocks; what a block looks like is said once, in ``templates/``. All text is escaped, wherever it
+comes from. Figures are inline SVG whose colours are CSS variables, so that they follow the reader's light or dark mode.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import pandas as pd
+
+from multimodn.figures.picture import Picture, css_variables
+from multimodn.figures.theme import DARK, LIGHT
+from multimodn.report.html.tables import Table, table
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+MOST_BYTES = 4_300_000
+"""Of inline figures and pictures; a figure that would go beyond is a link to its file."""
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph; ``caution`` stands out, ``absent`` says why something is not here."""
+
+    text: str
+    tone: Literal["plain", "caution", "absent"] = "plain"
+    kind: ClassVar[str] = "prose"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Sentences, one below the other; each may end with a link."""
+
+    items: Sequence[str]
+    links: Mapping[str, str] = field(default_factory=dict)
+    kind: ClassVar[str] = "listing"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Short facts with their names."""
+
+    pairs: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "facts"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Words and what they mean, one below the other."""
+
+    pairs: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "terms"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A table; the first column names the rows."""
+
+    caption: str
+    frame: pd.DataFrame
+    is_folded: bool = False
+    kind: ClassVar[str] = "numbers"
+
+    @property
+    def table(self) -> Table:
+        """The cells as text."""
+        return table(self.frame)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A text that is shown as it is, folded."""
+
+    title: str
+    text: str
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its caption and numbers."""
+
+    picture: Picture
+    kind: ClassVar[str] = "drawing"
+
+    @property
+    def table(self) -> Table | None:
+        """Its numbers as text."""
+        frame = self.picture.table
+        return None if frame is None or frame.empty else table(frame)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture of pixels."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    png: bytes
+    kind: ClassVar[str] = "photo"
+
+    @property
+    def source(self) -> str:
+        """The picture as a URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """HTML that is already escaped, such as `multimodn.figures.words.word_html`, with a caption."""
+
+    html: str
+    caption: str
+    kind: ClassVar[str] = "words"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Blocks under a heading within a section."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+    kind: ClassVar[str] = "part"
+
+
+Block = Prose | Listing | Facts | Terms | Numbers | Code | Drawing | Photo | Words | Part
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page; its name is its anchor."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the file says.
+
+    Attributes:
+        title: Its heading.
+        lead: One sentence below it.
+        facts: What, when, by which versions.
+        sections: In order.
+        footer: The last line.
+    """
+
+    title: str
+    lead: str
+    facts: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    footer: str
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yields every figure, in order."""
+        for section in self.sections:
+            yield from _pictures(section.blocks)
+
+
+def render(page: Page, *, folder: str = "figures", most_bytes: int = MOST_BYTES) -> str:
+    """Writes a page as HTML.
+
+    Args:
+        page: What it says.
+        folder: Where the files of the figures are, relative to the page.
+        most_bytes: Size of all inline figures and pictures; figures beyond are links.
+
+    Returns:
+        The text of one file, which needs no other.
+    """
+    page = replace(page, sections=_unique(page.sections))
+    return _template().render(
+        page=page,
+        folder=folder,
+        drawings=_drawn(page, most_bytes),
+        light=css_variables(LIGHT),
+        dark=css_variables(DARK),
+        css=_text("report.css"),
+        js=_text("report.js"),
+    )
+
+
+def _drawn(page: Page, most_bytes: int) -> dict[str, str]:
+    """Inline SVG by the name of the figure, as far as there is room."""
+    found, left = (
+        {},
+        most_bytes - sum(len(photo.source) for section in page.sections for photo in _photos(section.blocks)),
+    )
+    for picture in page.pictures():
+        text = re.sub(r">\s+<", "><", picture.inline_svg())  # without indentation
+        if len(text) <= left:
+            found[picture.name] = text
+            left -= len(text)
+    return found
+
+
+def _photos(blocks: Sequence[Block]) -> Iterator[Photo]:
+    for block in blocks:
+        if isinstance(block, Photo):
+            yield block
+        elif isinstance(block, Part):
+            yield from _photos(block.blocks)
+
+
+def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
+    for block in blocks:
+        if isinstance(block, Drawing):
+            yield block.picture
+        elif isinstance(block, Part):
+            yield from _pictures(block.blocks)
+
+
+def _unique(sections: Sequence[Section]) -> list[Section]:
+    """Gives figures of the same name different ones, as they become ids of the page."""
+    seen: dict[str, int] = {}
+
+    def walk(block: Block) -> Block:
+        if isinstance(block, Part):
+            return replace(block, blocks=[walk(one) for one in block.blocks])
+        if isinstance(block, Drawing):
+            name = block.picture.name
+            seen[name] = seen.get(name, 0) + 1
+            if seen[name] > 1:
+                return Drawing(replace(block.picture, name=f"{name}-{seen[name]}"))
+        return block
+
+    return [replace(section, blocks=[walk(block) for block in section.blocks]) for section in sections]
+
+
+def _text(name: str) -> str:
+    return (files("multimodn.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("multimodn.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html")

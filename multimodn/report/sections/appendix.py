@@ -1,0 +1,146 @@
+"""How training went, and how the numbers of a report were made."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from multimodn.figures.value import training_curves
+from multimodn.report.findings import Findings, RunFacts
+from multimodn.report.html.page import Block, Code, Listing, Numbers, Part, Prose, Section, Terms
+from multimodn.report.sections.brief import MISSINGNESS
+from multimodn.report.sections.words import drawn, joined
+
+METHOD = (
+    (
+        "Model",
+        "Each modality has an encoder that turns what a patient has into an embedding. A patient state, the same for "
+        "everybody at first, is updated by one embedding after another; every task reads the state after every step. "
+        "In training the order is random, for each patient anew, among the modalities that the patient has. "
+        "Predictions are the mean of the members of an ensemble, taken on the raw outputs.",
+    ),
+    (
+        "Contribution",
+        "Of modality m to a patient's prediction: over every set of the patient's other modalities, the prediction "
+        "with the set and m, minus the prediction with the set alone, on the link scale. These differences are "
+        "averaged; a set counts as often as it comes before m when the modalities are put in random order. All sets up "
+        "to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is given.",
+    ),
+    (
+        "Interaction and synergy",
+        "Of modalities a and b: the prediction with both, minus with either alone, plus with neither, averaged over "
+        "sets of the other modalities as above, so that all interactions and own parts of a patient add up to "
+        "prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the mean size of "
+        "all own parts.",
+    ),
+    ("Order sensitivity", "The standard deviation of a patient's prediction over up to 24 orders."),
+    (
+        "Value of a modality",
+        "A task's score with it minus without it (for errors the other way round), among labelled patients who have "
+        "it, each weighted by one over the chance of having it given outcome and other predictions.",
+    ),
+    (
+        "Decision curve",
+        "Net benefit at a threshold: the share of patients who have the outcome and are treated, less the share who "
+        "are treated in vain times the odds of the threshold.",
+    ),
+    (
+        "Sets",
+        "Split conformal prediction by pattern of modalities: how strange an outcome would be to a prediction is "
+        "compared with how strange the outcomes of calibration patients were, whose other modalities are hidden.",
+    ),
+    (
+        "Simple models",
+        "Trained on the training and validation patients of this model, whose inner folds choose their penalties and "
+        "settings. Differences are those of paired scores on the test patients; p-values are adjusted by Holm over "
+        "all tasks and models.",
+    ),
+    (
+        "Conflict of two tasks",
+        "The cosine of the gradients of their losses at the patient states is negative, in a batch of training "
+        "patients on random paths.",
+    ),
+    (
+        "Attribution",
+        "Inside a modality: integrated gradients from an average patient. They add up to the difference between the "
+        "prediction and the prediction with that average in the modality's place.",
+    ),
+    (
+        "Intervals",
+        "Hold 95%. Scores, mean contributions, synergy and values: percentiles of a bootstrap over patients. The model "
+        "is kept, so they do not say how much another training would differ. Observed shares: Wilson; sets that "
+        "held the truth: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of log(-log); "
+        "calibration slopes: from standard errors. No interval is corrected for how many there are.",
+    ),
+)
+LIMITS = (
+    "Whether a modality goes missing for reasons that are in none of the data cannot be seen in any data.",
+    "Contributions, attention and attributions describe the model. They are no evidence that a measurement causes or "
+    "would change an outcome.",
+    "Scores hold for patients like these. Another hospital, time or way of measuring can change them.",
+    "This is a research tool and no medical device.",
+)
+REFERENCES = {
+    "Swamy et al. (2023), MultiModN: sequential fusion.": "https://arxiv.org/abs/2309.14118",
+    "Shapley (1953), as used by Lundberg and Lee (2017): contributions.": "https://arxiv.org/abs/1705.07874",
+    "Grabisch and Roubens (1999): interactions.": "https://doi.org/10.1007/s001820050125",
+    "Wenderoth et al. (2025), InterSHAP: synergy.": "https://arxiv.org/abs/2412.15828",
+    "Gadgil, Covert and Lee (2024), DIME: what to measure next.": "https://arxiv.org/abs/2306.03301",
+    "Sundararajan, Taly and Yan (2017): integrated gradients.": "https://arxiv.org/abs/1703.01365",
+    "Choi et al. (2025), ICYM2I: the value of a modality where it is missing for a reason.": "https://arxiv.org/abs/2505.16953",
+    "Efron and Tibshirani (1993), An introduction to the bootstrap.": "https://doi.org/10.1201/9780429246593",
+    "Van Calster et al. (2016): calibration.": "https://doi.org/10.1016/j.jclinepi.2015.12.005",
+    "Vickers and Elkin (2006): decision curves.": "https://doi.org/10.1177/0272989X06295361",
+    "Zaffran et al. (2023): conformal prediction with missing values.": "https://arxiv.org/abs/2306.02732",
+    "Vovk (2015): cross-conformal prediction.": "https://doi.org/10.1007/s10472-013-9368-4",
+    "Holm (1979): adjustment for many comparisons.": "https://www.jstor.org/stable/4615733",
+    "Yu et al. (2020): conflicts between tasks.": "https://arxiv.org/abs/2001.06782",
+    "Lex et al. (2014), UpSet: patterns of sets.": "https://doi.org/10.1109/TVCG.2014.2346248",
+}
+
+
+def training_section(found: Findings) -> Section:
+    """Draws the loss of each member."""
+    training = found.get("training")
+    if training is None:
+        return Section("training", "Training", [Prose(found.why_not("training"), "absent")])
+    return Section("training", "Training", [drawn(training_curves, training)])
+
+
+def appendix_section(found: Findings) -> Section:
+    """Says where the data come from, how everything was computed, and what the limits are."""
+    run = found.run
+    sources = pd.DataFrame(sorted(run.sources.items()), columns=["source", "reads"])
+    blocks: list[Block] = [
+        Part("method", "How it works", [Terms([*METHOD, ("Missing data", MISSINGNESS[run.missingness])])]),
+        Part("limits", "Limits", [Listing(LIMITS)]),
+        Part(
+            "data",
+            "Data and study",
+            [
+                *_documents(run),
+                Numbers("Where the model comes from.", _provenance(run)),
+                Numbers("Sources of the study.", sources),
+                Code("The study file, as it was trained", run.study),
+            ],
+        ),
+        Part("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
+    ]
+    return Section("appendix", "Data and method", blocks)
+
+
+def _documents(run: RunFacts) -> list[Block]:
+    """Names the files of the run folder that tell more; the page itself needs none of them."""
+    told = {"MODEL_CARD.md": "the model card", "CHECKLIST.md": "TRIPOD+AI and PROBAST+AI, filled as far as is known"}
+    listed = [f"{name} ({told.get(name, 'more')})" for name in run.documents]
+    return [Prose(f"In the run folder of this model: {joined(listed)}.")] if listed else []
+
+
+def _provenance(run: RunFacts) -> pd.DataFrame:
+    rows = [
+        ("hash of the data (SHA-256)", run.data_hash),
+        ("hash of the split (SHA-256)", run.split_hash),
+        ("seed", str(run.seed)),
+        ("members of the ensemble", str(run.n_members)),
+        ("trained with", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+    ]
+    return pd.DataFrame(rows, columns=["what", "value"])

@@ -1,0 +1,1 @@
+"""`multimodn init`: writes a study file from tables and folders."""

@@ -1,0 +1,1 @@
+"""From slides to tile features: tile encoders, resuming, processes, clusters."""

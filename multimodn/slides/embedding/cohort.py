@@ -1,0 +1,182 @@
+"""Embeds all slides of a cohort into a folder, and keeps a table of them."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from multimodn.errors import DataError, did_you_mean, raise_all
+from multimodn.slides.embedding.embed import EmbedOptions, SlideResult
+from multimodn.slides.embedding.jobs import Job, Progress, Tracker, Work, run_processes, run_serial
+from multimodn.slides.embedding.tile_encoders import load_tile_encoder
+from multimodn.slides.feature_files.features import open_features
+
+SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm")
+"""Files of a folder that are taken for slides. Pictures (PNG, JPEG) are slides too if they are named one by one."""
+
+COLUMNS = ("slide", "file", "n_tiles", "mpp", "width", "height", "encoder")
+
+
+class EmbedError(DataError):
+    """Some slides failed; the others are embedded.
+
+    Attributes:
+        results: What became of every slide.
+    """
+
+    def __init__(self, message: str, results: Sequence[SlideResult] = ()) -> None:
+        super().__init__(message)
+        self.results = list(results)
+
+
+def find_slides(names: Iterable[str | Path]) -> list[Path]:
+    """Returns the slides that files, folders and patterns such as ``slides/*.svs`` name, each once, sorted.
+
+    Of a folder and the folders in it, the files whose name ends in one of `SUFFIXES`.
+
+    Raises:
+        DataError: If something names no slide; all such names are listed.
+    """
+    found, problems = dict[Path, Path](), list[str]()
+    for name in map(str, names):
+        path = Path(name).expanduser()
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+            problem = f"the folder {path} holds no slide ({', '.join(SUFFIXES)})"
+        elif path.is_file():
+            files, problem = [path], ""
+        else:
+            files = [Path(file) for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
+            near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+            problem = f"there is no file {path}.{did_you_mean(path.name, near)}"
+        if not files:
+            problems.append(problem)
+        found |= {file.resolve(): file.absolute() for file in files}
+    raise_all(problems, DataError, "Slides")
+    return sorted(found.values())
+
+
+def embed_slides(
+    slides: Iterable[str | Path],
+    out: Path | str,
+    encoder: str = "efficientnet-lite0",
+    options: EmbedOptions | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> list[SlideResult]:
+    """Embeds slides, one feature file ``<name>.h5`` each; finished ones are kept, unfinished ones go on.
+
+    Beside them stand ``slides.csv``, a table of all feature files of the folder, and ``absent.csv``, the slides
+    without tissue and why.
+
+    Args:
+        slides: Files, folders, patterns; see `find_slides`.
+        out: The folder to write.
+        encoder: See `load_tile_encoder`.
+        options: See `EmbedOptions`.
+        workers: Processes, each with a slide of its own. With more than one, a script that calls this needs
+            ``if __name__ == "__main__":``.
+        ray: Address of a Ray cluster to use in place of processes; see `run_on_ray`.
+        on_progress: Called from time to time.
+
+    Returns:
+        What became of each slide.
+
+    Raises:
+        EmbedError: If some slides failed, after all the others are through; every problem is listed.
+        DataError: If slides or tile encoder cannot be found, or two slides would write the same file.
+    """
+    options, folder = options or EmbedOptions(), Path(out).absolute()
+    if workers < 1:
+        raise DataError(f"{workers} workers; expected 1 or more.")
+    jobs = _jobs(find_slides(slides), folder)
+    loaded = load_tile_encoder(encoder, options.device)
+    work = Work(loaded.spec, loaded.hash, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(jobs, on_progress)
+    try:
+        if ray is not None:
+            from multimodn.slides.embedding.ray import run_on_ray
+
+            run_on_ray(jobs, work, tracker, ray, workers if workers > 1 else None)
+        elif workers > 1 and len(jobs) > 1:
+            run_processes(jobs, work, tracker, min(workers, len(jobs)))
+        else:
+            run_serial(jobs, work, tracker)
+    finally:  # also of an interrupted run: what is finished is in the table
+        results = [tracker.results[i] for i in sorted(tracker.results)]
+        write_absent(folder, results)
+        damaged = write_manifest(folder)
+    _raise_failures(results, damaged)
+    return results
+
+
+def write_manifest(folder: Path) -> list[str]:
+    """Writes ``slides.csv``: a row for each feature file of a folder, sorted by name; returns what cannot be read."""
+    rows, problems = list[tuple[object, ...]](), list[str]()
+    for path in sorted(folder.glob("*.h5")):
+        try:
+            with open_features(path) as opened:
+                meta = opened.meta
+                rows.append((meta.slide, path.name, opened.n, meta.mpp, meta.width, meta.height, meta.encoder))
+        except DataError as error:
+            problems.append(str(error))
+    _write_csv(folder / "slides.csv", COLUMNS, rows)
+    return problems
+
+
+def write_absent(folder: Path, results: Sequence[SlideResult]) -> None:
+    """Writes ``absent.csv``: slides without tissue and why; what earlier runs found of other slides stays."""
+    file = folder / "absent.csv"
+    rows = dict[str, str]()
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = {row["slide"]: row["reason"] for row in csv.DictReader(stream)}
+    for result in results:
+        rows.pop(result.slide.name, None)
+        if result.status == "absent":
+            rows[result.slide.name] = result.problem
+    if rows:
+        _write_csv(file, ("slide", "reason"), sorted(rows.items()))
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _jobs(slides: Sequence[Path], folder: Path) -> list[Job]:
+    same = defaultdict[str, list[Path]](list)
+    for slide in slides:
+        same[slide.stem].append(slide)
+    problems = [
+        f"{' and '.join(map(str, paths))} would both be written to {name}.h5; rename one, or use two folders"
+        for name, paths in same.items()
+        if len(paths) > 1
+    ]
+    raise_all(problems, DataError, "Slides of the same name")
+    return [Job(slide, folder / f"{slide.stem}.h5") for slide in slides]
+
+
+def _raise_failures(results: Sequence[SlideResult], damaged: Sequence[str]) -> None:
+    problems = [result.problem for result in results if result.status == "failed"]
+    said = list[str]()
+    if problems:
+        said.append(f"{len(problems)} of {len(results)} slides failed:")
+        said += [f"  {i}. {problem}" for i, problem in enumerate(problems, 1)]
+    if damaged:
+        said.append("Feature files of earlier runs cannot be read:")
+        said += [f"  - {problem}" for problem in damaged]
+    if said:
+        raise EmbedError("\n".join(said), results)
+
+
+def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    temporary.replace(file)

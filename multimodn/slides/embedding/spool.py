@@ -1,0 +1,145 @@
+"""The unfinished features of one slide, in a file to which every finished batch is appended."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.errors import DataError
+
+HEADER = 256
+CHECK = 4
+SUFFIX = ".partial"
+
+
+class Spool:
+    """Batches that are done; what a killed process leaves behind, the next one goes on with.
+
+    The file has a header of 256 bytes and then every batch's rows with their CRC-32, so that a batch which was cut off
+    by a kill, a full disk or a power failure is seen and done again. One process at a time may have it open.
+
+    Args:
+        file: The feature file that these become; the spool is ``.<its name>.partial`` beside it.
+        key: Hash of all that decides the rows; batches under another key are thrown away.
+        n: Rows in the end.
+        feature_size: Numbers in a row.
+        batch_size: Rows of a batch; the last may have fewer.
+        dtype: Type of the numbers.
+
+    Attributes:
+        n_done: Batches that are done.
+        n_rows: Their rows.
+
+    Raises:
+        DataError: If another process has it open.
+        OSError: If it cannot be written.
+    """
+
+    def __init__(self, file: Path, key: str, n: int, feature_size: int, batch_size: int, dtype: str) -> None:
+        self.path = spool_path(file)
+        self.n, self.feature_size, self.batch_size, self.dtype = n, feature_size, batch_size, np.dtype(dtype)
+        row_bytes = feature_size * self.dtype.itemsize
+        header = {"key": key, "n": n, "row_bytes": row_bytes, "batch_size": batch_size}
+        self._header = json.dumps(header).encode().ljust(HEADER)
+        self._stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        try:
+            _lock(self._stream, self.path)
+            self.n_done = sum(1 for _ in self._valid()) if self._stream.read(HEADER) == self._header else 0
+            if self.n_done == 0:
+                self._stream.seek(0)
+                self._write(self._header)
+            self._stream.truncate(self._start(self.n_done))
+        except BaseException:
+            self._stream.close()
+            raise
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that were written whole."""
+        return min(self.n, self.n_done * self.batch_size)
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Adds the rows ``(k, feature_size)`` of the next batch.
+
+        Raises:
+            OSError: If they cannot be written; the batches before stay.
+        """
+        data = np.ascontiguousarray(rows, dtype=self.dtype).tobytes()
+        self._stream.seek(self._start(self.n_done))
+        self._write(data + zlib.crc32(data).to_bytes(CHECK, "little"))
+        self.n_done += 1
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yields the rows of each batch in turn."""
+        for data in self._valid():
+            yield np.frombuffer(data, dtype=self.dtype).reshape(-1, self.feature_size)
+
+    def remove(self) -> None:
+        """Deletes the file: its features stand elsewhere now."""
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stream.close()
+
+    def _valid(self) -> Iterator[bytes]:
+        """Yields the bytes of the batches from the first to the last whole one."""
+        k = 0
+        while k * self.batch_size < self.n:
+            self._stream.seek(self._start(k))
+            data = self._stream.read(self._start(k + 1) - self._start(k))
+            if not data or zlib.crc32(data[:-CHECK]).to_bytes(CHECK, "little") != data[-CHECK:]:
+                return
+            yield data[:-CHECK]
+            k += 1
+
+    def _start(self, k: int) -> int:
+        return HEADER + min(self.n, k * self.batch_size) * self.feature_size * self.dtype.itemsize + k * CHECK
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._stream.write(rest) :]
+
+
+def spool_path(file: Path) -> Path:
+    """Returns where the unfinished features of a feature file are."""
+    return file.with_name(f".{file.name}{SUFFIX}")
+
+
+def spooled_tiles(folder: Path) -> dict[str, tuple[int, int]]:
+    """Returns how many tiles are done, of how many, for each unfinished feature file of a folder, by its name."""
+    found = {}
+    for path in folder.glob(f".*.h5{SUFFIX}"):
+        try:
+            with path.open("rb") as stream:
+                header = json.loads(stream.read(HEADER))
+            done = max(0, path.stat().st_size - HEADER) // header["row_bytes"]
+        except (OSError, ValueError, KeyError):
+            continue  # it was just finished, or just begun
+        found[path.name[1 : -len(SUFFIX)]] = (min(done, header["n"]), header["n"])
+    return found
+
+
+def _lock(stream: Any, path: Path) -> None:
+    """Keeps others out until the file is closed, or its process dies, where the system can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(f"{path} is being written by another process; wait until it ends, or end it.") from None
+    except OSError:  # a file system without locks
+        return

@@ -1,0 +1,247 @@
+"""Feature files: the tiles of one slide as vectors, with where they lie and how they were made."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.errors import DataError, did_you_mean
+from multimodn.slides.feature_files.hdf5_file import Sink
+from multimodn.slides.feature_files.metadata import (
+    SCHEMA,
+    FeatureMeta,
+    foreign_meta,
+    h5py,
+    read_meta,
+    read_tensor,
+    write_meta,
+)
+
+__all__ = ["FeatureFile", "FeatureMeta", "SlideFeatures", "open_features", "read_features", "write_features"]
+
+Features = NDArray[np.float16] | NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SlideFeatures:
+    """The tiles of a slide.
+
+    Attributes:
+        features: Float16 or float32 ``(n, F)``, as they were stored.
+        coords: Upper left corners ``(n, 2)``, x and y in level-0 pixels; None if the file has none.
+        meta: How they were made.
+    """
+
+    features: Features
+    coords: NDArray[np.int64] | None
+    meta: FeatureMeta
+
+
+class FeatureFile:
+    """An open feature file whose rows are read when they are asked for.
+
+    Attributes:
+        path: The file.
+        n: Tiles.
+        feature_size: Width F.
+        meta: How they were made.
+    """
+
+    def __init__(self, path: Path, features: Any, coords: Any, meta: FeatureMeta, handle: Any = None) -> None:
+        self.path, self.meta, self._handle = path, meta, handle
+        self._features, self._coords = features, coords
+        self._is_nested = len(features.shape) == 3
+        self.n, self.feature_size = (int(size) for size in features.shape[-2:])
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Features:
+        """Returns the features of some consecutive tiles, float16 or float32 ``(stop - start, F)``.
+
+        Raises:
+            DataError: If one is not finite, or the file is damaged there.
+        """
+        stop = self.n if stop is None else min(stop, self.n)
+        found = self._read(self._features, slice(start, stop))
+        if found.dtype not in (np.float16, np.float32):
+            found = found.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(bad):
+            tile = int(bad[0]) + start
+            at = "" if self._coords is None else " at ({}, {})".format(*self.coords()[tile])  # type: ignore[index]
+            hint = " Write them as float32: float16 ends at 65,504." if found.dtype == np.float16 else ""
+            raise DataError(
+                f"{self.path}: features that are no finite numbers in {len(bad)} tiles, first in tile {tile}{at}. "
+                f"Make the file again.{hint}"
+            )
+        return found
+
+    def coords(self) -> NDArray[np.int64] | None:
+        """Returns the upper left corners ``(n, 2)`` in level-0 pixels; None if the file has none."""
+        return None if self._coords is None else self._read(self._coords, slice(None)).astype(np.int64)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._handle is not None:
+            self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _read(self, stored: Any, rows: slice) -> NDArray[Any]:
+        try:
+            found = stored[0, rows] if len(stored.shape) == 3 else stored[rows]
+        except OSError as error:
+            raise DataError(f"{self.path} is damaged or truncated; make it again. ({error})") from None
+        return np.asarray(found)
+
+
+def write_features(
+    file: Path | str, features: Features | Iterable[Features], coords: NDArray[np.int64], meta: FeatureMeta
+) -> None:
+    """Writes a feature file; the same content gives the same bytes.
+
+    Datasets are ``features`` ``(n, F)`` and ``coords`` ``(n, 2)``, as in files of CLAM and TRIDENT, so that programs
+    that read those read these; all of `FeatureMeta` are attributes of the file. It is written under a temporary name
+    and then renamed.
+
+    Args:
+        file: Where; ends in ``.h5``.
+        features: Float16 or float32 ``(n, F)``, whole or as blocks of rows.
+        coords: Upper left corners ``(n, 2)``, level-0 pixels.
+        meta: How they were made.
+
+    Raises:
+        DataError: If there are no tiles, or not as many features as corners.
+        OSError: If the file cannot be written, as on a full disk.
+    """
+    file = Path(file)
+    blocks = iter([features] if isinstance(features, np.ndarray) else features)
+    block = next(blocks, None)
+    if block is None or not len(coords):
+        raise DataError(f"{file}: there are no tiles to write.")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w+b", buffering=0) as stream:
+            sink = Sink(stream)
+            with h5py().File(sink, "w") as written:
+                _write(written, file, itertools.chain([block], blocks), block, coords, meta)
+            sink.check()
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(
+    written: Any, file: Path, blocks: Iterable[Features], first: Features, coords: NDArray[np.int64], meta: FeatureMeta
+) -> None:
+    write_meta(written, coords, meta)
+    # Contiguous and without times: bytes that depend on the content alone, and rows that are read directly.
+    stored = written.create_dataset("features", (len(coords), first.shape[1]), first.dtype, track_times=False)
+    start = 0
+    for block in blocks:
+        if start + len(block) <= len(coords):
+            stored[start : start + len(block)] = block
+        start += len(block)
+    if start != len(coords):
+        raise DataError(f"{file}: features of {start} tiles, but corners of {len(coords)}.")
+
+
+def open_features(path: Path | str) -> FeatureFile:
+    """Opens a feature file without reading the features: this package's, CLAM's or TRIDENT's.
+
+    What a foreign file cannot tell is None. What they hold was taken from their code:
+
+    - CLAM writes ``features`` and ``coords`` without attributes (``save_hdf5``, called by `extract_features_fp.py
+      <https://github.com/mahmoodlab/CLAM/blob/14fbcc4/extract_features_fp.py>`_), and the features alone as a tensor
+      in a ``.pt`` file. Files of patches have ``patch_size``, ``patch_level`` and ``downsample`` at ``coords``; where
+      these came along, they give `extent`.
+    - TRIDENT writes the same datasets, with ``patch_size``, ``patch_size_level0``, ``overlap``, ``level0_width``,
+      ``level0_height`` and ``name`` at ``coords``, and ``encoder`` at ``features`` (``coords_to_h5`` in `IO.py
+      <https://github.com/mahmoodlab/TRIDENT/blob/0408667/trident/IO.py>`_, ``extract_patch_features`` in `WSI.py
+      <https://github.com/mahmoodlab/TRIDENT/blob/ac5f46e/trident/wsi_objects/WSI.py>`_). A magnification is no
+      resolution, so `mpp` stays None.
+
+    Raises:
+        DataError: If it does not exist, is damaged, has no features, no tiles, or not as many corners as tiles.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"the file {path} does not exist.{did_you_mean(path.name, near)}")
+    if path.suffix == ".pt":
+        return FeatureFile(path, _checked(path, read_tensor(path), None), None, FeatureMeta())
+    try:
+        handle = h5py().File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path} is truncated, or no HDF5 file: {error}. Make or copy it again.") from None
+    try:
+        return _opened(path, handle)
+    except BaseException:
+        handle.close()
+        raise
+
+
+def read_features(
+    path: Path | str,
+    expect_encoder: str | None = None,
+    expect_name: str | None = None,
+    expect_size: int | None = None,
+) -> SlideFeatures:
+    """Reads a whole feature file; see `open_features` for what it may be.
+
+    Args:
+        path: The file.
+        expect_encoder: Hash of the tile encoder that must have made it; None = any.
+        expect_name: That encoder's name, for the message.
+        expect_size: Width that the features must have; None = any.
+
+    Raises:
+        DataError: If it is damaged, a feature is not finite, or it is not as expected.
+    """
+    with open_features(path) as opened:
+        meta = opened.meta
+        if expect_encoder is not None and meta.encoder_hash != expect_encoder:
+            made = f"'{meta.encoder}' (hash {meta.encoder_hash[:12]})" if meta.encoder_hash else "an unnamed encoder"
+            raise DataError(
+                f"{path}: its features were made by {made}, expected '{expect_name or 'the encoder'}' (hash "
+                f"{expect_encoder[:12]}). Features of different encoders cannot be mixed: embed this slide again."
+            )
+        if expect_size is not None and opened.feature_size != expect_size:
+            raise DataError(
+                f"{path}: {opened.feature_size} features a tile, expected {expect_size}; it comes from another encoder."
+            )
+        return SlideFeatures(opened.rows(), opened.coords(), meta)
+
+
+def _opened(path: Path, handle: Any) -> FeatureFile:
+    if "features" not in handle:
+        hint = did_you_mean("features", list(handle)) or " It is empty."
+        raise DataError(f"{path} has no dataset 'features'.{hint}")
+    schema = handle.attrs.get("multimodn_schema")
+    if schema is not None and schema > SCHEMA:
+        raise DataError(f"{path} has schema {schema}, and this version reads up to {SCHEMA}: update multimodn.")
+    stored, coords = handle["features"], handle.get("coords")
+    meta = foreign_meta(stored, coords) if schema is None else read_meta(handle.attrs)
+    return FeatureFile(path, _checked(path, stored, coords), coords, meta, handle)
+
+
+def _checked(path: Path, stored: Any, coords: Any) -> Any:
+    shape, kind = tuple(getattr(stored, "shape", ())), np.dtype(getattr(stored, "dtype", "O")).kind
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1) or kind != "f":
+        raise DataError(f"{path}: `features` is {stored.dtype} {shape}, expected floats (n, F) or (1, n, F).")
+    n = shape[-2]
+    if n == 0 or shape[-1] == 0:
+        raise DataError(f"{path} has no tiles: `features` is {shape}. Leave the slide out, or embed it again.")
+    if coords is not None and tuple(coords.shape) not in ((n, 2), (1, n, 2)):
+        raise DataError(f"{path}: `coords` is {tuple(coords.shape)}, but there are {n} tiles; expected ({n}, 2).")
+    return stored

@@ -1,0 +1,113 @@
+"""Where a slide file states its resolution, and what to say where it does not."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from multimodn.slides.reader.slide import Level, SlideError
+
+FINEST, COARSEST = 0.02, 20.0
+"""A statement outside these (microns per pixel) is a default of some program, such as 72 dpi, not a microscope's."""
+SQUARE = 0.02
+TO_MICRONS = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "nm": 1e-3}
+TIFF_UNITS = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre, in microns
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one place in a file says.
+
+    Attributes:
+        source: The place, such as ``Aperio MPP``.
+        x: Microns per pixel, horizontally; None = says nothing.
+        y: Microns per pixel, vertically.
+    """
+
+    source: str
+    x: float | None
+    y: float | None
+
+
+def resolve(path: Path, statements: Sequence[Statement]) -> float:
+    """Returns the microns per pixel of the first place that states a microscope's.
+
+    Raises:
+        SlideError: If none does, or pixels are not square; the message says what was looked at.
+    """
+    looked = list[str]()
+    for statement in statements:
+        x, y = statement.x, statement.y
+        if x is None or y is None:
+            looked.append(f"{statement.source} (absent)")
+        elif not (FINEST <= x <= COARSEST and FINEST <= y <= COARSEST):
+            looked.append(f"{statement.source} ({x:.4g} microns per pixel, which no slide scanner has)")
+        elif abs(x - y) > SQUARE * max(x, y):
+            raise SlideError(
+                f"{path}: {statement.source} says {x:.4g} x {y:.4g} microns per pixel; only square pixels are read. "
+                f"If this is wrong, give the right one with --mpp (mpp=)."
+            )
+        else:
+            return (x + y) / 2
+    raise SlideError(
+        f"{path}: the file does not state its resolution. Looked at: {', '.join(looked)}. Give the microns per pixel "
+        f"of its finest level with --mpp (mpp=): about 0.25 for a 40x scan, 0.5 for 20x."
+    )
+
+
+def tiff_statements(page: Any) -> list[Statement]:
+    """Reads what a TIFF says: Aperio's description, OME-XML, resolution tags."""
+    description = str(page.description or "")
+    aperio = _number(re.search(r"\bMPP\s*=\s*([0-9.]+)", description))
+    return [
+        Statement("Aperio MPP", aperio, aperio),
+        Statement("OME PhysicalSizeX/Y", _ome(description, "X"), _ome(description, "Y")),
+        Statement("TIFF XResolution/YResolution", _tag(page, "XResolution"), _tag(page, "YResolution")),
+    ]
+
+
+def levels_of(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Returns pyramid levels of sizes ``(width, height)``, finest first.
+
+    A level is 1/k of the slide exactly where its size is that of level 0 divided by a whole number k and rounded
+    up or down; the quotient of rounded sizes would be off by a little, and each tile by a pixel.
+    """
+    full = sizes[0]
+    levels = list[Level]()
+    for width, height in sizes:
+        downsample = (full[0] / width + full[1] / height) / 2
+        whole = round(downsample)
+        if all(abs(side / whole - small) < 1 for side, small in zip(full, (width, height), strict=True)):
+            downsample = float(whole)
+        levels.append(Level(width, height, downsample))
+    return tuple(levels)
+
+
+def _number(match: re.Match[str] | None) -> float | None:
+    try:
+        value = float(match.group(1)) if match else None
+    except ValueError:
+        return None
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _ome(description: str, axis: str) -> float | None:
+    if "<OME" not in description:
+        return None
+    value = _number(re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', description))
+    unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', description)
+    factor = TO_MICRONS.get(unit.group(1) if unit else "µm")
+    return None if value is None or factor is None else value * factor
+
+
+def _tag(page: Any, name: str) -> float | None:
+    tag, unit = page.tags.get(name), page.tags.get("ResolutionUnit")
+    microns = TIFF_UNITS.get(int(unit.value)) if unit is not None else None
+    if tag is None or microns is None:
+        return None
+    numerator, denominator = tag.value
+    return microns * denominator / numerator if numerator and denominator else None

@@ -1,0 +1,1 @@
+"""Tissue, tiles and stain."""

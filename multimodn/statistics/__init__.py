@@ -1,0 +1,1 @@
+"""Statistical methods: the bootstrap, DeLong's test, adjustment for multiple testing."""

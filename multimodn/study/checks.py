@@ -1,0 +1,107 @@
+"""What the parts of a study must be to each other: names that stand once, sources that exist, registries that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from multimodn.errors import did_you_mean
+from multimodn.study.sources import CohortSpec, RegistrySpec, SourceSpec, check_name
+from multimodn.study.specs import ModalitySpec, TaskSpec
+from multimodn.study.yaml_file import Problem
+
+
+def repeated_names(parts: Sequence[Any]) -> list[Problem]:
+    """Finds modalities or tasks, as objects or as mappings, that have the name of another one."""
+    names = [_key_of(part, "name") for part in parts]
+    return [
+        ((i, "name"), f"'{name}' is the name of another one too; names are unique.")
+        for i, name in enumerate(names)
+        if name is not None and name in names[:i]
+    ]
+
+
+def unknown_sources(parts: Sequence[Any], cohort: CohortSpec | None) -> list[Problem]:
+    """Finds modalities or tasks whose source the cohort does not have."""
+    if cohort is None:
+        return []
+    named = [(i, _key_of(part, "source")) for i, part in enumerate(parts)]
+    return [
+        ((i, "source"), f"unknown source '{source}'.{did_you_mean(source, cohort.sources)}")
+        for i, source in named
+        if source is not None and source not in cohort.sources
+    ]
+
+
+def registry_sources(cohort: CohortSpec, registry: RegistrySpec) -> dict[str, SourceSpec]:
+    """Returns the sources that a registry has, its own before the cohort's."""
+    given = {name: registry.sources.get(name, source) for name, source in cohort.sources.items()}
+    return {name: source for name, source in given.items() if source is not None}
+
+
+def registry_problems(
+    registries: Mapping[str, RegistrySpec],
+    cohort: CohortSpec,
+    modalities: Sequence[ModalitySpec],
+    tasks: Sequence[TaskSpec],
+) -> list[Problem]:
+    """Finds what is wrong with the registries of a study, as far as it can be told without their data."""
+    if len(registries) < 2:
+        return [((), "one registry alone is the study's `cohort`; name two or more.")]
+    problems = [problem for name, spec in registries.items() for problem in _own(name, spec, cohort, modalities, tasks)]
+    if problems:
+        return problems
+    has = {name: registry_sources(cohort, spec) for name, spec in registries.items()}
+    for what, parts in (("modality", modalities), ("task", tasks)):
+        problems += [
+            ((), f"no registry has source '{part.source}' of {what} '{part.name}'.")
+            for part in parts
+            if not any(part.source in sources for sources in has.values())
+        ]
+    problems += [
+        ((), f"task '{task.name}' stands in the `tasks` of no registry.")
+        for task in tasks
+        if all(spec.tasks is not None and task.name not in spec.tasks for spec in registries.values())
+    ]
+    return problems + list(_read_twice(has))
+
+
+def _own(
+    name: str, spec: RegistrySpec, cohort: CohortSpec, modalities: Sequence[ModalitySpec], tasks: Sequence[TaskSpec]
+) -> Iterator[Problem]:
+    try:
+        check_name(name)
+    except ValueError as error:
+        yield (name,), str(error)
+    for source in spec.sources:
+        if source not in cohort.sources:
+            yield (name, "sources", source), f"unknown source '{source}'.{did_you_mean(source, cohort.sources)}"
+    has, by_name = registry_sources(cohort, spec), {task.name: task for task in tasks}
+    for task in by_name if spec.tasks is None else spec.tasks:
+        if task not in by_name:
+            yield (name, "tasks"), f"unknown task '{task}'.{did_you_mean(task, by_name)}"
+        elif spec.tasks is not None and by_name[task].source not in has:
+            yield (name, "tasks"), f"task '{task}' is read from source '{by_name[task].source}', which is null here."
+    if spec.tasks == [] or not any(task.source in has for task in tasks):
+        yield (name,), "it has labels for no task, so that it teaches nothing."
+    if not any(modality.source in has for modality in modalities):
+        yield (name,), "it has the source of no modality."
+
+
+def _read_twice(has: Mapping[str, Mapping[str, SourceSpec]]) -> Iterator[Problem]:
+    """A file that two registries read would make two patients of each person in it: one to train, one to test."""
+    names = list(has)
+    for k, other in enumerate(names):
+        for one in names[:k]:
+            shared = next((s for s, spec in has[other].items() if spec in has[one].values()), None)
+            if shared is not None:
+                yield (
+                    (other, "sources"),
+                    f"'{one}' and '{other}' read the same for source '{shared}': each of its patients would stand in "
+                    f"the data twice. Name each registry's own file, a query for its rows, or null.",
+                )
+
+
+def _key_of(part: Any, key: str) -> str | None:
+    value = part.get(key) if isinstance(part, Mapping) else getattr(part, key, None)
+    return value if isinstance(value, str) else None

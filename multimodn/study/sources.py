@@ -1,0 +1,106 @@
+"""Sources and cohorts of a study file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_serializer, model_validator
+from torch import nn
+
+from multimodn.study.yaml_file import Spec
+
+
+def check_name(name: str) -> str:
+    """Returns ``name`` if modules can be stored under it, else raises a ValueError that says why."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"'{name}' is no valid name: use letters, digits, '_' and '-' only.")
+    if hasattr(nn.ModuleDict, name):  # names become keys of a torch.nn.ModuleDict, which refuses its own attributes
+        raise ValueError(f"'{name}' is reserved by torch.nn.ModuleDict; choose another name, such as '{name}_'.")
+    return name
+
+
+def _check_expression(text: str) -> None:
+    try:
+        n_groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"`patient_from` is no regular expression: {error}.") from None
+    if n_groups != 1:
+        raise ValueError(f"`patient_from` has {n_groups} groups, expected one, such as (P[0-9]+)_.*: the patient.")
+
+
+class SourceSpec(Spec):
+    """Where one table comes from: a file, a query, or the names of files in a folder.
+
+    Attributes:
+        path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file; the last holds
+            the arrays ``patient`` (ids) and ``features`` (n, d), or a vector for each patient, named so.
+        patients: For a ``.npy``: a CSV with the patient of each row.
+        query: SQL that DuckDB runs; paths in it resolve against the folder of the study.
+        database: A DuckDB file for the query; left out, the query reads files.
+        files: A pattern such as ``slides/*.h5``: each file is a row with one column, ``file``.
+        patient_from: For ``files``: a regular expression whose only group finds the patient in the path, from the first
+            part of the pattern with a wildcard on; left out, the patient is the file's name without its suffix.
+    """
+
+    path: str | None = None
+    patients: str | None = None
+    query: str | None = None
+    database: str | None = None
+    files: str | None = None
+    patient_from: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        return {"path": str(data)} if isinstance(data, str | Path) else data
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if [self.path, self.query, self.files].count(None) != 2:
+            raise ValueError("give one of `path`, `query` and `files`.")
+        if self.patient_from is not None:
+            if self.files is None:
+                raise ValueError("`patient_from` needs `files`.")
+            _check_expression(self.patient_from)
+        if self.database is not None and self.query is None:
+            raise ValueError("`database` needs a `query`.")
+        if (self.patients is not None) != str(self.path).endswith(".npy"):
+            raise ValueError("a .npy `path` needs `patients`, a CSV with the patient of each row, and no other does.")
+        return self
+
+    @model_serializer
+    def _dump(self) -> Any:
+        given = {name: value for name, value in self if value is not None}
+        return given["path"] if list(given) == ["path"] else given
+
+
+class CohortSpec(Spec):
+    """The patients and the tables about them.
+
+    Attributes:
+        patient: The key column, in every source; read as text, so leading zeros survive.
+        group: A column of the first task's source, such as site or family; a group is never on
+            both sides of a split.
+        sources: The tables by name.
+    """
+
+    patient: str
+    group: str | None = None
+    sources: dict[str, SourceSpec] = Field(min_length=1)
+
+
+class RegistrySpec(Spec):
+    """One of several registries that train one model together, each with patients, labels and files of its own.
+
+    Attributes:
+        sources: For sources of the cohort this registry's own; null: it has none. One that is not named here is the
+            cohort's, and no two registries may read the same.
+        patient: Its key column; left out, the cohort's.
+        tasks: The tasks that it has labels for; left out, those whose target columns it has.
+    """
+
+    sources: dict[str, SourceSpec | None] = Field(default_factory=dict)
+    patient: str | None = None
+    tasks: list[str] | None = None

@@ -1,0 +1,196 @@
+"""Sources, modalities and tasks of a study; each part checks itself. Import them from `multimodn.study.study`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from multimodn import base
+from multimodn.base.kinds import load_kind
+from multimodn.study.sources import check_name
+from multimodn.study.yaml_file import UP, Spec, SpecError, located
+
+
+class AllBut(Spec):
+    """All columns of a source but these (and the key)."""
+
+    all_but: list[str]
+
+
+class RepeatSpec(Spec):
+    """How often a modality may be read of one patient, each time a step of its own by the same encoder.
+
+    Attributes:
+        by: The column that orders the rows of a patient in time, such as a visit's number or date (ISO 8601): numbers
+            or text. It is no input, unless ``columns`` names it. Rows with the same value are one reading.
+        most: How many readings are taken of a patient, the latest.
+    """
+
+    by: str
+    most: int = Field(ge=2, le=16)
+
+
+class _KindSpec(Spec):
+    """What modalities and tasks share: a name, a kind, a source and the kind's own options beside them."""
+
+    name: str
+    kind: str
+    source: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        """Moves the keys that are not ours into `options`, which the kind checks."""
+        if not isinstance(data, Mapping):
+            return data
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        rest = {str(key): value for key, value in data.items() if key not in cls.model_fields}
+        if not rest:
+            return own
+        given = own.get("options", {})
+        return {**own, "options": {**(given if isinstance(given, Mapping) else dict(given)), **rest}}
+
+    @field_validator("name")
+    @classmethod
+    def _valid_name(cls, name: str) -> str:
+        return check_name(name)
+
+    @model_serializer
+    def _dump(self) -> dict[str, Any]:
+        own = {name: value for name, value in self if name != "options"}
+        if isinstance(own.get("columns"), AllBut):
+            own["columns"] = own["columns"].model_dump()
+        if own.get("repeats") is not None:
+            own["repeats"] = own["repeats"].model_dump()
+        for optional in ("exclude_for", "repeats"):  # left out where nobody asked for them
+            if not own.get(optional):
+                own.pop(optional, None)
+        if own.get("cost") == 1.0:
+            own.pop("cost")
+        options: base.Options = self.options  # type: ignore[attr-defined]
+        return {**own, **options.model_dump(mode="json")}
+
+
+def _parse_options(spec: type[Spec], group: str, given: Any, info: ValidationInfo) -> base.Options:
+    """Validates a kind's options; their problems stand beside the spec's own keys, not below `options`."""
+    if "kind" not in info.data:  # the kind itself is wrong and already reported
+        return base.Options()
+    options: type[base.Options] = load_kind(group, info.data["kind"]).Options
+    if isinstance(given, options):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"expected {options.__qualname__} or a mapping, found {type(given).__name__}.")
+    try:
+        return options.model_validate(dict(given))
+    except ValidationError as error:
+        own = [name for name in spec.model_fields if name != "options"]
+        raise SpecError([((UP, *w), text) for w, text in located(error, [*own, *options.model_fields])]) from None
+
+
+class ModalitySpec(_KindSpec):
+    """One kind of input.
+
+    Attributes:
+        name: Its name.
+        kind: An encoder kind, such as `table`.
+        source: The source that holds it.
+        columns: ``"all"`` (but the key), the names, or all but some.
+        exclude_for: Tasks that must not see this modality, because it tells their target: neither in training nor in
+            prediction does any state that they read contain it.
+        repeats: Where a patient may have been measured several times.
+        cost: What measuring it costs, in any unit: what to measure next is ranked by gain for cost.
+        options: The encoder kind's options; a study file writes them beside the other keys.
+    """
+
+    columns: Literal["all"] | list[str] | AllBut = "all"
+    exclude_for: list[str] = Field(default_factory=list)
+    repeats: RepeatSpec | None = None
+    cost: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    options: Any = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        load_kind("encoders", kind)
+        return kind
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns(cls, columns: Any) -> Any:
+        if columns == "all" or isinstance(columns, AllBut):
+            return columns
+        if isinstance(columns, Mapping):
+            return AllBut(**columns)
+        if isinstance(columns, Sequence) and not isinstance(columns, str) and columns:
+            wrong = [column for column in columns if not isinstance(column, str)]
+            twice = sorted({str(column) for column in columns if list(columns).count(column) > 1})
+            if not wrong and not twice:
+                return list(columns)
+            raise ValueError(f"{wrong} is not text; quote it." if wrong else f"{', '.join(twice)} is listed twice.")
+        raise ValueError(f"expected all, a list of names or {{all_but: [names]}}, found {columns!r}.")
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
+        return _parse_options(cls, "encoders", given, info)
+
+    @property
+    def step_names(self) -> list[str]:
+        """The names of its steps: its own, or ``name@1`` to ``name@most``, from the first reading to the last."""
+        return [self.name] if self.repeats is None else [f"{self.name}@{k + 1}" for k in range(self.repeats.most)]
+
+    @property
+    def has_several_rows(self) -> bool:
+        """Whether a patient may have several rows in its source."""
+        return self.repeats is not None or self.takes_several_rows
+
+    @property
+    def takes_several_rows(self) -> bool:
+        """Whether its kind reads several rows of a patient at once."""
+        kind: type[base.Encoder] = load_kind("encoders", self.kind)
+        return kind.several_rows
+
+    @property
+    def file_columns(self) -> list[str]:
+        """The columns of its source that name files."""
+        columns: list[str] = load_kind("encoders", self.kind).file_columns(self.options)
+        return columns
+
+
+class TaskSpec(_KindSpec):
+    """One thing to predict.
+
+    Attributes:
+        name: Its name.
+        kind: A task kind, such as `binary`.
+        source: The source that holds its target columns.
+        options: The task kind's options, target columns among them, written beside the other keys too.
+    """
+
+    options: Any = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        load_kind("tasks", kind)
+        return kind
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
+        return _parse_options(cls, "tasks", given, info)
+
+    @property
+    def target_columns(self) -> list[str]:
+        """The columns of the source that the task reads."""
+        columns: list[str] = load_kind("tasks", self.kind).target_columns(self.options)
+        return columns

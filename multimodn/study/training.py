@@ -1,0 +1,48 @@
+"""Split and training of a study; each part checks itself. Import them from `multimodn.study.study`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from multimodn.study.yaml_file import Spec
+
+
+class TrainingSpec(Spec):
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training patients, at most; the learning rate falls to zero over them by half a cosine.
+        batch_size: Patients in a batch.
+        learning_rate: First step size of Adam.
+        penalty: Strength of the L2 penalty on weights against the likelihood of each task, summed over the training
+            patients: like 1 / C of a logistic regression in scikit-learn, whose Gaussian prior weighs less the more
+            patients there are. The number of tasks does not change it.
+        patience: Epochs without a better mean validation loss before training stops.
+        members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
+        state_size: Width of the patient state.
+        update: How an embedding changes the state.
+        balance: How the losses of several tasks become one step. ``sum``: their mean. ``uncertainty``: weighted by
+            learned variances (Kendall, Gal and Cipolla 2018, https://arxiv.org/abs/1705.07115). ``upgrad`` and
+            ``pcgrad``: gradients of the tasks are joined so that none is worked against (Quinton and Rey 2024,
+            https://arxiv.org/abs/2406.16232; Yu et al. 2020, https://arxiv.org/abs/2001.06782); both need the extra
+            ``multitask``.
+        calibrate: Whether held-out patients correct how sure predictions are; who ranks above whom hardly changes.
+        loggers: Where losses are written beside the progress bar: ``csv`` files beside the checkpoints, ``tensorboard``
+            (extra ``tensorboard``), ``mlflow`` (extra ``mlflow``).
+        seed: First weights, orders and shuffling.
+    """
+
+    epochs: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    penalty: float = Field(default=0.3, ge=0)
+    patience: int = Field(default=20, ge=1)
+    members: int = Field(default=1, ge=1, le=100)
+    state_size: int = Field(default=32, ge=1)
+    update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
+    balance: Literal["sum", "uncertainty", "upgrad", "pcgrad"] = "sum"
+    calibrate: bool = True
+    loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default=["csv"])
+    seed: int = Field(default=0, ge=0)
