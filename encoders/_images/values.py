@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,6 @@ N_THREADS = 4
 
 N_TOGETHER = 16
 """Pictures that pass a frozen network together."""
-
-_WRITING = Lock()
-"""Two threads that keep the same content would write to one temporary file."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +183,7 @@ def load_pictures(listing: Listing, recipe: Recipe, memory_gb: float) -> Picture
         array: NDArray[Any] | None = cache.get(contents[place])
         if array is None:
             array = recipe.prepare(path).numpy()
-            with _WRITING:
-                cache.put(contents[place], array)
+            cache.put(contents[place], array)
         if in_memory:
             memory[place] = torch.from_numpy(array)
 

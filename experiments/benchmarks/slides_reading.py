@@ -29,6 +29,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from multimodn.files import replacing
+
 HERE = Path(__file__).parent
 TILE, LEVELS, MPP, BATCH = 256, (1, 4, 16), 0.5, 64
 MEAN, STD = (torch.tensor(x)[:, None, None] * 255 for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -283,8 +285,8 @@ def turn(arguments: list[str]) -> dict[str, float]:
 def run_all(folder: Path, size: int, tile: int, n_tiles: int, n_turns: int, out: Path) -> None:
     path = folder / f"slide-{size}.tif"
     if not path.is_file():
-        write_slide(path.with_suffix(".tmp"), size)
-        os.replace(path.with_suffix(".tmp"), path)
+        with replacing(path) as temporary:
+            write_slide(temporary, size)
     common = ["--folder", str(folder), "--size", str(size), "--tile", str(tile), "--tiles", str(n_tiles)]
     result: dict[str, Any] = {
         "machine": machine(),

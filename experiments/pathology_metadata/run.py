@@ -29,6 +29,7 @@ from multimodn.errors import DataWarning
 from multimodn.evaluate.baselines.ridge import fit_late_ridge, fit_xgboost
 from multimodn.evaluate.crossval.arms import fit_ours
 from multimodn.evaluate.results import ResultsTable
+from multimodn.files import replacing
 from multimodn.training.build import fit_tasks
 from multimodn.training.provenance import versions
 
@@ -127,9 +128,8 @@ def predict(cell: Cell, data: Path) -> None:
             found[f"{task.name}:link"] = links[task.name][known.numpy()]
             found[f"{task.name}:target"] = task.link_target(target[known]).numpy()
     cell.file.parent.mkdir(exist_ok=True)
-    temporary = cell.file.with_name(f".{cell.file.name}.partial.npz")
-    np.savez_compressed(temporary, **found)
-    temporary.replace(cell.file)
+    with replacing(cell.file) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **found)
 
 
 def subset_tasks(cohort: Cohort, study: Study) -> Cohort:

@@ -22,7 +22,7 @@ from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
-from multimodn.files import write_text
+from multimodn.files import replacing, write_text
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
@@ -198,9 +198,8 @@ def write_audit(found: Audit, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(files[0], json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
         for file, palette in zip(files[1:], (LIGHT, DARK), strict=True):
-            temporary = file.with_name(f".{file.name}.partial")
-            draw(found, temporary, palette)
-            temporary.replace(file)
+            with replacing(file) as temporary:
+                draw(found, temporary, palette)
     except OSError as error:
         raise StudyError(f"Cannot write the audit to {folder}: {error.strerror}. Name another folder.") from None
     return files

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from multimodn.files import replacing
+
 
 class OutputCache:
     """One small file an output, under ``<folder>/<network>/<content>``; nothing is ever changed, only added.
@@ -35,10 +37,8 @@ class OutputCache:
         """Keeps an output; another process that keeps the same one at the same time does no harm."""
         file = self._file(content)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        with temporary.open("wb") as stream:
+        with replacing(file) as temporary, temporary.open("wb") as stream:
             np.save(stream, output, allow_pickle=False)
-        temporary.replace(file)
 
     def _file(self, content: str) -> Path:
         return self.folder / content[:2] / f"{content}.npy"

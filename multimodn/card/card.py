@@ -32,6 +32,7 @@ from multimodn.card.sections.scores import (
 from multimodn.card.tripod import tripod
 from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
+from multimodn.files import write_text
 from multimodn.model.multimodn import MultiModN
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
@@ -70,8 +71,6 @@ def write_card(
         NotFittedError: Before training.
         DataError: If the cohort lacks targets, modalities or patients of the split.
     """
-    from multimodn.files import write_text
-
     facts = read_facts(model, cohort)
     scores = read_scores(facts, n_resamples, seed)
     if baselines is not None and not baselines.empty and sentences is None:

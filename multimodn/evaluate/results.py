@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from multimodn.files import write_text
+
 COLUMNS = ("cohort", "arm", "task", "condition", "metric", "repeat", "fold", "value")
 
 
@@ -33,12 +35,10 @@ class ResultsTable:
 
     def write(self, provenance: Mapping[str, Any]) -> None:
         """Writes both files; the command and the wall time are added to what the caller knows."""
-        pd.concat(self.frames).to_csv(self.folder / ".results.partial", index=False, float_format="%.6f")
-        (self.folder / ".results.partial").replace(self.folder / "results.csv")
+        write_text(self.folder / "results.csv", pd.concat(self.frames).to_csv(index=False, float_format="%.6f"))
         command = f"python {' '.join([_relative(sys.argv[0]), *sys.argv[1:]])}"
         run = {"command": command, **provenance, "wall_time_s": round(time.monotonic() - self.started, 1)}
-        (self.folder / ".run.partial").write_text(json.dumps(run, indent=1) + "\n")
-        (self.folder / ".run.partial").replace(self.folder / "run.json")
+        write_text(self.folder / "run.json", json.dumps(run, indent=1) + "\n")
 
 
 def markdown(frame: pd.DataFrame, digits: int = 3) -> str:

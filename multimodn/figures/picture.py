@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 import re
 import textwrap
 import warnings
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from multimodn.figures.theme import DARK, LIGHT, Theme
+from multimodn.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,11 +111,10 @@ class Picture:
         """Writes ``name.svg``, ``name.png`` and ``name-dark.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"{self.name}.svg", folder / f"{self.name}.png", folder / f"{self.name}-dark.png"]
-        _write(files[0], self.svg().encode())
+        write_text(files[0], self.svg())
         for file, theme in zip(files[1:], (LIGHT, DARK), strict=True):
-            buffer = io.BytesIO()
-            self.figure(theme).savefig(buffer, format="png", dpi=DPI)
-            _write(file, buffer.getvalue())
+            with replacing(file) as temporary:
+                self.figure(theme).savefig(temporary, format="png", dpi=DPI)
         return files
 
 
@@ -140,9 +139,3 @@ def _dots(run: re.Match[str], sizes: dict[str, float]) -> str:
     style += f"; fill: none; stroke-width: {2 * sizes[run['name']]:g}; stroke-linecap: round"
     parts = ["".join(f"M{x} {y}h0" for x, y in places[k::DOT_PATHS]) for k in range(DOT_PATHS)]
     return "\n".join(f'<path d="{part}" style="{style}"/>' for part in parts)
-
-
-def _write(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from multimodn.conformal.calibration_scores import Conformal
 from multimodn.data.splits import Split
 from multimodn.errors import BundleError, MultiModNError
 from multimodn.explain.acquisition.next_modality import Acquisition, Sizes
+from multimodn.files import replacing_folder
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.study.study import Study
 from multimodn.training.build import join
@@ -54,21 +54,8 @@ def save(path: Path, content: Content) -> Path:
     """
     if path.exists() and not (path / DESCRIPTION).is_file():
         raise BundleError(f"{path} exists and is not a bundle; choose another path or remove it.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with replacing_folder(path) as temporary:
         _write(temporary, path, content)
-    except BaseException:  # an interruption too
-        shutil.rmtree(temporary)
-        raise
-    if path.exists():
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(path)
     return path
 
 

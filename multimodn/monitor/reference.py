@@ -12,6 +12,7 @@ import pandas as pd
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError
+from multimodn.files import write_text
 from multimodn.monitor.predicted import PredictionReference
 from multimodn.monitor.summaries import (
     BINS,
@@ -152,8 +153,6 @@ def write_reference(model: MultiModN, cohort: Cohort, folder: Path) -> Path:
     Returns:
         The file.
     """
-    from multimodn.files import write_text
-
     write_text(folder / FILE, make_reference(model, cohort).to_json())
     return folder / FILE
 

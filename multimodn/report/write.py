@@ -9,7 +9,6 @@ it from elsewhere.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from multimodn.card.update import complete_card
 from multimodn.errors import MultiModNError, StudyError, shown
+from multimodn.files import replacing_folder, write_text
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.answers.collect import collect
 from multimodn.report.findings import Wishes
@@ -100,9 +100,7 @@ def write_page(
     text = render(page, folder=os.path.relpath(folder, out.parent).replace(os.sep, "/"))
     out.parent.mkdir(parents=True, exist_ok=True)
     n_figures = _write_figures(page, folder, on_step) if has_files else 0
-    temporary = out.with_name(f".{out.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out)
+    write_text(out, text)
     return Written(out, out.stat().st_size, folder, n_figures)
 
 
@@ -118,14 +116,10 @@ def _check_folder(out: Path, folder: Path) -> None:
 def _write_figures(page: Page, folder: Path, on_step: Callable[[str], None]) -> int:
     """Writes all figures into a new folder, which then takes the place of the old one."""
     pictures = list(page.pictures())
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for k, picture in enumerate(pictures, 1):
-        on_step(f"figure {k} of {len(pictures)}")
-        picture.save(temporary)
-        if picture.table is not None:
-            picture.table.to_csv(temporary / f"{picture.name}.csv", index=picture.table.index.name is not None)
-    temporary.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    with replacing_folder(folder) as temporary:
+        for k, picture in enumerate(pictures, 1):
+            on_step(f"figure {k} of {len(pictures)}")
+            picture.save(temporary)
+            if picture.table is not None:
+                picture.table.to_csv(temporary / f"{picture.name}.csv", index=picture.table.index.name is not None)
     return len(pictures)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 
 from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
+from multimodn.files import write_text
 from multimodn.scaffold.folders import FolderSource, look_into
 from multimodn.scaffold.infer_task import FEW, infer_task
 from multimodn.study.sources import check_name
@@ -59,13 +59,7 @@ def write_study(
         sources, frames | {name: found.frame for name, found in folders.items()}, folders, homes, patient, out
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(out)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_text(out, text)
     return text
 
 

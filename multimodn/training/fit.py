@@ -23,6 +23,7 @@ from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split, folds
 from multimodn.errors import StudyError
+from multimodn.files import write_text
 from multimodn.fusion import SequentialFusion
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study, TrainingSpec
@@ -194,9 +195,7 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
         "epochs": trainer.current_epoch,
     }
     if trainer.is_global_zero:
-        temporary = folder / "finished.json.partial"
-        temporary.write_text(json.dumps(result))
-        temporary.replace(folder / "finished.json")
+        write_text(folder / "finished.json", json.dumps(result))
     trainer.strategy.barrier()  # the other processes read what the first one wrote
 
 

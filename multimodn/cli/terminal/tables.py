@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from multimodn.cli.terminal.patient import show_patient
+from multimodn.files import replacing
 
 __all__ = ["show_next", "show_patient", "show_scores", "write_frame"]
 
@@ -32,12 +33,11 @@ def write_frame(console: Console, frame: pd.DataFrame, out: Path | None) -> None
     if out is None:
         console.print(frame.to_csv(), end="", markup=False, highlight=False, soft_wrap=True)
         return
-    temporary = out.with_name(f".{out.name}.partial")
-    if out.suffix == ".parquet":
-        frame.to_parquet(temporary)
-    else:
-        frame.to_csv(temporary)
-    temporary.replace(out)
+    with replacing(out) as temporary:
+        if out.suffix == ".parquet":
+            frame.to_parquet(temporary)
+        else:
+            frame.to_csv(temporary)
     console.print(f"Wrote {len(frame)} rows to {out}.")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from multimodn.files import write_text
 from multimodn.model.multimodn import MultiModN
 
 COMPARISON = "baselines.json"
@@ -29,8 +30,6 @@ def keep_comparison(run: Path, model: MultiModN, comparison: pd.DataFrame) -> Pa
     Returns:
         The file, `COMPARISON`: the frame, its ``attrs``, and the hashes of data and split that it belongs to.
     """
-    from multimodn.files import write_text
-
     rows = comparison.astype(object).where(comparison.notna(), None)
     text = json.dumps(
         {

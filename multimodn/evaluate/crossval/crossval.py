@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,15 +15,25 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from multimodn.base.task import Task
+from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Ids
 from multimodn.errors import DataWarning, StudyError
-from multimodn.evaluate.crossval.cells import Fold, Job, finished, fold_hash, make_jobs, open_folder, run_jobs
+from multimodn.evaluate.crossval.arms import arm_key
+from multimodn.evaluate.crossval.cells import (
+    CellJob,
+    CrossValidation,
+    Fold,
+    fold_hash,
+    make_jobs,
+    open_folder,
+    run_cells,
+)
 from multimodn.evaluate.crossval.contracts import Arms, OnCell
 from multimodn.evaluate.crossval.out_of_fold import SCORES, TARGETS, OutOfFold
 from multimodn.evaluate.crossval.site_and_time_folds import By, Column, dealt_folds
 from multimodn.study.study import Study
+from multimodn.training.build import fit_tasks
 
 
 def cross_validate(
@@ -99,24 +109,17 @@ def cross_predict(
     place = None if folder is None else Path(folder)
     if place is not None:
         open_folder(place, _fingerprint(study, cohort, parts[:n_folds], by, seed))
-    jobs = make_jobs(parts, arms, place)
-    done: dict[int, pd.DataFrame] = {}
-    cells = itertools.chain(finished(jobs).items(), _remaining(study, cohort, arms, jobs, done, n_jobs))
-    for number, frame in cells:
-        done[number] = frame
+    jobs = make_jobs(parts, [arm_key(run) for run in arms], place, ".parquet")
+
+    def report(job: CellJob, frame: pd.DataFrame) -> None:
         if on_cell is not None:
             for arm in frame["arm"].unique():
-                on_cell(arm, jobs[number].fold.repeat, jobs[number].fold.fold)
-    found = _collected(study, cohort, jobs, [done[k] for k in range(len(jobs))])
+                on_cell(arm, job.fold.repeat, job.fold.fold)
+
+    predictions = _collected(study, cohort, jobs, run_cells(CrossValidation(study, cohort, arms), jobs, report, n_jobs))
     if place is not None:
-        found.save(place)
-    return found
-
-
-def _remaining(
-    study: Study, cohort: Cohort, arms: Sequence[Arms], jobs: list[Job], done: dict[int, pd.DataFrame], n_jobs: int
-) -> Iterator[tuple[int, pd.DataFrame]]:
-    yield from run_jobs(study, cohort, arms, {k: job for k, job in enumerate(jobs) if k not in done}, n_jobs)
+        predictions.save(place)
+    return predictions
 
 
 def _fingerprint(study: Study, cohort: Cohort, folds: list[Fold], by: str, seed: int) -> dict[str, str | int]:
@@ -131,10 +134,8 @@ def _fingerprint(study: Study, cohort: Cohort, folds: list[Fold], by: str, seed:
     }
 
 
-def _collected(study: Study, cohort: Cohort, jobs: Sequence[Job], frames: Sequence[pd.DataFrame]) -> OutOfFold:
+def _collected(study: Study, cohort: Cohort, jobs: Sequence[CellJob], frames: Sequence[pd.DataFrame]) -> OutOfFold:
     """Scores the cells, and lines their predictions up with the targets."""
-    from multimodn.training.build import fit_tasks
-
     owner: dict[str, int] = {}
     labels = replace(cohort, modalities={})
     scores: list[tuple[object, ...]] = []
@@ -185,8 +186,6 @@ class _Known:
         return self.task.link_metrics(torch.from_numpy(link)[self.labelled], self.truth)
 
     def frame(self) -> pd.DataFrame:
-        from multimodn.base.task import main_metric
-
         outputs = ["time", "event"] if self.task.link_scale == "log-risk" else self.task.link_names
         patients = pd.Series(np.repeat(self.patients, len(outputs))).astype("str")
         columns = {"task": self.task.name, "scale": self.task.link_scale, "metric": main_metric(self.task)}

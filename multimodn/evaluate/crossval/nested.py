@@ -18,13 +18,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from multimodn.base.task import Task
+from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import folds
 from multimodn.errors import DataError, StudyError, shown
-from multimodn.evaluate.crossval.cells import alone
+from multimodn.evaluate.crossval.cells import seeded_single_thread
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
 from multimodn.study.study import Study
+from multimodn.training.build import fit_tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,6 @@ def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, se
     """
     if not candidates:
         raise StudyError("There is no candidate to choose from.")
-    from multimodn.training.build import fit_tasks
-
     tasks = fit_tasks(study, training)
     links = {name: {task.name: _empty(task, len(training)) for task in tasks} for name in candidates}
     stratify = getattr(study.split, "stratify", None)
@@ -92,7 +91,7 @@ def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, se
         inner, test = training.subset(train), replace(training.subset(held_out), targets={}, split=None)
         rows = training.patients.get_indexer(test.patients)
         for name, trainer in candidates.items():
-            with alone(seed):
+            with seeded_single_thread(seed):
                 predictions = _single(name, trainer(study, inner, seed))(test)
             for task in tasks:
                 links[name][task.name][rows] = _fitting(name, task, predictions, len(test))
@@ -158,8 +157,6 @@ def _fitting(name: str, task: Task, predictions: Predictions, n: int) -> NDArray
 
 
 def _scores(tasks: list[Task], training: Cohort, links: Predictions) -> Iterator[tuple[str, str, float]]:
-    from multimodn.base.task import main_metric
-
     for task in tasks:
         target, known = task.prepare(training.targets[task.name])
         link = torch.from_numpy(links[task.name])[known]

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multimodn.errors import DataError, StudyError, did_you_mean
+from multimodn.files import replacing
 from multimodn.statistics.bootstrap import Floats
 
 SCORES = ["arm", "task", "metric", "repeat", "fold", "value"]
@@ -88,7 +89,8 @@ class OutOfFold:
         """Writes ``scores.parquet``, ``predictions.parquet`` and ``targets.parquet``."""
         folder.mkdir(parents=True, exist_ok=True)
         for part in fields(self):
-            write_parquet(folder / f"{part.name}.parquet", getattr(self, part.name))
+            with replacing(folder / f"{part.name}.parquet") as temporary:
+                getattr(self, part.name).to_parquet(temporary, index=False)
 
     @classmethod
     def load(cls, folder: Path) -> OutOfFold:
@@ -142,10 +144,3 @@ def _cells(link: pd.DataFrame, truth: Floats, positions: NDArray[np.int64]) -> I
         of_truth = truth[rows][:, has] if is_column else truth[rows]
         repeat, fold = cast("tuple[int, int]", key)
         yield Cell(int(repeat), int(fold), positions[rows], values[rows][:, has], of_truth)
-
-
-def write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    """Writes a table under another name and renames it, so that nobody ever reads half of it."""
-    temporary = path.with_name(f".{path.name}.partial")
-    frame.to_parquet(temporary, index=False)
-    temporary.replace(path)

@@ -11,6 +11,7 @@ import pandas as pd
 from multimodn.audit.figure import DARK, LIGHT, Palette
 from multimodn.evaluate.crossval.crossval import paired
 from multimodn.evaluate.results import markdown
+from multimodn.files import replacing
 
 FIRST = {"auroc": "AUROC", "cindex": "c-index", "r2": "R2"}
 """The metric that a task is compared by: the first of these that it has."""
@@ -71,9 +72,8 @@ def draw_all(scores: pd.DataFrame, tasks: Sequence[str], title: str, file: Path)
     """Draws ``file`` and, beside it, ``-dark``; see `draw`."""
     files = [file, file.with_name(f"{file.stem}-dark{file.suffix}")]
     for place, palette in zip(files, (LIGHT, DARK), strict=True):
-        temporary = place.with_name(f".{place.name}.partial")
-        draw(scores, tasks, title, temporary, palette)
-        temporary.replace(place)
+        with replacing(place) as temporary:
+            draw(scores, tasks, title, temporary, palette)
     return files
 
 

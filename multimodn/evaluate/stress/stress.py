@@ -31,6 +31,7 @@ from multimodn.evaluate.baselines.fusion_networks import (
 )
 from multimodn.evaluate.baselines.ridge import fit_late_ridge, fit_xgboost
 from multimodn.evaluate.crossval.arms import fit_ours
+from multimodn.evaluate.crossval.cells import CellJob, CellTrainer, Fold, make_jobs, run_cells
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
 from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
 from multimodn.files import write_text
@@ -125,7 +126,7 @@ def stress(
         plan: What to blank.
         folder: Where finished cells are kept, one file each; None: nowhere.
         arms: What to compare.
-        on_cell: Called with arm, repeat and fold when one is done.
+        on_cell: Called with arm, repeat and fold when one is done, or read back.
 
     Returns:
         One row for each score: ``arm, task, condition, metric, repeat, fold, value``.
@@ -140,31 +141,57 @@ def stress(
     cohort = cohort.subset(outcome.index[outcome.notna()])
     cells = None if folder is None else _cells(folder, study, cohort, plan)
     parts = []
-    dealt = list(folds(cohort, plan.n_folds, plan.repeats, plan.seed, plan.task))
-    for number, (kept, left_out) in enumerate(dealt):
+    for number, pair in enumerate(folds(cohort, plan.n_folds, plan.repeats, plan.seed, plan.task)):
         repeat, fold = divmod(number, plan.n_folds)
-        seed = plan.seed + 1000 * repeat + fold
-        training, test = cohort.subset(kept), cohort.subset(left_out)
-        blanked = mechanism.apply(training, outcome, seed)
-        versions = dict(_conditions(study, test, outcome, plan, seed))
-        for arm, trainer in arms.items():
-            file = None if cells is None else cells / f"{arm}-{repeat}-{fold}.csv"
-            if file is not None and file.exists():
-                parts.append(pd.read_csv(file))
-                continue
-            fitted = trainer(study, training if arm == "oracle" else blanked, seed)
-            rows = [
-                (name, task, condition, metric, repeat, fold, value)
-                for name, predict in fitted.items()
-                for condition, version in versions.items()
-                for task, metric, value in _scores(tasks, version, predict(version))
-            ]
-            parts.append(pd.DataFrame(rows, columns=COLUMNS))
-            if file is not None:
-                write_text(file, parts[-1].to_csv(index=False))
-            if on_cell is not None:
-                on_cell(arm, repeat, fold)
-    return pd.concat(parts, ignore_index=True)
+        parts.append(Fold(repeat, fold, *pair, plan.seed + 1000 * repeat + fold))
+    names = list(arms)
+
+    def report(job: CellJob, _: pd.DataFrame) -> None:
+        if on_cell is not None:
+            on_cell(names[job.arm], job.fold.repeat, job.fold.fold)
+
+    trainer = _StressTest(study, cohort, plan, mechanism, tasks, outcome, list(arms.items()))
+    return pd.concat(run_cells(trainer, make_jobs(parts, names, cells, ".csv"), report), ignore_index=True)
+
+
+@dataclass
+class _StressTest(CellTrainer[tuple[Cohort, Cohort, dict[str, Cohort]]]):
+    """Cells of scores: one arm trained on a fold, tested on all versions of its test patients."""
+
+    study: Study
+    cohort: Cohort
+    plan: Plan
+    mechanism: Mechanism
+    tasks: Mapping[str, Task]
+    outcome: pd.Series[float]
+    arms: list[tuple[str, Trainer]]
+
+    def prepare(self, fold: Fold) -> tuple[Cohort, Cohort, dict[str, Cohort]]:
+        """Returns the training patients, the same blanked, and the versions of the test patients by condition."""
+        training, test = self.cohort.subset(fold.train), self.cohort.subset(fold.test)
+        blanked = self.mechanism.apply(training, self.outcome, fold.seed)
+        return training, blanked, dict(_conditions(self.study, test, self.outcome, self.plan, fold.seed))
+
+    def train(self, job: CellJob, prepared: tuple[Cohort, Cohort, dict[str, Cohort]]) -> pd.DataFrame:
+        """Trains on the blanked patients, ``oracle`` on the complete ones."""
+        training, blanked, versions = prepared
+        arm, trainer = self.arms[job.arm]
+        fitted = trainer(self.study, training if arm == "oracle" else blanked, job.fold.seed)
+        rows = [
+            (name, task, condition, metric, job.fold.repeat, job.fold.fold, value)
+            for name, predict in fitted.items()
+            for condition, version in versions.items()
+            for task, metric, value in _scores(self.tasks, version, predict(version))
+        ]
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def read(self, job: CellJob, file: Path) -> pd.DataFrame:
+        """Reads CSV."""
+        return pd.read_csv(file)
+
+    def write(self, frame: pd.DataFrame, file: Path) -> None:
+        """Writes CSV."""
+        frame.to_csv(file, index=False)
 
 
 def _check(study: Study, plan: Plan) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import glob
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from multimodn.errors import DataError, did_you_mean, raise_all
+from multimodn.files import replacing
 from multimodn.slides.embedding.embed import EmbedOptions, SlideResult
 from multimodn.slides.embedding.jobs import Job, Progress, Tracker, Work, run_processes, run_serial
 from multimodn.slides.embedding.tile_encoders import load_tile_encoder
@@ -174,9 +174,7 @@ def _raise_failures(results: Sequence[SlideResult], damaged: Sequence[str]) -> N
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    temporary.replace(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multimodn.errors import DataError, did_you_mean
+from multimodn.files import replacing
 from multimodn.slides.feature_files.hdf5_file import Sink
 from multimodn.slides.feature_files.metadata import (
     SCHEMA,
@@ -129,16 +129,11 @@ def write_features(
     block = next(blocks, None)
     if block is None or not len(coords):
         raise DataError(f"{file}: there are no tiles to write.")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w+b", buffering=0) as stream:
-            sink = Sink(stream)
-            with h5py().File(sink, "w") as written:
-                _write(written, file, itertools.chain([block], blocks), block, coords, meta)
-            sink.check()
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(file) as temporary, temporary.open("w+b", buffering=0) as stream:
+        sink = Sink(stream)
+        with h5py().File(sink, "w") as written:
+            _write(written, file, itertools.chain([block], blocks), block, coords, meta)
+        sink.check()
 
 
 def _write(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from multimodn.audit.figure import DARK, LIGHT, Palette
 from multimodn.errors import DataError
+from multimodn.files import replacing
 from multimodn.slides.heatmaps.marks import INK, draw_marks
 from multimodn.slides.reader.slide import Slide
 
@@ -119,7 +119,8 @@ def draw_heatmap(
             figure.text(SIDE / WIDTH, y, f"Highest {score_name}", size=10.5, weight="bold", va="top")
         text = _caption(slide, drawn, score_name)
         figure.text(SIDE / WIDTH, 0.16 / total, text, size=8, color=palette.faint, va="bottom", linespacing=1.45)
-        _save(figure, Path(file))
+        with replacing(Path(file)) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _layout(aspect: float) -> tuple[tuple[float, float], list[tuple[float, float]]]:
@@ -284,12 +285,3 @@ def _caption(slide: Slide, drawn: _Scores, score_name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _save(figure: Any, file: Path) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=DPI)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multimodn.errors import MissingExtraError, StudyError, raise_all
+from multimodn.files import replacing
 from multimodn.slides.reader.slide import Slide, pillow
 
 BLOCK = 1024
@@ -150,9 +150,8 @@ def draw_tissue(slide: Slide, tissue: Tissue, file: Path) -> None:
     drawn = np.where(inside[..., None], picture, (picture * 0.6 + 255 * 0.4).astype(np.uint8))
     drawn[edge] = OUTLINE
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    image.fromarray(drawn).save(temporary, format="PNG")
-    os.replace(temporary, file)
+    with replacing(file) as temporary:
+        image.fromarray(drawn).save(temporary, format="PNG")
 
 
 def _stained(image: NDArray[np.uint8], options: TissueOptions) -> NDArray[np.bool_]:
