@@ -13,7 +13,7 @@ from rich.console import Console
 from multimodn import Cohort, MultiModN
 from multimodn.cli.terminal.bars import Line, bar, diverging, dot, show_lines
 from multimodn.cli.terminal.patient import Story, show_patient, show_story, tell
-from multimodn.figures.shared import MINUS
+from multimodn.findings.numbers import MINUS
 from tests._cohorts import make_frames, make_study
 from tests._inputs import make_task
 

@@ -16,7 +16,6 @@ import pandas as pd
 
 from multimodn.card.facts import Facts, read_facts
 from multimodn.card.limitations import limitations, limitations_section
-from multimodn.card.markdown import code, escaped, heading, items, prose, table
 from multimodn.card.probast import probast
 from multimodn.card.scores import Scores, read_scores
 from multimodn.card.sections.data import missing_section, outcomes_section, predictors_section, sample_size_section
@@ -33,6 +32,7 @@ from multimodn.card.tripod import tripod
 from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
+from multimodn.findings.markdown import code, escaped, heading, items, prose, table
 from multimodn.model.multimodn import MultiModN
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"

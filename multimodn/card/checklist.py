@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from multimodn.card.markdown import Markup, listed
 from multimodn.card.wording import missing
+from multimodn.findings.markdown import Markup, listed
 
 AUTHORS = "for the authors to write"
 WRITTEN = "given by the user"

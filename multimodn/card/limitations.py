@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from multimodn.card.facts import Facts
-from multimodn.card.markdown import code, escaped, heading, items, listed
 from multimodn.card.scores import Scores
-from multimodn.card.wording import FEW, FEWEST, count, interval, missing, number, rows_of
-from multimodn.figures.forest import CHANCE
-from multimodn.figures.performance import interval_words
+from multimodn.card.wording import missing, rows_of
+from multimodn.findings.markdown import code, escaped, heading, items, listed
+from multimodn.findings.names import CHANCE
+from multimodn.findings.numbers import FEW, FEWEST, count, interval, number
 from multimodn.study.study import RandomSplit
 
 ENOUGH_EACH = 100
@@ -186,7 +186,7 @@ def _of_groups(facts: Facts, scores: Scores) -> list[str]:
         )
     whole = scores.main.set_index("task")["value"]
     worse = [
-        f"{escaped(row.task)}, {escaped(row.group)}: {interval_words(row.value, row.low, row.high)}"
+        f"{escaped(row.task)}, {escaped(row.group)}: {interval(row.value, row.low, row.high)}"
         for row in rows_of(rows)
         if row.n >= FEWEST and row.high < whole[row.task]
     ]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from multimodn.card.checklist import said, said_of
 from multimodn.card.facts import Facts
-from multimodn.card.markdown import heading, items, listed, prose, table
 from multimodn.card.scores import Scores
 from multimodn.card.sections.data import per_input
-from multimodn.card.wording import FEWEST, count, metric_name, share
+from multimodn.findings.markdown import heading, items, listed, prose, table
+from multimodn.findings.names import metric_name
+from multimodn.findings.numbers import FEWEST, count, share
 
 JUDGE = "for a person to judge"
 

@@ -13,8 +13,8 @@ from multimodn.audit.findings import Audit
 from multimodn.base.batches import PatientTensors
 from multimodn.card.facts import Facts
 from multimodn.card.sample_size import cox_snell
-from multimodn.card.wording import FEWEST
 from multimodn.errors import DataError, DataWarning
+from multimodn.findings.numbers import FEWEST
 
 MOST_EXPLAINED = 200
 """Test patients whose contributions are computed."""
@@ -62,7 +62,7 @@ class Scores:
         frame = self.performance
         if frame.empty:
             return frame
-        chosen = frame["task"].map(frame.attrs["main_metric"])
+        chosen = frame["task"].map(frame.main_metric)
         return frame[(frame["by"] == by) & (frame["metric"] == chosen)]
 
 

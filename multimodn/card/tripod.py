@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from multimodn.card.checklist import AUTHORS, Item, at, both, said, said_of
 from multimodn.card.facts import Facts
-from multimodn.card.markdown import Markup, code, heading, prose, table
 from multimodn.card.scores import Scores
-from multimodn.card.wording import count, patients
+from multimodn.card.wording import patients
+from multimodn.findings.markdown import Markup, code, heading, prose, table
+from multimodn.findings.numbers import count
 
 
 def tripod(facts: Facts, scores: Scores, has_baselines: bool) -> list[str]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import pandas as pd
-
 from multimodn.card.sections.scores import NOT_COMPARED
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataWarning
 from multimodn.evaluate.baselines.stored_comparison import cached_comparison, keep_comparison
+from multimodn.findings.frames import ComparisonFrame
 from multimodn.model.multimodn import MultiModN
 
 
-def complete_card(model: MultiModN, run: Path, comparison: pd.DataFrame | None) -> list[Path]:
+def complete_card(model: MultiModN, run: Path, comparison: ComparisonFrame | None) -> list[Path]:
     """Writes the model card and the checklist of a run anew with the comparison with simple models, and keeps it.
 
     Nothing is written where the folder has no card, or was given this very comparison before.

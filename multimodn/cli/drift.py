@@ -9,9 +9,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from multimodn.data.cohort import Cohort
+    from multimodn.findings.frames import DriftFrame
     from multimodn.model.multimodn import MultiModN
 
 console = Console()
@@ -78,7 +77,7 @@ def _cohort(model: MultiModN, given: list[str]) -> Cohort:
     return Cohort.load(model.study, labelled=False, sources=replaced)
 
 
-def _show(found: pd.DataFrame, name: str) -> None:
+def _show(found: DriftFrame, name: str) -> None:
     """Prints what drifted, then what to watch, and what that means."""
     from rich.table import Table
     from rich.text import Text
@@ -87,7 +86,7 @@ def _show(found: pd.DataFrame, name: str) -> None:
 
     changed = found[found["verdict"] != "stable"]
     changed = changed.sort_values(["verdict", "p_adjusted", "p_value"], kind="stable")
-    table = Table(title=f"Drift: {found.attrs['n']} patients, model {name}", title_justify="left")
+    table = Table(title=f"Drift: {found.n_patients} patients, model {name}", title_justify="left")
     for column in ("what", "", "size", "p", "verdict", "in words"):
         table.add_column(column, justify="right" if column in ("size", "p") else "left")
     for row in changed.head(MOST_ROWS).to_dict("records"):

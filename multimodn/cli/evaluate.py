@@ -113,7 +113,7 @@ def _show_external(found: External) -> None:
     from multimodn.monitor.drift import trust
 
     overall = found.performance[found.performance["by"] == "overall"]
-    main = found.performance.attrs["main_metric"]
+    main = found.performance.main_metric
     shown = overall[[row["metric"] == main[row["task"]] for row in overall.to_dict("records")]]
     _show(shown[~shown["metric"].isin(RAISED)], f"{found.flow['n'].iloc[0]} patients of {found.name}")
     compared = found.comparison

@@ -32,6 +32,7 @@ from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, StudyError, did_you_mean, raise_all, shown
 from multimodn.explain.gated_predictions import MORE_STEPS, MOST_MISSED, Answer, Method, Question, answers
+from multimodn.findings.frames import AttributedFrame
 from multimodn.fusion import Ensemble
 
 COLUMNS = ["modality", "task", "output", "feature", "position", "value", "attribution"]
@@ -51,7 +52,7 @@ def attributions(
     n_background: int = 32,
     seed: int = 0,
     patch: int = 16,
-) -> pd.DataFrame:
+) -> AttributedFrame:
     """Attributes the predictions of a task, on its link scale, to the parts of one modality.
 
     The prediction is the calibrated ensemble's from all modalities that a patient has, in the model's order. A part is
@@ -113,8 +114,7 @@ def attributions(
     frame = frame[[*COLUMNS, *extra, "prediction", "baseline_prediction"]]
     if question.background is not None:
         baseline = f"{len(question.background)} patients drawn from the background, and the mean over them"
-    frame.attrs = {"method": method, "baseline": baseline, "convergence_delta": deltas}
-    return frame
+    return AttributedFrame.of(frame, method=method, baseline=baseline, convergence_delta=deltas)
 
 
 def attribution_map(

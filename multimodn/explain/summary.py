@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, shown
+from multimodn.findings.frames import DescribedFrame
 from multimodn.statistics.bootstrap import bootstrap_means
 
 
@@ -57,7 +58,7 @@ def summarise(
     columns += [f"{name}{end}" for name in ("mean_abs", "mean") for end in ("", "_low", "_high")]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns]
+    return DescribedFrame.of(pd.concat(parts, ignore_index=True)[columns], like=contributions)
 
 
 def _means(wide: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from multimodn.findings.frames import DriftFrame, PerformanceFrame
+
 
 @dataclass(frozen=True, eq=False)
 class External:
@@ -25,10 +27,10 @@ class External:
 
     name: str
     flow: pd.DataFrame
-    performance: pd.DataFrame
+    performance: PerformanceFrame
     calibration: pd.DataFrame
     comparison: pd.DataFrame
-    drift: pd.DataFrame | None
+    drift: DriftFrame | None
     coverage: pd.DataFrame | None
     provenance: dict[str, str]
     notes: list[str] = field(default_factory=list)

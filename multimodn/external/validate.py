@@ -29,6 +29,7 @@ from multimodn.external.tables import (
     comparison_table,
     outcome_flow,
 )
+from multimodn.findings.frames import DriftFrame
 from multimodn.model.multimodn import MultiModN
 from multimodn.study.study import Study, TaskSpec
 
@@ -227,7 +228,7 @@ def _compare(
     return comparison_table(model, patients, internal, n_resamples, seed), []
 
 
-def _drift(model: MultiModN, reference: Reference | None, cohort: Cohort) -> pd.DataFrame | None:
+def _drift(model: MultiModN, reference: Reference | None, cohort: Cohort) -> DriftFrame | None:
     from multimodn.monitor.drift import drift
 
     return None if reference is None else drift(model, reference, cohort)

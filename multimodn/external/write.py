@@ -10,6 +10,7 @@ import pandas as pd
 
 from multimodn.external.result import External
 from multimodn.files import write_text
+from multimodn.findings.frames import DriftFrame
 
 MOST_ROWS = 12
 CALIBRATION = ["task", "output", "update", "slope", "intercept", "ece", "shift", "stretch", "n"]
@@ -90,7 +91,7 @@ def _coverage(frame: pd.DataFrame | None) -> list[str]:
     return ["## Coverage of conformal sets", words, table(rows[names])]
 
 
-def _drift(frame: pd.DataFrame | None) -> list[str]:
+def _drift(frame: DriftFrame | None) -> list[str]:
     if frame is None:
         return []
     from multimodn.monitor.drift import trust

@@ -10,23 +10,21 @@ import pandas as pd
 
 from multimodn.figures.picture import Picture
 from multimodn.figures.shared import (
-    MINUS,
     MOST_ROWS,
     Floats,
     calm,
     check,
-    counted,
     digits_for,
     limits,
     name_rows,
     new_figure,
     of_patient,
-    percent,
     pick,
     shorten,
     slug,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import MINUS, counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

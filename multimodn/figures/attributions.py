@@ -16,7 +16,6 @@ from multimodn.figures.shared import (
     calm,
     check,
     choose,
-    counted,
     digits_for,
     limits,
     name_rows,
@@ -24,10 +23,11 @@ from multimodn.figures.shared import (
     only_patient,
     pick,
     shorten,
-    signed,
     slug,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.frames import AttributedFrame
+from multimodn.findings.numbers import counted, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def attribution_bars(
         DataError: If there is nothing to draw, or the patient has no rows.
     """
     chosen, modality = _choose(attributions, task, output, modality, "attributions")
-    rows = chosen.rows
+    rows, about = chosen.rows, AttributedFrame.of(attributions)
     name = None
     if patient is not None or rows.index.nunique() == 1:
         name, rows = only_patient(rows, patient, "A chart of attributions")
@@ -88,7 +88,15 @@ def attribution_bars(
     return Picture(
         slug("attributions", modality, chosen.task, chosen.output, name),
         f"{chosen.named(40)}: what counts in {shorten(modality)}" + (f", {who}" if name else ""),
-        _caption(chosen, modality, who, n_features, len(bars.names), is_cohort=name is None, attrs=attributions.attrs),
+        _caption(
+            chosen,
+            modality,
+            who,
+            n_features,
+            len(bars.names),
+            is_cohort=name is None,
+            about=about,
+        ),
         f"Attributions in {modality} for {chosen.quantity}, {who}, the largest first: {top}.",
         lambda theme: _draw(bars, chosen, theme, is_cohort=name is None),
         pd.DataFrame({"feature": bars.names, "attribution": bars.sizes, "low": bars.low, "high": bars.high}),
@@ -179,7 +187,7 @@ def _draw(bars: _Bars, chosen: Chosen, theme: Theme, *, is_cohort: bool) -> Figu
 
 
 def _caption(
-    chosen: Chosen, modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool, attrs: object
+    chosen: Chosen, modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool, about: AttributedFrame
 ) -> str:
     shown = (
         f"the {n_drawn} largest of {n_features:,} features"
@@ -198,10 +206,8 @@ def _caption(
             "What each moves the prediction by, beside its value; rightwards raises it. There is no interval: it is "
             "one patient."
         )
-    method = attrs.get("method") if isinstance(attrs, dict) else None
-    baseline = attrs.get("baseline") if isinstance(attrs, dict) else None
-    if method:
-        text += f" Method: {method}" + (f", against the baseline '{baseline}'." if baseline else ".")
+    if about.method:
+        text += f" Method: {about.method}" + (f", against the baseline '{about.baseline}'." if about.baseline else ".")
     return text
 
 

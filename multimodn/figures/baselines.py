@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError
-from multimodn.figures.arm_names import arm_words
-from multimodn.figures.forest import Forest, draw_forests, metric_words
-from multimodn.figures.performance import INTERVAL, interval_words
+from multimodn.figures.forest import Forest, draw_forests
+from multimodn.figures.performance import INTERVAL
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import check, counted, spanned
+from multimodn.figures.shared import check, spanned
 from multimodn.figures.theme import Theme
+from multimodn.findings.frames import ComparisonFrame
+from multimodn.findings.names import arm_name, metric_name
+from multimodn.findings.numbers import counted, interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +40,7 @@ def baselines_chart(comparison: pd.DataFrame) -> Picture:
     names = list(dict.fromkeys(rows["row"]))
     shown = rows[rows["task"].isin([panel.task for panel in panels])]
     best = [
-        f"{task} {interval_words(*ours[['value', 'low', 'high']].iloc[0])}"
+        f"{task} {interval(*ours[['value', 'low', 'high']].iloc[0])}"
         for task, ours in shown[shown["arm"] == OURS].groupby("task", sort=False)
     ]
     return Picture(
@@ -96,7 +98,7 @@ def groups_table(comparison: pd.DataFrame) -> pd.DataFrame:
     """
     check(comparison, (*COLUMNS, *DIFFERENCES), "the comparison with baselines")
     rows = comparison[(comparison["by"] != "overall") & (comparison["arm"] != OURS)]
-    rows = rows.assign(**{"compared with": rows["arm"].map(arm_words)})
+    rows = rows.assign(**{"compared with": rows["arm"].map(arm_name)})
     return rows[["task", "by", "group", "compared with", "metric", *DIFFERENCES]].reset_index(drop=True)
 
 
@@ -105,7 +107,7 @@ def _overall(comparison: pd.DataFrame) -> pd.DataFrame:
     rows = comparison[comparison["by"] == "overall"]
     if rows.empty:
         raise DataError("Nothing to draw: the frame has no rows over all patients.")
-    return rows.assign(row=rows["arm"].map(arm_words))
+    return rows.assign(row=rows["arm"].map(arm_name))
 
 
 def _panels(rows: pd.DataFrame) -> tuple[list[Forest], int]:
@@ -124,18 +126,19 @@ def _draw_differences(panels: list[Forest], names: list[str], theme: Theme) -> F
     for axes, panel in zip(figure.axes, panels, strict=False):
         axes.axvline(0.0, color=theme.faint, lw=1.0, zorder=1)
         axes.set_xlim(-1.08 * max(reach, 0.05), 1.08 * max(reach, 0.05))
-        axes.set_xlabel(f"difference in {metric_words(panel.metric)}")
+        axes.set_xlabel(f"difference in {metric_name(panel.metric)}")
     return figure
 
 
 def _named(rows: pd.DataFrame) -> str:
-    return " or ".join(dict.fromkeys(metric_words(str(metric)) for metric in rows["metric"]))
+    return " or ".join(dict.fromkeys(metric_name(str(metric)) for metric in rows["metric"]))
 
 
 def _trained(comparison: pd.DataFrame) -> str:
     """Who trained them, and which single modality is the best one, by patients who are not scored."""
-    n, best = comparison.attrs.get("n_training"), comparison.attrs.get("best_single", {})
-    found = f" All were trained on the same {counted(n, 'patient')}." if isinstance(n, int) else ""
+    about = ComparisonFrame.of(comparison)
+    n, best = about.n_training, about.best_single
+    found = f" All were trained on the same {counted(n, 'patient')}." if n else ""
     if not best:
         return found
     listed = ", ".join(f"{modality} ({task})" for task, modality in best.items())
@@ -143,8 +146,8 @@ def _trained(comparison: pd.DataFrame) -> str:
 
 
 def _left_out(comparison: pd.DataFrame, n_out: int) -> str:
-    names = comparison.attrs.get("left_out", [])
+    names = ComparisonFrame.of(comparison).left_out
     found = f" Baselines read tables and embeddings only, not {', '.join(map(str, names))}." if names else ""
-    failed = [arm_words(arm) for arm in comparison.attrs.get("failed", {})]
+    failed = [arm_name(arm) for arm in ComparisonFrame.of(comparison).failed]
     found += f" Not trained, as these data cannot carry it: {', '.join(failed)}." if failed else ""
     return found + (f" {counted(n_out, 'task')} more not drawn." if n_out else "")

@@ -11,8 +11,9 @@ import pandas as pd
 
 from multimodn.errors import DataError
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import Floats, calm, check, counted, new_figure, pick, shorten, slug, spanned
+from multimodn.figures.shared import Floats, calm, check, new_figure, pick, shorten, slug, spanned
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

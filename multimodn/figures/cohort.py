@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 
 from multimodn.errors import DataError
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import WIDTH, calm, counted, name_rows, new_figure, percent, shorten
+from multimodn.figures.shared import WIDTH, calm, name_rows, new_figure, shorten
 from multimodn.figures.theme import Theme
+from multimodn.findings.names import pattern_words
+from multimodn.findings.numbers import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,18 +120,6 @@ def _pattern_table(found: _Patterns) -> pd.DataFrame:
         rows.append((f"{found.n_others} other patterns", None, found.others))
     table = pd.DataFrame(rows, columns=["pattern", "modalities", "patients"])
     return table.assign(modalities=table["modalities"].astype("Int64"), share=table["patients"] / found.n_patients)
-
-
-def pattern_words(names: Sequence[str], every: Sequence[str]) -> str:
-    """Says shortly which modalities a patient has: ``all 6``, ``all but protein``, ``labs + image``, ``none``."""
-    lacking = [name for name in every if name not in names]
-    if not names:
-        return "none"
-    if not lacking:
-        return f"all {len(every)}" if len(every) > 1 else str(every[0])
-    if len(lacking) < len(names):
-        return f"all but {', '.join(lacking)}"
-    return " + ".join(names)
 
 
 def _draw_patterns(found: _Patterns, theme: Theme) -> Figure:

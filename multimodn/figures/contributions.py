@@ -18,7 +18,6 @@ from multimodn.figures.shared import (
     calm,
     check,
     choose,
-    counted,
     digits_for,
     limits,
     name_rows,
@@ -30,6 +29,7 @@ from multimodn.figures.shared import (
     spanned,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

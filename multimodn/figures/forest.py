@@ -11,25 +11,12 @@ import pandas as pd
 
 from multimodn.figures.shared import Floats, calm, name_rows, new_figure, shorten
 from multimodn.figures.theme import Theme
+from multimodn.findings.names import CHANCE, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHANCE = {"auroc": 0.5, "cindex": 0.5, "uno_cindex": 0.5, "auroc_over_time": 0.5, "r2": 0.0}
-"""What a metric is when predictions say nothing; these lie between that and 1."""
-WORDS = {
-    "auroc": "AUROC",
-    "cindex": "C-index",
-    "r2": "R²",
-    "auprc": "AUPRC",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "crps": "CRPS",
-    "ece": "calibration error",
-    "uno_cindex": "Uno's C-index",
-    "auroc_over_time": "AUROC over time",
-}
 ROW, AROUND = 0.215, 0.78  # inches
 
 
@@ -40,11 +27,6 @@ class Forest:
     task: str
     metric: str
     points: pd.DataFrame
-
-
-def metric_words(metric: str) -> str:
-    """Writes a metric as people do: ``auroc`` becomes AUROC."""
-    return WORDS.get(metric, metric.replace("_", " "))
 
 
 def merged(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -83,7 +65,7 @@ def draw_forests(
         forest(axes, theme, points, names, panel.metric, is_connected=is_connected)
         axes.set_xlim(ends[CHANCE.get(panel.metric, panel.metric)])
         axes.set_title(shorten(panel.task, 60 // n_columns), size=9)
-        axes.set_xlabel(metric_words(panel.metric))
+        axes.set_xlabel(metric_name(panel.metric))
         axes.locator_params(axis="x", nbins=8 - n_columns)
         for name, n in zip(points["row"], points["n"], strict=True) if has_sizes else ():
             note(axes, list(names).index(name), f"n {n:,}", theme.faint)

@@ -15,16 +15,15 @@ from multimodn.figures.shared import (
     calm,
     check,
     choose,
-    counted,
     digits_for,
     name_rows,
     new_figure,
     of_patient,
-    percent,
     shorten,
     slug,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

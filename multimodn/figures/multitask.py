@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from multimodn.figures.forest import metric_words
 from multimodn.figures.panels import Panel, draw_panels
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    MOST_ROWS,
-    calm,
-    check,
-    counted,
-    name_rows,
-    new_figure,
-    percent,
-    shorten,
-    signed,
-    spanned,
-)
+from multimodn.figures.shared import MOST_ROWS, calm, check, name_rows, new_figure, shorten, spanned
 from multimodn.figures.theme import Theme
+from multimodn.findings.names import metric_name
+from multimodn.findings.numbers import counted, percent, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,4 +116,4 @@ def gain_chart(gains: pd.DataFrame, *, most: int = MOST_ROWS) -> Picture:
 def _panel(metric: str, rows: pd.DataFrame) -> Panel:
     points: Any = pd.DataFrame({"row": rows["task"].astype(str), "mark": "", "value": rows["gain"]})
     points = points.assign(low=rows["low"], high=rows["high"])
-    return Panel(lambda longest: shorten(f"gain in {metric_words(metric)}", longest), "◀ worse    better ▶", points)
+    return Panel(lambda longest: shorten(f"gain in {metric_name(metric)}", longest), "◀ worse    better ▶", points)

@@ -16,18 +16,18 @@ from multimodn.figures.shared import (
     Chosen,
     calm,
     check,
-    counted,
     digits_for,
     expit,
     limits,
     name_rows,
     new_figure,
-    percent,
     pick,
     slug,
     spanned,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.frames import DescribedFrame
+from multimodn.findings.numbers import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def order_spread(order_sensitivity: pd.DataFrame, task: str | None = None, *, mo
         frame = frame[frame["task"] == pick(frame["task"], task, "task")]
     rows = []
     for (name, output), part in frame.groupby(["task", "output"], sort=False):
-        scale = str(order_sensitivity.attrs.get("link_scales", {}).get(name, ""))
+        scale = DescribedFrame.of(order_sensitivity).link_scales.get(str(name), "")
         spread = part["spread"].dropna().to_numpy(dtype=np.float64)
         cut = np.quantile(spread, QUANTILES) if len(spread) else np.full(len(QUANTILES), np.nan)
         sides = int(((part["low"] < 0) & (part["high"] > 0)).sum())

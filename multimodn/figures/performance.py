@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, StudyError
-from multimodn.figures.cohort import pattern_words
-from multimodn.figures.forest import CHANCE, Forest, draw_forests, forest, merged, metric_words, note
+from multimodn.figures.forest import Forest, draw_forests, forest, merged, note
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import MINUS, check, counted, new_figure, shorten, spanned
+from multimodn.figures.shared import check, new_figure, shorten, spanned
 from multimodn.figures.theme import Theme
+from multimodn.findings.frames import Patterns, PerformanceFrame
+from multimodn.findings.names import CHANCE, metric_name, pattern_words
+from multimodn.findings.numbers import counted, interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,20 +24,11 @@ MOST_ROWS, MOST_PANELS = 24, 12
 INTERVAL = "95% intervals over patients (bootstrap); none where patients or outcomes are too few"
 
 
-def interval_words(value: float, low: float, high: float) -> str:
-    """Writes ``0.79 (0.64 to 0.93)``, or the value alone where the interval is unknown."""
-    if np.isnan(value):
-        return "undefined"
-    value, low, high = (round(float(each), 9) for each in (value, low, high))  # as in `multimodn.card.wording.number`
-    text = f"{value:.2f}" if np.isnan(low) else f"{value:.2f} ({low:.2f} to {high:.2f})"
-    return text.replace("-", MINUS)
-
-
 def score_words(rows: pd.DataFrame, *, is_named: bool = True) -> list[str]:
     """Writes each row's value with its interval; with ``is_named``, after the metric: ``AUROC 0.79 (0.64 to 0.93)``."""
     columns = [rows["metric"].astype(str), *(rows[name].astype(float) for name in ("value", "low", "high"))]
-    found = [(metric, interval_words(*numbers)) for metric, *numbers in zip(*columns, strict=True)]
-    return [f"{metric_words(metric)} {text}" if is_named else text for metric, text in found]
+    found = [(metric, interval(*numbers)) for metric, *numbers in zip(*columns, strict=True)]
+    return [f"{metric_name(metric)} {text}" if is_named else text for metric, text in found]
 
 
 def main_rows(performance: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -47,7 +39,7 @@ def main_rows(performance: pd.DataFrame, by: str) -> pd.DataFrame:
         by: ``overall``, ``step``, ``pattern`` or ``subgroup``.
     """
     check(performance, COLUMNS, "performance")
-    main = performance.attrs.get("main_metric", {})
+    main = PerformanceFrame.of(performance).main_metric
     first = performance.drop_duplicates("task").set_index("task")["metric"]
     wanted = performance["task"].map(lambda task: main.get(task, first[task]))
     return performance[(performance["metric"] == wanted) & (performance["by"] == by)]
@@ -80,7 +72,7 @@ def overall_chart(performance: pd.DataFrame) -> Picture:
 
 
 def _named(metrics: Sequence[str] | pd.Series[str]) -> str:
-    return " or ".join(dict.fromkeys(metric_words(metric) for metric in metrics))
+    return " or ".join(dict.fromkeys(metric_name(metric) for metric in metrics))
 
 
 def _draw_overall(rows: pd.DataFrame, theme: Theme) -> Figure:
@@ -89,7 +81,7 @@ def _draw_overall(rows: pd.DataFrame, theme: Theme) -> Figure:
     grid = figure.subplots(len(parts), 1, squeeze=False, height_ratios=[0.28 * len(part) + 0.4 for part in parts])
     for axes, part in zip(grid[:, 0], parts, strict=True):
         names = [
-            f"{shorten(task)} ({metric_words(metric)})"
+            f"{shorten(task)} ({metric_name(metric)})"
             for task, metric in zip(part["task"], part["metric"], strict=True)
         ]
         forest(axes, theme, part.assign(row=names), names, str(part["metric"].iloc[0]), size=6.0)
@@ -111,8 +103,8 @@ def steps_chart(performance: pd.DataFrame) -> Picture:
     rows = main_rows(performance, "step")
     if rows.empty:
         raise DataError("Nothing to draw: the frame has no rows by step.")
-    read = [_last(group) for group in rows["group"]]
-    rows = rows.assign(row=[f"+ {name}" if name else "before any" for name in read])
+    read = [PerformanceFrame.of(performance).patterns.get(group, (group,)) for group in rows["group"]]
+    rows = rows.assign(row=[f"+ {names[-1]}" if names else "before any" for names in read])
     panels = _panels(rows)
     names = merged([panel.points["row"].tolist() for panel in panels])[:MOST_ROWS]
     ends = [
@@ -128,10 +120,6 @@ def steps_chart(performance: pd.DataFrame) -> Picture:
         lambda theme: draw_forests(panels, names, theme, is_connected=True),
         rows[["task", "metric", "step", "row", "value", "low", "high", "n"]].reset_index(drop=True),
     )
-
-
-def _last(group: str) -> str:
-    return "" if group == "(none)" else group.rpartition("+")[2]
 
 
 def groups_chart(performance: pd.DataFrame, by: str, modalities: Sequence[str] = ()) -> Picture:
@@ -152,7 +140,8 @@ def groups_chart(performance: pd.DataFrame, by: str, modalities: Sequence[str] =
     rows = main_rows(performance, by)
     if rows.empty:
         raise DataError(f"Nothing to draw: the frame has no rows by {by}.")
-    named = rows["group"].map(_subgroup if by == "subgroup" else lambda group: _pattern(group, modalities))
+    patterns = PerformanceFrame.of(performance).patterns
+    named = rows["group"].map(_subgroup if by == "subgroup" else lambda group: _pattern(group, patterns, modalities))
     rows = rows.assign(row=named)
     everybody = main_rows(performance, "overall").assign(row="all patients")
     panels = _panels(pd.concat([everybody, rows]))
@@ -178,9 +167,8 @@ def _subgroup(group: str) -> str:
     return group.partition(".")[2] or group
 
 
-def _pattern(group: str, modalities: Sequence[str]) -> str:
-    names = [] if group == "(none)" else group.split("+")
-    return pattern_words(names, modalities) if set(names) <= set(modalities) else group
+def _pattern(group: str, patterns: Patterns, modalities: Sequence[str]) -> str:
+    return pattern_words(patterns[group], modalities) if group in patterns and modalities else group
 
 
 def _left_out(performance: pd.DataFrame, panels: Sequence[Forest], names: Sequence[str], rows: pd.DataFrame) -> str:

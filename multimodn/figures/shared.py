@@ -1,8 +1,6 @@
 """What every figure of explanations needs: the rows that are asked for, names that fit, numbers that read well.
 
-A frame may say more about itself in ``frame.attrs``, all of it optional and JSON (see `multimodn.model.results`):
-``link_scales`` (``log-odds``, ``units`` or ``log-risk`` of each task), ``modalities`` (all names, in the model's order)
-and ``hidden`` (for a task, the modalities that ``exclude_for`` hides from it).
+A `multimodn.findings.frames.DescribedFrame` says more about itself: link scales, modalities, hidden modalities.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.figures.theme import Theme
+from multimodn.findings.frames import DescribedFrame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,6 @@ WIDTH = 7.0  # inches: a column of a page
 MOST_ROWS = 20
 LONGEST = 26
 MOST_NAMES = 10_000  # among which a nearest one is looked for
-MINUS = "\u2212"
 
 
 @dataclass(frozen=True)
@@ -111,15 +109,15 @@ def choose(frame: pd.DataFrame, task: str | None, output: str | None = None) -> 
         output = names[len(names) // 2] if all(name.startswith(">") for name in names) else names[0]
     output = pick(rows["output"], output, f"output of task '{task}'")
     rows = rows[rows["output"].astype(str) == output]
-    scale = str(frame.attrs.get("link_scales", {}).get(task, ""))
-    return Chosen(rows, task, output, scale, visible(frame, task))
+    return Chosen(rows, task, output, DescribedFrame.of(frame).link_scales.get(task, ""), visible(frame, task))
 
 
 def visible(frame: pd.DataFrame, task: str) -> list[str]:
     """Returns all modalities that a task can see, as far as the frame knows them."""
-    hidden = frame.attrs.get("hidden", {}).get(task, [])
+    described = DescribedFrame.of(frame)
+    hidden = described.hidden.get(task, ())
     found = [str(name) for name in frame.loc[frame["task"].astype(str) == task, "modality"].unique()]
-    every = dict.fromkeys([*map(str, frame.attrs.get("modalities", [])), *found])
+    every = dict.fromkeys([*described.modalities, *found])
     return [name for name in every if name not in hidden and name]
 
 
@@ -180,14 +178,6 @@ def shorten(name: object, longest: int = LONGEST) -> str:
     return f"{text[: longest - tail - 1].rstrip()}…{text[-tail:].lstrip()}"
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """Writes a number with its sign; a true minus is as wide as a plus."""
-    text = f"{abs(value):.{digits}f}"
-    if value == 0:
-        return text
-    return f"{'+' if value > 0 else MINUS}{text}"
-
-
 def digits_for(values: Floats, most: int = 4) -> int:
     """Returns how many decimals tell the largest of ``values``: two digits below 1, three above, none from 100 on."""
     largest = float(np.nanmax(np.abs(values), initial=0.0))
@@ -196,25 +186,9 @@ def digits_for(values: Floats, most: int = 4) -> int:
     return int(np.clip((2 if largest >= 1 else 1) - np.floor(np.log10(largest)), 0, most))
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """Writes a share of 1: ``23%``, ``0.4%``, ``<0.1%``."""
-    if np.isnan(share):
-        return "unknown"
-    if 0 < share < 0.001 or 0.999 < share < 1:
-        return "<0.1%" if share < 0.5 else ">99.9%"
-    is_far = 0 < share < 0.01 or 0.99 < share < 1
-    return f"{share:.{max(digits, 1) if is_far else digits}%}"
-
-
 def expit(value: Any) -> Any:
     """Turns log-odds into probabilities."""
     return 0.5 * (1 + np.tanh(np.asarray(value, dtype=np.float64) / 2))
-
-
-def counted(n: int, noun: str) -> str:
-    """Writes ``1 patient``, ``1,204 patients``."""
-    plural = noun[:-1] + "ies" if noun.endswith("ty") else f"{noun}s"
-    return f"{n:,} {noun if n == 1 else plural}"
 
 
 def spanned(sizes: pd.Series[Any]) -> str:

@@ -10,19 +10,7 @@ import pandas as pd
 
 from multimodn.figures.panels import MARKERS
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    Chosen,
-    apart,
-    calm,
-    check,
-    choose,
-    counted,
-    new_figure,
-    only_patient,
-    pick,
-    shorten,
-    slug,
-)
+from multimodn.figures.shared import Chosen, apart, calm, check, choose, new_figure, only_patient, pick, shorten, slug
 from multimodn.figures.theme import Theme
 from multimodn.figures.trajectory import (
     COLUMNS,
@@ -34,6 +22,7 @@ from multimodn.figures.trajectory import (
     words_for,
     written,
 )
+from multimodn.findings.numbers import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,16 +18,15 @@ from multimodn.figures.shared import (
     calm,
     check,
     choose,
-    counted,
     limits,
     new_figure,
     of_patient,
-    percent,
     pick,
     shorten,
     slug,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

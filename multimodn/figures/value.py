@@ -16,16 +16,15 @@ from multimodn.figures.shared import (
     apart,
     calm,
     check,
-    counted,
     limits,
     new_figure,
     pick,
     shorten,
-    signed,
     slug,
     spanned,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import counted, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,20 +18,18 @@ from multimodn.figures.shared import (
     calm,
     check,
     choose,
-    counted,
     digits_for,
     expit,
     limits,
     new_figure,
     only_patient,
-    percent,
     pick,
     shorten,
-    signed,
     slug,
     visible,
 )
 from multimodn.figures.theme import Theme
+from multimodn.findings.numbers import counted, percent, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,22 +11,9 @@ import pandas as pd
 
 from multimodn.figures.attributions import COLUMNS, in_order, strength
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    MINUS,
-    WIDTH,
-    Chosen,
-    Floats,
-    check,
-    choose,
-    counted,
-    new_figure,
-    only_patient,
-    pick,
-    shorten,
-    signed,
-    slug,
-)
+from multimodn.figures.shared import WIDTH, Chosen, Floats, check, choose, new_figure, only_patient, pick, shorten, slug
 from multimodn.figures.theme import STRONG_DIVERGING, Theme, diverging_level
+from multimodn.findings.numbers import MINUS, counted, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
 from multimodn.errors import DataWarning, NotFittedError, StudyError, did_you_mean
+from multimodn.findings.frames import AttributedFrame
 from multimodn.model.results import AttributionFrame, NextFrame, ResultFrame
 from multimodn.model.trained import Patients, Trained
 
@@ -45,8 +46,8 @@ class Inspected(Trained):
         Returns:
             One row for each patient who has the modality, task, output and part, indexed by patient: ``modality``,
             ``task``, ``output``, ``feature``, ``position``, ``value``, ``attribution``, what says where the part is,
-            ``prediction`` and ``baseline_prediction``. Its ``attrs`` say ``method``, ``baseline`` and for each patient
-            the ``convergence_delta``.
+            ``prediction`` and ``baseline_prediction``. Fields of the frame: ``method``, ``baseline`` and, for each
+            patient, ``convergence_delta``.
 
         Raises:
             StudyError: If modality, task or output is unknown, or the modality's kind has no parts.
@@ -61,10 +62,10 @@ class Inspected(Trained):
             m = model.first.modalities.index(modality)
             seeing = [name for name, seen in zip(model.tasks, model.first.seen[:, m], strict=True) if seen]
         parts = [attributions(model, patients, cohort, modality, name, output, **options) for name in seeing]
-        found = pd.concat(parts)
-        deltas = pd.DataFrame({name: part.attrs["convergence_delta"] for name, part in zip(seeing, parts, strict=True)})
-        found.attrs = parts[0].attrs | {"convergence_delta": deltas.abs().max(axis=1).to_dict()}
-        return self._framed(AttributionFrame, found)
+        deltas = pd.DataFrame({name: part.convergence_delta for name, part in zip(seeing, parts, strict=True)})
+        largest = deltas.abs().max(axis=1).to_dict()
+        whole = AttributedFrame.of(pd.concat(parts), like=parts[0], convergence_delta=largest)
+        return self._framed(AttributionFrame, whole)
 
     def attribution_map(
         self,

@@ -1,24 +1,24 @@
 """Answers that can draw themselves: DataFrames with ``plot`` and ``picture``.
 
-All else is as in pandas; ``pd.DataFrame(frame).plot`` is pandas' own. A frame says more about itself in ``attrs``,
-which a slice keeps: see `ResultFrame.of`. Matplotlib is imported when something is drawn, not before.
+All else is as in pandas; ``pd.DataFrame(frame).plot`` is pandas' own. A frame has typed fields beside its columns,
+which a slice keeps: see `multimodn.findings.frames`. Matplotlib is imported when something is drawn, not before.
 
 Examples:
     >>> frame = ContributionFrame.of(
     ...     pd.DataFrame({"task": ["death"], "contribution": [0.4]}), link_scales={"death": "log-odds"}
     ... )
-    >>> type(frame[frame["contribution"] > 0]).__name__, frame.attrs["link_scales"]
+    >>> type(frame[frame["contribution"] > 0]).__name__, frame.link_scales
     ('ContributionFrame', {'death': 'log-odds'})
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from multimodn.errors import StudyError, did_you_mean
+from multimodn.findings.frames import AttributedFrame, DescribedFrame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,39 +28,8 @@ if TYPE_CHECKING:
 ThemeName = Literal["light", "dark"]
 
 
-class ResultFrame(pd.DataFrame):
+class ResultFrame(DescribedFrame):
     """A DataFrame of answers; slices of it are of the same class."""
-
-    @property
-    def _constructor(self) -> type[Self]:
-        return type(self)
-
-    @classmethod
-    def of(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        link_scales: Mapping[str, str] | None = None,
-        modalities: Sequence[str] | None = None,
-        hidden: Mapping[str, Sequence[str]] | None = None,
-    ) -> Self:
-        """Returns the frame in this class, with what its figures can say more about it.
-
-        Args:
-            frame: The answers; its ``attrs`` are kept.
-            link_scales: `Task.link_scale` of each task: figures then name it, and log-odds get probabilities.
-            modalities: All modality names in the model's order: figures then know which ones a patient lacks.
-            hidden: For a task the modalities that ``exclude_for`` hides from it: these are not lacking.
-        """
-        answer = cls(frame)
-        answer.attrs.update(frame.attrs)
-        if link_scales is not None:
-            answer.attrs["link_scales"] = dict(link_scales)
-        if modalities is not None:
-            answer.attrs["modalities"] = list(modalities)
-        if hidden is not None:
-            answer.attrs["hidden"] = {task: list(names) for task, names in hidden.items()}
-        return answer
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the picture that fits the frame, with caption, alternative text and numbers.
@@ -191,8 +160,10 @@ class NextFrame(ResultFrame):
         return next_chart(self, task, patient=patient)
 
 
-class AttributionFrame(ResultFrame):
+class AttributionFrame(ResultFrame, AttributedFrame):
     """Of `MultiModN.attributions`: what counts inside a modality."""
+
+    _metadata = AttributedFrame._metadata
 
     def picture(
         self,

@@ -12,6 +12,7 @@ import pandas as pd
 from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning
+from multimodn.findings.frames import DriftFrame
 from multimodn.monitor import columns
 from multimodn.monitor.columns import Line
 from multimodn.monitor.counts import exact
@@ -32,7 +33,7 @@ NAMES = ["kind", "modality", "column", "statistic", "value", "p_value", "p_adjus
 FRAME = [*NAMES, "reference", "batch", "note"]
 
 
-def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> pd.DataFrame:
+def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> DriftFrame:
     """Compares patients with those that a model was trained on.
 
     Args:
@@ -55,7 +56,7 @@ def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> pd.DataFram
         than chance (adjusted p up to .05) and large (psi from .25, difference from .1); ``watch`` where it is more than
         chance and of medium size (.1, .05), or large and more than chance by itself alone; else ``stable``, which in a
         small batch says little. ``reference`` and ``batch`` are shares or means, ``note`` tells in words.
-        ``frame.attrs``: ``n`` and ``n_reference`` patients, and ``predicted``, whose predictions the reference holds.
+        See `DriftFrame` for its fields.
 
     Raises:
         NotFittedError: Before training.
@@ -80,9 +81,7 @@ def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> pd.DataFram
     frame = pd.DataFrame([line.row() for line in lines])
     frame["p_adjusted"] = false_discovery_control(frame["p_value"])
     frame["verdict"] = _verdicts(frame)
-    frame = frame[FRAME]
-    frame.attrs |= {"n": len(cohort), "n_reference": reference.n, "predicted": reference.predicted}
-    return frame
+    return DriftFrame.of(frame[FRAME], n_patients=len(cohort), n_reference=reference.n, predicted=reference.predicted)
 
 
 def has_drifted(frame: pd.DataFrame) -> bool:
@@ -90,10 +89,10 @@ def has_drifted(frame: pd.DataFrame) -> bool:
     return bool((frame["verdict"] == "drifted").any())
 
 
-def trust(frame: pd.DataFrame) -> str:
+def trust(frame: DriftFrame) -> str:
     """Sums drift up in a few sentences."""
     drifted = frame[frame["verdict"] == "drifted"]
-    n, m = frame.attrs.get("n", 0), frame.attrs.get("n_reference", 0)
+    n, m = frame.n_patients, frame.n_reference
     parts = [part for part in (_of_inputs(frame), _of_presence(drifted), _of_outcomes(drifted)) if part]
     if drifted.empty:
         watched = (frame["verdict"] == "watch").sum()

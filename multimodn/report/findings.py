@@ -9,6 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
+from multimodn.findings.frames import ComparisonFrame
+
 Answer = Literal[
     "performance", "calibration", "calibration_by_pattern", "predicted", "slopes", "decision", "coverage", "baselines",
     "conflicts", "gains", "trajectory", "contributions", "summary", "by_class", "by_group", "interactions", "synergy",
@@ -174,6 +176,12 @@ class Findings:
         """Returns an answer, None if it could not be had or is empty."""
         frame = self.answers.get(name)
         return None if frame is None or frame.empty else frame
+
+    @property
+    def comparison(self) -> ComparisonFrame | None:
+        """The comparison with simple models."""
+        frame = self.get("baselines")
+        return None if frame is None else ComparisonFrame.of(frame)
 
     def why_not(self, name: Answer) -> str:
         """Says why an answer is not there."""

@@ -76,7 +76,7 @@ def write_report(
     if not wishes.arms:  # else they are not those that a run is compared with
         on_step("model card")
         try:
-            documents = complete_card(model, run, found.get("baselines"))
+            documents = complete_card(model, run, found.comparison)
         except MultiModNError as error:
             on_problem(f"model card: {error}")
     on_step("figures")

@@ -180,7 +180,7 @@ def test_scores_are_those_of_the_test_patients(card, model, cohort):
 def test_every_row_of_scores_and_calibration_equals_what_is_measured(card, model, cohort):
     patients = model.prepare(cohort.subset(model.split.test), labelled=True)
     frame = performance(model, patients, cohort, n_resamples=20)
-    main = frame[frame["metric"] == frame["task"].map(frame.attrs["main_metric"])]
+    main = frame[frame["metric"] == frame["task"].map(frame.main_metric)]
     groups = main[(main["by"] == "subgroup") & main["low"].notna()]
     rows = tables(section(card, 9))[1][1:]
     assert [row[:2] for row in rows] == groups[["task", "group"]].to_numpy().tolist()

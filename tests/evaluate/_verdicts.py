@@ -1,9 +1,12 @@
 """Comparisons with baselines, made up."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
 from multimodn.evaluate.baselines.compare import COLUMNS
+from multimodn.findings.frames import ComparisonFrame
 
 
 def made(late=(0.0, -0.1, 0.1), best=(0.1, 0.02, 0.2), adjusted=0.01, groups=(), n=100, arms=()):
@@ -14,6 +17,12 @@ def made(late=(0.0, -0.1, 0.1), best=(0.1, 0.02, 0.2), adjusted=0.01, groups=(),
     for arm, by, group, low, high, of_group in groups:
         middle = (low + high) / 2
         rows.append(("death", arm, "auroc", by, group, 0.7, 0.5, 0.9, middle, low, high, 0.01, of_group, 40))
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame.attrs |= {"best_single": {"death": "single:labs"}, "seen": {"death": ["labs", "notes", "scan"]}}
-    return frame
+    names = ["labs", "notes", "scan"]
+    patterns = {"+".join(some): some for k in range(1, 4) for some in combinations(names, k)}
+    return ComparisonFrame.of(
+        pd.DataFrame(rows, columns=COLUMNS),
+        best_single={"death": "single:labs"},
+        seen={"death": names},
+        left_out=[],
+        patterns=patterns | {"modality_number_01+modality_number_02": ("modality_number_01", "modality_number_02")},
+    )

@@ -211,7 +211,7 @@ def test_numbers_are_cut_at_the_tertiles_of_the_training_patients(trained):
     low, high = (f"{cut:.4g}" for cut in cuts)
     named = [f"labs.hb up to {low}", f"labs.hb {low} to {high}", f"labs.hb over {high}"]
     assert [group for group in frame["group"].unique() if "hb" in group] == named
-    assert frame.attrs["tertiles"] == "training patients"
+    assert frame.tertiles == "training patients"
     groups = read_subgroups(cohort, ["labs.hb"], pd.Index(model.split.train))["labs.hb"]
     assert (groups == named[0]).equals(cohort.modalities["labs"]["hb"].reindex(cohort.patients) <= cuts[0])
 

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn import Cohort, MultiModN, Study
-from multimodn.card.wording import number
 from multimodn.evaluate.baselines.compare import OURS, _Answer, _lines, compare_with_baselines, sentences
 from multimodn.evaluate.baselines.sentences import _number
 from multimodn.evaluate.performance.patient_groups import Part
 from multimodn.evaluate.performance.performance import _scored, performance
-from multimodn.figures.performance import interval_words
+from multimodn.findings.numbers import interval, number
 from multimodn.metrics.predictions import is_perfect
 from tests._cohorts import make_frames, study_dict
 from tests._inputs import make_task
@@ -124,4 +123,5 @@ def test_the_luck_of_a_coin_is_not_perfect():
 
 @pytest.mark.parametrize("value", [0.765, 0.765 - 1e-12, 0.765 + 1e-12])
 def test_a_number_is_written_alike_on_card_page_and_in_sentences(value):
-    assert number(value) == _number(value) == interval_words(value, np.nan, np.nan)
+    assert interval(value, np.nan, np.nan) == f"{number(value)} (no interval)"
+    assert number(value) == _number(value)

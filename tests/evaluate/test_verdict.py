@@ -158,7 +158,7 @@ def test_an_arm_that_the_data_cannot_carry_is_named_and_the_others_go_on(run, mo
 
     monkeypatch.setattr(train, "best_singles", fails)
     found = compare_with_baselines(*run, arms=("best_single", "early_concat"), n_resamples=2)
-    assert found.attrs["failed"] == {"best_single": "a class is too rare"}
+    assert found.failed == {"best_single": "a class is too rare"}
     assert set(found["arm"]) == {"ours", "early_concat"}
 
 

@@ -99,7 +99,7 @@ def test_attributions_add_up_to_prediction_less_baseline_prediction(name, option
     by_patient = found.groupby(level=0, sort=False)
     ends = by_patient[["prediction", "baseline_prediction"]].first()
     due = ends["prediction"] - ends["baseline_prediction"]
-    deltas = pd.Series(found.attrs["convergence_delta"])
+    deltas = pd.Series(found.convergence_delta)
     miss = (by_patient["attribution"].sum() - due)[deltas.index]
     np.testing.assert_allclose(miss, deltas, atol=1e-9)
     moved = by_patient["attribution"].apply(lambda a: a.abs().sum())
@@ -148,8 +148,8 @@ def test_a_row_for_each_output_and_part_in_the_words_of_the_user():
     own = cohort.modalities["it"].loc["P2", columns]
     for name, value in zip(rows["feature"], rows["value"], strict=True):
         assert value == own[name] or (pd.isna(value) and pd.isna(own[name]))
-    assert found.attrs["method"] == "integrated_gradients"
-    assert "mean of the training patients" in found.attrs["baseline"]
+    assert found.method == "integrated_gradients"
+    assert "mean of the training patients" in found.baseline
 
 
 def test_an_empty_cell_gets_nothing():
@@ -191,8 +191,8 @@ def test_ablation_ranks_parts_as_integrated_gradients_do(planted):
     model, patients, cohort = planted
     integrated = attributions(model, patients, cohort, "a", "y")
     ablated = attributions(model, patients, cohort, "a", "y", method="feature_ablation")
-    assert ablated.attrs["method"] == "feature_ablation"
-    assert ablated.attrs["convergence_delta"] == {}
+    assert ablated.method == "feature_ablation"
+    assert ablated.convergence_delta == {}
     assert integrated["attribution"].corr(ablated["attribution"], method="spearman") > 0.9
     assert integrated[["feature", "position", "value"]].equals(ablated[["feature", "position", "value"]])
 
@@ -211,7 +211,7 @@ def test_of_a_linear_model_ablation_and_integrated_gradients_are_the_same():
                  for m in ("integrated_gradients", "feature_ablation"))  # fmt: skip
     np.testing.assert_allclose(one["attribution"], same["attribution"], atol=1e-5)
     assert one["attribution"].abs().max() > 0.05
-    assert max(map(abs, one.attrs["convergence_delta"].values())) < 1e-6
+    assert max(map(abs, one.convergence_delta.values())) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["text", "image", "slide"])
@@ -310,9 +310,9 @@ def test_patients_of_a_background_are_the_baseline(name):
         ends["prediction"] - ends["baseline_prediction"],
         atol=0.02,
     )
-    assert found.attrs["baseline"].startswith("3 patients drawn")
+    assert found.baseline.startswith("3 patients drawn")
     fewer = attributions(model, patients, cohort, "it", "size", background=background, n_background=1, seed=1)
-    assert fewer.attrs["baseline"].startswith("1 patient")
+    assert fewer.baseline.startswith("1 patient")
 
 
 @pytest.mark.filterwarnings("ignore:The attributions of")  # of eight steps
@@ -367,7 +367,7 @@ def test_patients_whom_few_steps_miss_get_more(monkeypatch):
     run = functools.partial(attributions, model, patients, cohort, "it", "death", patch=8)
 
     def missed(**options):
-        return np.abs(list(run(**options).attrs["convergence_delta"].values()))
+        return np.abs(list(run(**options).convergence_delta.values()))
 
     with monkeypatch.context() as patch:
         patch.setattr(gated_predictions, "MORE_STEPS", 1)

@@ -19,8 +19,8 @@ def test_attributions_cover_every_task_and_say_how(model):
     found = model.attributions("labs")
     assert found["task"].unique().tolist() == ["death", "size", "survival"]
     assert set(found["feature"]) == {"crp", "hb", "sodium"}
-    assert set(found.attrs["convergence_delta"]) == set(found.index)
-    assert "mean of the training patients" in found.attrs["baseline"]
+    assert set(found.convergence_delta) == set(found.index)
+    assert "mean of the training patients" in found.baseline
     one = model.attributions("labs", task="size")
     pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(found[found["task"] == "size"]), check_like=True)
 

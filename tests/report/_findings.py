@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from multimodn.findings.frames import DescribedFrame, PerformanceFrame
 from multimodn.report.findings import ChosenPatient, Findings, ModalityFacts, RunFacts, TaskFacts
 
 
@@ -16,24 +17,22 @@ def make_findings(n_modalities=40, n_tasks=10, n_patients=400, n_shown_alone=5, 
     patients = [*alone, *(f"other {k}" for k in range(n_patients - n_shown_alone))]
     presence = pd.DataFrame(rng.random((n_patients, n_modalities)) < 0.7, patients, modalities)
     presence[modalities[0]] = True
-    attrs = {"link_scales": dict.fromkeys(tasks, "log-odds"), "modalities": modalities}
+
+    def described(frame):
+        return DescribedFrame.of(frame, link_scales=dict.fromkeys(tasks, "log-odds"), modalities=modalities)
 
     def framed(rows, columns):
-        found = pd.DataFrame(rows, columns=["patient", *columns]).set_index("patient")
-        found.attrs = attrs
-        return found
+        return described(pd.DataFrame(rows, columns=["patient", *columns]).set_index("patient"))
 
     shares = pd.MultiIndex.from_product([patients, tasks, modalities]).to_frame(index=False)
     shares.columns = ["patient", "task", "modality"]
     shares = shares[presence.stack().reindex(pd.MultiIndex.from_frame(shares[["patient", "modality"]])).to_numpy()]
     shares = shares.assign(output=shares["task"], contribution=rng.normal(size=len(shares)), standard_error=0.01)
-    shares = shares.assign(prior=-1.0, prediction=0.5).set_index("patient")
-    shares.attrs = attrs
+    shares = described(shares.assign(prior=-1.0, prediction=0.5).set_index("patient"))
     steps = pd.MultiIndex.from_product([patients, tasks, range(n_modalities + 1)]).to_frame(index=False)
     steps.columns = ["patient", "task", "step"]
     steps["modality"] = np.array(["", *modalities])[steps["step"]]
-    steps = steps.assign(output="probability", value=rng.random(len(steps))).set_index("patient")
-    steps.attrs = attrs
+    steps = described(steps.assign(output="probability", value=rng.random(len(steps))).set_index("patient"))
     summary = pd.DataFrame(product(tasks, ["no", "yes"], modalities), columns=["task", "group", "modality"])
     size = rng.random(len(summary))
     summary = summary.assign(output=summary["task"], n=90, mean_abs=size, mean_abs_low=size - 0.1)
@@ -89,15 +88,17 @@ def make_findings(n_modalities=40, n_tasks=10, n_patients=400, n_shown_alone=5, 
 
 def _performance(tasks, modalities, rng):
     parts = [("overall", "all", -1), ("step", "(none)", 0), ("subgroup", "labs.sex = f", -1)]
-    parts += [("step", "+".join(modalities[: k + 1]), k + 1) for k in range(len(modalities))]
-    parts += [("pattern", "+".join(modalities[k:]), -1) for k in range(6)]
+    sets = [*(tuple(modalities[: k + 1]) for k in range(len(modalities))), *(tuple(modalities[k:]) for k in range(6))]
+    parts += [("step", "+".join(one), len(one)) for one in sets[: len(modalities)]]
+    parts += [("pattern", "+".join(one), -1) for one in sets[len(modalities) :]]
     rows = [
         (task, metric, *part, value, value - 0.1, value + 0.1, 200)
         for task in tasks
         for metric in ("auroc", "brier")
         for part, value in zip(parts, rng.uniform(0.5, 0.9, len(parts)), strict=True)
     ]
-    return pd.DataFrame(rows, columns=["task", "metric", "by", "group", "step", "value", "low", "high", "n"])
+    frame = pd.DataFrame(rows, columns=["task", "metric", "by", "group", "step", "value", "low", "high", "n"])
+    return PerformanceFrame.of(frame, patterns={"(none)": (), **{"+".join(one): one for one in sets}})
 
 
 def _curve(tasks):

@@ -19,6 +19,7 @@ from multimodn.figures.trajectory import trajectory_fan
 from multimodn.figures.value import training_curves, value_chart
 from multimodn.figures.waterfall import waterfall
 from multimodn.figures.words import word_strip
+from multimodn.findings.frames import AttributedFrame, DescribedFrame
 
 LONG = "the thickness of the margin, measured by hand in millimetres"  # 60 letters
 ODD = ["cost $x$", "a<b>&c", "β-Größe ≥ 3", LONG, 'id="q" #0b5fa5']
@@ -48,7 +49,6 @@ class Case:
             "grade": [f"g{k}" for k in range(self.n_classes)],
             "stage": [">i", ">ii", ">iii"],
         }
-        self.attrs = {"link_scales": dict.fromkeys(self.tasks, "log-odds"), "modalities": self.modalities}
 
     def numbers(self, *shape):
         plain = self.rng.normal(size=shape)
@@ -69,8 +69,7 @@ class Case:
                 if len(found) > 1 and found[name].dtype == float:
                     found.loc[::2, name] = np.nan
         found = found.set_index("patient") if indexed else found
-        found.attrs = dict(self.attrs)
-        return found
+        return DescribedFrame.of(found, link_scales=dict.fromkeys(self.tasks, "log-odds"), modalities=self.modalities)
 
     def contributions(self):
         rows = []
@@ -170,8 +169,7 @@ class Case:
                     (patient, "labs", task, task, name, k, 1.5, sizes[k]) for k, name in enumerate(self.modalities)
                 ]
         found = self.frame(rows, ["modality", "task", "output", "feature", "position", "value", "attribution"])
-        found.attrs |= {"method": "integrated gradients", "baseline": "training mean"}
-        return found
+        return AttributedFrame.of(found, method="integrated gradients", baseline="training mean")
 
     def words(self):
         found = self.attributions()

@@ -12,6 +12,7 @@ from multimodn.figures.theme import LIGHT
 from multimodn.figures.trajectory import trajectory_fan
 from multimodn.figures.value import training_curves, value_chart
 from multimodn.figures.words import word_html, word_strip
+from multimodn.findings.frames import DescribedFrame
 from tests.report._frames_for_figures import Case
 
 
@@ -50,8 +51,7 @@ def test_a_patient_in_a_fan_is_drawn_with_the_names_of_the_steps():
 def test_one_patient_has_a_line_for_each_class_and_none_for_what_is_no_probability():
     frame = Case(n_classes=4).trajectory()
     more = frame.query("output == 'g0'").assign(output="expected", value=2.5)
-    both = pd.concat([frame, more])
-    both.attrs = frame.attrs
+    both = DescribedFrame.of(pd.concat([frame, more]), like=frame)
     picture = trajectory_lines(both, "grade", patient="p0")
     said = " ".join(words_of(picture))
     assert all(f"g{k}:" in said for k in range(4))
@@ -66,7 +66,7 @@ def test_survival_is_told_by_the_time_and_log_risk_is_no_probability():
             for name in ("risk", "survival@365")
         ]
     )
-    frame.attrs = {"link_scales": {"death": "log-risk"}}
+    frame = DescribedFrame.of(frame, link_scales={"death": "log-risk"})
     assert trajectory_fan(frame).title == "death: chance of no event up to 365, step by step"
     assert "log-risk of death" in trajectory_fan(frame, output="risk").title
     assert "%" not in trajectory_fan(frame, output="risk").alt
@@ -106,9 +106,8 @@ def test_orders_that_cross_half_are_counted():
         },
         index=pd.Index(["a", "b", "c"], name="patient"),
     )
-    frame.attrs = {"link_scales": {"t": "log-odds"}}
-    assert "0.10   crosses 50%: 1 of 3" in words_of(order_spread(frame))
-    frame.attrs = {}
+    with_scale = DescribedFrame.of(frame, link_scales={"t": "log-odds"})
+    assert "0.10   crosses 50%: 1 of 3" in words_of(order_spread(with_scale))
     assert "crosses" not in " ".join(words_of(order_spread(frame)))
 
 

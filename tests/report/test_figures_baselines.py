@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from multimodn.errors import DataError
 from multimodn.figures.baselines import baselines_chart, differences_chart, groups_table
 from multimodn.figures.theme import DARK, LIGHT
+from multimodn.findings.frames import ComparisonFrame
 from tests.evaluate._verdicts import made
 
 CHARTS = (baselines_chart, differences_chart)
@@ -61,13 +62,9 @@ def test_the_line_of_no_difference_is_in_the_middle():
 
 
 def test_a_caption_names_what_was_left_out_and_chosen():
-    frame = several()
-    frame.attrs |= {
-        "left_out": ["slides"],
-        "failed": {"tabm": ""},
-        "best_single": {"a": "single:labs"},
-        "n_training": 9,
-    }
+    frame = ComparisonFrame.of(
+        several(), left_out=["slides"], failed={"tabm": ""}, best_single={"a": "single:labs"}, n_training=9
+    )
     caption = baselines_chart(frame).caption
     assert "read tables and embeddings only, not slides" in caption
     assert "Not trained, as these data cannot carry it: TabM" in caption

@@ -61,11 +61,11 @@ def test_modalities_stand_in_the_order_that_is_asked_for():
 
 def test_what_is_absent_is_named_and_what_is_hidden_is_not():
     frame = Case(n_modalities=9, seed=3).contributions()
-    absent = set(frame.attrs["modalities"]) - set(frame.loc["p0", "modality"])
+    absent = set(frame.modalities) - set(frame.loc["p0", "modality"])
     assert len(absent) > 1
     said = texts(waterfall(frame, patient="p0"))
     assert "not there: nothing was computed" in said
-    frame.attrs["hidden"] = {"death": [min(absent)]}
+    frame.hidden = {"death": [min(absent)]}
     table = waterfall(frame, patient="p0").table
     assert set(table.loc[table["contribution"].isna(), "modality"]) == absent - {min(absent)}
 
@@ -74,7 +74,7 @@ def test_log_odds_are_told_as_probabilities_and_units_are_not():
     frame = Case().contributions().assign(prior=0.0)
     assert "50%" in texts(waterfall(frame, patient="p0"))
     assert "is known (50%)" in waterfall(frame, patient="p0").caption
-    frame.attrs["link_scales"] = {"death": "units"}
+    frame.link_scales = {"death": "units"}
     assert not [text for text in texts(waterfall(frame, patient="p0")) if "%" in text]
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from multimodn.errors import DataError
 from multimodn.figures.multitask import DASH, conflict_map, gain_chart
-from multimodn.figures.shared import MINUS
 from multimodn.figures.theme import LIGHT
+from multimodn.findings.numbers import MINUS
 
 CONFLICTS = pd.DataFrame(
     [("death", "stage", 0.21, 0.1, 30), ("death", "cost $x$", -0.4, 0.9, 30), ("stage", "cost $x$", np.nan, np.nan, 0)],

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from multimodn.errors import DataError, StudyError
 from multimodn.figures.calibration import calibration_chart
-from multimodn.figures.cohort import outcomes_chart, pattern_words, patterns_chart
+from multimodn.figures.cohort import outcomes_chart, patterns_chart
 from multimodn.figures.forest import merged
 from multimodn.figures.performance import groups_chart, main_rows, overall_chart, score_words, steps_chart
 from multimodn.figures.theme import DARK
+from multimodn.findings.frames import PerformanceFrame
+from multimodn.findings.names import pattern_words
 
 matrices = st.integers(1, 9).flatmap(
     lambda m: st.lists(st.lists(st.booleans(), min_size=m, max_size=m), min_size=1, max_size=30)
@@ -66,9 +68,11 @@ def performance(tasks=("death", "size"), n_steps=3, has_intervals=True):
                 ends = (value - 0.1, value + 0.1) if has_intervals else (np.nan, np.nan)
                 rows.append((task, metric, by, group, step, value, *ends, 40 - j))
     columns = ["task", "metric", "by", "group", "step", "value", "low", "high", "n"]
-    found = pd.DataFrame(rows, columns=columns)
-    found.attrs["main_metric"] = {task: ("auroc", "r2")[k % 2] for k, task in enumerate(tasks)}
-    return found
+    return PerformanceFrame.of(
+        pd.DataFrame(rows, columns=columns),
+        main_metric={task: ("auroc", "r2")[k % 2] for k, task in enumerate(tasks)},
+        patterns={"+".join(f"m{j}" for j in range(k)) or "(none)": tuple(f"m{j}" for j in range(k)) for k in range(9)},
+    )
 
 
 def curve(output="death", shift=0.0):
@@ -126,7 +130,7 @@ def test_the_main_metric_of_a_task_is_drawn():
 
 def test_a_score_without_an_interval_says_so():
     rows = main_rows(performance(has_intervals=False), "overall").head(1)
-    assert score_words(rows) == ["AUROC 0.50"]
+    assert score_words(rows) == ["AUROC 0.50 (no interval)"]
     assert score_words(main_rows(performance(), "overall").head(1)) == ["AUROC 0.50 (0.40 to 0.60)"]
 
 

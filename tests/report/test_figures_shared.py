@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn.figures.shared import Chosen, apart, digits_for, limits, percent, shorten, signed, slug, spanned
+from multimodn.figures.shared import Chosen, apart, digits_for, limits, shorten, slug, spanned
+from multimodn.findings.numbers import percent, signed
 from tests.report._frames_for_figures import LONG
 
 

@@ -20,7 +20,8 @@ from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.baselines.compare import sentences
 from multimodn.evaluate.baselines.stored_comparison import cached_comparison, keep_comparison
-from multimodn.figures.performance import interval_words
+from multimodn.findings.frames import AttributedFrame
+from multimodn.findings.numbers import interval
 from multimodn.model.explanations import Explained
 from multimodn.report.answers import comparisons
 from multimodn.report.answers import model as collect_answers
@@ -139,7 +140,7 @@ def test_scores_in_the_box_have_intervals_where_there_are_any(found, page):
     assert "none of whom was trained on" in texts
     assert "mode neutral" in texts
     row = found.answers["performance"].query("task == 'size' and metric == 'r2' and by == 'overall'").iloc[0]
-    assert f"size, R² {interval_words(row['value'], row['low'], row['high'])}, n = 16" in texts
+    assert f"size, R² {interval(row['value'], row['low'], row['high'])}, n = 16" in texts
 
 
 def test_patients_asked_for_are_shown_by_name_and_no_others(run):
@@ -361,11 +362,11 @@ def test_labels_are_distinct_and_tell_nobody_who_is_not_named(numbers, seed):
 
 def test_relabelled_frames_keep_their_order_and_drop_what_names_patients():
     frame = pd.DataFrame({"a": [1, 2, 3]}, pd.Index(["x", "y", "x"], name="patient"))
-    frame.attrs = {"method": "m", "convergence_delta": {"x": 0.1}}
+    frame = AttributedFrame.of(frame, method="m", convergence_delta={"x": 0.1})
     found = relabelled(frame, {"x": "A", "y": "B"})
     assert found.index.tolist() == ["A", "B", "A"]
     assert found["a"].tolist() == [1, 2, 3]
-    assert found.attrs == {"method": "m"}
+    assert (found.method, found.convergence_delta) == ("m", {})
 
 
 def test_what_to_measure_next_is_drawn_for_each_task_or_said_not_to_be_known():

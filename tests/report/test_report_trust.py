@@ -10,6 +10,7 @@ import pytest
 
 from multimodn.evaluate.baselines.stored_comparison import COMPARISON, cached_comparison, keep_comparison
 from multimodn.evaluate.performance.conformal_coverage import COLUMNS
+from multimodn.findings.frames import ComparisonFrame, CoverageFrame
 from multimodn.report.findings import TaskFacts
 from multimodn.report.sections.all_sections import page_of
 from multimodn.report.sections.appendix import appendix_section
@@ -50,8 +51,7 @@ def pictures(section):
 
 def compared(*tasks):
     frame = pd.concat([one.assign(task=f"task_{k}") for k, one in enumerate(tasks)], ignore_index=True)
-    frame.attrs = {"left_out": [], "failed": {}, "best_single": {}, "seen": {}}
-    return frame
+    return ComparisonFrame.of(frame, patterns=made().patterns)
 
 
 HELPED = {"best": (0.1, 0.02, 0.2), "adjusted": 0.01}
@@ -101,8 +101,7 @@ def test_simple_models_have_a_sentence_for_each_task_figures_and_groups():
 
 
 def test_what_simple_models_had_not_and_which_failed_is_a_caution():
-    frame = compared(made())
-    frame.attrs |= {"left_out": ["slides"], "failed": {"lightgbm": "p07 is broken"}}
+    frame = ComparisonFrame.of(compared(made()), left_out=["slides"], failed={"lightgbm": "p07 is broken"})
     text = said(baselines_section(having(baselines=frame)))
     assert "they had not slides, which this model had" in text
     assert "These data could not carry boosted trees (LightGBM)." in text
@@ -189,9 +188,7 @@ def covered(reached=True, source="held-out", n_members=4):
     row |= {"high": 0.95 if reached else 0.85, "within": reached, "reached": reached, "size": 1.4, "abstained": 0.25}
     row |= {"n_calibration": np.nan, "level": 0.9}
     of_pattern = {"pattern": "modality_number_00", "method": "nested", "n_calibration": 70.0, "n": 12}
-    frame = pd.DataFrame([row, row | of_pattern], columns=COLUMNS)
-    frame.attrs = {"source": source, "n_members": n_members}
-    return frame
+    return CoverageFrame.of(pd.DataFrame([row, row | of_pattern], columns=COLUMNS), source=source, n_members=n_members)
 
 
 def test_sets_are_counted_overall_and_by_pattern_with_what_is_promised_and_what_not():
@@ -328,7 +325,7 @@ def test_a_kept_comparison_is_read_as_it_was(tmp_path):
     keep_comparison(tmp_path, model(), frame)
     found = cached_comparison(tmp_path, model())
     pd.testing.assert_frame_equal(found, frame)
-    assert found.attrs == frame.attrs
+    assert all(getattr(found, name) == getattr(frame, name) for name in ComparisonFrame.FIELDS)
 
 
 @pytest.mark.parametrize("other", [{"data_hash": "x"}, {"split_hash": "x"}, {"seed": 1}])

@@ -9,11 +9,11 @@ import numpy as np
 from multimodn.audit.findings import TaskAudit
 from multimodn.audit.sentences import BLIND, LIMIT, noticeable
 from multimodn.card.facts import Facts, TaskFacts, pattern_of
-from multimodn.card.markdown import Markup, code, escaped, heading, items, listed, prose, table
 from multimodn.card.sample_size import NAGELKERKE, SHRINKAGE, Needed, largest_r2, needed
 from multimodn.card.scores import Scores, is_binary
-from multimodn.card.wording import FEWEST, count, given, number, sentence
-from multimodn.figures.shared import counted
+from multimodn.card.wording import given, sentence
+from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
+from multimodn.findings.numbers import FEWEST, count, counted, number
 
 MOST_COLUMNS = 12
 """Columns that are named."""

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from multimodn.card.facts import Facts
-from multimodn.card.markdown import Markup, code, escaped, heading, items, listed, prose, table
 from multimodn.card.scores import Scores
-from multimodn.card.wording import FEWEST, count, given, interval, metric_name, patients, rows_of, sentence
-from multimodn.figures.forest import CHANCE
-from multimodn.figures.shared import counted
+from multimodn.card.wording import given, patients, rows_of, sentence
+from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
+from multimodn.findings.names import CHANCE, metric_name
+from multimodn.findings.numbers import FEWEST, count, counted, interval
 
 UPDATES = {
     "residual": "adds the embedding and a learned interaction with the state",

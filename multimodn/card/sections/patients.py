@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from multimodn.card.facts import Bools, Facts, TaskFacts
-from multimodn.card.markdown import Markup, code, escaped, heading, items, prose, table
 from multimodn.card.sample_size import median_follow_up
-from multimodn.card.wording import FEW, FEWEST, count, counts, given, missing, quartiles, share
+from multimodn.card.wording import given, missing
 from multimodn.errors import DataError
 from multimodn.evaluate.performance.subgroups import FEW_VALUES, UNKNOWN, read_subgroups
+from multimodn.findings.markdown import Markup, code, escaped, heading, items, prose, table
+from multimodn.findings.numbers import FEW, FEWEST, count, counts, quartiles, share, shares
 from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit
 
 NOTES = {
@@ -181,13 +182,6 @@ def _category_rows(name: str, groups: pd.Series[Any], parts: dict[str, Bools]) -
     return [(label, *cells) for label, *cells in zip(labels, *columns, strict=True)]
 
 
-def shares(numbers: list[int]) -> list[str]:
-    """Writes counts of a whole with their shares, as far as they may be told."""
-    total = sum(numbers)
-    texts = counts(numbers)
-    return [f"{t} ({n / total:.0%})" if t[0].isdigit() and n else t for t, n in zip(texts, numbers, strict=True)]
-
-
 def _outcome_rows(one: TaskFacts, parts: dict[str, Bools]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     labelled = [f"{count(int((one.known & mask).sum()))} labelled" for mask in parts.values()]
@@ -243,4 +237,4 @@ def ethics_section(facts: Facts) -> list[str]:
     return [*heading("15. Ethics, funding, data"), *items([*lines, privacy])]
 
 
-__all__ = ["characteristics_section", "ethics_section", "flow_section", "merged_small", "missing", "shares"]
+__all__ = ["characteristics_section", "ethics_section", "flow_section", "merged_small", "missing"]

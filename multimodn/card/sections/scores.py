@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from multimodn.card.facts import Facts
-from multimodn.card.markdown import Markup, code, escaped, heading, items, listed, prose, table
 from multimodn.card.scores import LEVEL, Scores
 from multimodn.card.sections.data import pattern_words
-from multimodn.card.wording import FEW, FEWEST, count, counts, interval, metric_name, number, patients, rows_of
-from multimodn.figures.shared import counted
+from multimodn.card.wording import patients, rows_of
+from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
+from multimodn.findings.names import metric_name
+from multimodn.findings.numbers import FEW, FEWEST, count, counted, counts, interval, number
 
 CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")
 """Metrics that the section on calibration tells for each output."""
@@ -36,7 +37,7 @@ def performance_section(facts: Facts, scores: Scores) -> list[str]:
         for row in rows_of(every)
         if row.n >= FEWEST
     ]
-    n_draws = frame.attrs["n_resamples"]
+    n_draws = frame.n_resamples
     lines += prose(
         f"{patients(facts.n_test)} whom the weights were not learned from, each with all that they have. Brackets hold "
         f"95% percentile intervals of {n_draws:,} resamples of these patients; {code('no interval')} means that "
@@ -59,7 +60,7 @@ def _subgroups(facts: Facts, scores: Scores) -> list[str]:
         return lines + prose(
             f"{listed(named)}: no group has enough test patients and outcomes for a score with an interval."
         )
-    whose = scores.performance.attrs.get("tertiles", "")
+    whose = scores.performance.tertiles
     return [
         *lines,
         *prose(f"Numbers are cut at the tertiles of the {escaped(whose)}." if whose else ""),
@@ -198,7 +199,7 @@ def sets_section(facts: Facts, scores: Scores) -> list[str]:
 
 def baselines_section(baselines: pd.DataFrame | None, sentences: Sequence[str] | None) -> list[str]:
     """Compares with simple models, if that was asked."""
-    from multimodn.figures.arm_names import arm_words
+    from multimodn.findings.names import arm_name
 
     lines = heading("13. Comparison with simple models")
     if baselines is None or baselines.empty:
@@ -213,7 +214,7 @@ def baselines_section(baselines: pd.DataFrame | None, sentences: Sequence[str] |
         ours = row.arm == "ours"
         difference = Markup("") if ours else escaped(interval(row.difference, row.difference_low, row.difference_high))
         value = interval(row.value, row.low, row.high)
-        rows.append((row.task, arm_words(str(row.arm)), metric_name(row.metric), value, difference, count(int(row.n))))
+        rows.append((row.task, arm_name(str(row.arm)), metric_name(row.metric), value, difference, count(int(row.n))))
     return [
         *lines,
         *items(escaped(text) for text in sentences or []),

@@ -10,7 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from multimodn.figures.shared import shorten, signed
+from multimodn.figures.shared import shorten
+from multimodn.findings.numbers import signed
 
 EIGHTHS = " ▏▎▍▌▋▊▉"
 INDENT = 2

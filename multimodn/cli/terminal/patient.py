@@ -15,7 +15,8 @@ from multimodn.cli.terminal.bars import Line, say, show_lines
 from multimodn.cli.terminal.patient_outputs import Column, columns_of, headline, most_telling
 from multimodn.errors import DataWarning
 from multimodn.explain.interactions import MAX_MODALITIES
-from multimodn.figures.shared import counted, shorten
+from multimodn.figures.shared import shorten
+from multimodn.findings.numbers import counted
 
 if TYPE_CHECKING:
     from multimodn.base.task import Task

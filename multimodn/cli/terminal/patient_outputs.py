@@ -10,7 +10,8 @@ import pandas as pd
 
 from multimodn.base.task import Task
 from multimodn.cli.terminal.bars import Line
-from multimodn.figures.shared import expit, percent, signed
+from multimodn.figures.shared import expit
+from multimodn.findings.numbers import percent, signed
 
 NAMED = 2
 """Modalities that a sentence names for either direction."""

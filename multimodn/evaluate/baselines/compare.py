@@ -29,6 +29,7 @@ from multimodn.evaluate.crossval.bootstrap import cell_score, interval, two_side
 from multimodn.evaluate.crossval.out_of_fold import Cell
 from multimodn.evaluate.performance.patient_groups import Part, groups_of, is_enough, patterns_of
 from multimodn.evaluate.performance.subgroups import read_subgroups
+from multimodn.findings.frames import ComparisonFrame
 from multimodn.metrics.predictions import Score, column_means, is_perfect
 from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
 from multimodn.statistics.multiple_testing import holm
@@ -86,7 +87,7 @@ def compare_with_baselines(
     n_resamples: int = 2000,
     seed: int = 0,
     on_arm: Callable[[str], None] | None = None,
-) -> pd.DataFrame:
+) -> ComparisonFrame:
     """Trains baselines as the model was trained and compares them on its test patients.
 
     Args:
@@ -107,9 +108,7 @@ def compare_with_baselines(
         ``difference_high``, ``p_value`` (two-sided, of the paired bootstrap), ``p_adjusted`` (by Holm: overall over all
         tasks and arms, in groups over all tasks, arms and groups); ``n`` labelled test patients. Intervals are 95 %
         percentiles; NaN where patients or outcomes are too few, as in `evaluate.performance.performance`, or
-        all resamples perfect; groups that are too small have no rows. ``frame.attrs``: ``best_single`` of each task,
-        ``failed`` (why arms could not be trained), ``left_out`` (modalities that baselines cannot read),
-        ``n_resamples``, ``n_training``, ``seen`` (the modalities that each task may see).
+        all resamples perfect; groups that are too small have no rows. See `ComparisonFrame` for its fields.
 
     Raises:
         NotFittedError: If the model is not trained.
@@ -136,17 +135,18 @@ def compare_with_baselines(
         links = {OURS: ours} | {arm: predict(test) for arm, predict in trained.fitted.items()}
         targets = train.targets_of_baselines(tabular, training, test)
     found = _Test(patients, _subgroups(model, cohort, patients, training_ids), links, targets)
-    lines = [line for name in fitted.tasks for line in _of_task(model, name, found, n_resamples, seed)]
-    frame = _adjusted(pd.DataFrame(lines, columns=COLUMNS))
-    frame.attrs |= {
-        "best_single": trained.best,
-        "failed": trained.failed,
-        "left_out": tabular.left_out,
-        "n_resamples": n_resamples,
-        "n_training": len(training),
-        "seen": {name: _seen(model, name) for name in fitted.tasks},
-    }
-    return frame
+    patterns: dict[str, tuple[str, ...]] = {}
+    lines = [line for name in fitted.tasks for line in _of_task(model, name, found, n_resamples, seed, patterns)]
+    return ComparisonFrame.of(
+        _adjusted(pd.DataFrame(lines, columns=COLUMNS)),
+        best_single=trained.best,
+        failed=trained.failed,
+        left_out=tabular.left_out,
+        n_resamples=n_resamples,
+        n_training=len(training),
+        seen={name: _seen(model, name) for name in fitted.tasks},
+        patterns=patterns,
+    )
 
 
 def _split_of(model: MultiModN, cohort: Cohort) -> tuple[list[str], list[str]]:
@@ -182,8 +182,10 @@ def _seen(model: MultiModN, name: str) -> list[str]:
     return [m for m in first.modalities if name not in model.study.steps[m].exclude_for]
 
 
-def _of_task(model: MultiModN, name: str, test: _Test, n_resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Scores all arms of a task, over all labelled test patients and in groups of them."""
+def _of_task(
+    model: MultiModN, name: str, test: _Test, n_resamples: int, seed: int, patterns: dict[str, tuple[str, ...]]
+) -> Iterator[dict[str, Any]]:
+    """Scores all arms of a task, over all labelled test patients and in groups, whose patterns go into ``patterns``."""
     first = model._model().first
     task: Task = model._model().tasks[name]
     target, known = test.patients.targets[name], test.patients.labelled[name]
@@ -208,6 +210,7 @@ def _of_task(model: MultiModN, name: str, test: _Test, n_resamples: int, seed: i
     groups = [
         part for part in groups if len(part.rows) < len(everyone.rows) and is_enough(task, target[known][part.rows])
     ]
+    patterns |= {part.group: part.modalities for part in groups if part.modalities is not None}
     unknown = {} if is_enough(task, target[known]) else dict.fromkeys(ENDS, np.nan)
     yield from (
         {"task": name, "metric": main_metric(task), **line, **unknown}

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError
-from multimodn.figures.arm_names import BEST, LATE, arm_words
+from multimodn.findings.frames import ComparisonFrame
+from multimodn.findings.names import BEST, LATE, arm_name
 
 METRICS = {"auroc": "AUROC", "cindex": "C-index", "r2": "R²"}
 MINUS = "\u2212"
@@ -40,9 +41,9 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     if lacking or frame.empty:
         fault = f"lacks {', '.join(lacking)}" if lacking else "has no rows"
         raise DataError(f"No verdict: the frame {fault}. Give the one of compare_with_baselines, with all its columns.")
-    best, seen = frame.attrs.get("best_single", {}), frame.attrs.get("seen", {})
+    about = ComparisonFrame.of(frame)
     return [
-        _of_task(str(task), rows, str(best.get(task, "")), seen.get(task, []))
+        _of_task(str(task), rows, str(about.best_single.get(str(task), "")), about.seen.get(str(task), []))
         for task, rows in frame.groupby("task", sort=False)
     ]
 
@@ -64,7 +65,7 @@ def _of_task(task: str, rows: pd.DataFrame, best: str, every: Sequence[str]) -> 
     for arm, row in baselines.items():
         if arm not in {BEST, LATE} and _side(row):
             word = "better" if _side(row) > 0 else "worse"
-            found.append(f"it is {word} than {arm_words(arm)} ({_gap(row)})")
+            found.append(f"it is {word} than {arm_name(arm)} ({_gap(row)})")
     return "; ".join([start, *found, *_groups(rows, every)]) + "."
 
 
@@ -115,7 +116,7 @@ def _groups(rows: pd.DataFrame, every: Sequence[str]) -> list[str]:
     if looked.empty:
         return ["no group of them is large enough to look at alone"]
     n_groups = looked["group"].nunique()
-    whom = "either" if looked["arm"].nunique() > 1 else arm_words(str(looked["arm"].iloc[0]))
+    whom = "either" if looked["arm"].nunique() > 1 else arm_name(str(looked["arm"].iloc[0]))
     sides = looked.apply(_side, axis=1)
     if not sides.any():
         return [f"no group in which it clearly differs from {whom}, of {_counted(n_groups)} looked at"]
@@ -124,7 +125,7 @@ def _groups(rows: pd.DataFrame, every: Sequence[str]) -> list[str]:
         for arm in (LATE, BEST):
             those = looked[(sides == side) & (looked["arm"] == arm)]
             if len(those):
-                found.append(f"clearly {word} than {arm_words(arm)} in {_named(those, every)}")
+                found.append(f"clearly {word} than {arm_name(arm)} in {_named(those, every)}")
     kept = int(((looked["p_adjusted"] < CHANCE) & (sides != 0)).sum())
     n_clear = int((sides != 0).sum())
     found[-1] += (

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from multimodn.files import write_text
+from multimodn.findings.frames import ComparisonFrame
 from multimodn.model.multimodn import MultiModN
 
 COMPARISON = "baselines.json"
@@ -19,7 +20,7 @@ COMPARISON = "baselines.json"
 TEXTS = ("task", "arm", "metric", "by", "group")
 
 
-def keep_comparison(run: Path, model: MultiModN, comparison: pd.DataFrame) -> Path:
+def keep_comparison(run: Path, model: MultiModN, comparison: ComparisonFrame) -> Path:
     """Writes a comparison with simple models into a run folder, so that a report need not train them again.
 
     Args:
@@ -28,13 +29,13 @@ def keep_comparison(run: Path, model: MultiModN, comparison: pd.DataFrame) -> Pa
         comparison: What `multimodn.evaluate.baselines.compare.compare_with_baselines` returned.
 
     Returns:
-        The file, `COMPARISON`: the frame, its ``attrs``, and the hashes of data and split that it belongs to.
+        The file, `COMPARISON`: the frame, its fields, and the hashes of data and split that it belongs to.
     """
     rows = comparison.astype(object).where(comparison.notna(), None)
     text = json.dumps(
         {
             "of": _made_of(model),
-            "attrs": dict(comparison.attrs),
+            "attrs": {name: getattr(comparison, name) for name in ComparisonFrame.FIELDS},
             "columns": list(comparison.columns),
             "rows": rows.to_numpy().tolist(),
         },
@@ -44,7 +45,7 @@ def keep_comparison(run: Path, model: MultiModN, comparison: pd.DataFrame) -> Pa
     return run / COMPARISON
 
 
-def cached_comparison(run: Path, model: MultiModN) -> pd.DataFrame | None:
+def cached_comparison(run: Path, model: MultiModN) -> ComparisonFrame | None:
     """Reads what `keep_comparison` wrote; None if there is nothing, or if it belongs to other data or another split."""
     from multimodn.evaluate.baselines.compare import COLUMNS
 
@@ -55,10 +56,11 @@ def cached_comparison(run: Path, model: MultiModN) -> pd.DataFrame | None:
         found = pd.DataFrame(known["rows"], columns=COLUMNS)
         numbers = [name for name in COLUMNS if name not in TEXTS]
         found = found.astype(dict.fromkeys(numbers, float)).astype({"n": int})
-        found.attrs |= dict(known["attrs"])
+        fields = {name: value for name, value in dict(known["attrs"]).items() if name in ComparisonFrame.FIELDS}
+        fields["patterns"] = {name: tuple(modalities) for name, modalities in fields.get("patterns", {}).items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if found.empty else found
+    return None if found.empty else ComparisonFrame.of(found, **fields)
 
 
 def _made_of(model: MultiModN) -> dict[str, Any]:

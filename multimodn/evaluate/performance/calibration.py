@@ -204,7 +204,8 @@ def _by_pattern(
     task: Task, columns: Sequence[Column], target: Tensor, presence: NDArray[np.bool_], names: list[str]
 ) -> Iterator[tuple[str, Column]]:
     truth = task.link_target(target).double().numpy()
-    parts = list(pooled(task, truth, *pattern_groups(presence, names)))
+    codes, patterns = pattern_groups(presence, names)
+    parts = list(pooled(task, truth, codes, list(patterns)))
     for column in columns:
         of_patterns = [(name, column.of(rows)) for name, rows in parts]
         yield from ((name, part) for name, part in of_patterns if len(part.rows))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.task import Task
-from multimodn.missingness.patterns import pattern_codes, pattern_name
 from multimodn.statistics.bootstrap import Floats
 
 FEWEST = 10
@@ -30,6 +29,7 @@ class Part:
         step: Number of the step, -1 = all that a patient has.
         outputs: Raw outputs of all n labelled patients of the task.
         rows: Which of them belong to the part.
+        modalities: Those that the patients have, or that may have been read; None where that is not what they share.
     """
 
     by: str
@@ -37,6 +37,7 @@ class Part:
     step: int
     outputs: Tensor
     rows: NDArray[np.int64]
+    modalities: tuple[str, ...] | None = None
 
 
 def steps_of(outputs: Tensor, order: Sequence[tuple[str, bool]]) -> Iterator[Part]:
@@ -44,11 +45,11 @@ def steps_of(outputs: Tensor, order: Sequence[tuple[str, bool]]) -> Iterator[Par
     everybody = np.arange(outputs.shape[1])
     yield Part("overall", "all", -1, outputs[-1], everybody)
     read: list[str] = []
-    yield Part("step", "(none)", 0, outputs[0], everybody)
+    yield Part("step", "(none)", 0, outputs[0], everybody, ())
     for k, (name, is_seen) in enumerate(order, 1):
         if is_seen:
             read.append(name)
-            yield Part("step", "+".join(read), len(read), outputs[k], everybody)
+            yield Part("step", "+".join(read), len(read), outputs[k], everybody, tuple(read))
 
 
 def patterns_of(
@@ -56,14 +57,18 @@ def patterns_of(
 ) -> Iterator[Part]:
     """Patients by what they have of what the task sees, the most frequent pattern first."""
     truth = task.link_target(target).double().cpu().numpy()
-    for name, rows in pooled(task, truth, *pattern_groups(presence & seen, names)):
-        yield Part("pattern", name, -1, outputs, rows)
+    codes, patterns = pattern_groups(presence & seen, names)
+    for name, rows in pooled(task, truth, codes, list(patterns)):
+        yield Part("pattern", name, -1, outputs, rows, patterns.get(name))
 
 
-def pattern_groups(presence: NDArray[np.bool_], names: list[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """Returns a code for the modalities that each patient has, and the name of each code."""
+def pattern_groups(
+    presence: NDArray[np.bool_], names: list[str]
+) -> tuple[NDArray[np.int64], dict[str, tuple[str, ...]]]:
+    """Returns a code for the modalities that each patient has; and, in the order of the codes, their name and they."""
     rows, codes = np.unique(presence, axis=0, return_inverse=True)
-    return codes.ravel(), [_named(has, names) for has in rows]
+    patterns = [tuple(name for name, one in zip(names, has, strict=True) if one) for has in rows]
+    return codes.ravel(), {"+".join(pattern) or "(none)": pattern for pattern in patterns}
 
 
 def pooled(
@@ -86,12 +91,6 @@ def pooled(
             others.append(rows)
     if others:
         yield f"other patterns ({len(others)})", np.sort(np.concatenate(others))
-
-
-def _named(has: NDArray[np.bool_], names: list[str]) -> str:
-    if len(names) <= 62:
-        return pattern_name(int(pattern_codes(has[None])[0]), names)
-    return "+".join(name for name, one in zip(names, has, strict=True) if one) or "(none)"
 
 
 def groups_of(outputs: Tensor, groups: pd.DataFrame) -> Iterator[Part]:

@@ -24,6 +24,7 @@ from multimodn.errors import DataError, shown
 from multimodn.evaluate.performance.calibration import calibration_curve, calibration_of, calibration_summary
 from multimodn.evaluate.performance.patient_groups import FEWEST_EACH, Part, groups_of, is_enough, patterns_of, steps_of
 from multimodn.evaluate.performance.subgroups import read_subgroups
+from multimodn.findings.frames import PerformanceFrame
 from multimodn.metrics.predictions import RANKED, Score, is_perfect
 from multimodn.metrics.vectorised import field_metrics, vectorised
 from multimodn.model.multimodn import MultiModN
@@ -54,7 +55,7 @@ def performance(
     n_resamples: int = 500,
     n_calls: int = 100,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> PerformanceFrame:
     """Scores the predictions of labelled patients by every metric of each task and every one that the field expects.
 
     These are those of `metrics.vectorised.field_metrics`. All of ours are computed for many resamples at once
@@ -84,8 +85,7 @@ def performance(
 
         ``low`` and ``high`` are NaN for as few patients, and where the metric is undefined in more than a fifth of the
         resamples, or says in each of them that patients are ranked or classified perfectly. A calibration error is
-        raised by resampling itself; its interval is moved back by that much. ``frame.attrs`` holds ``main_metric`` of
-        each task, ``n_resamples`` and ``tertiles`` (whose).
+        raised by resampling itself; its interval is moved back by that much. See `PerformanceFrame` for its fields.
 
     Raises:
         NotFittedError: Before training.
@@ -96,6 +96,7 @@ def performance(
     outputs = model._run(patients, fitted.trajectory, dim=1)  # (M + 1, N, K)
     groups, whose = _subgroups(model, patients, cohort)
     lines: list[dict[str, Any]] = []
+    patterns: dict[str, tuple[str, ...]] = {}
     for t, (name, task) in enumerate(fitted.tasks.items()):
         known = patients.labelled[name].numpy()
         if not known.any():
@@ -110,12 +111,12 @@ def performance(
             *patterns_of(task, given[-1], target, patients.presence.numpy()[known], seen, fitted.first.modalities),
             *groups_of(given[-1], groups[known]),
         ]
+        patterns |= {part.group: part.modalities for part in parts if part.modalities is not None}
         found = _scored(task, parts, target, n_resamples, n_calls, seed)
         lines += [{"task": name, **line} for line in found]
     frame = pd.DataFrame(lines, columns=COLUMNS)
     main = {name: main_metric(task) for name, task in fitted.tasks.items()}
-    frame.attrs |= {"main_metric": main, "n_resamples": n_resamples, "tertiles": whose}
-    return frame
+    return PerformanceFrame.of(frame, patterns=patterns, main_metric=main, n_resamples=n_resamples, tertiles=whose)
 
 
 def _subgroups(model: MultiModN, patients: PatientTensors, cohort: Cohort | None) -> tuple[pd.DataFrame, str]:

@@ -8,6 +8,8 @@ from string import ascii_uppercase
 import numpy as np
 import pandas as pd
 
+from multimodn.findings.frames import AttributedFrame
+
 RULE = (
     "They are the patients with the highest, the median and the lowest prediction of the study's first task, the one "
     "whose prediction the last step changed most, and the one with the fewest modalities; a patient who would be shown "
@@ -95,8 +97,7 @@ def labels_for(everyone: Iterable[str], chosen: Sequence[str], named: Iterable[s
 
 
 def relabelled(frame: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Returns a frame indexed by patient under their labels, and without what else its ``attrs`` say of patients."""
-    answer = frame.copy()
-    answer.index = pd.Index([labels[str(patient)] for patient in frame.index], name=frame.index.name)
-    answer.attrs = {key: value for key, value in frame.attrs.items() if key != "convergence_delta"}
-    return answer
+    """Returns a frame indexed by patient under their labels; a field that holds patients' names is emptied."""
+    index = pd.Index([labels[str(patient)] for patient in frame.index], name=frame.index.name)
+    relabelled = frame.set_axis(index)
+    return relabelled.of(relabelled, convergence_delta={}) if isinstance(relabelled, AttributedFrame) else relabelled

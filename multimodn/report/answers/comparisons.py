@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.evaluate.baselines.stored_comparison import cached_comparison
+from multimodn.findings.frames import CoverageFrame
 
 if TYPE_CHECKING:
     from multimodn.report.answers.collector import Collector
@@ -36,15 +37,15 @@ def ask_sets(asked: Collector) -> None:
         reason = "the model and its sets were made from some of these patients. Ask for the test patients alone."
         asked.lacking["coverage"] = f"How often sets hold the truth was not counted: {reason}"
     else:
-        found = coverage(asked.model, asked.patients, LEVEL)
-        found.attrs = {"source": asked.model.sets.source, "n_members": len(asked.model._model().members)}
-        asked.answers["coverage"] = found
+        source, n_members = asked.model.sets.source, len(asked.model._model().members)
+        counted = coverage(asked.model, asked.patients, LEVEL)
+        asked.answers["coverage"] = CoverageFrame.of(counted, source=source, n_members=n_members)
 
 
 def ask_baselines(asked: Collector) -> None:
     """Trains simple models, and compares them with this one on the test patients; or reads an earlier comparison."""
     from multimodn.evaluate.baselines.compare import compare_with_baselines
-    from multimodn.figures.arm_names import arm_words
+    from multimodn.findings.names import arm_name
 
     wishes = asked.wishes
     found = None if wishes.arms or wishes.sources else cached_comparison(asked.run, asked.model)
@@ -61,7 +62,7 @@ def ask_baselines(asked: Collector) -> None:
             arms=wishes.arms,
             n_resamples=wishes.n_resamples,
             seed=wishes.seed,
-            on_arm=lambda arm: asked.on_step(f"simple models: {arm_words(arm)}"),
+            on_arm=lambda arm: asked.on_step(f"simple models: {arm_name(arm)}"),
         )
     asked.answers["baselines"] = found
 

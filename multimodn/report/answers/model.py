@@ -72,12 +72,9 @@ def ask_contributions(asked: Collector) -> None:
     asked.n_explained = len(some.patients)
     shares = asked.model.contributions(some, seed=seed)
     asked.answers["contributions"] = shares
-    scales = dict(shares.attrs)
 
     def summed(groups: pd.DataFrame | pd.Series[str] | None) -> pd.DataFrame:
-        found = summarise(shares, groups, n_resamples=n, seed=seed)
-        found.attrs |= scales
-        return found
+        return summarise(shares, groups, n_resamples=n, seed=seed)
 
     asked.answers["summary"] = summed(None)
     if asked.is_labelled:

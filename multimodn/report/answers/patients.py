@@ -10,6 +10,7 @@ import pandas as pd
 from multimodn.data.cohort import Cohort
 from multimodn.errors import MultiModNError, StudyError
 from multimodn.model.multimodn import MultiModN
+from multimodn.model.results import AttributionFrame
 from multimodn.report.answers.choose_patients import last_values
 from multimodn.report.answers.collector import PatientAnswers, _Alone
 from multimodn.report.answers.comparisons import LEVEL, NO_SETS
@@ -151,5 +152,4 @@ def _attribute(model: MultiModN, few: Cohort, found: PatientAnswers, task: str) 
         except MultiModNError:
             found.lacking["patient_attributions"] = f"The kind of '{modality}' has no parts to attribute to."
     if parts:
-        found.frames["patient_attributions"] = whole = pd.concat(parts)
-        whole.attrs = parts[0].attrs
+        found.frames["patient_attributions"] = AttributionFrame.of(pd.concat(parts), like=parts[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multimodn.findings.numbers import joined
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Page
 from multimodn.report.sections.appendix import appendix_section, training_section
@@ -18,7 +19,6 @@ from multimodn.report.sections.explain import (
 from multimodn.report.sections.patients import patients_section
 from multimodn.report.sections.performance import performance_section
 from multimodn.report.sections.tasks import tasks_section
-from multimodn.report.sections.words import joined
 
 FOOTER = (
     "Written by multimodn, a research tool and no medical device: nothing on this page is advice for the treatment of "

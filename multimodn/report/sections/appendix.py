@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from multimodn.figures.value import training_curves
+from multimodn.findings.numbers import joined
 from multimodn.report.findings import Findings, RunFacts
 from multimodn.report.html.page import Block, Code, Listing, Numbers, Part, Prose, Section, Terms
 from multimodn.report.sections.brief import MISSINGNESS
-from multimodn.report.sections.words import drawn, joined
+from multimodn.report.sections.words import drawn
 
 METHOD = (
     (

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from multimodn.evaluate.baselines.sentences import sentences
-from multimodn.figures.arm_names import arm_words
 from multimodn.figures.baselines import baselines_chart, differences_chart, groups_table
-from multimodn.figures.performance import interval_words
+from multimodn.findings.frames import ComparisonFrame
+from multimodn.findings.names import arm_name
+from multimodn.findings.numbers import interval, joined
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Listing, Numbers, Prose, Section
-from multimodn.report.sections.words import drawn, few_rows, has_words, joined, more_rows
+from multimodn.report.sections.words import drawn, few_rows, has_words, more_rows
 
 SIMPLE = (
     "Is a model of all modalities worth it? Simple models were trained on the same patients as this one, chose their "
@@ -62,7 +63,7 @@ def baselines_section(found: Findings) -> Section:
 
 def _unread(comparison: pd.DataFrame) -> list[str]:
     """Says what the simple models had not, or which could not be trained."""
-    names, failed = comparison.attrs.get("left_out", []), comparison.attrs.get("failed", {})
+    names, failed = ComparisonFrame.of(comparison).left_out, ComparisonFrame.of(comparison).failed
     texts = []
     if names:
         texts.append(
@@ -70,7 +71,7 @@ def _unread(comparison: pd.DataFrame) -> list[str]:
             "had. Where it is better, that may be why."
         )
     if failed:
-        texts.append(f"These data could not carry {joined(arm_words(arm) for arm in failed)}.")
+        texts.append(f"These data could not carry {joined(arm_name(arm) for arm in failed)}.")
     return texts
 
 
@@ -85,7 +86,7 @@ def _groups(comparison: pd.DataFrame, found: Findings) -> pd.DataFrame:
                 for by, group in zip(rows["by"], rows["group"], strict=True)
             ],
             "compared with": rows["compared with"],
-            "difference": [interval_words(*one) for one in zip(*ends, strict=True)],
+            "difference": [interval(*one) for one in zip(*ends, strict=True)],
             "p, adjusted": rows["p_adjusted"].astype(float),
             "n": rows["n"],
         }
@@ -102,7 +103,7 @@ def verdict(found: Findings) -> list[str]:
         return []
     rows = comparison[comparison["by"] == "overall"]
     parts = [
-        f"compared with {arm_words(arm)} it is {_sides(rows[rows['arm'] == arm])}"
+        f"compared with {arm_name(arm)} it is {_sides(rows[rows['arm'] == arm])}"
         for arm in (BEST, LATE)
         if (rows["arm"] == arm).any()
     ]

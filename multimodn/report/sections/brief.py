@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from multimodn.figures.forest import CHANCE, metric_words
-from multimodn.figures.performance import interval_words, main_rows, overall_chart
+from multimodn.figures.performance import main_rows, overall_chart
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import counted
+from multimodn.findings.names import CHANCE, metric_name
+from multimodn.findings.numbers import counted, interval, joined
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Listing, Prose, Section
 from multimodn.report.sections.baselines import verdict
 from multimodn.report.sections.calibration import calibration_words
 from multimodn.report.sections.sets import sets_sentence, short_sets
-from multimodn.report.sections.words import drawn, joined
+from multimodn.report.sections.words import drawn
 
 FEW_PATIENTS = 50
 """Patients below whom scores are hardly more than anecdotes."""
@@ -126,8 +126,8 @@ def _scores(found: Findings) -> list[str]:
 
 
 def _score(row: pd.Series[Any]) -> str:
-    text = interval_words(row["value"], row["low"], row["high"])
-    return f"{row['task']}, {metric_words(str(row['metric']))} {text}, n = {row['n']:,}"
+    text = interval(row["value"], row["low"], row["high"])
+    return f"{row['task']}, {metric_name(str(row['metric']))} {text}, n = {row['n']:,}"
 
 
 def _moved(found: Findings) -> list[str]:

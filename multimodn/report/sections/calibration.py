@@ -9,12 +9,11 @@ import pandas as pd
 
 from multimodn.figures.calibration import MOST_OUTPUTS, calibration_chart
 from multimodn.figures.decision import decision_chart
-from multimodn.figures.performance import interval_words
-from multimodn.figures.shared import MINUS
+from multimodn.findings.numbers import MINUS, interval, joined
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Numbers, Part, Prose, Section
 from multimodn.report.sections.sets import sets_part
-from multimodn.report.sections.words import MOST_TASKS, drawn, few_rows, has_words, joined, left_out, more_rows
+from multimodn.report.sections.words import MOST_TASKS, drawn, few_rows, has_words, left_out, more_rows
 
 CALIBRATION = (
     "A model is calibrated if of the patients with a predicted chance of 30%, 30% have the outcome. A slope below 1 "
@@ -105,7 +104,7 @@ def _slopes(slopes: pd.DataFrame) -> pd.DataFrame:
 
 def _with_interval(slopes: pd.DataFrame, name: str) -> list[str]:
     columns = [slopes[f"{name}{end}"].astype(float) for end in ("", "_low", "_high")]
-    return ["" if np.isnan(one[0]) else interval_words(*one) for one in zip(*columns, strict=True)]
+    return ["" if np.isnan(one[0]) else interval(*one) for one in zip(*columns, strict=True)]
 
 
 def departures(slopes: pd.DataFrame) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from multimodn.figures.cohort import outcomes_chart, patterns_chart
-from multimodn.figures.shared import counted
+from multimodn.findings.numbers import counted
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Numbers, Prose, Section
 from multimodn.report.sections.words import drawn

@@ -6,13 +6,14 @@ import pandas as pd
 
 from multimodn.figures.acquisition import next_chart
 from multimodn.figures.attributions import attribution_bars
-from multimodn.figures.shared import counted, percent, slug
+from multimodn.figures.shared import slug
 from multimodn.figures.steps import trajectory_lines
 from multimodn.figures.waterfall import waterfall
+from multimodn.findings.numbers import counted, joined, percent
 from multimodn.report.findings import ChosenPatient, Findings
 from multimodn.report.html.page import Block, Facts, Numbers, Part, Photo, Prose, Section
 from multimodn.report.sections.sets import set_words
-from multimodn.report.sections.words import drawn, joined
+from multimodn.report.sections.words import drawn
 
 HIDDEN = (
     "Identifiers are not shown: patients who are shown alone have letters, all others numbers in random order. What "

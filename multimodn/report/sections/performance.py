@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multimodn.figures.forest import metric_words
-from multimodn.figures.performance import (
-    groups_chart,
-    interval_words,
-    main_rows,
-    overall_chart,
-    steps_chart,
-)
+from multimodn.figures.performance import groups_chart, main_rows, overall_chart, steps_chart
+from multimodn.findings.names import metric_name
+from multimodn.findings.numbers import interval
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Numbers, Part, Prose, Section
 from multimodn.report.sections.words import drawn
@@ -56,8 +51,8 @@ def _every(performance: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "task": rows["task"],
-            "metric": [metric_words(str(metric)) for metric in rows["metric"]],
-            "value, 95% interval": [interval_words(*one) for one in zip(*numbers, strict=True)],
+            "metric": [metric_name(str(metric)) for metric in rows["metric"]],
+            "value, 95% interval": [interval(*one) for one in zip(*numbers, strict=True)],
             "n": rows["n"],
         }
     )

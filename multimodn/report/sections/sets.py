@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from multimodn.figures.performance import interval_words
-from multimodn.figures.shared import counted, percent
+from multimodn.findings.frames import CoverageFrame
+from multimodn.findings.numbers import counted, interval, joined, percent
 from multimodn.report.findings import Findings, TaskFacts
 from multimodn.report.html.page import Block, Listing, Numbers, Part, Prose
-from multimodn.report.sections.words import few_rows, has_words, joined, more_rows
+from multimodn.report.sections.words import few_rows, has_words, more_rows
 
 SETS = (
     "Beside a prediction the model gives a set that is to hold the truth: of classes, one or several; of a number, an "
@@ -69,8 +69,9 @@ def sets_part(found: Findings) -> Part:
 
 def _aim(coverage: pd.DataFrame, level: float) -> str:
     """What sets aim at, and what is proven of them."""
-    is_own = coverage.attrs.get("source") == "cohort"
-    several = not is_own and int(coverage.attrs.get("n_members", 1)) > 1
+    about = CoverageFrame.of(coverage)
+    is_own = about.source == "cohort"
+    several = not is_own and about.n_members > 1
     text = (COHORT if is_own else HELD_OUT) + (MEMBERS if several else "")
     return text.format(level=percent(level), proven=percent(2 * level - 1))
 
@@ -84,7 +85,7 @@ def _coverage(found: Findings, coverage: pd.DataFrame) -> pd.DataFrame:
             "task": [f"{row['task']}: {row['output']}" if row["output"] else row["task"] for row in rows],
             "patients": [_whom(row["pattern"], found.names) for row in rows],
             "n": [row["n"] for row in rows],
-            "sets that held the truth": [interval_words(row["coverage"], row["low"], row["high"]) for row in rows],
+            "sets that held the truth": [interval(row["coverage"], row["low"], row["high"]) for row in rows],
             "against the promise": [_against(row["within"], row["reached"]) for row in rows],
             "mean size": [_size(facts.get(row["task"]), float(row["size"])) for row in rows],
             "abstained": [percent(float(row["abstained"])) for row in rows],

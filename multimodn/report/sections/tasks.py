@@ -5,11 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from multimodn.figures.multitask import conflict_map, gain_chart
-from multimodn.figures.performance import interval_words
-from multimodn.figures.shared import percent
+from multimodn.findings.numbers import interval, joined, percent
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Part, Prose, Section
-from multimodn.report.sections.words import drawn, joined
+from multimodn.report.sections.words import drawn
 
 TASKS = (
     "All tasks read one patient state. In training each asks to move it; two tasks conflict in a batch of patients "
@@ -57,7 +56,7 @@ def _gained(gains: pd.DataFrame) -> str:
     for task, gain, low, high in zip(*columns, strict=True):
         unknown = low != low
         words = "cannot be told" if unknown else "gains" if low > 0 else "loses" if high < 0 else "neither, clearly"
-        said.setdefault(words, []).append(f"{task} {interval_words(gain, low, high)}")
+        said.setdefault(words, []).append(f"{task} {interval(gain, low, high)}")
     listed = "; ".join(f"{words}: {joined(said[words])}" for words in said)
     return (
         f"A model of each task alone was trained with the same settings on the same patients. Score of the model of "

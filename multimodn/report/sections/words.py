@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
 import pandas as pd
 
 from multimodn.errors import DataError
-from multimodn.figures.cohort import pattern_words
 from multimodn.figures.picture import Picture
+from multimodn.findings.names import pattern_words
 from multimodn.report.html.page import Block, Drawing, Prose
 from multimodn.report.html.tables import MOST_ROWS
 
@@ -18,14 +18,6 @@ P = ParamSpec("P")
 MOST_NAMED = 8
 MOST_TASKS = 10
 """Tasks that have figures of their own in a section."""
-
-
-def joined(names: Iterable[str], most: int = MOST_NAMED) -> str:
-    """Writes ``a``, ``a and b``, ``a, b and c``; of many names, some and how many more."""
-    listed = list(names)
-    if len(listed) > most:
-        return f"{', '.join(listed[:most])} and {len(listed) - most} more"
-    return " and ".join([", ".join(listed[:-1]), listed[-1]]) if len(listed) > 1 else "".join(listed)
 
 
 def has_words(pattern: str, every: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn.card.wording import FEW, HIDDEN, count, counts, interval, number, quartiles, share
+from multimodn.findings.numbers import FEW, HIDDEN, count, counts, interval, number, quartiles, share
 
 
 def possible(texts, total):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from multimodn.card.markdown import code, escaped, heading, items, prose, table
+from multimodn.findings.markdown import code, escaped, heading, items, prose, table
 from tests.card._cards import READER, tables
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\u2028\u2029"), max_size=30)

@@ -1,0 +1,88 @@
+"""Names of metrics, models, outputs and presence patterns, as figures, reports and the terminal write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+CHANCE = {"auroc": 0.5, "cindex": 0.5, "uno_cindex": 0.5, "auroc_over_time": 0.5, "r2": 0.0}
+"""What a metric is when predictions carry no information; these lie between that and 1."""
+METRICS = {
+    "auroc": "AUROC",
+    "cindex": "C-index",
+    "r2": "R²",
+    "auprc": "AUPRC",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "crps": "CRPS",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "integrated_brier": "integrated Brier score",
+    "uno_cindex": "Uno's C-index",
+    "auroc_over_time": "AUROC over time",
+}
+OURS, LATE, BEST, TREES = "ours", "late_ridge", "best_single", ("lightgbm", "xgboost")
+ARMS = {
+    OURS: "this model",
+    LATE: "late ridge fusion",
+    "late_ridge_mean": "late ridge fusion, neutral to presence",
+    BEST: "the best single modality",
+    "early_concat": "one ridge model of all columns",
+    "xgboost": "boosted trees (XGBoost)",
+    "lightgbm": "boosted trees (LightGBM)",
+    "tabm": "TabM",
+    "p_fusion": "parallel fusion",
+}
+_SURVIVAL, _ABOVE = "survival@", ">"
+
+
+def metric_name(metric: object) -> str:
+    """Names a metric: ``auroc`` is AUROC."""
+    return METRICS.get(str(metric), str(metric).replace("_", " "))
+
+
+def arm_name(arm: object) -> str:
+    """Names a model that this one is compared with."""
+    return ARMS.get(str(arm), str(arm))
+
+
+def survival_time(output: object) -> str | None:
+    """Returns t of the output ``survival@t``, the probability of no event up to time t; None of any other output."""
+    return str(output).removeprefix(_SURVIVAL) if str(output).startswith(_SURVIVAL) else None
+
+
+def lower_class(output: object) -> str | None:
+    """Returns c of the output ``>c`` of an ordinal task, the probability of a class above c; None of any other."""
+    return str(output).removeprefix(_ABOVE) if str(output).startswith(_ABOVE) else None
+
+
+def pattern_name(modalities: Iterable[str]) -> str:
+    """Names a set of modalities, as the frames do: ``labs+image``, or ``(none)``."""
+    return "+".join(modalities) or "(none)"
+
+
+def named_patterns(presence: pd.DataFrame, hidden: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Returns the modalities of each pattern that a task may see, by the pattern's name.
+
+    Args:
+        presence: Patients by modalities, in the model's order.
+        hidden: For a task the modalities that are hidden from it.
+    """
+    distinct = presence.drop_duplicates()
+    return {
+        pattern_name(pattern): pattern
+        for lost in {frozenset[str](), *map(frozenset, hidden.values())}
+        for row in distinct.to_numpy(bool)
+        for pattern in [tuple(m for m, has in zip(distinct.columns, row, strict=True) if has and m not in lost)]
+    }
+
+
+def pattern_words(modalities: Sequence[str], every: Sequence[str]) -> str:
+    """Says briefly which modalities patients have: ``all 6``, ``all but protein``, ``labs + image``, ``none``."""
+    lacking = [name for name in every if name not in modalities]
+    if not modalities:
+        return "none"
+    if not lacking:
+        return f"all {len(every)}" if len(every) > 1 else str(every[0])
+    return f"all but {', '.join(lacking)}" if len(lacking) < len(modalities) else " + ".join(modalities)
