@@ -1,1 +1,0 @@
-"""Figures of every answer: functions from frames to pictures."""
