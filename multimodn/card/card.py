@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from multimodn.card.checklist import probast, tripod
 from multimodn.card.facts import Facts, read_facts
 from multimodn.card.limitations import limitations, limitations_section
-from multimodn.card.probast import probast
 from multimodn.card.scores import Scores, read_scores
 from multimodn.card.sections.data import missing_section, outcomes_section, predictors_section, sample_size_section
 from multimodn.card.sections.model import brief, model_section, use_section
@@ -28,7 +28,6 @@ from multimodn.card.sections.scores import (
     performance_section,
     sets_section,
 )
-from multimodn.card.tripod import tripod
 from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
