@@ -25,8 +25,8 @@ from multimodn import Cohort, DataWarning, MultiModN, Study
 from multimodn.data.splits import folds
 from multimodn.evaluate.crossval.contracts import development_split
 from multimodn.evaluate.results import ResultsTable, markdown
+from multimodn.figures.axes import new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import calm, new_figure
 from multimodn.figures.theme import Theme
 from multimodn.files import write_text
 from multimodn.statistics.bootstrap import Floats
@@ -215,7 +215,7 @@ def picture(cohort: str, cells: list[Cell]) -> Picture:
             axes.set_xlabel("modalities read")
             axes.set_ylabel(words)
             axes.set_xticks(steps)
-            calm(axes, theme, "y")
+            style_axes(axes, theme, "y")
         axes.legend(labelcolor=theme.ink)
         return figure
 

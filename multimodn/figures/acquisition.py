@@ -1,4 +1,4 @@
-"""Which absent modality is expected to help most: for a patient, and for a cohort."""
+"""Which absent modality to acquire next: for a patient, and for a cohort."""
 
 from __future__ import annotations
 
@@ -8,22 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from multimodn.figures.axes import MOST_ROWS, Floats, axis_limits, label_point, name_rows, new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    MOST_ROWS,
-    Floats,
-    calm,
-    check,
-    digits_for,
-    limits,
-    name_rows,
-    new_figure,
-    of_patient,
-    pick,
-    shorten,
-    slug,
-)
+from multimodn.figures.selection import pick_name, require_columns, rows_of_patient
 from multimodn.figures.theme import Theme
+from multimodn.figures.wording import digits_for, not_shown, shorten, slug
 from multimodn.findings.numbers import MINUS, counted, percent
 
 if TYPE_CHECKING:
@@ -41,7 +30,7 @@ COLUMNS = ("task", "modality", "gain", "cost", "rank")
 def next_chart(
     following: pd.DataFrame, task: str | None = None, *, patient: object | None = None, most: int = MOST_ROWS
 ) -> Picture:
-    """Draws what to measure next: for a patient the absent modalities by gain, for a cohort how often each is first.
+    """Draws what to acquire next: for a patient the absent modalities by gain, for a cohort how often each is first.
 
     Args:
         following: The frame of `MultiModN.next`.
@@ -53,11 +42,11 @@ def next_chart(
         StudyError: If the task is unknown.
         DataError: If there is nothing to draw, or the patient has no rows.
     """
-    check(following, COLUMNS, "what to measure next")
-    task = pick(following["task"], task, "task")
+    require_columns(following, COLUMNS, "the next modality")
+    task = pick_name(following["task"], task, "task")
     rows = following[following["task"].astype(str) == task]
     if patient is not None:
-        rows = of_patient(rows, patient)
+        rows = rows_of_patient(rows, patient)
     if rows.index.nunique() == 1:
         return _of_patient(rows, task, most)
     return _of_cohort(rows, task, most)
@@ -75,21 +64,20 @@ def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
         notes = [f"{note}   cost {cost:g}" for note, cost in zip(notes, costs, strict=True)]
     names = [str(name) for name in shown["modality"]]
     if task == EVERY_TASK:
-        what, unit = "the loss of a task, on average over tasks, is", "share of the loss without any modality"
+        loss, unit = "the loss (mean over tasks)", "share of the loss without any modality"
     else:
-        what, unit = f"the loss of '{shorten(task, 40)}' is", "nats"
-    by = "gain for its cost" if has_costs else "gain"
+        loss, unit = f"the loss of '{shorten(task, 40)}'", "nats"
     caption = (
-        f"n = 1 patient ({shorten(patient, 40)}), who lacks {counted(len(rows), 'modality')}; ranked by {by}, first "
-        f"on top. Gain: how much {what} expected to fall when the modality is read ({unit}). It is an estimate "
-        f"without an interval, and says nothing about what a measurement means for the patient."
+        f"n = 1 patient ({shorten(patient, 40)}), {counted(len(rows), 'absent modality')}, ranked by "
+        f"gain{' per cost' if has_costs else ''}: expected decrease of {loss} with the modality ({unit}). An estimate "
+        "without an interval; not a statement on the clinical value of a measurement."
     )
     return Picture(
         slug("next", task, patient),
-        f"{shorten(task, 40)}: what to measure next in patient {shorten(patient)}",
-        caption + _left_out(len(rows) - len(shown)),
-        f"Patient {patient}: measure {names[0]} first, expected gain {notes[0]}.",
-        lambda theme: _draw(names, gain, notes, f"expected drop in loss, {unit}", theme),
+        f"{shorten(task, 40)}: next modality for patient {shorten(patient)}",
+        caption + not_shown(len(rows) - len(shown), "modality", "of lower rank"),
+        f"Patient {patient}: first {names[0]}, expected gain {notes[0]}.",
+        lambda theme: _draw(names, gain, notes, f"expected decrease of the loss ({unit})", theme),
         rows,
     )
 
@@ -110,40 +98,33 @@ def _of_cohort(rows: pd.DataFrame, task: str, most: int) -> Picture:
     notes = [f"{row.first:,} of {row.lacking:,} who lack it" for row in shown.itertuples()]
     return Picture(
         slug("next", task),
-        f"{shorten(task, 40)}: what to measure next, over the cohort",
-        f"n = {counted(n, 'patient')} who lack a modality. Bars: for how many of them a modality is the first to be "
-        f"measured, by its expected gain for this task. These are counts; there is no interval."
-        f"{_left_out(len(counts) - len(shown))}",
-        f"Of {counted(n, 'patient')}, first to be measured: "
+        f"{shorten(task, 40)}: next modality, over the cohort",
+        f"n = {counted(n, 'patient')} who lack a modality. Bars: number of patients for whom the modality has the "
+        "highest expected gain for this task; counts, no "
+        f"interval.{not_shown(len(counts) - len(shown), 'modality', 'of lower rank')}",
+        f"Next modality of {counted(n, 'patient')}: "
         + ", ".join(f"{name} for {percent(k / n)}" for name, k in zip(names[:3], shown["first"], strict=False))
         + ".",
         lambda theme: _draw(
-            names, shown["first"].to_numpy(dtype=np.float64), notes, "patients for whom it is the first", theme
+            names, shown["first"].to_numpy(dtype=np.float64), notes, "patients for whom it ranks first", theme
         ),
         counts.rename_axis("modality").reset_index(),
     )
 
 
-def _left_out(n: int) -> str:
-    return f" {counted(n, 'modality')} of lower rank not drawn." if n > 0 else ""
-
-
 def _draw(names: Sequence[str], sizes: Floats, notes: Sequence[str], axis: str, theme: Theme) -> Figure:
     figure = new_figure(0.28 * len(names) + 0.75)
     axes = figure.add_subplot()
-    calm(axes, theme)
+    style_axes(axes, theme)
     rows = np.arange(len(names))
-    known = np.nan_to_num(sizes)
-    axes.barh(rows[:1], known[:1], 0.58, color=theme.low)
-    axes.barh(rows[1:], known[1:], 0.58, color=theme.low, alpha=0.5)
+    sizes = np.nan_to_num(sizes)
+    axes.barh(rows[:1], sizes[:1], 0.58, color=theme.low)
+    axes.barh(rows[1:], sizes[1:], 0.58, color=theme.low, alpha=0.5)
     axes.axvline(0, color=theme.faint, lw=1.0)
     for k, note in enumerate(notes):
-        axes.annotate(
-            note, (max(known[k], 0.0), k), (5, 0), textcoords="offset points", va="center", size=8.5, color=theme.ink,
-            weight="bold" if k == 0 else "normal",
-        )  # fmt: skip
+        label_point(axes, note, (max(sizes[k], 0.0), k), size=8.5, weight="bold" if k == 0 else "normal")
     room = 0.025 * max(map(len, notes))
-    axes.set_xlim(limits(np.append(known, 0.0), 0.02 if known.min() >= 0 else 0.06, room, LEAST))
+    axes.set_xlim(axis_limits(np.append(sizes, 0.0), 0.02 if sizes.min() >= 0 else 0.06, room, LEAST))
     name_rows(axes, names)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set_xlabel(axis)

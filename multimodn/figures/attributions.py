@@ -1,4 +1,4 @@
-"""What moved a prediction inside a modality: its columns, words or places."""
+"""Attributions inside a modality: to its columns, words or tiles."""
 
 from __future__ import annotations
 
@@ -9,23 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from multimodn.figures.axes import Floats, axis_limits, label_point, name_rows, new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    Chosen,
-    Floats,
-    calm,
-    check,
-    choose,
-    digits_for,
-    limits,
-    name_rows,
-    new_figure,
-    only_patient,
-    pick,
-    shorten,
-    slug,
-)
+from multimodn.figures.selection import OutputRows, only_patient, pick_name, require_columns, select_output
 from multimodn.figures.theme import Theme
+from multimodn.figures.wording import digits_for, shorten, slug
 from multimodn.findings.frames import AttributedFrame
 from multimodn.findings.numbers import counted, signed
 
@@ -77,7 +65,7 @@ def attribution_bars(
         DataError: If there is nothing to draw, or the patient has no rows.
     """
     chosen, modality = _choose(attributions, task, output, modality, "attributions")
-    rows, about = chosen.rows, AttributedFrame.of(attributions)
+    rows = chosen.rows
     name = None
     if patient is not None or rows.index.nunique() == 1:
         name, rows = only_patient(rows, patient, "A chart of attributions")
@@ -85,18 +73,13 @@ def attribution_bars(
     bars = _of_cohort(rows, most, seed) if name is None else _of_patient(rows, most)
     who = counted(rows.index.nunique(), "patient") if name is None else f"patient {shorten(name)}"
     top = ", ".join(f"{one} {note}" for one, note in list(zip(bars.names, bars.notes, strict=True))[:4])
+    about = AttributedFrame.of(attributions)
+    method = f" Method: {about.method}" if about.method else ""
+    method += f", against the baseline '{about.baseline}'" if method and about.baseline else ""
     return Picture(
         slug("attributions", modality, chosen.task, chosen.output, name),
-        f"{chosen.named(40)}: what counts in {shorten(modality)}" + (f", {who}" if name else ""),
-        _caption(
-            chosen,
-            modality,
-            who,
-            n_features,
-            len(bars.names),
-            is_cohort=name is None,
-            about=about,
-        ),
+        f"{chosen.named(40)}: attributions in {shorten(modality)}" + (f", {who}" if name else ""),
+        _caption(modality, who, n_features, len(bars.names), is_cohort=name is None) + (method and f"{method}."),
         f"Attributions in {modality} for {chosen.quantity}, {who}, the largest first: {top}.",
         lambda theme: _draw(bars, chosen, theme, is_cohort=name is None),
         pd.DataFrame({"feature": bars.names, "attribution": bars.sizes, "low": bars.low, "high": bars.high}),
@@ -105,11 +88,11 @@ def attribution_bars(
 
 def _choose(
     attributions: pd.DataFrame, task: str | None, output: str | None, modality: str | None, what: str
-) -> tuple[Chosen, str]:
-    check(attributions, COLUMNS, what)
-    modality = pick(attributions["modality"], modality, "modality")
+) -> tuple[OutputRows, str]:
+    require_columns(attributions, COLUMNS, what)
+    modality = pick_name(attributions["modality"], modality, "modality")
     rows = attributions[attributions["modality"].astype(str) == modality]
-    return choose(rows, task, output), modality
+    return select_output(rows, task, output), modality
 
 
 def _of_patient(rows: pd.DataFrame, most: int) -> _Bars:
@@ -121,8 +104,8 @@ def _of_patient(rows: pd.DataFrame, most: int) -> _Bars:
     sizes = np.asarray(sums[kept], dtype=np.float64)
     digits = digits_for(sizes)
     names = [_named(str(name), first[name], int(times[name])) for name in kept]
-    unknown = np.full(len(kept), np.nan)
-    return _Bars(names, sizes, unknown, unknown, [signed(size, digits) for size in sizes.tolist()])
+    no_interval = np.full(len(kept), np.nan)
+    return _Bars(names, sizes, no_interval, no_interval, [signed(size, digits) for size in sizes.tolist()])
 
 
 def _named(feature: str, value: Any, times: int) -> str:
@@ -161,34 +144,32 @@ def _of_cohort(rows: pd.DataFrame, most: int, seed: int) -> _Bars:
     return _Bars([str(labels[k]) for k in kept], sizes, low, high, notes)
 
 
-def _draw(bars: _Bars, chosen: Chosen, theme: Theme, *, is_cohort: bool) -> Figure:
+def _draw(bars: _Bars, chosen: OutputRows, theme: Theme, *, is_cohort: bool) -> Figure:
     figure = new_figure(0.27 * len(bars.names) + 0.75)
     axes = figure.add_subplot()
-    calm(axes, theme)
+    style_axes(axes, theme)
     rows = np.arange(len(bars.names))
-    for is_high, colour in ((True, theme.low if is_cohort else theme.high), (False, theme.low)):
-        of_sign = (bars.sizes > 0) == is_high
-        axes.barh(rows[of_sign], bars.sizes[of_sign], 0.58, color=colour, alpha=0.75 if is_cohort else 1.0)
+    colours = [theme.high if size > 0 and not is_cohort else theme.low for size in bars.sizes]
+    axes.barh(rows, bars.sizes, 0.58, color=colours, alpha=0.75 if is_cohort else 1.0)
     axes.hlines(rows, bars.low, bars.high, color=theme.ink, lw=1.4)
     axes.axvline(0, color=theme.faint, lw=1.0)
     for k, (size, note) in enumerate(zip(bars.sizes, bars.notes, strict=True)):
         side = 1 if size >= 0 else -1
         end = np.nanmax([size, bars.high[k]]) if side > 0 else size
-        place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": "left" if side > 0 else "right"}
-        axes.annotate(note, (end, k), (5 * side, 0), size=8, color=theme.ink, **place)
+        label_point(axes, note, (end, k), 5 * side)
     room = 0.022 * max(map(len, bars.notes)) + 0.02
     ends = np.concatenate([bars.sizes, bars.high, [0.0]])
-    axes.set_xlim(limits(ends, room if (bars.sizes < 0).any() else 0.02, room if (bars.sizes >= 0).any() else 0.02))
+    axes.set_xlim(
+        axis_limits(ends, room if (bars.sizes < 0).any() else 0.02, room if (bars.sizes >= 0).any() else 0.02)
+    )
     name_rows(axes, bars.names, 46)
     what = "mean |attribution|" if is_cohort else "attribution"
     scale = chosen.scale or "link scale"
-    axes.set_xlabel(f"{what}, {scale}" if is_cohort else f"◀ lower     {what}, {scale}     higher ▶")
+    axes.set_xlabel(f"{what} ({scale})" if is_cohort else f"◀ decrease     {what} ({scale})     increase ▶")
     return figure
 
 
-def _caption(
-    chosen: Chosen, modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool, about: AttributedFrame
-) -> str:
+def _caption(modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool) -> str:
     shown = (
         f"the {n_drawn} largest of {n_features:,} features"
         if n_drawn < n_features
@@ -198,16 +179,11 @@ def _caption(
     text += f"{shown} of {shorten(modality)}. "
     if is_cohort:
         text += (
-            "Mean absolute attribution over the patients who have the modality, with its 95% interval (bootstrap); "
-            "'in': the number of patients who have the feature at all."
+            "Mean absolute attribution over patients with the modality, with its 95% interval (bootstrap); 'in': "
+            "number of patients with the feature."
         )
     else:
-        text += (
-            "What each moves the prediction by, beside its value; rightwards raises it. There is no interval: it is "
-            "one patient."
-        )
-    if about.method:
-        text += f" Method: {about.method}" + (f", against the baseline '{about.baseline}'." if about.baseline else ".")
+        text += "Beside each feature its value; no interval."
     return text
 
 

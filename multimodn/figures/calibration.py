@@ -1,4 +1,4 @@
-"""Whether predictions mean what they say: observed against predicted, over a histogram of the predictions."""
+"""Calibration curves: observed against predicted outcomes, over a histogram of the predictions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError
+from multimodn.figures.axes import Floats, new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import Floats, calm, check, new_figure, pick, shorten, slug, spanned
+from multimodn.figures.selection import OutputRows, pick_name, require_columns
 from multimodn.figures.theme import Theme
-from multimodn.findings.numbers import counted
+from multimodn.figures.wording import not_shown, shorten, slug, spanned
+from multimodn.findings.names import survival_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +27,7 @@ MOST_OUTPUTS = 6
 N_BARS = 20
 SQUARE, HISTOGRAM, AROUND = 1.85, 0.5, 0.85  # inches
 LEAST_REACH = 0.2
-"""Of an axis of chances: a rare outcome is drawn larger, but not at any size."""
+"""Of an axis of probabilities: a rare outcome is drawn larger, but not at any size."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class _Panel:
     curve: pd.DataFrame
     predicted: Floats
     ends: tuple[float, float]
-    is_chance: bool
+    is_probability: bool
 
 
 def calibration_chart(
@@ -53,9 +55,9 @@ def calibration_chart(
         StudyError: If a task is unknown.
         DataError: If there is nothing to draw.
     """
-    check(curve, COLUMNS, "a calibration curve")
-    check(predicted, PREDICTED, "predictions")
-    wanted = [pick(curve["task"], task, "task") for task in tasks or [str(curve["task"].iloc[0])]]
+    require_columns(curve, COLUMNS, "a calibration curve")
+    require_columns(predicted, PREDICTED, "predictions")
+    wanted = [pick_name(curve["task"], task, "task") for task in tasks or [str(curve["task"].iloc[0])]]
     rows = curve[curve["task"].astype(str).isin(wanted) & curve["observed"].notna()]
     if rows.empty:
         raise DataError(f"Nothing to draw: no outcome of task '{', '.join(wanted)}' was observed.")
@@ -65,52 +67,45 @@ def calibration_chart(
     panels = [_panel(str(key[0]), str(key[1]), curves[key], values[key]) for key in curves if key in widest]
     drawn = pd.concat([panel.curve for panel in panels])
     furthest = drawn.iloc[int(np.argmax((drawn["observed"] - drawn["predicted"]).abs()))]
-    left_out = f" {counted(len(curves) - len(panels), 'output')} more not drawn." if len(curves) > len(panels) else ""
     sizes = pd.Series([len(panel.predicted) for panel in panels])
-    bins = pd.Series([len(panel.curve) for panel in panels])
+    methods = ", ".join(dict.fromkeys(_method(panel) for panel in panels))
     return Picture(
         slug("calibration", *wanted),
-        f"{shorten(', '.join(wanted), 60)}: do predictions mean what they say?",
-        f"n = {spanned(sizes)} labelled patients, in bins of equally many ({spanned(drawn['n'])} a bin, bins of a "
-        f"panel: {spanned(bins)}). Dots: what was observed in a bin against its mean prediction; on the dashed line "
-        f"both are the same. Vertical lines: 95% intervals of what was observed ({_by(panels)}). Bars below: how often "
-        f"each prediction was made.{left_out}",
-        f"Calibration of {', '.join(panel.title for panel in panels)}. Furthest from the line: predicted "
+        f"{shorten(', '.join(wanted), 60)}: calibration curve",
+        f"n = {spanned(sizes)} labelled patients. Points: observed against mean predicted outcome in bins of "
+        f"{spanned(drawn['n'])} patients, with 95% intervals ({methods}); dashed line: perfect calibration. Bars: "
+        f"distribution of the predictions.{not_shown(len(curves) - len(panels), 'output')}",
+        f"Calibration of {', '.join(panel.title for panel in panels)}. Furthest from perfect: predicted "
         f"{furthest['predicted']:.2f}, observed {furthest['observed']:.2f}.",
         lambda theme: _draw(panels, theme),
         drawn[[*COLUMNS]].reset_index(drop=True),
     )
 
 
-def _by(panels: Sequence[_Panel]) -> str:
-    return ", ".join(dict.fromkeys(_method(panel) for panel in panels))
-
-
 def _method(panel: _Panel) -> str:
-    if panel.output.startswith("survival@"):
-        return "Kaplan and Meier with Greenwood"
-    return "Wilson" if panel.is_chance else "Student"
+    if survival_time(panel.output) is not None:
+        return "Kaplan-Meier with Greenwood's variance"
+    return "Wilson" if panel.is_probability else "Student's t"
 
 
 def _title(task: str, output: str) -> str:
-    if output.startswith("survival@"):
-        return f"{task}: no event up to {output.partition('@')[2]}"
-    if output.startswith(">"):
-        return f"{task} above {output[1:]}"
-    return task if output == task else f"{task} = {output}"
+    horizon = survival_time(output)
+    if horizon is not None:
+        return f"{task}: no event up to {horizon}"
+    return OutputRows(pd.DataFrame(), task, output, "", []).quantity
 
 
 def _panel(task: str, output: str, curve: pd.DataFrame, values: Floats) -> _Panel:
     every = np.concatenate([values, curve[["observed", "low", "high"]].to_numpy(dtype=np.float64).ravel()])
     every = every[np.isfinite(every)]
-    is_chance = bool(every.min() >= 0 and every.max() <= 1)
-    if not is_chance:
+    is_probability = bool(every.min() >= 0 and every.max() <= 1)
+    if not is_probability:
         margin = 0.04 * max(float(np.ptp(every)), 1e-6)
         ends = (float(every.min()) - margin, float(every.max()) + margin)
     else:
         low, high = np.floor(every.min() * 10) / 10, np.ceil(every.max() * 10) / 10
         ends = (float(max(0.0, min(low, high - LEAST_REACH))), float(min(1.0, max(high, low + LEAST_REACH))))
-    return _Panel(output, _title(task, output), curve, values, ends, is_chance)
+    return _Panel(output, _title(task, output), curve, values, ends, is_probability)
 
 
 def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
@@ -130,7 +125,7 @@ def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
 
 def _draw_curve(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> None:
     axes.set_visible(True)
-    calm(axes, theme, grid="y")
+    style_axes(axes, theme, grid="y")
     axes.xaxis.grid(visible=True)
     axes.axline((panel.ends[0], panel.ends[0]), slope=1, color=theme.faint, lw=1.0, ls=(0, (4, 3)))
     curve = panel.curve.sort_values("predicted")
@@ -145,13 +140,13 @@ def _draw_curve(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> N
     axes.set_title(shorten(panel.title, 30), size=9)
     if is_first:
         axes.set_ylabel("observed")
-    if panel.is_chance:
+    if panel.is_probability:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
 def _draw_histogram(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> None:
     axes.set_visible(True)
-    calm(axes, theme, grid="")
+    style_axes(axes, theme, grid="")
     counts, edges = np.histogram(panel.predicted, N_BARS, panel.ends)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=theme.band, edgecolor=theme.paper, lw=0.6)
     axes.set_xlim(panel.ends)
@@ -161,5 +156,5 @@ def _draw_histogram(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) 
     axes.set_xlabel("predicted")
     if is_first:
         axes.set_ylabel("patients")
-    if panel.is_chance:
+    if panel.is_probability:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

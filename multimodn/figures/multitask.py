@@ -1,18 +1,20 @@
-"""What tasks do to each other: how often they pull apart, and what each gains from the others."""
+"""How tasks affect each other: conflicts between their gradients, and the gain by training them together."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from multimodn.figures.panels import Panel, draw_panels
+from multimodn.figures.axes import MOST_ROWS, name_rows, new_figure, style_axes
+from multimodn.figures.forest import Panel, draw_panels
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import MOST_ROWS, calm, check, name_rows, new_figure, shorten, spanned
+from multimodn.figures.selection import require_columns
 from multimodn.figures.theme import Theme
+from multimodn.figures.wording import not_shown, shorten, spanned
 from multimodn.findings.names import metric_name
-from multimodn.findings.numbers import counted, percent, signed
+from multimodn.findings.numbers import percent, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +27,7 @@ DASH = "\u2013"
 
 
 def conflict_map(conflicts: pd.DataFrame, *, most: int = MOST_TASKS) -> Picture:
-    """Draws in how many training batches each two tasks pull the patient state in different directions.
+    """Draws the share of training batches in which the gradients of two tasks conflict.
 
     Args:
         conflicts: The frame of `multimodn.evaluate.performance.task_conflicts.conflicts`.
@@ -34,23 +36,22 @@ def conflict_map(conflicts: pd.DataFrame, *, most: int = MOST_TASKS) -> Picture:
     Raises:
         DataError: If there is nothing to draw.
     """
-    check(conflicts, CONFLICTS, "conflicts between tasks")
+    require_columns(conflicts, CONFLICTS, "conflicts between tasks")
     names = list(dict.fromkeys([*conflicts["task"].astype(str), *conflicts["other"].astype(str)]))
-    known = conflicts[conflicts["n"] > 0].sort_values("conflict", ascending=False, kind="stable")
+    common = conflicts[conflicts["n"] > 0].sort_values("conflict", ascending=False, kind="stable")
     alt = "No two tasks have labels of the same patients."
-    if len(known):
-        worst = known.iloc[0]
+    if len(common):
+        worst = common.iloc[0]
         alt = (
-            f"The tasks that pull apart most often are {worst['task']} and {worst['other']}, in "
-            f"{percent(worst['conflict'])} of batches."
+            f"The most frequent conflict: {worst['task']} and {worst['other']}, in {percent(worst['conflict'])} of "
+            "batches."
         )
-    left_out = f" {counted(len(names) - most, 'task')} more not drawn." if len(names) > most else ""
     return Picture(
         "conflicts",
-        "Do tasks pull in different directions?",
-        f"n = {spanned(conflicts['n'])} training batches of two tasks. Share of batches in which a step for one task "
-        f"is a step against the other: the cosine of their gradients at the patient states is negative; below it in a "
-        f"cell the mean cosine. A dash: no patient has labels of both. There is no interval.{left_out}",
+        "Gradient conflicts between tasks",
+        f"n = {spanned(conflicts['n'])} training batches of two tasks. Share of batches in which their gradients at "
+        "the patient states conflict (negative cosine), and below it the mean cosine. Dash: no patient has both "
+        f"labels; no interval.{not_shown(len(names) - most, 'task')}",
         alt,
         lambda theme: _draw_map(conflicts, names[:most], theme),
         conflicts,
@@ -63,15 +64,15 @@ def _draw_map(conflicts: pd.DataFrame, names: list[str], theme: Theme) -> Figure
     n = len(names)
     figure = new_figure(CELL * max(n - 1, 1) + AROUND)
     axes = figure.add_subplot()
-    calm(axes, theme, grid="")
+    style_axes(axes, theme, grid="")
     places = {name: k for k, name in enumerate(names)}
-    for line in conflicts.itertuples():
-        i, j = (places.get(str(name)) for name in (line.task, line.other))
+    for row in conflicts.itertuples():
+        i, j = (places.get(str(name)) for name in (row.task, row.other))
         if i is None or j is None:
             continue
         fill, ink, text = theme.band, theme.ink, DASH
-        if int(str(line.n)):
-            share, cosine = float(str(line.conflict)), float(str(line.cosine))
+        if int(str(row.n)):
+            share, cosine = float(str(row.conflict)), float(str(row.cosine))
             fill, ink = theme.amount(share)
             text = f"{percent(share)}\n{signed(cosine)}"
         axes.add_patch(Rectangle((min(i, j) - 0.47, max(i, j) - 0.46), 0.94, 0.92, color=fill, lw=0))
@@ -95,25 +96,23 @@ def gain_chart(gains: pd.DataFrame, *, most: int = MOST_ROWS) -> Picture:
     Raises:
         DataError: If there is nothing to draw.
     """
-    check(gains, GAINS, "gains of tasks")
-    metrics: list[str] = [str(name) for name in gains["metric"].unique()]
-    panels = [_panel(metric, gains[gains["metric"].astype(str) == metric]) for metric in metrics]
+    require_columns(gains, GAINS, "gains of tasks")
     names = [str(name) for name in gains["task"].unique()]
-    told = ", ".join(f"{line.task} {signed(float(str(line.gain)), 3)}" for line in gains.head(4).itertuples())
-    left_out = f" {counted(len(names) - most, 'task')} more not drawn." if len(names) > most else ""
+    points = gains.assign(row=gains["task"].astype(str), mark="", value=gains["gain"])
+    panels = [
+        Panel(f"gain in {metric_name(str(metric))}", "◀ worse    better ▶", part)
+        for metric, part in points.groupby("metric", sort=False)
+    ]
+    listed = ", ".join(
+        f"{task} {signed(gain, 3)}" for task, gain in zip(gains["task"][:4], gains["gain"], strict=False)
+    )
     return Picture(
         "task-gains",
-        "Does a task gain from the others?",
-        f"n = {spanned(gains['n'])} labelled test patients. The model of all tasks minus a model of this task alone, "
-        f"with the same settings, on the same patients; right of 0: trained together is better. Lines are 95% "
-        f"intervals over patients (paired bootstrap).{left_out}",
-        f"Gain by training together: {told}.",
-        lambda theme: draw_panels(theme, panels, names[:most], [""], row_height=0.26),
+        "Gain by training all tasks together",
+        f"n = {spanned(gains['n'])} labelled test patients. The model of all tasks minus a model of this task alone "
+        "with the same settings; right of 0: better together. Lines: 95% intervals (paired bootstrap over "
+        f"patients).{not_shown(len(names) - most, 'task')}",
+        f"Gain by training together: {listed}.",
+        lambda theme: draw_panels(theme, panels, names[:most], row_height=0.26),
         gains,
     )
-
-
-def _panel(metric: str, rows: pd.DataFrame) -> Panel:
-    points: Any = pd.DataFrame({"row": rows["task"].astype(str), "mark": "", "value": rows["gain"]})
-    points = points.assign(low=rows["low"], high=rows["high"])
-    return Panel(lambda longest: shorten(f"gain in {metric_name(metric)}", longest), "◀ worse    better ▶", points)

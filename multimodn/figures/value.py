@@ -1,4 +1,4 @@
-"""What having a modality is worth, and how training went."""
+"""The value of having a modality, and the training curves."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.figures.panels import Panel, draw_panels
+from multimodn.figures.axes import MOST_ROWS, axis_limits, label_point, new_figure, spread_labels, style_axes
+from multimodn.figures.forest import Panel, draw_panels
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    MOST_ROWS,
-    Floats,
-    apart,
-    calm,
-    check,
-    limits,
-    new_figure,
-    pick,
-    shorten,
-    slug,
-    spanned,
-)
+from multimodn.figures.selection import pick_name, require_columns
 from multimodn.figures.theme import Theme
+from multimodn.figures.wording import not_shown, shorten, slug, spanned
+from multimodn.findings.names import metric_name
 from multimodn.findings.numbers import counted, signed
 
 if TYPE_CHECKING:
@@ -50,22 +41,30 @@ def value_chart(
         StudyError: If task or metric is unknown.
         DataError: If there is nothing to draw.
     """
-    check(value, VALUE, "the value of modalities")
+    require_columns(value, VALUE, "the value of modalities")
     rows = value.assign(**{name: value[name].astype(str) for name in ("task", "metric", "modality")})
     for column, wanted in (("task", task), ("metric", metric)):
         if wanted is not None:
-            rows = rows[rows[column] == pick(rows[column], wanted, column)]
+            rows = rows[rows[column] == pick_name(rows[column], wanted, column)]
     sizes = rows.groupby("modality", sort=False)["value"].mean().sort_values(ascending=False, kind="stable")
     names = sizes.index.tolist()
     parts = list(rows.groupby(["task", "metric"], sort=False))
     is_weighted = not np.allclose(rows["value"], rows["unweighted"], equal_nan=True)
     marks = [WEIGHTED, UNWEIGHTED] if is_weighted else [""]
     panels = [_panel(str(key[0]), str(key[1]), part, marks) for key, part in parts[:MOST_PANELS]]
+    weights = " Weights would not change the result."
+    if is_weighted:
+        weights = (
+            " Filled: patients weighted by the inverse probability of having the modality (effective n = "
+            f"{spanned(rows['n_effective'].round())}); open: without weights."
+        )
     return Picture(
         slug("value", task, metric),
-        "What a modality is worth" + (f": {shorten(task, 40)}" if task else ""),
-        _value_caption(rows, max(len(names) - most, 0), max(len(parts) - MOST_PANELS, 0), is_weighted=is_weighted),
-        "Mean gain by having a modality, largest first: "
+        "Value of each modality" + (f": {shorten(task, 40)}" if task else ""),
+        "Gain in performance with a modality against without it, in labelled patients who have it (n = "
+        f"{spanned(rows['n'])}); right of 0: better with it. Lines: 95% intervals (bootstrap over patients).{weights}"
+        f"{not_shown(len(names) - most, 'modality', 'of smaller value')}{not_shown(len(parts) - MOST_PANELS, 'panel')}",
+        "Mean gain by a modality, largest first: "
         + ", ".join(f"{name} {signed(sizes[name], 3)}" for name in names[:4])
         + ".",
         lambda theme: draw_panels(theme, panels, names[:most], marks),
@@ -74,41 +73,11 @@ def value_chart(
 
 
 def _panel(task: str, metric: str, part: pd.DataFrame, marks: Sequence[str]) -> Panel:
-    points = pd.DataFrame({"row": part["modality"], "mark": marks[0]}).assign(
-        value=part["value"], low=part["low"], high=part["high"]
-    )
+    points = part[["value", "low", "high"]].assign(row=part["modality"], mark=marks[0])
     if len(marks) > 1:
-        plain = pd.DataFrame({"row": part["modality"], "mark": marks[1], "value": part["unweighted"]})
-        points = pd.concat([points, plain.assign(low=np.nan, high=np.nan)])
-    return Panel(
-        lambda longest: _title(task, metric, longest),
-        "◀ worse    better ▶",
-        points,
-        metric,
-    )
-
-
-def _title(task: str, metric: str, longest: int) -> str:
-    whole = f"{task}: {metric}"
-    return whole if len(whole) <= longest else f"{shorten(task, longest)}\n{shorten(metric, longest)}"
-
-
-def _value_caption(rows: pd.DataFrame, n_rows_out: int, n_panels_out: int, *, is_weighted: bool) -> str:
-    text = (
-        f"How much better predictions are with a modality than without it, among labelled patients who have it (n = "
-        f"{spanned(rows['n'])}); right of 0: it helps. Lines are 95% intervals over patients (bootstrap)."
-    )
-    if is_weighted:
-        text += (
-            f" Dots: patients weighted by one over their chance of having the modality, so that they stand for "
-            f"everybody (as informative as {spanned(rows['n_effective'].round())} unweighted patients). Open "
-            f"diamonds: without weights."
-        )
-    else:
-        text += " All patients count alike: weights would change nothing here."
-    if n_rows_out:
-        text += f" {counted(n_rows_out, 'modality')} of smaller value not drawn."
-    return f"{text} {counted(n_panels_out, 'panel')} more not drawn: name a task." if n_panels_out else text
+        points = pd.concat([points, points.assign(mark=marks[1], value=part["unweighted"], low=np.nan, high=np.nan)])
+    words = metric_name(metric)
+    return Panel(f"{task}: {words}", "◀ worse    better ▶", points, title_lines=(task, words), scale=metric)
 
 
 def training_curves(training: pd.DataFrame) -> Picture:
@@ -120,18 +89,17 @@ def training_curves(training: pd.DataFrame) -> Picture:
     Raises:
         DataError: If there is nothing to draw.
     """
-    check(training, TRAINING, "training curves")
+    require_columns(training, TRAINING, "training curves")
     members = [part.sort_values("epoch", kind="stable") for _, part in training.groupby("member", sort=True)]
-    known = [part.dropna(subset=["validation_loss"]) for part in members]
-    best = [int(part["epoch"].iloc[part["validation_loss"].argmin()]) for part in known if len(part)]
-    at = spanned(pd.Series(best)) if best else "unknown"
+    validated = [part.dropna(subset=["validation_loss"]) for part in members]
+    best = [int(part["epoch"].iloc[part["validation_loss"].argmin()]) for part in validated if len(part)]
+    epochs = spanned(pd.Series(best)) if best else "unknown"
     return Picture(
         "training",
-        "How training went",
-        f"n = {counted(len(members), 'member')} of the ensemble, a line each: solid on validation patients, dashed on "
-        f"training patients. A dot marks the epoch of the lowest validation loss (epochs {at}), whose weights are "
-        f"kept. There is no interval.",
-        f"Loss by epoch of {counted(len(members), 'member')}; the lowest validation losses are at epochs {at}.",
+        "Training curves",
+        f"n = {counted(len(members), 'member')} of the ensemble. Solid: loss on validation patients, dashed: on "
+        f"training patients. Points: lowest validation loss (epoch {epochs}), where weights are kept; no interval.",
+        f"Loss by epoch of {counted(len(members), 'member')}; lowest validation loss at epoch {epochs}.",
         lambda theme: _draw_curves(members, theme),
         training,
     )
@@ -140,13 +108,12 @@ def training_curves(training: pd.DataFrame) -> Picture:
 def _draw_curves(members: Sequence[pd.DataFrame], theme: Theme) -> Figure:
     figure = new_figure(3.2)
     axes = figure.add_subplot()
-    calm(axes, theme, grid="y")
+    style_axes(axes, theme, grid="y")
     labels: dict[str, tuple[float, float]] = {}
     for column, style, colour in (("training_loss", (0, (3, 2)), theme.high), ("validation_loss", "-", theme.low)):
         ends: list[tuple[float, float]] = []
         for part in members:
-            known = part[part[column].notna()]
-            epochs, loss = (known[name].to_numpy(dtype=np.float64) for name in ("epoch", column))
+            epochs, loss = part.loc[part[column].notna(), ["epoch", column]].to_numpy(dtype=np.float64).T
             axes.plot(epochs, loss, ls=style, color=colour, lw=1.1, alpha=0.7)
             if not len(loss):
                 continue
@@ -155,25 +122,14 @@ def _draw_curves(members: Sequence[pd.DataFrame], theme: Theme) -> Figure:
                 k = int(np.argmin(loss))
                 axes.plot(epochs[k], loss[k], "o", ms=4.5, mew=0, color=colour)
         if ends:
-            labels[column.removesuffix("_loss")] = (
-                max(end[0] for end in ends),
-                float(np.mean([end[1] for end in ends])),
-            )
-    low, high = _loss_ends(members)
-    heights = apart(np.array([place[1] for place in labels.values()]), 0.06 * (high - low))
+            labels[column.removesuffix("_loss")] = max(end[0] for end in ends), float(np.mean([end[1] for end in ends]))
+    losses = pd.concat([part[["validation_loss", "training_loss"]] for part in members]).to_numpy(dtype=np.float64)
+    low, high = axis_limits(losses.ravel())
+    heights = spread_labels(np.array([place[1] for place in labels.values()]), 0.06 * (high - low))
     for (name, (epoch, _)), height in zip(labels.items(), heights, strict=True):
-        axes.annotate(
-            name, (epoch, height), (6, 0), textcoords="offset points", va="center", size=8.5, annotation_clip=False
-        )
+        label_point(axes, name, (epoch, height), 6, size=8.5, annotation_clip=False)
     axes.set_ylim(low, high)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.locator_params(axis="x", integer=True)
     return figure
-
-
-def _loss_ends(members: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    losses: Floats = pd.concat([part[["validation_loss", "training_loss"]] for part in members]).to_numpy(
-        dtype=np.float64
-    )
-    return limits(losses.ravel())

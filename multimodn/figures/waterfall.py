@@ -8,27 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from multimodn.errors import StudyError, did_you_mean
+from multimodn.figures.axes import MOST_ROWS, Floats, axis_limits, label_point, new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import (
-    MOST_ROWS,
-    Chosen,
-    Floats,
-    calm,
-    check,
-    choose,
-    digits_for,
-    expit,
-    limits,
-    new_figure,
+from multimodn.figures.selection import (
+    OutputRows,
     only_patient,
-    pick,
-    shorten,
-    slug,
-    visible,
+    pick_name,
+    require_columns,
+    select_output,
+    visible_modalities,
 )
 from multimodn.figures.theme import Theme
+from multimodn.figures.wording import digits_for, shorten, slug
+from multimodn.findings.names import lower_class
 from multimodn.findings.numbers import counted, percent, signed
 
 if TYPE_CHECKING:
@@ -54,7 +49,7 @@ BAR, ROW, GREY_ROW = 0.58, 0.28, 0.75  # of a row, inches, rows
 class _Steps:
     """Bars from top to bottom; each starts where the one above it ends."""
 
-    chosen: Chosen
+    chosen: OutputRows
     patient: str
     names: list[str]
     sizes: Floats
@@ -69,15 +64,15 @@ class _Steps:
         return ends[:-1]
 
     @property
-    def odds(self) -> bool:
+    def has_odds(self) -> bool:
         return self.chosen.scale == "log-odds"
 
     def value(self, link: float) -> str:
         """Writes a prediction: its probability where there is one, with decimals where both ends look alike."""
-        if not self.odds:
+        if not self.has_odds:
             return f"{link:.3g}"
-        one, other = (percent(float(expit(end))) for end in (self.prior, self.prediction))
-        return percent(float(expit(link)), 1 if one == other and self.prior != self.prediction else 0)
+        ends = {percent(float(expit(end))) for end in (self.prior, self.prediction)}
+        return percent(float(expit(link)), 1 if len(ends) == 1 and self.prior != self.prediction else 0)
 
 
 def waterfall(
@@ -89,7 +84,7 @@ def waterfall(
     order: Sequence[str] | None = None,
     most: int = MOST_ROWS,
 ) -> Picture:
-    """Draws how a patient's prediction comes about: a bar for each modality, from the prior to the prediction.
+    """Draws how a patient's prediction arises: a bar for each modality, from the prior to the prediction.
 
     Args:
         contributions: The frame of `MultiModN.contributions`.
@@ -103,16 +98,16 @@ def waterfall(
         StudyError: If task, output or a modality of ``order`` is unknown, or one of several patients is to be named.
         DataError: If the patient has no rows.
     """
-    check(contributions, COLUMNS, "a waterfall")
-    task = pick(contributions["task"], task, "task")
+    require_columns(contributions, COLUMNS, "a waterfall")
+    task = pick_name(contributions["task"], task, "task")
     of_task = contributions[contributions["task"].astype(str) == task]
     name, rows = only_patient(contributions if patient is None else of_task, patient, "A waterfall")
-    chosen = choose(rows, task, output or _highest(rows, task))
-    every = visible(contributions, task)  # what others have tells what this one lacks
+    chosen = select_output(rows, task, output or _highest(rows, task))
+    every = visible_modalities(contributions, task)  # the modalities of other patients, of which this one lacks some
     steps = _steps(chosen, name, every, order, most)
     return Picture(
         slug("waterfall", chosen.task, chosen.output, name),
-        f"{chosen.named(40)}: what moved the prediction of patient {shorten(name)}",
+        f"{chosen.named(40)}: contributions in patient {shorten(name)}",
         _caption(steps),
         _alt(steps),
         lambda theme: _draw(steps, theme),
@@ -129,15 +124,15 @@ def waterfall(
 
 def _highest(rows: pd.DataFrame, task: str | None) -> str | None:
     """Names the output with the largest prediction, unless the outputs are those of an ordinal task."""
-    chosen = choose(rows, task)
-    if chosen.output.startswith(">"):
+    chosen = select_output(rows, task)
+    if lower_class(chosen.output) is not None:
         return chosen.output
     of_task = rows[rows["task"].astype(str) == chosen.task]
     values = of_task["prediction"].to_numpy(dtype=np.float64)
     return str(of_task["output"].iloc[int(np.nanargmax(values))]) if np.isfinite(values).any() else chosen.output
 
 
-def _steps(chosen: Chosen, patient: str, every: Sequence[str], order: Sequence[str] | None, most: int) -> _Steps:
+def _steps(chosen: OutputRows, patient: str, every: Sequence[str], order: Sequence[str] | None, most: int) -> _Steps:
     rows = chosen.rows.assign(modality=chosen.rows["modality"].astype(str)).set_index("modality")
     sizes = rows["contribution"].astype(float)
     errors = rows["standard_error"].astype(float) if "standard_error" in rows else sizes * 0
@@ -168,9 +163,9 @@ def _draw(steps: _Steps, theme: Theme) -> Figure:
     rows = n_bars + 2 + (0.6 + GREY_ROW * len(grey) if grey else 0.0)
     figure = new_figure(ROW * rows + 1.0)
     axes = figure.add_subplot()
-    calm(axes, theme)
+    style_axes(axes, theme)
     ends = np.concatenate([[steps.prior], steps.starts + steps.sizes, [steps.prediction]])
-    axes.set_xlim(limits(ends, 0.14, 0.14, 0.0 if steps.chosen.scale == "units" else LEAST_SPAN))
+    axes.set_xlim(axis_limits(ends, 0.14, 0.14, 0.0 if steps.chosen.scale == "units" else LEAST_SPAN))
     axes.set_ylim(rows - 0.4, -0.7)
     _draw_bars(axes, steps, theme)
     _draw_ends(axes, steps, theme)
@@ -184,10 +179,10 @@ def _draw(steps: _Steps, theme: Theme) -> Figure:
     if grey:
         axes.axhspan(greys[0] - 0.55, greys[-1] + 0.55, color=theme.grid, alpha=0.45, lw=0)
         where = axes.get_yaxis_transform()
-        text = "not there: nothing was computed"
+        text = "absent: not used"
         axes.text(0.5, float(greys.mean()), text, transform=where, ha="center", va="center", size=8, color=theme.faint)
-    axes.set_xlabel(f"◀ lower        {steps.chosen.axis()}        higher ▶")
-    if steps.odds:
+    axes.set_xlabel(f"◀ decrease        {steps.chosen.axis()}        increase ▶")
+    if steps.has_odds:
         _probabilities(axes, theme)
     return figure
 
@@ -209,17 +204,8 @@ def _draw_bars(axes: Axes, steps: _Steps, theme: Theme) -> None:
         if reach > 0.004 * span:
             axes.plot([end - reach, end + reach], [y, y], color=theme.ink, lw=1.0)
         side = 1 if size >= 0 else -1
-        axes.annotate(
-            signed(size, digits),
-            (end + side * reach, y),
-            (side * 4, 0),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            va="center",
-            color=colour if size else theme.faint,
-            size=8.5,
-            bbox={"facecolor": theme.paper, "lw": 0, "pad": 0.5},
-        )
+        style = {"color": colour if size else theme.faint, "bbox": {"facecolor": theme.paper, "lw": 0, "pad": 0.5}}
+        label_point(axes, signed(size, digits), (end + side * reach, y), 4 * side, size=8.5, **style)
     axes.plot([steps.prior, steps.prior], [0, 1], color=theme.faint, lw=0.8, alpha=0.6)
 
 
@@ -227,12 +213,10 @@ def _draw_ends(axes: Axes, steps: _Steps, theme: Theme) -> None:
     """Marks prior and prediction with their values."""
     last = len(steps.names) + 1
     axes.plot([steps.prior] * 2, [0, last], color=theme.faint, lw=0.9, ls=(0, (2, 2)), zorder=0.5)
-    for y, at, marker, weight in ((0, steps.prior, "o", "normal"), (last, steps.prediction, "D", "bold")):
+    for y, value, marker, weight in ((0, steps.prior, "o", "normal"), (last, steps.prediction, "D", "bold")):
         is_open = y == 0
-        axes.plot(at, y, marker, ms=6, mew=1.4, mec=theme.ink, mfc=theme.paper if is_open else theme.ink)
-        axes.annotate(
-            steps.value(at), (at, y), (8, 0), textcoords="offset points", va="center", weight=weight, color=theme.ink
-        )
+        axes.plot(value, y, marker, ms=6, mew=1.4, mec=theme.ink, mfc=theme.paper if is_open else theme.ink)
+        label_point(axes, steps.value(value), (value, y), 8, size=9, weight=weight)
 
 
 def _probabilities(axes: Axes, theme: Theme) -> None:
@@ -253,22 +237,15 @@ def _probabilities(axes: Axes, theme: Theme) -> None:
 
 def _caption(steps: _Steps) -> str:
     text = (
-        f"Patient {shorten(steps.patient, 40)}, n = {counted(len(steps.chosen.rows), 'modality')}. Each bar is the "
-        f"contribution of a modality (Shapley value) on the scale of the lower axis; together they lead from what is "
-        f"predicted before any modality is known ({steps.value(steps.prior)}) to the prediction "
-        f"({steps.value(steps.prediction)}). Rightwards raises it, leftwards lowers it."
+        f"Patient {shorten(steps.patient, 40)}, n = {counted(len(steps.chosen.rows), 'modality')}. Bars: contribution "
+        f"of each modality (Shapley value), from the prediction without any modality ({steps.value(steps.prior)}) to "
+        f"the prediction ({steps.value(steps.prediction)})."
     )
     if steps.absent:
-        text += (
-            f" {counted(len(steps.absent), 'modality')} in grey {_is(len(steps.absent))} not there and took no part."
-        )
+        text += f" Grey: {counted(len(steps.absent), 'absent modality')}."
     if (steps.errors > 0).any():
-        return f"{text} Orders were sampled; where an interval (95%) is wide enough to be seen, it is drawn."
-    return f"{text} The contributions are exact; there is no interval."
-
-
-def _is(n: int) -> str:
-    return "is" if n == 1 else "are"
+        return f"{text} Orders were sampled; lines: 95% intervals, where wide enough to be seen."
+    return f"{text} Exact values, no interval."
 
 
 def _alt(steps: _Steps) -> str:

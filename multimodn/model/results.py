@@ -1,9 +1,10 @@
-"""Answers that can draw themselves: DataFrames with ``plot`` and ``picture``.
+"""Result frames that draw themselves: DataFrames with ``plot`` and ``picture``.
 
 All else is as in pandas; ``pd.DataFrame(frame).plot`` is pandas' own. A frame has typed fields beside its columns,
 which a slice keeps: see `multimodn.findings.frames`. Matplotlib is imported when something is drawn, not before.
 
 Examples:
+    >>> import pandas as pd
     >>> frame = ContributionFrame.of(
     ...     pd.DataFrame({"task": ["death"], "contribution": [0.4]}), link_scales={"death": "log-odds"}
     ... )
@@ -13,23 +14,32 @@ Examples:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal, Self
 
 from multimodn.errors import StudyError, did_you_mean
+from multimodn.explain.summary import summarise
+from multimodn.figures.acquisition import next_chart
+from multimodn.figures.attributions import attribution_bars
+from multimodn.figures.contributions import CONTRIBUTIONS, beeswarm, importance
+from multimodn.figures.interactions import INTERACTIONS, interaction_map
+from multimodn.figures.orders import order_spread, synergy_chart
+from multimodn.figures.picture import Picture
+from multimodn.figures.selection import pick_name, require_columns, rows_of_patient, select_output
+from multimodn.figures.theme import DARK, LIGHT
+from multimodn.figures.trajectory import trajectory_fan, trajectory_lines
+from multimodn.figures.value import training_curves, value_chart
+from multimodn.figures.waterfall import waterfall
+from multimodn.figures.word_strip import word_strip
 from multimodn.findings.frames import AttributedFrame, DescribedFrame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from multimodn.figures.picture import Picture
-
 ThemeName = Literal["light", "dark"]
 
 
 class ResultFrame(DescribedFrame):
-    """A DataFrame of answers; slices of it are of the same class."""
+    """A DataFrame of results; slices of it are of the same class."""
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the picture that fits the frame, with caption, alternative text and numbers.
@@ -67,6 +77,19 @@ class ResultFrame(DescribedFrame):
         """
         return draw(self.picture(patient=patient, task=task, output=output), theme)
 
+    def _of_output(self, output: str | None) -> Self:
+        """Returns the rows of an output, or all."""
+        if output is None:
+            return self
+        return self[self["output"].astype(str) == pick_name(self["output"], output, "output")]
+
+    def _refuse_patient(self, patient: object | None) -> None:
+        """Raises an error if a patient is named, in a frame of means."""
+        if patient is not None:
+            raise StudyError(
+                f"This {type(self).__name__} holds means over patients, not patient '{patient}'; leave `patient` out."
+            )
+
 
 class ContributionFrame(ResultFrame):
     """Of `MultiModN.contributions`: a waterfall of one patient, a beeswarm of several."""
@@ -74,12 +97,10 @@ class ContributionFrame(ResultFrame):
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the waterfall of ``patient``, or of the only one there is, else the beeswarm of all."""
         if patient is not None or self.index.nunique() == 1:
-            from multimodn.figures.waterfall import waterfall
-
             return waterfall(self, task, output, patient=patient)
-        from multimodn.figures.contributions import beeswarm
-
-        return beeswarm(self, task, output)
+        require_columns(self, CONTRIBUTIONS, "contributions")
+        summary = summarise(select_output(self, task, output).rows[[*CONTRIBUTIONS]])
+        return beeswarm(self, task, output, summary=summary)
 
 
 class SummaryFrame(ResultFrame):
@@ -87,9 +108,7 @@ class SummaryFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a panel for each task and output."""
-        from multimodn.figures.contributions import importance
-
-        _no_patients(patient, self)
+        self._refuse_patient(patient)
         return importance(self, task, output)
 
 
@@ -98,9 +117,6 @@ class TrajectoryFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns all outputs of the only patient, else one output of all with ``patient`` before them."""
-        from multimodn.figures.steps import trajectory_lines
-        from multimodn.figures.trajectory import trajectory_fan
-
         if self.index.nunique() == 1:
             return trajectory_lines(self, task, output, patient=patient)
         return trajectory_fan(self, task, output, patients=() if patient is None else (patient,))
@@ -111,9 +127,12 @@ class InteractionFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the map of ``patient``, or the mean of all."""
-        from multimodn.figures.interactions import interaction_map
+        from multimodn.explain.interactions import synergy  # PyTorch takes a second to load
 
-        return interaction_map(self, task, output, patient=patient)
+        require_columns(self, INTERACTIONS, "interactions")
+        rows = select_output(self, task, output).rows
+        shares = synergy(rows if patient is None else rows_of_patient(rows, patient))
+        return interaction_map(self, task, output, synergy=shares, patient=patient)
 
 
 class SynergyFrame(ResultFrame):
@@ -121,22 +140,17 @@ class SynergyFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a row for each task and output."""
-        from multimodn.figures.orders import synergy_chart
-
-        _no_patients(patient, self)
-        return synergy_chart(_of_output(self, output), task)
+        self._refuse_patient(patient)
+        return synergy_chart(self._of_output(output), task)
 
 
 class OrderFrame(ResultFrame):
-    """Of `MultiModN.order_sensitivity`: how far predictions depend on the order of reading."""
+    """Of `MultiModN.order_sensitivity`: how far predictions depend on the order of modalities."""
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a row for each task and output."""
-        from multimodn.figures.orders import order_spread
-        from multimodn.figures.shared import of_patient
-
-        rows = _of_output(self, output)
-        return order_spread(rows if patient is None else of_patient(rows, patient), task)
+        rows = self._of_output(output)
+        return order_spread(rows if patient is None else rows_of_patient(rows, patient), task)
 
 
 class ValueFrame(ResultFrame):
@@ -144,24 +158,20 @@ class ValueFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a panel for each task and metric; ``output`` names a metric."""
-        from multimodn.figures.value import value_chart
-
-        _no_patients(patient, self)
+        self._refuse_patient(patient)
         return value_chart(self, task, output)
 
 
 class NextFrame(ResultFrame):
-    """Of `MultiModN.next`: what to measure next."""
+    """Of `MultiModN.next`: which modality to acquire next."""
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the ranks of ``patient``, or how often each modality is first; ``output`` is not used."""
-        from multimodn.figures.acquisition import next_chart
-
         return next_chart(self, task, patient=patient)
 
 
 class AttributionFrame(ResultFrame, AttributedFrame):
-    """Of `MultiModN.attributions`: what counts inside a modality."""
+    """Of `MultiModN.attributions`: attributions inside a modality."""
 
     _metadata = AttributedFrame._metadata
 
@@ -175,13 +185,8 @@ class AttributionFrame(ResultFrame, AttributedFrame):
         as_text: bool = False,
     ) -> Picture:
         """Returns the largest attributions in ``modality`` (default: the first); of a text, ``as_text``, its words."""
-        if as_text:
-            from multimodn.figures.words import word_strip
-
-            return word_strip(self, task, output, modality=modality, patient=patient)
-        from multimodn.figures.attributions import attribution_bars
-
-        return attribution_bars(self, task, output, modality=modality, patient=patient)
+        figure = word_strip if as_text else attribution_bars
+        return figure(self, task, output, modality=modality, patient=patient)
 
     def plot(  # type: ignore[override]
         self,
@@ -194,8 +199,8 @@ class AttributionFrame(ResultFrame, AttributedFrame):
         as_text: bool = False,
     ) -> Figure:
         """Draws `picture`, with title and caption; see `ResultFrame.plot`."""
-        chosen = self.picture(patient=patient, task=task, output=output, modality=modality, as_text=as_text)
-        return draw(chosen, theme)
+        picture = self.picture(patient=patient, task=task, output=output, modality=modality, as_text=as_text)
+        return draw(picture, theme)
 
 
 class TrainingFrame(ResultFrame):
@@ -203,9 +208,7 @@ class TrainingFrame(ResultFrame):
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns a line for each member; ``task`` and ``output`` are not used."""
-        from multimodn.figures.value import training_curves
-
-        _no_patients(patient, self)
+        self._refuse_patient(patient)
         return training_curves(self)
 
 
@@ -215,24 +218,7 @@ def draw(picture: Picture, theme: str = "light") -> Figure:
     Raises:
         StudyError: If there is no such theme.
     """
-    from multimodn.figures.theme import DARK, LIGHT
-
     themes = {"light": LIGHT, "dark": DARK}
     if theme not in themes:
         raise StudyError(f"Unknown theme '{theme}'.{did_you_mean(theme, themes)}")
     return picture.figure(themes[theme], is_titled=True)
-
-
-def _no_patients(patient: object | None, frame: pd.DataFrame) -> None:
-    if patient is not None:
-        raise StudyError(
-            f"This {type(frame).__name__} holds means over patients, not patient '{patient}'; leave `patient` out."
-        )
-
-
-def _of_output(frame: Any, output: str | None) -> Any:
-    from multimodn.figures.shared import pick
-
-    if output is None:
-        return frame
-    return frame[frame["output"].astype(str) == pick(frame["output"], output, "output")]

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
+from multimodn.explain.interactions import synergy
+from multimodn.explain.summary import summarise
 from multimodn.figures.acquisition import next_chart
 from multimodn.figures.attributions import attribution_bars
 from multimodn.figures.contributions import beeswarm, importance
 from multimodn.figures.interactions import interaction_map
 from multimodn.figures.orders import order_spread, synergy_chart
-from multimodn.figures.steps import trajectory_lines
-from multimodn.figures.trajectory import trajectory_fan
+from multimodn.figures.trajectory import trajectory_fan, trajectory_lines
 from multimodn.figures.value import training_curves, value_chart
 from multimodn.figures.waterfall import waterfall
-from multimodn.figures.words import word_strip
+from multimodn.figures.word_strip import word_strip
 from multimodn.findings.frames import AttributedFrame, DescribedFrame
 
 LONG = "the thickness of the margin, measured by hand in millimetres"  # 60 letters
@@ -186,13 +187,24 @@ class Case:
         return self.frame(rows, ["member", "epoch", "validation_loss", "training_loss"], indexed=False)
 
 
+def swarm(frame, *names, **options):
+    """A beeswarm with the summary of its own frame."""
+    return beeswarm(frame, *names, summary=summarise(frame), **options)
+
+
+def pairs_map(frame, patient=None, **options):
+    """A map of interactions with the synergy of the patients that are drawn."""
+    rows = frame if patient is None else frame[frame.index == patient]
+    return interaction_map(frame, synergy=synergy(rows), patient=patient, **options)
+
+
 PICTURES = {
     "waterfall": lambda case: waterfall(case.contributions(), patient="p0"),
-    "beeswarm": lambda case: beeswarm(case.contributions(), "grade", patient="p0"),
+    "beeswarm": lambda case: swarm(case.contributions(), "grade", patient="p0"),
     "importance": lambda case: importance(case.summary()),
     "trajectory fan": lambda case: trajectory_fan(case.trajectory(), patients=["p0"]),
     "trajectory lines": lambda case: trajectory_lines(case.trajectory(), "grade", patient="p0"),
-    "interaction map": lambda case: interaction_map(case.interactions()),
+    "interaction map": lambda case: pairs_map(case.interactions()),
     "synergy": lambda case: synergy_chart(case.synergy()),
     "order spread": lambda case: order_spread(case.orders()),
     "value": lambda case: value_chart(case.value()),

@@ -43,7 +43,7 @@ def test_a_page_can_hold_it(draw):
 def test_a_caption_says_of_how_many_and_what_an_interval_is(draw):
     picture = draw(Case())
     assert re.search(r"\bn = [0-9]", picture.caption)
-    assert "interval" in picture.caption or "Bands hold" in picture.caption or "thick bar" in picture.caption
+    assert "interval" in picture.caption or "bands hold" in picture.caption or "thick bar" in picture.caption
     assert picture.table is not None
     assert picture.alt.endswith(".")
 

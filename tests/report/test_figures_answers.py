@@ -5,15 +5,13 @@ import pytest
 from multimodn.errors import DataError, StudyError
 from multimodn.figures.acquisition import next_chart
 from multimodn.figures.attributions import attribution_bars
-from multimodn.figures.interactions import interaction_map
 from multimodn.figures.orders import order_spread, synergy_chart
-from multimodn.figures.steps import trajectory_lines
 from multimodn.figures.theme import LIGHT
-from multimodn.figures.trajectory import trajectory_fan
+from multimodn.figures.trajectory import trajectory_fan, trajectory_lines
 from multimodn.figures.value import training_curves, value_chart
-from multimodn.figures.words import word_html, word_strip
+from multimodn.figures.word_strip import word_html, word_strip
 from multimodn.findings.frames import DescribedFrame
-from tests.report._frames_for_figures import Case
+from tests.report._frames_for_figures import Case, pairs_map
 
 
 def words_of(picture):
@@ -67,7 +65,7 @@ def test_survival_is_told_by_the_time_and_log_risk_is_no_probability():
         ]
     )
     frame = DescribedFrame.of(frame, link_scales={"death": "log-risk"})
-    assert trajectory_fan(frame).title == "death: chance of no event up to 365, step by step"
+    assert trajectory_fan(frame).title == "death: probability of no event up to 365, step by step"
     assert "log-risk of death" in trajectory_fan(frame, output="risk").title
     assert "%" not in trajectory_fan(frame, output="risk").alt
 
@@ -75,22 +73,22 @@ def test_survival_is_told_by_the_time_and_log_risk_is_no_probability():
 def test_a_map_averages_over_those_who_have_both_and_is_drawn_whole():
     case = Case(n_modalities=3, names=["a", "b", "c"])
     frame = case.interactions()
-    table = interaction_map(frame).table
+    table = pairs_map(frame).table
     rows = frame.query("task == 'death'")
     for one, other in (("a", "a"), ("b", "a"), ("c", "b")):
         of_pair = rows[(rows["modality"] == other) & (rows["other"] == one)]["interaction"]
         assert table.loc[one, other] == pytest.approx(of_pair.abs().mean())
     assert np.isnan(table.loc["a", "b"])  # the lower half says it all
-    picture = interaction_map(frame, patient="p0")
+    picture = pairs_map(frame, patient="p0")
     assert "n = 1 patient" in picture.caption
     assert "interval" not in picture.caption
-    assert "Synergy, the share" in interaction_map(frame).caption
+    assert "Synergy, the share" in pairs_map(frame).caption
 
 
 def test_a_map_leaves_the_smallest_out_and_says_so():
-    picture = interaction_map(Case(n_modalities=20).interactions(), most=7)
+    picture = pairs_map(Case(n_modalities=20).interactions(), most=7)
     assert picture.table.shape == (7, 7)
-    assert "13 modalities with smaller values not drawn" in picture.caption
+    assert "13 modalities with smaller values not shown" in picture.caption
 
 
 def test_orders_that_cross_half_are_counted():
@@ -123,7 +121,7 @@ def test_value_with_and_without_weights_stands_side_by_side_where_they_differ():
     assert "weighted" in value_chart(frame).svg()
     same = value_chart(frame.assign(unweighted=frame["value"]))
     assert "unweighted" not in same.svg()
-    assert "weights would change nothing" in same.caption
+    assert "Weights would not change" in same.caption
     with pytest.raises(StudyError, match=r"Unknown metric: 'auroc2'. Did you mean 'auroc'"):
         value_chart(frame, metric="auroc2")
 

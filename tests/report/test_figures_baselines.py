@@ -50,7 +50,7 @@ def test_a_row_of_the_table_is_a_dot(chart):
 def test_differences_are_those_of_all_patients_and_counted():
     picture = differences_chart(several())
     assert list(picture.table["compared with"]) == ["late ridge fusion", "the best single modality"] * 2
-    assert "Of 4 intervals, 2 leave out 0; after Holm's adjustment 4 differ at 5%." in picture.caption
+    assert "2 of 4 intervals exclude 0; 4 with p < 0.05 after Holm's correction." in picture.caption
 
 
 def test_the_line_of_no_difference_is_in_the_middle():
@@ -66,16 +66,16 @@ def test_a_caption_names_what_was_left_out_and_chosen():
         several(), left_out=["slides"], failed={"tabm": ""}, best_single={"a": "single:labs"}, n_training=9
     )
     caption = baselines_chart(frame).caption
-    assert "read tables and embeddings only, not slides" in caption
-    assert "Not trained, as these data cannot carry it: TabM" in caption
-    assert "chosen among them: labs (a)" in caption
+    assert "use tables and embeddings only, not slides" in caption
+    assert "Not trainable on these data: TabM" in caption
+    assert "chosen on them: labs (a)" in caption
     assert "same 9 patients" in caption
 
 
 @each
 def test_tasks_beyond_a_dozen_are_counted(chart):
     picture = chart(several(14))
-    assert "2 tasks more not drawn" in picture.caption
+    assert "2 tasks not shown" in picture.caption
     assert picture.table["task"].nunique() == 12
 
 

@@ -11,7 +11,8 @@ from multimodn.explain.summary import summarise
 from multimodn.figures.contributions import beeswarm, importance
 from multimodn.figures.theme import LIGHT
 from multimodn.figures.waterfall import waterfall
-from tests.report._frames_for_figures import LONG, Case, cases
+from multimodn.model.results import ContributionFrame
+from tests.report._frames_for_figures import LONG, Case, cases, swarm
 
 
 def texts(picture):
@@ -64,7 +65,7 @@ def test_what_is_absent_is_named_and_what_is_hidden_is_not():
     absent = set(frame.modalities) - set(frame.loc["p0", "modality"])
     assert len(absent) > 1
     said = texts(waterfall(frame, patient="p0"))
-    assert "not there: nothing was computed" in said
+    assert "absent: not used" in said
     frame.hidden = {"death": [min(absent)]}
     table = waterfall(frame, patient="p0").table
     assert set(table.loc[table["contribution"].isna(), "modality"]) == absent - {min(absent)}
@@ -73,7 +74,7 @@ def test_what_is_absent_is_named_and_what_is_hidden_is_not():
 def test_log_odds_are_told_as_probabilities_and_units_are_not():
     frame = Case().contributions().assign(prior=0.0)
     assert "50%" in texts(waterfall(frame, patient="p0"))
-    assert "is known (50%)" in waterfall(frame, patient="p0").caption
+    assert "without any modality (50%)" in waterfall(frame, patient="p0").caption
     frame.link_scales = {"death": "units"}
     assert not [text for text in texts(waterfall(frame, patient="p0")) if "%" in text]
 
@@ -98,13 +99,13 @@ def test_errors_name_what_is_nearest():
     with pytest.raises(StudyError, match=r"Unknown task: 'deat'. Did you mean 'death'"):
         waterfall(frame, "deat", patient="p0")
     with pytest.raises(StudyError, match=r"Unknown output of task 'grade': 'g9'. Did you mean 'g"):
-        beeswarm(frame, "grade", "g9")
+        swarm(frame, "grade", "g9")
     with pytest.raises(StudyError, match="A waterfall shows one patient, the frame holds 12: name one, patient='p0'"):
         waterfall(frame)
     with pytest.raises(DataError, match=r"Patient 'p99' has no rows here: .* Did you mean 'p"):
         waterfall(frame, patient="p99")
     with pytest.raises(DataError, match="Cannot draw contributions: the frame has no column 'modality'; it has 'task'"):
-        beeswarm(frame.drop(columns="modality"))
+        beeswarm(frame.drop(columns="modality"), summary=frame)
 
 
 def test_a_patient_may_be_named_by_a_number():
@@ -115,24 +116,24 @@ def test_a_patient_may_be_named_by_a_number():
 
 def test_a_swarm_has_a_point_for_each_patient_up_to_the_most_and_says_so():
     frame = Case(n_patients=400, n_modalities=3, names=["a", "b", "c"]).contributions()
-    picture = beeswarm(frame, "death")
+    picture = swarm(frame, "death")
     lines = [line for line in picture.figure(LIGHT).axes[0].lines if line.get_marker() == "."]
     sizes = [len(one.get_xdata()) + len(other.get_xdata()) for one, other in zip(lines[::2], lines[1::2], strict=True)]
     n = frame.query("task == 'death'")["modality"].value_counts()
     assert sizes == [min(300, n[name]) for name in picture.table["modality"]]
     assert all((line.get_xdata() > 0).all() for line in lines[::2])
-    assert "At most 300 points" in picture.caption
+    assert "at most 300 points" in picture.caption
     assert "n = 400 patients" in picture.caption
-    assert "At most" not in beeswarm(Case().contributions()).caption
+    assert "at most" not in swarm(Case().contributions()).caption
 
 
-def test_a_swarm_is_sorted_by_the_summary_that_is_given():
+def test_a_swarm_is_sorted_by_its_summary():
     frame = Case(n_patients=30, names=["a", "b", "c"], n_modalities=3).contributions()
     summary = summarise(frame)
     picture = beeswarm(frame, "death", summary=summary)
     expected = summary.query("task == 'death'").sort_values("mean_abs", ascending=False)["modality"]
     assert picture.table["modality"].tolist() == expected.tolist()
-    pd.testing.assert_frame_equal(beeswarm(frame, "death").table, picture.table)
+    pd.testing.assert_frame_equal(ContributionFrame.of(frame).picture(task="death").table, picture.table)
 
 
 def test_importance_has_a_panel_for_each_output_and_a_mark_for_each_group():
@@ -148,6 +149,6 @@ def test_importance_has_a_panel_for_each_output_and_a_mark_for_each_group():
 
 def test_long_names_keep_their_end():
     case = Case(names=[f"{LONG} {k}" for k in range(4)], n_modalities=4)
-    names = [text for text in texts(beeswarm(case.contributions(), "death")) if "…" in text]
+    names = [text for text in texts(swarm(case.contributions(), "death")) if "…" in text]
     assert len(set(names)) == 4
     assert all(len(name) <= 26 for name in names)

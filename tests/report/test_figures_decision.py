@@ -56,23 +56,23 @@ def test_no_text_is_cut_off_or_lies_on_another(name):
 def test_strategies_are_told_apart_without_colours():
     axes = MADE["one"]().figure(LIGHT).axes[0]
     assert len({(str(line._unscaled_dash_pattern), line.get_linewidth()) for line in axes.lines}) == 3
-    assert [line.get_label() for line in axes.lines] == ["the model decides", "treat everybody", "treat nobody"]
+    assert [line.get_label() for line in axes.lines] == ["model", "treat all", "treat none"]
 
 
 @every
 def test_it_says_of_how_many_what_is_drawn_and_with_what_interval(name):
     made = MADE[name]()
     assert made.caption.startswith("n = 152 labelled patients. Net benefit: ")
-    assert "95% interval over patients" in made.caption
+    assert "95% interval (bootstrap over patients)" in made.caption
     assert made.alt.endswith(".")
     assert made.table["threshold"].mul(20).round(6).mod(1).eq(0).all()
 
 
 def test_the_words_say_where_the_model_is_worth_it():
-    assert "at 69 thresholds, 1% to 69%, beyond the interval at 69 thresholds" in MADE["one"]().alt
-    assert "at none beyond the interval" in MADE["no interval"]().alt
-    assert "at no threshold is the model worth more" in MADE["no use"]().alt
-    assert "3 outputs more not drawn" in MADE["many"]().caption
+    assert "at 69 thresholds, 1% to 69%, the whole interval at 69 thresholds" in MADE["one"]().alt
+    assert "the whole interval at none" in MADE["no interval"]().alt
+    assert "at no threshold has the model more net benefit" in MADE["no use"]().alt
+    assert "3 outputs not shown" in MADE["many"]().caption
 
 
 def test_the_axis_ends_where_nobody_would_be_treated():

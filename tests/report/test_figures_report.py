@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multimodn.errors import DataError, StudyError
 from multimodn.figures.calibration import calibration_chart
 from multimodn.figures.cohort import outcomes_chart, patterns_chart
-from multimodn.figures.forest import merged
+from multimodn.figures.forest import merge_rows
 from multimodn.figures.performance import groups_chart, main_rows, overall_chart, score_words, steps_chart
 from multimodn.figures.theme import DARK
 from multimodn.findings.frames import PerformanceFrame
@@ -51,7 +51,7 @@ def test_the_words_of_a_pattern_tell_it(has):
 
 @given(st.lists(st.permutations(names).map(lambda p: p[:4]), min_size=1, max_size=4))
 def test_joined_rows_hold_every_name_once_and_keep_the_order_of_the_first(lists):
-    found = merged(lists)
+    found = merge_rows(lists)
     assert sorted(found) == sorted({name for one in lists for name in one})
     assert [name for name in found if name in lists[0]] == list(lists[0])
 
@@ -151,7 +151,7 @@ def test_widest_outputs_are_drawn_where_there_are_many():
     values = pd.concat([predicted(name).eval("value = value * @k") for k, name in enumerate(outputs, 1)])
     made = calibration_chart(pd.concat([curve(name) for name in outputs]), values, most=3)
     assert list(made.table["output"].unique()) == outputs[-3:]
-    assert "5 outputs more not drawn" in made.caption
+    assert "5 outputs not shown" in made.caption
 
 
 def test_nothing_to_draw_is_an_error_that_says_what_is_missing():

@@ -109,7 +109,7 @@ def test_no_calibration_stands_on_the_card_too(fresh, tmp_path):
 def test_rows_without_an_interval_are_not_counted_as_intervals():
     frame = made(arms=(("early_concat", (0.2, np.nan, np.nan)),))
     assert len(frame[frame["arm"] != "ours"]) == 3
-    assert "Of 2 intervals, 1 leave" in differences_chart(frame).caption
+    assert "1 of 2 intervals excludes 0" in differences_chart(frame).caption
 
 
 LONG = pd.DataFrame({"a": range(100)})

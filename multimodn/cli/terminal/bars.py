@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from multimodn.figures.shared import shorten
+from multimodn.figures.wording import shorten
 from multimodn.findings.numbers import signed
 
 EIGHTHS = " ▏▎▍▌▋▊▉"

@@ -15,7 +15,7 @@ from multimodn.cli.terminal.bars import Line, say, show_lines
 from multimodn.cli.terminal.patient_outputs import Column, columns_of, headline, most_telling
 from multimodn.errors import DataWarning
 from multimodn.explain.interactions import MAX_MODALITIES
-from multimodn.figures.shared import shorten
+from multimodn.figures.wording import shorten
 from multimodn.findings.numbers import counted
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from scipy.special import expit
 
 from multimodn.base.task import Task
 from multimodn.cli.terminal.bars import Line
-from multimodn.figures.shared import expit
 from multimodn.findings.numbers import percent, signed
 
 NAMED = 2

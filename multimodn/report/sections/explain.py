@@ -8,9 +8,9 @@ from multimodn.figures.acquisition import next_chart
 from multimodn.figures.contributions import beeswarm, importance
 from multimodn.figures.interactions import interaction_map
 from multimodn.figures.orders import order_spread, synergy_chart
-from multimodn.figures.shared import slug
 from multimodn.figures.trajectory import trajectory_fan
 from multimodn.figures.value import value_chart
+from multimodn.figures.wording import slug
 from multimodn.findings.numbers import counted
 from multimodn.report.findings import Findings
 from multimodn.report.html.page import Block, Part, Prose, Section

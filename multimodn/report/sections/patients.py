@@ -6,9 +6,9 @@ import pandas as pd
 
 from multimodn.figures.acquisition import next_chart
 from multimodn.figures.attributions import attribution_bars
-from multimodn.figures.shared import slug
-from multimodn.figures.steps import trajectory_lines
+from multimodn.figures.trajectory import trajectory_lines
 from multimodn.figures.waterfall import waterfall
+from multimodn.figures.wording import slug
 from multimodn.findings.numbers import counted, joined, percent
 from multimodn.report.findings import ChosenPatient, Findings
 from multimodn.report.html.page import Block, Facts, Numbers, Part, Photo, Prose, Section

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn.figures.shared import Chosen, apart, digits_for, limits, shorten, slug, spanned
+from multimodn.figures.axes import axis_limits, spread_labels
+from multimodn.figures.selection import OutputRows
+from multimodn.figures.wording import digits_for, shorten, slug, spanned
 from multimodn.findings.numbers import percent, signed
 from tests.report._frames_for_figures import LONG
 
@@ -24,7 +26,7 @@ def test_different_names_have_different_stems(names):
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.floats(0.01, 1))
 def test_labels_are_moved_apart_and_keep_their_order(values, gap):
-    placed = apart(np.array(values), gap)
+    placed = spread_labels(np.array(values), gap)
     order = np.argsort(values, kind="stable")
     assert (np.diff(placed[order]) >= gap - 1e-9).all()
     if len(values) == 1:
@@ -33,10 +35,10 @@ def test_labels_are_moved_apart_and_keep_their_order(values, gap):
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.floats(0, 10))
 def test_limits_hold_every_value_and_are_never_empty(values, least):
-    low, high = limits(np.array(values), least=least)
+    low, high = axis_limits(np.array(values), least=least)
     assert low <= min(values) <= max(values) <= high
     assert high - low > 0
-    assert limits(np.array([np.nan]))[0] < limits(np.array([np.nan]))[1]
+    assert axis_limits(np.array([np.nan]))[0] < axis_limits(np.array([np.nan]))[1]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +58,9 @@ def test_numbers_keep_their_sign_and_two_digits():
 
 def test_a_quantity_keeps_the_name_of_its_class():
     rows = pd.DataFrame()
-    grade, size = Chosen(rows, LONG, "class 7", "log-odds", []), Chosen(rows, "size", "size", "units", [])
+    grade, size = OutputRows(rows, LONG, "class 7", "log-odds", []), OutputRows(rows, "size", "size", "units", [])
     assert grade.named(24).endswith(" = class 7")
     assert len(grade.named(24)) <= 24
     assert grade.title(24).endswith("\nclass 7")
     assert size.axis() == "size, in its units"
-    assert Chosen(rows, "stage", ">ii", "", []).axis() == "link scale of stage above ii"
+    assert OutputRows(rows, "stage", ">ii", "", []).axis() == "link scale of stage above ii"

@@ -1,4 +1,4 @@
-"""The words of a report, coloured by what each moves a prediction by: as a figure, and as text for a page."""
+"""The words of a report, coloured by their attributions: as a figure, and as text for a page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from multimodn.figures.attributions import COLUMNS, in_order, strength
+from multimodn.figures.axes import WIDTH, Floats, new_figure
 from multimodn.figures.picture import Picture
-from multimodn.figures.shared import WIDTH, Chosen, Floats, check, choose, new_figure, only_patient, pick, shorten, slug
+from multimodn.figures.selection import OutputRows, only_patient, pick_name, require_columns, select_output
 from multimodn.figures.theme import STRONG_DIVERGING, Theme, diverging_level
+from multimodn.figures.wording import shorten, slug
 from multimodn.findings.numbers import MINUS, counted, signed
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ RAISED = {"+": "\u207a", MINUS: "\u207b", "": ""}
 
 @dataclass(frozen=True)
 class _Strip:
-    chosen: Chosen
+    chosen: OutputRows
     modality: str
     patient: str
     words: list[str]
@@ -126,11 +128,11 @@ def _strip(
     patient: object | None,
     most: int,
 ) -> _Strip:
-    check(attributions, COLUMNS, "attributions")
-    modality = pick(attributions["modality"], modality, "modality")
+    require_columns(attributions, COLUMNS, "attributions")
+    modality = pick_name(attributions["modality"], modality, "modality")
     rows = attributions[attributions["modality"].astype(str) == modality]
     name, rows = only_patient(rows, patient, "A text")
-    chosen = choose(rows, task, output)
+    chosen = select_output(rows, task, output)
     words, attribution = in_order(chosen.rows)
     scaled = strength(attribution)
     start = 0
@@ -185,12 +187,11 @@ def _caption(strip: _Strip) -> str:
     n = strip.n_words
     text = f"n = 1 (patient {shorten(strip.patient, 40)}), {counted(n, 'word')} of {shorten(strip.modality)}"
     text += (
-        f", of which the {len(strip.words)} that move the prediction most in one piece. "
+        f", of which the {len(strip.words)} that move the prediction most in one passage. "
         if n > len(strip.words)
         else ". "
     )
     return (
-        f"{text}Orange with +: raises the prediction of {strip.chosen.named(40)}; blue with {MINUS}: "
-        f"lowers it; the stronger the colour, the more. Words without a colour move it by less than an eighth of what "
-        f"the strongest one does. There is no interval: it is one patient."
+        f"{text}Orange, +: increases the prediction of {strip.chosen.named(40)}; blue, {MINUS}: decreases it; no "
+        "colour: less than 1/8 of the largest attribution. No interval."
     )

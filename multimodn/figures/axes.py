@@ -1,0 +1,77 @@
+"""What figures of one style share: an empty figure, plain axes, names of rows, room for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multimodn.figures.theme import Theme
+from multimodn.figures.wording import LONGEST, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+WIDTH = 7.0  # inches: a column of a page
+MOST_ROWS = 20
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """Makes an empty figure whose parts make room for their labels."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06, wspace=0.03))
+
+
+def style_axes(axes: Axes, theme: Theme, grid: str = "x") -> None:
+    """Takes frame and tick marks away, and draws a thin grid along an axis (``x``, ``y``, or empty for none)."""
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+    if grid == "x":
+        axes.xaxis.grid(visible=True)
+    elif grid == "y":
+        axes.yaxis.grid(visible=True)
+    axes.xaxis.label.set_fontsize(8.5)
+    axes.yaxis.label.set_fontsize(8.5)
+    axes.tick_params(axis="x", labelsize=8.5, labelcolor=theme.faint)
+
+
+def name_rows(axes: Axes, names: Sequence[str], longest: int = LONGEST) -> None:
+    """Writes names beside rows 0, 1, ..., the first on top."""
+    axes.set_yticks(np.arange(len(names)), [shorten(name, longest) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def axis_limits(values: Floats, left: float = 0.06, right: float = 0.06, least: float = 0.0) -> tuple[float, float]:
+    """Returns ends of an axis that hold all known ``values``; margins are shares of their span, at least ``least``."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    span = max(high - low, least, 1e-6 * max(abs(low), abs(high), 1e-6))
+    if high - low < span:
+        low = 0.0 if low == 0 else (low + high - span) / 2  # sizes start at 0
+        high = low + span
+    return low - left * span, high + right * span
+
+
+def spread_labels(values: Floats, gap: float) -> Floats:
+    """Moves labels as little as is needed (least squares) so that neighbours are ``gap`` apart."""
+    from sklearn.isotonic import isotonic_regression
+
+    order = np.argsort(values, kind="stable")
+    steps = gap * np.arange(len(values))
+    placed = np.empty_like(values)
+    placed[order] = isotonic_regression(values[order] - steps) + steps
+    return placed
+
+
+def label_point(axes: Axes, text: str, point: tuple[float, float], gap: float = 5, **style: Any) -> None:
+    """Writes a text ``gap`` points right of a point, or left of it where ``gap`` is negative."""
+    style = {"ha": "left" if gap > 0 else "right", "va": "center", "size": 8} | style
+    axes.annotate(text, point, (gap, 0), textcoords="offset points", **style)
