@@ -22,7 +22,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY)
-	$(BIN)/python -m pytest -q $(PARALLEL)
+	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -q $(PARALLEL)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

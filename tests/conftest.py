@@ -1,5 +1,6 @@
 """Fixtures of the whole suite."""
 
+# ruff: noqa: E402
 import gc
 import os
 
@@ -13,15 +14,17 @@ from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 
-# Developers search at random; a build that fails must fail again.
-settings.register_profile(
-    "suite",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    max_examples=25,
-    derandomize=os.environ.get("CI") == "true",
-)
-settings.load_profile("suite")
+# Developers search at random; a build that fails must fail again. `make slow` asks for more examples.
+for profile, max_examples in (("fast", 12), ("full", 50)):
+    settings.register_profile(
+        profile,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        max_examples=max_examples,
+        derandomize=os.environ.get("CI") == "true",
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,12 @@
 import pickle
 import warnings
+from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from multimodn import DataWarning, MultiModNClassifier
 from multimodn.errors import DataError, StudyError
@@ -33,14 +34,20 @@ def make_rows(n_rows=60, seed=0):
     return frame, y
 
 
-def test_check_estimator():
+def test_every_check_of_scikit_learn_is_passed():
     # No check is expected to fail. Some of them feed constant columns or classes seen once: noted, not refused.
+    checked = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(MultiModNClassifier(**FAST), on_fail=None, on_skip=None)
-    failed = [result["check_name"] for result in results if result["status"] == "failed"]
-    assert failed == []
-    assert sum(result["status"] == "passed" for result in results) > 40
+        for estimator, check in estimator_checks_generator(MultiModNClassifier(**FAST)):
+            if check.func.__name__ != "check_classifiers_train":  # the one that asks for accuracy
+                estimator.set_params(epochs=1)
+            try:
+                check(estimator)
+                checked += 1
+            except SkipTest:
+                pass
+    assert checked > 40
 
 
 def test_modalities_are_skipped_row_by_row():
