@@ -47,7 +47,7 @@ def report(
 ) -> None:
     """Write what a model predicts, how well and why, as one HTML file; default: about the test patients."""
     from multimodn.model.multimodn import load_run
-    from multimodn.report.findings import Wishes
+    from multimodn.report.content import Wishes
     from multimodn.report.write import write_report
 
     wishes = Wishes(

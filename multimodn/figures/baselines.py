@@ -89,18 +89,6 @@ def differences_chart(comparison: pd.DataFrame) -> Picture:
     )
 
 
-def groups_table(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Lists the differences in groups of patients: ``task``, ``group``, ``compared with``, the difference, ``n``.
-
-    Args:
-        comparison: See `baselines_chart`.
-    """
-    require_columns(comparison, (*COLUMNS, *DIFFERENCES), "the comparison with baselines")
-    rows = comparison[(comparison["by"] != "overall") & (comparison["arm"] != OURS)]
-    rows = rows.assign(**{"compared with": rows["arm"].map(arm_name)})
-    return rows[["task", "by", "group", "compared with", "metric", *DIFFERENCES]].reset_index(drop=True)
-
-
 def _overall(comparison: pd.DataFrame) -> pd.DataFrame:
     require_columns(comparison, (*COLUMNS, *DIFFERENCES), "the comparison with baselines")
     rows = comparison[comparison["by"] == "overall"]

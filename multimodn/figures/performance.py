@@ -14,6 +14,7 @@ from multimodn.figures.picture import Picture
 from multimodn.figures.selection import require_columns
 from multimodn.figures.theme import Theme
 from multimodn.figures.wording import metrics_words, not_shown, shorten, spanned
+from multimodn.findings import findings
 from multimodn.findings.frames import Patterns, PerformanceFrame
 from multimodn.findings.names import CHANCE, metric_name, pattern_words
 from multimodn.findings.numbers import counted, interval
@@ -41,10 +42,7 @@ def main_rows(performance: pd.DataFrame, by: str) -> pd.DataFrame:
         by: ``overall``, ``step``, ``pattern`` or ``subgroup``.
     """
     require_columns(performance, COLUMNS, "performance")
-    main = PerformanceFrame.of(performance).main_metric
-    first = performance.drop_duplicates("task").set_index("task")["metric"]
-    wanted = performance["task"].map(lambda task: main.get(task, first[task]))
-    return performance[(performance["metric"] == wanted) & (performance["by"] == by)]
+    return findings.main_rows(performance, by)
 
 
 def overall_chart(performance: pd.DataFrame) -> Picture:

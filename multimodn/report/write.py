@@ -19,7 +19,7 @@ from multimodn.errors import MultiModNError, StudyError, shown
 from multimodn.files import replacing_folder, write_text
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.answers.collect import collect
-from multimodn.report.findings import Wishes
+from multimodn.report.content import Wishes
 from multimodn.report.html.page import Page, render
 from multimodn.report.sections.all_sections import page_of
 

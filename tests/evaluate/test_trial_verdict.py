@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.evaluate.baselines.compare import OURS, _Answer, _lines, compare_with_baselines, sentences
-from multimodn.evaluate.baselines.sentences import _number
 from multimodn.evaluate.performance.patient_groups import Part
 from multimodn.evaluate.performance.performance import _scored, performance
 from multimodn.findings.numbers import interval, number
@@ -124,4 +123,3 @@ def test_the_luck_of_a_coin_is_not_perfect():
 @pytest.mark.parametrize("value", [0.765, 0.765 - 1e-12, 0.765 + 1e-12])
 def test_a_number_is_written_alike_on_card_page_and_in_sentences(value):
     assert interval(value, np.nan, np.nan) == f"{number(value)} (no interval)"
-    assert number(value) == _number(value)

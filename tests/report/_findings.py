@@ -1,4 +1,4 @@
-"""Findings of a made-up model with as many modalities, tasks and patients as wanted."""
+"""ReportContent of a made-up model with as many modalities, tasks and patients as wanted."""
 
 from itertools import product
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.findings.frames import DescribedFrame, PerformanceFrame
-from multimodn.report.findings import ChosenPatient, Findings, ModalityFacts, RunFacts, TaskFacts
+from multimodn.report.content import ChosenPatient, ModalityInfo, ReportContent, RunInfo, TaskInfo
 
 
 def make_findings(n_modalities=40, n_tasks=10, n_patients=400, n_shown_alone=5, seed=0):
@@ -66,10 +66,10 @@ def make_findings(n_modalities=40, n_tasks=10, n_patients=400, n_shown_alone=5, 
             ["task", "output", "before", "prediction", "moved_by", "observed"],
         ),
     }  # fmt: skip
-    return Findings(
-        RunFacts("big", "name: big", "1 May", {"torch": "2"}, "0" * 64, "1" * 64, 0, 5, "neutral", {"labs": "l.csv"}),
-        [TaskFacts(task, "binary", "log-odds", (task,), "auroc") for task in tasks],
-        [ModalityFacts(name, "table", 9, ()) for name in modalities],
+    return ReportContent(
+        RunInfo("big", "name: big", "1 May", {"torch": "2"}, "0" * 64, "1" * 64, 0, 5, "neutral", {"labs": "l.csv"}),
+        [TaskInfo(task, "binary", "log-odds", (task,), "auroc") for task in tasks],
+        [ModalityInfo(name, "table", 9, ()) for name in modalities],
         "test patients",
         n_patients,
         n_patients,

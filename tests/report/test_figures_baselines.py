@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from multimodn.errors import DataError
-from multimodn.figures.baselines import baselines_chart, differences_chart, groups_table
+from multimodn.figures.baselines import baselines_chart, differences_chart
 from multimodn.figures.theme import DARK, LIGHT
 from multimodn.findings.frames import ComparisonFrame
 from tests.evaluate._verdicts import made
@@ -77,10 +77,6 @@ def test_tasks_beyond_a_dozen_are_counted(chart):
     picture = chart(several(14))
     assert "2 tasks not shown" in picture.caption
     assert picture.table["task"].nunique() == 12
-
-
-def test_groups_are_a_table():
-    assert list(groups_table(several())["group"]) == ["labs", "labs"]
 
 
 @each

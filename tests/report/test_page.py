@@ -14,14 +14,14 @@ from multimodn.figures.picture import Picture
 from multimodn.report.html.page import (
     Code,
     Drawing,
-    Facts,
+    FactList,
     Listing,
     Numbers,
     Page,
-    Part,
     Photo,
     Prose,
     Section,
+    Subsection,
     Terms,
     Words,
     render,
@@ -82,7 +82,7 @@ def every_block():
         Prose(HOSTILE, "caution"),
         Prose(HOSTILE, "absent"),
         Listing([HOSTILE], {HOSTILE: "https://doi.org/1"}),
-        Facts([(HOSTILE, HOSTILE)]),
+        FactList([(HOSTILE, HOSTILE)]),
         Terms([(HOSTILE, HOSTILE)]),
         Numbers(HOSTILE, frame()),
         Numbers(HOSTILE, frame(), is_folded=True),
@@ -90,7 +90,7 @@ def every_block():
         Drawing(picture(table=frame())),
         Photo("photo", HOSTILE, HOSTILE, HOSTILE, b"png"),
         Words("<p><mark>+</mark></p>", HOSTILE),
-        Part("part", HOSTILE, [Prose(HOSTILE), Drawing(picture())]),
+        Subsection("part", HOSTILE, [Prose(HOSTILE), Drawing(picture())]),
     ]
 
 

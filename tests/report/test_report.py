@@ -22,6 +22,7 @@ from multimodn.evaluate.baselines.compare import sentences
 from multimodn.evaluate.baselines.stored_comparison import cached_comparison, keep_comparison
 from multimodn.findings.frames import AttributedFrame
 from multimodn.findings.numbers import interval
+from multimodn.findings.sentences import fusion
 from multimodn.model.explanations import Explained
 from multimodn.report.answers import comparisons
 from multimodn.report.answers import model as collect_answers
@@ -29,11 +30,10 @@ from multimodn.report.answers.choose_patients import choose_patients, labels_for
 from multimodn.report.answers.collect import collect
 from multimodn.report.answers.comparisons import ask_baselines
 from multimodn.report.answers.run import training
-from multimodn.report.findings import Wishes
+from multimodn.report.content import Wishes
 from multimodn.report.html.page import Drawing, Page, Prose, Section, render
 from multimodn.report.sections.all_sections import page_of
 from multimodn.report.sections.appendix import training_section
-from multimodn.report.sections.baselines import verdict
 from multimodn.report.sections.brief import cautions
 from multimodn.report.sections.explain import together_section, value_section
 from multimodn.report.sections.patients import patients_section
@@ -137,10 +137,10 @@ def test_few_patients_are_a_caution(found):
 def test_scores_in_the_box_have_intervals_where_there_are_any(found, page):
     texts = " ".join(text_of(page.sections[0]))
     assert "3 tasks (death, size and survival)" in texts
-    assert "none of whom was trained on" in texts
+    assert "none of whom the model was trained on" in texts
     assert "mode neutral" in texts
     row = found.answers["performance"].query("task == 'size' and metric == 'r2' and by == 'overall'").iloc[0]
-    assert f"size, R² {interval(row['value'], row['low'], row['high'])}, n = 16" in texts
+    assert f"size: R² {interval(row['value'], row['low'], row['high'])}, n = 16" in texts
 
 
 def test_patients_asked_for_are_shown_by_name_and_no_others(run):
@@ -152,7 +152,7 @@ def test_patients_asked_for_are_shown_by_name_and_no_others(run):
 def test_a_patient_who_was_trained_on_is_said_to_be(found):
     seen = replace(found, patients=[replace(found.patients[0], part="train"), *found.patients[1:]])
     texts = [text_of(patients_section(one)) for one in (found, seen)]
-    assert [any("This patient is a train patient" in text for text in each) for each in texts] == [False, True]
+    assert [any("This is a train patient" in text for text in each) for each in texts] == [False, True]
 
 
 def test_all_patients_are_a_caution_as_they_were_trained_on_and_have_names_on_demand(run):
@@ -198,7 +198,7 @@ def test_a_run_is_put_beside_simple_models(found, page):
     assert set(comparison["arm"]) == {"ours", *SIMPLE["arms"]}
     texts = " ".join(text_of(section_of(page, "baselines")))
     assert all(text in texts for text in sentences(comparison))
-    assert verdict(found)[0] in " ".join(text_of(page.sections[0]))
+    assert fusion(found.findings)[0] in " ".join(text_of(page.sections[0]))
 
 
 def test_the_comparison_of_a_run_can_be_kept(run, found, tmp_path):
@@ -218,7 +218,7 @@ def test_a_task_has_intervals_beside_simple_models_if_it_has_them_under_performa
 
 def test_a_run_has_conformal_sets_of_all_tasks_and_of_each_patient(found, page):
     assert set(found.answers["coverage"]["task"]) == {"death", "size", "survival"}
-    assert "everybody" in " ".join(text_of(section_of(page, "calibration")))
+    assert ",all," in " ".join(text_of(section_of(page, "calibration")))
     parts = [block for block in section_of(page, "patients").blocks if hasattr(block, "blocks")]
     tables = [block.frame for part in parts for block in part.blocks if hasattr(block, "frame")]
     assert all((frame["90% set"].str.len() > 0).all() for frame in tables)
@@ -379,17 +379,17 @@ def test_what_to_measure_next_is_drawn_for_each_task_or_said_not_to_be_known():
     )
 
 
-def test_cautions_name_tasks_without_skill_and_tasks_that_are_too_extreme():
+def test_cautions_name_tasks_without_skill_and_tasks_that_are_overconfident():
     small = make_findings(2, 2, 60)
     performance = small.answers["performance"].assign(low=0.6)
     small = replace(small, answers={**small.answers, "performance": performance})
     performance = performance.assign(low=0.4)
-    slopes = pd.DataFrame({"task": ["task_1"], "slope_high": [0.9]})
+    slopes = pd.DataFrame({"task": ["task_1"], "slope": [0.7], "slope_low": [0.5], "slope_high": [0.9]})
     weak = replace(small, answers={**small.answers, "performance": performance, "slopes": slopes})
     assert cautions(small) == []
     assert cautions(weak) == [
-        "For task_0 and task_1 these data do not show that predictions are better than chance.",
-        "Predictions of task_1 are too extreme: high ones are too high, low ones too low (calibration).",
+        "Predictions of task_0 and task_1 are not shown to be better than chance.",
+        "Predictions are overconfident for task_1 (slope 0.70, 0.50 to 0.90).",
     ]
 
 
@@ -409,7 +409,7 @@ def test_slides_are_drawn_under_letters_and_numbers(tmp_path, monkeypatch):
     assert not any("one.tif" in text for text in said)
     lost = []
     without = collect(model, tmp_path / "run", Wishes(slides=tmp_path / "none", **FEW), on_problem=lost.append)
-    assert any("Slides were given, and not drawn." in text for text in text_of(patients_section(without)))
+    assert any("Slides were given, but not drawn." in text for text in text_of(patients_section(without)))
     assert "no slide 'one.tif'" in lost[0]
 
 

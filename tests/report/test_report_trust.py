@@ -10,13 +10,14 @@ import pytest
 
 from multimodn.evaluate.baselines.stored_comparison import COMPARISON, cached_comparison, keep_comparison
 from multimodn.evaluate.performance.conformal_coverage import COLUMNS
+from multimodn.findings import sentences
 from multimodn.findings.frames import ComparisonFrame, CoverageFrame
-from multimodn.report.findings import TaskFacts
+from multimodn.report.content import TaskInfo
 from multimodn.report.sections.all_sections import page_of
 from multimodn.report.sections.appendix import appendix_section
-from multimodn.report.sections.baselines import baselines_section, verdict
+from multimodn.report.sections.baselines import baselines_section
 from multimodn.report.sections.brief import brief_section, cautions
-from multimodn.report.sections.calibration import calibration_section, calibration_words
+from multimodn.report.sections.calibration import calibration_section
 from multimodn.report.sections.patients import patients_section
 from multimodn.report.sections.sets import set_words, sets_part
 from multimodn.report.sections.tasks import tasks_section
@@ -72,13 +73,13 @@ UNKNOWN = {"best": (0.1, np.nan, np.nan), "late": (0.1, np.nan, np.nan), "adjust
     ],
 )
 def test_the_verdict_says_what_the_interval_says(case, words):
-    (text,) = verdict(having(baselines=compared(made(**case))))
+    (text,) = sentences.fusion(having(baselines=compared(made(**case))).findings)
     assert words in text
-    assert ("patients do not show that fusing modalities helped" in text) == (case is not HELPED)
+    assert ("patients do not show that multimodal fusion helped" in text) == (case is not HELPED)
 
 
 def test_tasks_with_the_same_verdict_are_named_together():
-    (text,) = verdict(having(baselines=compared(made(**SAME), made(**SAME))))
+    (text,) = sentences.fusion(having(baselines=compared(made(**SAME), made(**SAME))).findings)
     assert "late ridge fusion it is not clearly different for task_0 and task_1." in text
 
 
@@ -86,8 +87,8 @@ def test_the_box_on_top_has_the_verdict_and_calibration():
     slopes = pd.DataFrame({"task": ["task_0"], "slope_low": [0.8], "slope_high": [1.2]})
     found = having(baselines=compared(made(**SAME)), slopes=slopes)
     text = said(brief_section(found))
-    assert verdict(found)[0] in text
-    assert calibration_words(found)[0] in text
+    assert sentences.fusion(found.findings)[0] in text
+    assert sentences.calibration(found.findings)[0] in text
 
 
 def test_simple_models_have_a_sentence_for_each_task_figures_and_groups():
@@ -103,8 +104,8 @@ def test_simple_models_have_a_sentence_for_each_task_figures_and_groups():
 def test_what_simple_models_had_not_and_which_failed_is_a_caution():
     frame = ComparisonFrame.of(compared(made()), left_out=["slides"], failed={"lightgbm": "p07 is broken"})
     text = said(baselines_section(having(baselines=frame)))
-    assert "they had not slides, which this model had" in text
-    assert "These data could not carry boosted trees (LightGBM)." in text
+    assert "they lacked slides, which this model had" in text
+    assert "There were too few data to train boosted trees (LightGBM)." in text
     assert "p07" not in text
 
 
@@ -125,30 +126,30 @@ def slopes(**ends):
 @pytest.mark.parametrize(
     ("ends", "words"),
     [
-        ({}, "for task_0 predictions do not depart"),
-        ({"slope_high": 0.9}, "predictions of task_0 are too extreme"),
-        ({"slope_low": 1.1}, "predictions of task_0 are too timid"),
+        ({}, "predictions of task_0 do not differ from what was observed"),
+        ({"slope_high": 0.9}, "predictions of task_0 are overconfident"),
+        ({"slope_low": 1.1}, "predictions of task_0 are underconfident"),
         ({"intercept_low": 0.05}, "predictions of task_0 are too low on average"),
         ({"intercept_high": -0.05}, "predictions of task_0 are too high on average"),
         (dict.fromkeys(["slope_low", "slope_high", "intercept_low", "intercept_high"], np.nan), "too few outcomes"),
     ],
 )
 def test_calibration_in_words_says_what_slopes_and_intercepts_say(ends, words):
-    (text,) = calibration_words(having(slopes=slopes(**ends)))
+    (text,) = sentences.calibration(having(slopes=slopes(**ends)).findings)
     assert words in text
     assert text.startswith("Calibration: ")
 
 
 def test_calibration_in_words_gives_the_slopes():
     both = pd.concat([slopes().assign(slope=0.7), slopes().assign(slope=1.05, task="task_1")])
-    assert calibration_words(having(slopes=both))[0].endswith("Slopes (1 is perfect): 0.70 to 1.05.")
-    assert calibration_words(having(slopes=slopes()))[0].endswith("perfect): 1.00.")
+    assert sentences.calibration(having(slopes=both).findings)[0].endswith("Slopes (1 is ideal): 0.70 to 1.05.")
+    assert sentences.calibration(having(slopes=slopes()).findings)[0].endswith("ideal): 1.00.")
 
 
 def test_of_a_task_whose_outputs_are_not_all_known_it_is_said_how_many_are():
     unknown = slopes(**dict.fromkeys(["slope_low", "slope_high", "intercept_low", "intercept_high"], np.nan))
-    (text,) = calibration_words(having(slopes=pd.concat([slopes(), unknown])))
-    assert "for task_0 (1 of 2 outputs) predictions do not depart" in text
+    (text,) = sentences.calibration(having(slopes=pd.concat([slopes(), unknown])).findings)
+    assert "predictions of task_0 (1 of 2 outputs) do not differ" in text
 
 
 def test_calibration_tells_its_error_by_chance_and_patterns():
@@ -171,15 +172,15 @@ def test_each_task_of_classes_has_a_decision_curve():
 
 
 def test_without_tasks_of_classes_there_is_no_decision_to_be_made():
-    facts = [TaskFacts("size", "regression", "units", ("size",), "r2")]
-    assert "No task predicts chances of classes" in said(calibration_section(replace(SMALL, tasks=facts)))
+    facts = [TaskInfo("size", "regression", "units", ("size",), "r2")]
+    assert "No task predicts probabilities of classes" in said(calibration_section(replace(SMALL, tasks=facts)))
 
 
 def test_long_tables_keep_the_first_rows_of_each_task_and_say_how_many_are_left_out():
     rows = pd.DataFrame({"task": np.repeat(["a", "b", "c"], [50, 5, 30]), "row": range(85)})
     kept = few_rows(rows)
     assert kept["task"].value_counts().to_dict() == {"a": 20, "b": 5, "c": 20}
-    assert more_rows(rows, kept)[0].text.startswith("40 rows more are not shown")
+    assert more_rows(rows, kept)[0].text.startswith("40 more rows are not shown")
     assert more_rows(kept, kept) == []
 
 
@@ -193,8 +194,8 @@ def covered(reached=True, source="held-out", n_members=4):
 
 def test_sets_are_counted_overall_and_by_pattern_with_what_is_promised_and_what_not():
     text = said(sets_part(having(coverage=covered())))
-    assert "task_0,everybody,60,0.80 (0.70 to 0.95),within chance,1.4 classes,25%" in text
-    assert "task_0,with modality_number_00,12,0.80 (0.70 to 0.95),within chance,1.4 classes,25%,nested,70" in text
+    assert "task_0,all,60,0.80 (0.70 to 0.95),within chance,1.4 classes,25%" in text
+    assert "task_0,modality_number_00,12,0.80 (0.70 to 0.95),within chance,1.4 classes,25%,nested,70" in text
     assert "missing not at random" in text
     assert "In 0 of 2 rows" in text
 
@@ -202,17 +203,17 @@ def test_sets_are_counted_overall_and_by_pattern_with_what_is_promised_and_what_
 @pytest.mark.parametrize("is_reached", [True, False])
 def test_sets_that_held_the_truth_too_seldom_are_a_caution(is_reached):
     found = having(coverage=covered(is_reached), baselines=compared(made()))
-    text = "Sets of task_0 held the truth less often than promised (calibration)."
+    text = "Conformal prediction sets of task_0 covered fewer patients than their level (see Calibration)."
     assert (text in cautions(found)) is not is_reached
-    assert ("less often" in said(sets_part(found))) is not is_reached
+    assert (",below," in said(sets_part(found))) is not is_reached
 
 
 @pytest.mark.parametrize(
     ("source", "n_members", "words", "others"),
     [
-        ("held-out", 4, "80% are proven", "slightly too small"),
-        ("held-out", 1, "slightly too small", "held out while training"),
-        ("cohort", 4, "patients whom the model was not trained on", "aim at 90%"),
+        ("held-out", 4, "80% coverage is proven", "slightly too small"),
+        ("held-out", 1, "slightly too small", "held out in training"),
+        ("cohort", 4, "patients whom the model was not trained on", "level is 90%"),
     ],
 )
 def test_what_is_proven_depends_on_how_sets_were_calibrated(source, n_members, words, others):
@@ -222,10 +223,10 @@ def test_what_is_proven_depends_on_how_sets_were_calibrated(source, n_members, w
     assert ("proven" in text) == (source == "held-out" and n_members > 1)
 
 
-CLASSES = TaskFacts("t", "multiclass", "log-odds", ("a", "b"), "auroc")
-LABELS = TaskFacts("t", "multilabel", "log-odds", ("x", "y"), "auroc")
-NUMBER = TaskFacts("t", "regression", "units", ("t",), "r2")
-TIME = TaskFacts("t", "survival", "log-risk", ("t",), "cindex")
+CLASSES = TaskInfo("t", "multiclass", "log-odds", ("a", "b"), "auroc")
+LABELS = TaskInfo("t", "multilabel", "log-odds", ("x", "y"), "auroc")
+NUMBER = TaskInfo("t", "regression", "units", ("t",), "r2")
+TIME = TaskInfo("t", "survival", "log-risk", ("t",), "cindex")
 
 
 def of_set(outputs, in_set, low=np.nan, high=np.nan, abstain=False):
@@ -251,7 +252,7 @@ def of_set(outputs, in_set, low=np.nan, high=np.nan, abstain=False):
             "abstains: \N{MINUS SIGN}1.5 to 3, no narrower than without any",
         ),
         (TIME, of_set(["survival"], [pd.NA], 120.0), "no event before 120"),
-        (TIME, of_set(["survival"], [pd.NA], 0.0, abstain=True), "abstains: no time can be promised"),
+        (TIME, of_set(["survival"], [pd.NA], 0.0, abstain=True), "abstains: no time without the event"),
     ],
 )
 def test_a_set_in_words(task, rows, words):
@@ -299,7 +300,7 @@ def test_gains_are_told_with_their_side():
     section = tasks_section(having(gains=gains))
     text = said(section)
     assert "gains: task_0 0.10 (0.02 to 0.20); loses: task_1 \N{MINUS SIGN}0.10" in text
-    assert "neither, clearly: task_2" in text
+    assert "no clear difference: task_2" in text
     assert "task-gains" in list(pictures(section))
 
 

@@ -24,12 +24,13 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, shown
-from multimodn.evaluate.baselines.sentences import sentences
 from multimodn.evaluate.crossval.bootstrap import cell_score, interval, two_sided
 from multimodn.evaluate.crossval.out_of_fold import Cell
 from multimodn.evaluate.performance.patient_groups import Part, groups_of, is_enough, patterns_of
 from multimodn.evaluate.performance.subgroups import read_subgroups
+from multimodn.findings.findings import comparisons_of
 from multimodn.findings.frames import ComparisonFrame
+from multimodn.findings.sentences import comparison
 from multimodn.metrics.predictions import Score, column_means, is_perfect
 from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
 from multimodn.statistics.multiple_testing import holm
@@ -147,6 +148,22 @@ def compare_with_baselines(
         seen={name: _seen(model, name) for name in fitted.tasks},
         patterns=patterns,
     )
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """Says for each task whether fusion helped; see `multimodn.findings.sentences.comparison`.
+
+    Args:
+        frame: What `compare_with_baselines` returned.
+
+    Raises:
+        DataError: If the frame has no rows or lacks columns.
+    """
+    lacking = [name for name in ("task", "arm", "by", "difference", "p_adjusted") if name not in frame]
+    if lacking or frame.empty:
+        fault = f"lacks {', '.join(lacking)}" if lacking else "has no rows"
+        raise DataError(f"No verdict: the frame {fault}. Give the one of compare_with_baselines, with all its columns.")
+    return [comparison(one) for one in comparisons_of(frame)]
 
 
 def _split_of(model: MultiModN, cohort: Cohort) -> tuple[list[str], list[str]]:

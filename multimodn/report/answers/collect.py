@@ -14,7 +14,7 @@ from multimodn.model.multimodn import MultiModN
 from multimodn.report.answers.collector import Collector
 from multimodn.report.answers.model import STEPS
 from multimodn.report.answers.patients import check_wanted
-from multimodn.report.findings import Findings, Wishes
+from multimodn.report.content import ReportContent, Wishes
 
 
 def collect(
@@ -23,7 +23,7 @@ def collect(
     wishes: Wishes,
     on_step: Callable[[str], None] = lambda name: None,
     on_problem: Callable[[str], None] = lambda text: None,
-) -> Findings:
+) -> ReportContent:
     """Asks for everything.
 
     Args:

@@ -19,7 +19,7 @@ from multimodn.model import tables
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.answers.choose_patients import labels_for, relabelled
 from multimodn.report.answers.run import modality_facts, outcome_counts, part_counts, run_facts, task_facts
-from multimodn.report.findings import ANSWERS_OF, Answer, ChosenPatient, Findings, SlideMap, Wishes
+from multimodn.report.content import ANSWERS_OF, Answer, ChosenPatient, ReportContent, SlideMap, Wishes
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Collector:
         everyone = [str(patient) for patient in self.cohort.patients]
         return labels_for(everyone, chosen, map(str, self.wishes.patients), self.wishes.seed)
 
-    def findings(self) -> Findings:
+    def findings(self) -> ReportContent:
         """Hides who the patients are, and gathers everything."""
         tasks = task_facts(self.model)
         labels = self.labels(self.alone.ids)
@@ -131,7 +131,7 @@ class Collector:
             warnings.simplefilter("ignore", DataWarning)
             everybody = self.model.prepare(self.cohort, labelled=self.is_labelled)
         classes = tables.classes(self.model._model().tasks, everybody) if self.is_labelled else self.cohort.presence[[]]
-        return Findings(
+        return ReportContent(
             run_facts(self.model, self.run),
             tasks,
             modality_facts(self.model, self.cohort),

@@ -16,7 +16,7 @@ from multimodn.report.answers.choose_patients import RULE, choose_patients
 from multimodn.report.answers.comparisons import ask_baselines, ask_conflicts, ask_gains, ask_sets
 from multimodn.report.answers.patients import ask_about_patients
 from multimodn.report.answers.run import training
-from multimodn.report.findings import ANSWERS_OF
+from multimodn.report.content import ANSWERS_OF
 
 if TYPE_CHECKING:
     from multimodn.report.answers.collector import Collector

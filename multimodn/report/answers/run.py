@@ -1,4 +1,4 @@
-"""Facts about a run and its cohort, and how training went."""
+"""FactList about a run and its cohort, and how training went."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from multimodn.base.task import main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.files import BUNDLE, CHECKPOINTS
 from multimodn.model.multimodn import MultiModN
-from multimodn.report.findings import ModalityFacts, RunFacts, TaskFacts
+from multimodn.report.content import ModalityInfo, RunInfo, TaskInfo
 
 DOCUMENTS = ("MODEL_CARD.md", "CHECKLIST.md")
 """What `multimodn.card` writes beside a bundle."""
 PARTS = ("train", "validation", "test")
 
 
-def run_facts(model: MultiModN, run: Path) -> RunFacts:
+def run_facts(model: MultiModN, run: Path) -> RunInfo:
     """Reads where a model comes from.
 
     Args:
@@ -31,7 +31,7 @@ def run_facts(model: MultiModN, run: Path) -> RunFacts:
     sources = model.study.cohort.sources
     folder = run / BUNDLE if (run / BUNDLE).is_dir() else run
     written = max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) if folder.is_dir() else 0.0
-    return RunFacts(
+    return RunInfo(
         model.study.name,
         model.study.to_yaml(),
         f"{datetime.fromtimestamp(written, UTC):%d %B %Y}" if written else "unknown",
@@ -53,21 +53,21 @@ def _reads(source: Any) -> str:
     return " ".join(str(source).split())
 
 
-def task_facts(model: MultiModN) -> list[TaskFacts]:
+def task_facts(model: MultiModN) -> list[TaskInfo]:
     """Lists the tasks in the study's order."""
     kinds = {task.name: task.kind for task in model.study.tasks}
     return [
-        TaskFacts(name, kinds.get(name, ""), task.link_scale, tuple(task.link_names), main_metric(task))
+        TaskInfo(name, kinds.get(name, ""), task.link_scale, tuple(task.link_names), main_metric(task))
         for name, task in model._model().tasks.items()
     ]
 
 
-def modality_facts(model: MultiModN, cohort: Cohort) -> list[ModalityFacts]:
+def modality_facts(model: MultiModN, cohort: Cohort) -> list[ModalityInfo]:
     """Lists the modalities in the order of the steps."""
     steps = model.study.steps
     empty = pd.DataFrame()
     return [
-        ModalityFacts(
+        ModalityInfo(
             name, steps[name].kind, cohort.modalities.get(name, empty).shape[1], tuple(steps[name].exclude_for)
         )
         for name in model.order

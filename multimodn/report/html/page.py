@@ -46,7 +46,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Facts:
+class FactList:
     """Short facts with their names."""
 
     pairs: Sequence[tuple[str, str]]
@@ -126,7 +126,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subsection:
     """Blocks under a heading within a section."""
 
     name: str
@@ -135,7 +135,7 @@ class Part:
     kind: ClassVar[str] = "part"
 
 
-Block = Prose | Listing | Facts | Terms | Numbers | Code | Drawing | Photo | Words | Part
+Block = Prose | Listing | FactList | Terms | Numbers | Code | Drawing | Photo | Words | Subsection
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _photos(blocks: Sequence[Block]) -> Iterator[Photo]:
     for block in blocks:
         if isinstance(block, Photo):
             yield block
-        elif isinstance(block, Part):
+        elif isinstance(block, Subsection):
             yield from _photos(block.blocks)
 
 
@@ -220,7 +220,7 @@ def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
     for block in blocks:
         if isinstance(block, Drawing):
             yield block.picture
-        elif isinstance(block, Part):
+        elif isinstance(block, Subsection):
             yield from _pictures(block.blocks)
 
 
@@ -229,7 +229,7 @@ def _unique(sections: Sequence[Section]) -> list[Section]:
     seen: dict[str, int] = {}
 
     def walk(block: Block) -> Block:
-        if isinstance(block, Part):
+        if isinstance(block, Subsection):
             return replace(block, blocks=[walk(one) for one in block.blocks])
         if isinstance(block, Drawing):
             name = block.picture.name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from multimodn.findings import sentences
 from multimodn.findings.numbers import joined
-from multimodn.report.findings import Findings
+from multimodn.report.content import ReportContent
 from multimodn.report.html.page import Page
 from multimodn.report.sections.appendix import appendix_section, training_section
 from multimodn.report.sections.baselines import baselines_section
@@ -21,41 +22,41 @@ from multimodn.report.sections.performance import performance_section
 from multimodn.report.sections.tasks import tasks_section
 
 FOOTER = (
-    "Written by multimodn, a research tool and no medical device: nothing on this page is advice for the treatment of "
-    "a patient. The page holds everything that it shows and asks nothing of the network."
+    f"{sentences.RESEARCH_TOOL} Nothing on this page is advice for the treatment of a patient. The page needs no other "
+    "file and no network."
 )
 
 
-def page_of(found: Findings, written: str) -> Page:
+def page_of(content: ReportContent, written: str) -> Page:
     """Words and draws findings.
 
     Args:
-        found: What is told.
+        content: What the report is about.
         written: Date of the report.
     """
-    run, n_modalities = found.run, len(found.modalities)
-    names = [task.name for task in found.tasks]
+    run, n_modalities = content.run, len(content.modalities)
+    names = [task.name for task in content.tasks]
     after = "one modality" if n_modalities == 1 else f"each of up to {n_modalities} modalities"
     by = [f"{name} {run.versions[name]}" for name in ("multimodn", "torch", "python") if name in run.versions]
     facts = [
-        ("Patients", f"{len(found.presence):,}, of whom {found.n_shown:,} {found.who} are looked at here"),
+        ("Patients", f"{len(content.presence):,}, of whom {content.n_shown:,} {content.who} are reported on here"),
         ("Trained", f"{run.trained}, {run.n_members} member{'s' if run.n_members > 1 else ''}, seed {run.seed}"),
         ("Report", written),
         ("Versions", ", ".join(by) or "unknown"),
     ]
     sections = [
-        brief_section(found),
-        cohort_section(found),
-        performance_section(found),
-        calibration_section(found),
-        baselines_section(found),
-        *([tasks_section(found)] if len(found.tasks) > 1 else []),
-        steps_section(found),
-        contributions_section(found),
-        together_section(found),
-        value_section(found),
-        patients_section(found),
-        training_section(found),
-        appendix_section(found),
+        brief_section(content),
+        cohort_section(content),
+        performance_section(content),
+        calibration_section(content),
+        baselines_section(content),
+        *([tasks_section(content)] if len(content.tasks) > 1 else []),
+        steps_section(content),
+        contributions_section(content),
+        together_section(content),
+        value_section(content),
+        patients_section(content),
+        training_section(content),
+        appendix_section(content),
     ]
     return Page(run.name, f"Predicts {joined(names)} after {after}.", facts, sections, FOOTER)

@@ -1,53 +1,53 @@
-"""How training went, and how the numbers of a report were made."""
+"""Training curves, and how the numbers of a report were computed."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from multimodn.figures.value import training_curves
+from multimodn.findings import sentences
 from multimodn.findings.numbers import joined
-from multimodn.report.findings import Findings, RunFacts
-from multimodn.report.html.page import Block, Code, Listing, Numbers, Part, Prose, Section, Terms
-from multimodn.report.sections.brief import MISSINGNESS
+from multimodn.report.content import ReportContent, RunInfo
+from multimodn.report.html.page import Block, Code, Listing, Numbers, Prose, Section, Subsection, Terms
 from multimodn.report.sections.words import drawn
 
 METHOD = (
     (
         "Model",
-        "Each modality has an encoder that turns what a patient has into an embedding. A patient state, the same for "
-        "everybody at first, is updated by one embedding after another; every task reads the state after every step. "
-        "In training the order is random, for each patient anew, among the modalities that the patient has. "
-        "Predictions are the mean of the members of an ensemble, taken on the raw outputs.",
+        "Each modality has an encoder that turns a patient's values into an embedding. A patient state, at first the "
+        "same for everyone, is updated by one embedding after another; every task predicts from the state after every "
+        "step. In training the modalities that a patient has are read in random order, drawn anew each time. "
+        "Predictions are the mean of the raw outputs of the members of an ensemble.",
     ),
     (
         "Contribution",
-        "Of modality m to a patient's prediction: over every set of the patient's other modalities, the prediction "
-        "with the set and m, minus the prediction with the set alone, on the link scale. These differences are "
-        "averaged; a set counts as often as it comes before m when the modalities are put in random order. All sets up "
-        "to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is given.",
+        "Of modality m to a patient's prediction: for every set of the patient's other modalities, the prediction with "
+        "the set and m, minus the prediction with the set alone, on the link scale; averaged with Shapley weights. All "
+        "sets up to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is "
+        "given.",
     ),
     (
         "Interaction and synergy",
         "Of modalities a and b: the prediction with both, minus with either alone, plus with neither, averaged over "
-        "sets of the other modalities as above, so that all interactions and own parts of a patient add up to "
+        "sets of the other modalities as above, so that all interactions and main effects of a patient add up to "
         "prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the mean size of "
-        "all own parts.",
+        "all main effects.",
     ),
     ("Order sensitivity", "The standard deviation of a patient's prediction over up to 24 orders."),
     (
         "Value of a modality",
         "A task's score with it minus without it (for errors the other way round), among labelled patients who have "
-        "it, each weighted by one over the chance of having it given outcome and other predictions.",
+        "it, each weighted by one over the probability of having it given outcome and other predictions.",
     ),
     (
         "Decision curve",
-        "Net benefit at a threshold: the share of patients who have the outcome and are treated, less the share who "
-        "are treated in vain times the odds of the threshold.",
+        "Net benefit at a threshold: the share of patients with the event who are treated, less the share without it "
+        "who are treated times the odds of the threshold.",
     ),
     (
-        "Sets",
-        "Split conformal prediction by pattern of modalities: how strange an outcome would be to a prediction is "
-        "compared with how strange the outcomes of calibration patients were, whose other modalities are hidden.",
+        "Conformal prediction sets",
+        "Split conformal prediction by presence pattern: the nonconformity score of an outcome is compared with the "
+        "scores of calibration patients, whose other modalities are hidden.",
     ),
     (
         "Simple models",
@@ -62,23 +62,23 @@ METHOD = (
     ),
     (
         "Attribution",
-        "Inside a modality: integrated gradients from an average patient. They add up to the difference between the "
+        "Within a modality: integrated gradients from an average patient. They add up to the difference between the "
         "prediction and the prediction with that average in the modality's place.",
     ),
     (
         "Intervals",
-        "Hold 95%. Scores, mean contributions, synergy and values: percentiles of a bootstrap over patients. The model "
-        "is kept, so they do not say how much another training would differ. Observed shares: Wilson; sets that "
-        "held the truth: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of log(-log); "
-        "calibration slopes: from standard errors. No interval is corrected for how many there are.",
+        "All are 95% intervals. Scores, mean contributions, synergy and values: percentiles of a bootstrap over "
+        "patients with the model fixed, so that they do not show how much another training would differ. Observed "
+        "shares: Wilson; coverage: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of "
+        "log(-log); calibration slopes: from standard errors. No interval is adjusted for multiple comparisons.",
     ),
 )
 LIMITS = (
-    "Whether a modality goes missing for reasons that are in none of the data cannot be seen in any data.",
+    "Missingness for reasons that are not in the data cannot be seen in any data.",
     "Contributions, attention and attributions describe the model. They are no evidence that a measurement causes or "
     "would change an outcome.",
     "Scores hold for patients like these. Another hospital, time or way of measuring can change them.",
-    "This is a research tool and no medical device.",
+    sentences.RESEARCH_TOOL,
 )
 REFERENCES = {
     "Swamy et al. (2023), MultiModN: sequential fusion.": "https://arxiv.org/abs/2309.14118",
@@ -99,44 +99,44 @@ REFERENCES = {
 }
 
 
-def training_section(found: Findings) -> Section:
+def training_section(content: ReportContent) -> Section:
     """Draws the loss of each member."""
-    training = found.get("training")
+    training = content.get("training")
     if training is None:
-        return Section("training", "Training", [Prose(found.why_not("training"), "absent")])
+        return Section("training", "Training", [Prose(content.why_not("training"), "absent")])
     return Section("training", "Training", [drawn(training_curves, training)])
 
 
-def appendix_section(found: Findings) -> Section:
-    """Says where the data come from, how everything was computed, and what the limits are."""
-    run = found.run
+def appendix_section(content: ReportContent) -> Section:
+    """Reports the provenance of data and model, the methods, and their limitations."""
+    run = content.run
     sources = pd.DataFrame(sorted(run.sources.items()), columns=["source", "reads"])
     blocks: list[Block] = [
-        Part("method", "How it works", [Terms([*METHOD, ("Missing data", MISSINGNESS[run.missingness])])]),
-        Part("limits", "Limits", [Listing(LIMITS)]),
-        Part(
+        Subsection("method", "Methods", [Terms([*METHOD, ("Missing data", sentences.MISSINGNESS[run.missingness])])]),
+        Subsection("limits", "Limitations", [Listing(LIMITS)]),
+        Subsection(
             "data",
             "Data and study",
             [
                 *_documents(run),
-                Numbers("Where the model comes from.", _provenance(run)),
+                Numbers("Provenance of the model.", _provenance(run)),
                 Numbers("Sources of the study.", sources),
-                Code("The study file, as it was trained", run.study),
+                Code("The study file, as trained", run.study),
             ],
         ),
-        Part("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
+        Subsection("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
     ]
-    return Section("appendix", "Data and method", blocks)
+    return Section("appendix", "Data and methods", blocks)
 
 
-def _documents(run: RunFacts) -> list[Block]:
-    """Names the files of the run folder that tell more; the page itself needs none of them."""
-    told = {"MODEL_CARD.md": "the model card", "CHECKLIST.md": "TRIPOD+AI and PROBAST+AI, filled as far as is known"}
-    listed = [f"{name} ({told.get(name, 'more')})" for name in run.documents]
+def _documents(run: RunInfo) -> list[Block]:
+    """Names the other documents of the run folder."""
+    about = {"MODEL_CARD.md": "the model card", "CHECKLIST.md": "TRIPOD+AI and PROBAST+AI, filled as far as known"}
+    listed = [f"{name} ({about.get(name, 'more')})" for name in run.documents]
     return [Prose(f"In the run folder of this model: {joined(listed)}.")] if listed else []
 
 
-def _provenance(run: RunFacts) -> pd.DataFrame:
+def _provenance(run: RunInfo) -> pd.DataFrame:
     rows = [
         ("hash of the data (SHA-256)", run.data_hash),
         ("hash of the split (SHA-256)", run.split_hash),

@@ -1,47 +1,42 @@
-"""How well the model of a report predicts."""
+"""Performance of the model of a report."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from multimodn.figures.performance import groups_chart, main_rows, overall_chart, steps_chart
+from multimodn.findings import sentences
 from multimodn.findings.names import metric_name
 from multimodn.findings.numbers import interval
-from multimodn.report.findings import Findings
-from multimodn.report.html.page import Block, Numbers, Part, Prose, Section
+from multimodn.report.content import ReportContent
+from multimodn.report.html.page import Block, Numbers, Prose, Section, Subsection
 from multimodn.report.sections.words import drawn
 
-INTRODUCTION = (
-    "AUROC and C-index are the chance that of two patients the one with the worse outcome gets the higher prediction: "
-    "0.5 is a coin, 1 is perfect. R² is the share of the variance that is predicted, 0 for nothing. Each score is "
-    "given with a 95% interval that says how much it would change with other patients like these."
-)
 
-
-def performance_section(found: Findings) -> Section:
-    """Scores tasks overall, after every step, by pattern and by subgroup."""
-    performance = found.get("performance")
+def performance_section(content: ReportContent) -> Section:
+    """Reports scores overall, after each step, by presence pattern and by subgroup."""
+    performance = content.get("performance")
     if performance is None:
-        return Section("performance", "Performance", [Prose(found.why_not("performance"), "absent")])
+        return Section("performance", "Performance", [Prose(content.why_not("performance"), "absent")])
     patterns = main_rows(performance, "pattern")["group"]
     blocks: list[Block] = [
-        Prose(INTRODUCTION),
+        Prose(sentences.PERFORMANCE),
         drawn(overall_chart, performance),
-        Numbers("Every metric of each task, over all labelled patients.", _every(performance), is_folded=True),
-        Part("performance-steps", "After every step", [drawn(steps_chart, performance)]),
+        Numbers("All metrics of each task, over all labelled patients.", _every(performance), is_folded=True),
+        Subsection("performance-steps", "After each step", [drawn(steps_chart, performance)]),
     ]
-    if patterns.str.startswith("other patterns").all():
-        text = "No pattern of modalities is frequent enough among these patients to be scored by itself."
+    if not patterns.isin(list(content.patterns)).any():
+        text = "No presence pattern is frequent enough among these patients for scores of its own."
         by_pattern: Block = Prose(text, "absent")
     else:
-        by_pattern = drawn(groups_chart, performance, "pattern", found.names)
-    blocks.append(Part("performance-patterns", "By what patients have", [by_pattern]))
+        by_pattern = drawn(groups_chart, performance, "pattern", content.names)
+    blocks.append(Subsection("performance-patterns", "By presence pattern", [by_pattern]))
     if main_rows(performance, "subgroup").empty:
-        text = "The study names no subgroups, such as subgroups: [clinical.sex], to be compared here."
+        text = "The study names no subgroups to compare, such as subgroups: [clinical.sex]."
         by_subgroup: Block = Prose(text, "absent")
     else:
         by_subgroup = drawn(groups_chart, performance, "subgroup")
-    blocks.append(Part("performance-subgroups", "By subgroup", [by_subgroup]))
+    blocks.append(Subsection("performance-subgroups", "By subgroup", [by_subgroup]))
     return Section("performance", "Performance", blocks)
 
 

@@ -1,4 +1,4 @@
-"""What the tasks of a report do to each other: whether they pull apart, and what each gains from the others."""
+"""Conflicts between the tasks of a report, and what each gains from being trained with the others."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ import pandas as pd
 
 from multimodn.figures.multitask import conflict_map, gain_chart
 from multimodn.findings.numbers import interval, joined, percent
-from multimodn.report.findings import Findings
-from multimodn.report.html.page import Block, Part, Prose, Section
+from multimodn.report.content import ReportContent
+from multimodn.report.html.page import Block, Prose, Section, Subsection
 from multimodn.report.sections.words import drawn
 
 TASKS = (
-    "All tasks read one patient state. In training each asks to move it; two tasks conflict in a batch of patients "
-    "where a step for the one is a step against the other. Tasks that have nothing to do with each other conflict in "
-    "about half of the batches by chance; conflict in far more says that they hinder each other, in far fewer that "
-    "they ask for the same. It was measured on training patients with the finished model, and tells nothing about "
-    "scores."
+    "All tasks share one patient state. Two tasks conflict in a batch of patients where the gradients of their losses "
+    "point in opposite directions. Unrelated tasks conflict in about half of the batches by chance; in far more, they "
+    "hinder each other, in far fewer, they support each other. It was measured on training patients with the final "
+    "model, and says nothing about scores."
 )
 MOST, OFTEN = 3, 0.5
 
 
-def tasks_section(found: Findings) -> Section:
-    """Tells how often tasks conflict, and what each gains, where that was asked."""
-    conflicts, gains = found.get("conflicts"), found.get("gains")
+def tasks_section(content: ReportContent) -> Section:
+    """Reports how often tasks conflict, and what each gains, if that was asked for."""
+    conflicts, gains = content.get("conflicts"), content.get("gains")
     blocks: list[Block] = []
     if conflicts is None:
-        blocks.append(Prose(found.why_not("conflicts"), "absent"))
+        blocks.append(Prose(content.why_not("conflicts"), "absent"))
     else:
         blocks += [Prose(TASKS), Prose(_worst(conflicts)), drawn(conflict_map, conflicts)]
     if gains is None:
-        by_gain: list[Block] = [Prose(found.why_not("gains"), "absent")]
+        by_gain: list[Block] = [Prose(content.why_not("gains"), "absent")]
     else:
         by_gain = [Prose(_gained(gains)), drawn(gain_chart, gains)]
-    return Section("tasks", "Tasks together", [*blocks, Part("tasks-gains", "What a task gains", by_gain)])
+    return Section(
+        "tasks", "Tasks together", [*blocks, Subsection("tasks-gains", "Gain from training tasks together", by_gain)]
+    )
 
 
 def _worst(conflicts: pd.DataFrame) -> str:
     known = conflicts[conflicts["n"] > 0].sort_values("conflict", ascending=False, kind="stable")
     if known.empty:
-        return "No patient has labels of two tasks, so that tasks do not meet on a patient."
+        return "No patient has labels of two tasks, so that no two can conflict."
     often = known[known["conflict"] > OFTEN].head(MOST)
     named = [
         f"{one} and {other} ({percent(float(share))})"
@@ -55,10 +56,10 @@ def _gained(gains: pd.DataFrame) -> str:
     said: dict[str, list[str]] = {}
     for task, gain, low, high in zip(*columns, strict=True):
         unknown = low != low
-        words = "cannot be told" if unknown else "gains" if low > 0 else "loses" if high < 0 else "neither, clearly"
+        words = "unknown" if unknown else "gains" if low > 0 else "loses" if high < 0 else "no clear difference"
         said.setdefault(words, []).append(f"{task} {interval(gain, low, high)}")
     listed = "; ".join(f"{words}: {joined(said[words])}" for words in said)
     return (
-        f"A model of each task alone was trained with the same settings on the same patients. Score of the model of "
-        f"all tasks less that of the task alone: {listed}. One training of each: another could differ."
+        "A model of each task alone was trained with the same settings on the same patients. Score of the model of all "
+        f"tasks less that of the single-task model: {listed}. Each was trained once: another training could differ."
     )

@@ -1,4 +1,4 @@
-"""Words that several sections of a report share."""
+"""What several sections of a report share."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ import pandas as pd
 
 from multimodn.errors import DataError
 from multimodn.figures.picture import Picture
-from multimodn.findings.names import pattern_words
 from multimodn.report.html.page import Block, Drawing, Prose
 from multimodn.report.html.tables import MOST_ROWS
 
 P = ParamSpec("P")
 
-MOST_NAMED = 8
 MOST_TASKS = 10
 """Tasks that have figures of their own in a section."""
-
-
-def has_words(pattern: str, every: Sequence[str]) -> str:
-    """Writes a pattern such as ``labs+image`` shortly, see `pattern_words`; what is none stays as it is."""
-    names = [] if pattern == "(none)" else pattern.split("+")
-    return pattern_words(names, every) if set(names) <= set(every) else pattern
 
 
 def few_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +27,7 @@ def few_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def more_rows(every: pd.DataFrame, shown: pd.DataFrame) -> list[Block]:
     """Says how many rows `few_rows` left out."""
     more = len(every) - len(shown)
-    return [Prose(f"{more:,} rows more are not shown: of each task the first.", "absent")] if more else []
+    return [Prose(f"{more:,} more rows are not shown: the first of each task are.", "absent")] if more else []
 
 
 def drawn(make: Callable[P, Picture], *args: P.args, **options: P.kwargs) -> Block:

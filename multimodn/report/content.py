@@ -1,15 +1,18 @@
-"""What a report tells, gathered and without the names of patients; sections only word and draw it."""
+"""What a report is about, gathered and without the names of patients; sections only word and draw it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
+from multimodn.findings.findings import Findings, findings_of
 from multimodn.findings.frames import ComparisonFrame
+from multimodn.findings.names import named_patterns, pattern_words
 
 Answer = Literal[
     "performance", "calibration", "calibration_by_pattern", "predicted", "slopes", "decision", "coverage", "baselines",
@@ -17,7 +20,7 @@ Answer = Literal[
     "orders", "value", "next", "training", "patient_outputs", "patient_trajectory", "patient_contributions",
     "patient_next", "patient_attributions", "patient_maps", "patient_sets",
 ]  # fmt: skip
-"""Frames of the findings, as the methods of `MultiModN` and the functions of `multimodn.evaluate` return them."""
+"""Frames, as the methods of `MultiModN` and the functions of `multimodn.evaluate` return them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class TaskFacts:
+class TaskInfo:
     """A task: its name and kind, its link scale, the columns of the link scale, and the metric that sums it up."""
 
     name: str
@@ -60,7 +63,7 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
-class ModalityFacts:
+class ModalityInfo:
     """A modality, or a reading of one: its name and kind, its columns, and the tasks that it is hidden from."""
 
     name: str
@@ -70,8 +73,8 @@ class ModalityFacts:
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """Where a model comes from.
+class RunInfo:
+    """Provenance of a model.
 
     Attributes:
         name: The study's name.
@@ -125,7 +128,7 @@ class ChosenPatient:
 
 @dataclass(frozen=True)
 class SlideMap:
-    """A heat map of attention on a slide of a patient: label, number of the slide, and the picture's bytes."""
+    """A heat map of attention on a slide of a patient: label, number of the slide, and the image's bytes."""
 
     label: str
     number: int
@@ -133,11 +136,11 @@ class SlideMap:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that a report tells.
+class ReportContent:
+    """All that a report is about.
 
     Attributes:
-        run: Where the model comes from.
+        run: Provenance of the model.
         tasks: In the study's order; the first is the main one.
         modalities: In the order of the steps.
         who: Whom the numbers are about, such as ``test patients``.
@@ -155,9 +158,9 @@ class Findings:
         maps: Heat maps.
     """
 
-    run: RunFacts
-    tasks: Sequence[TaskFacts]
-    modalities: Sequence[ModalityFacts]
+    run: RunInfo
+    tasks: Sequence[TaskInfo]
+    modalities: Sequence[ModalityInfo]
     who: str
     n_shown: int
     n_explained: int
@@ -177,6 +180,24 @@ class Findings:
         frame = self.answers.get(name)
         return None if frame is None or frame.empty else frame
 
+    @cached_property
+    def findings(self) -> Findings:
+        """What the sentences of the report are about."""
+        frames = (self.get(name) for name in ("performance", "slopes", "coverage", "baselines", "summary"))
+        return findings_of(*frames)
+
+    @cached_property
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """The modalities of each presence pattern that a task may see, by the pattern's name."""
+        hidden = {
+            task.name: [one.name for one in self.modalities if task.name in one.hidden_from] for task in self.tasks
+        }
+        return named_patterns(self.presence, hidden)
+
+    def pattern_words(self, pattern: str) -> str:
+        """Names a presence pattern briefly; a name that is none, such as of pooled patterns, stays as it is."""
+        return pattern_words(self.patterns[pattern], self.names) if pattern in self.patterns else pattern
+
     @property
     def comparison(self) -> ComparisonFrame | None:
         """The comparison with simple models."""
@@ -185,7 +206,7 @@ class Findings:
 
     def why_not(self, name: Answer) -> str:
         """Says why an answer is not there."""
-        return self.lacking.get(name, "There is nothing to show: no patient has what it takes.")
+        return self.lacking.get(name, "There is nothing to show: no patient has the data that this needs.")
 
     @property
     def names(self) -> list[str]:
@@ -193,7 +214,7 @@ class Findings:
         return [modality.name for modality in self.modalities]
 
     @property
-    def main_task(self) -> TaskFacts:
+    def main_task(self) -> TaskInfo:
         """The study's first task, by which patients are chosen."""
         return self.tasks[0]
 
