@@ -1,4 +1,4 @@
-"""One tree of exceptions, and the words that every message shares."""
+"""The exceptions of the package, and the wording that messages share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class StudyError(MultiModNError, ValueError):
 
 
 class DataError(MultiModNError, ValueError):
-    """The data do not fit the study; the message names patient, column, source and the repair."""
+    """The data do not fit the study; the message names source, column, patient and the repair."""
 
 
 class UnreadableError(DataError):
@@ -54,7 +54,7 @@ class NotFittedError(MultiModNError, AttributeError):
 
 
 class DataWarning(UserWarning):
-    """Something in the data that a person should know and that training can live with."""
+    """A note on the data that does not stop training."""
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:

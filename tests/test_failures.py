@@ -66,7 +66,7 @@ def test_a_patient_in_several_rows_is_refused():
     # Two samples of one patient could land on both sides of a split.
     tables, targets = make_frames()
     labs = pd.concat([tables["labs"], tables["labs"].iloc[[0]]])
-    with pytest.raises(DataError, match=r"1 patient\(s\) stand in several rows: p00"):
+    with pytest.raises(DataError, match=r"1 patient\(s\) have several rows: p00"):
         Cohort.from_frames({"labs": labs}, targets)
 
 
@@ -75,7 +75,7 @@ def test_a_split_has_every_patient_on_one_side_only():
     split = make_split(make_study(), cohort)
     everyone = np.concatenate([split.train, split.validation, split.test])
     assert len(set(everyone)) == len(everyone) == len(cohort)
-    with pytest.raises(DataError, match="stand in the split twice: p00"):
+    with pytest.raises(DataError, match="are in the split twice: p00"):
         Split(["p00", "p01"], [], ["p00"])
 
 

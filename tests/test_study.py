@@ -77,7 +77,7 @@ def test_python_builds_the_same_study_as_a_file():
         ("all_but: [", "all_bt: [", r"columns\.all_bt: unknown key 'all_bt'\. Did you mean 'all_but'"),
         ("stratify: death", "stratify: deth", r"split\.stratify: .*Did you mean 'death'\?"),
         ("stratify: death", "stratfy: death", r"split\.stratfy: .*Did you mean 'stratify'\?"),
-        ("{validation: 0.1, stratify: death}", "{validation: 0.9}", r"split: .*nobody to train on"),
+        ("{validation: 0.1, stratify: death}", "{validation: 0.9}", r"split: .*no patients to train on"),
         (
             "{validation: 0.1, stratify: death}",
             "{column: p, source: x}",
@@ -85,18 +85,18 @@ def test_python_builds_the_same_study_as_a_file():
         ),
         ("[labs, images, history]", "[labs, images]", r"order: .*history is missing"),
         ("[labs, images, history]", "[labs, images, hist]", r"order: .*Did you mean 'history'\?"),
-        ("name: labs", "name: history", r"modalities\[1\]\.name: 'history' is the name of another"),
-        ("name: labs", "name: l.abs", r"modalities\[1\]\.name: 'l\.abs' is no valid name"),
+        ("name: labs", "name: history", r"modalities\[1\]\.name: 'history' is used twice"),
+        ("name: labs", "name: l.abs", r"modalities\[1\]\.name: 'l\.abs' is not a valid name"),
         ("name: labs", "name: values", r"'values' is reserved"),
         ("learning_rate: 1e-3", "epochs: 0", r"training\.epochs: .*greater than or equal to 1"),
         ("learning_rate: 1e-3", "epochs: '9'", r"training\.epochs: .*valid integer, found '9'"),
         ("update: linear", "update: gate", r"training\.update: .*'gated'"),
-        (", patients: ids.csv", "", r"images.*a \.npy `path` needs `patients`"),
+        (", patients: ids.csv", "", r"images.*a \.npy `path`, and no other, needs `patients`"),
         ("path: data/labs.parquet", "database: a", r"labs: give one of `path`, `query` and `files`"),
         ("\nname: acc", "", r"name: the key 'name' is missing"),
         ("\nname: acc", "\nname: acc\nname: b", r"name is written twice"),
         ("\nname: acc", "\nname: acc\nfolder: b", r"unknown key 'folder'"),
-        ("\nname: acc", "\nname: [acc", r"This is not YAML"),
+        ("\nname: acc", "\nname: [acc", r"is not valid YAML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, old, new, message):
@@ -175,8 +175,8 @@ def test_a_study_of_one_cohort_is_written_as_before():
         ("clinical: south.csv", "clinical: null", r"cohorts\.south: it has labels for no task"),
         ("{tasks: [death]}", "{tasks: [death], sources: {clinical: null}}", r"source 'clinical', which is null here"),
         ("{tasks: [death]}", "{sources: {images: null}}", r"no registry has source 'images' of modality 'images'"),
-        ("  north: {tasks: [death]}\n", "", r"cohorts: one registry alone is the study's `cohort`"),
-        ("  north:", "  no/rth:", r"cohorts\.no/rth: 'no/rth' is no valid name"),
+        ("  north: {tasks: [death]}\n", "", r"cohorts: a single registry is the study's `cohort`"),
+        ("  north:", "  no/rth:", r"cohorts\.no/rth: 'no/rth' is not a valid name"),
     ],
 )
 def test_registries_that_do_not_fit_the_study(old, new, message):

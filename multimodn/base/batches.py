@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,8 +19,8 @@ class Batch:
     """Some patients, with values only where there are any.
 
     Attributes:
-        values: For each modality the rows that have it, in row order: an absent modality has no values at all, so
-            nothing that stands in its columns can reach a model.
+        values: For each modality the rows that have it, in row order: an absent modality has no values at all, so that
+            nothing in its columns can reach a model.
         presence: Bool ``(B, M)``, columns in the order of ``values``; True = the patient has the modality.
         targets: For each task the targets ``(B, ...)``.
         labelled: For each task the label presence, bool ``(B,)``.
@@ -57,8 +58,8 @@ class Batch:
         """Builds a batch from aligned tensors ``(B, ...)``; rows with False in ``presence`` are dropped.
 
         Args:
-            values: One tensor a modality, all with B rows.
-            presence: Bool ``(B, M)``; left out, every modality is present in every row.
+            values: One tensor for each modality, all with B rows.
+            presence: Bool ``(B, M)``; default: every modality is present in every row.
 
         Raises:
             ShapeError: If the tensors and ``presence`` do not have the same number of rows.
@@ -82,9 +83,15 @@ class Batch:
         def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: tensor.to(device) for name, tensor in tensors.items()}
 
-        values = {name: rows.to(device) for name, rows in self.values.items()}
-        strata, weights = (None if x is None else x.to(device) for x in (self.strata, self.weights))
-        return Batch(values, self.presence.to(device), moved(self.targets), moved(self.labelled), strata, weights)
+        return replace(
+            self,
+            values={name: rows.to(device) for name, rows in self.values.items()},
+            presence=self.presence.to(device),
+            targets=moved(self.targets),
+            labelled=moved(self.labelled),
+            strata=None if self.strata is None else self.strata.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class PatientTensors:
     Attributes:
         patients: Patient identifiers, N of them.
         values: For each modality its rows, in any order.
-        position: Long ``(N, M)``: where in ``values`` a patient's row stands, -1 = the modality is absent.
+        position: Long ``(N, M)``: the row of each patient in ``values``, -1 = the modality is absent.
         targets: For each task the targets ``(N, ...)``.
         labelled: For each task the label presence, bool ``(N,)``.
         strata: Long ``(N, T)``: the outcome stratum in each task, -1 = no label.
@@ -126,20 +133,29 @@ class PatientTensors:
 
     def subset(self, rows: Tensor) -> PatientTensors:
         """Returns the patients at ``rows``, whose values are shared and not parsed again."""
-        targets, labelled = ({k: v[rows] for k, v in each.items()} for each in (self.targets, self.labelled))
-        strata, weights, registry = (None if x is None else x[rows] for x in (self.strata, self.weights, self.registry))
-        patients = self.patients[rows.numpy()]
-        return PatientTensors(patients, self.values, self.position[rows], targets, labelled, strata, weights, registry)
+        return replace(
+            self,
+            patients=self.patients[rows.numpy()],
+            position=self.position[rows],
+            registry=None if self.registry is None else self.registry[rows],
+            **self._outcomes(rows),
+        )
 
     def batch(self, rows: Tensor) -> Batch:
         """Slices the patients at ``rows``."""
         position = self.position[rows]
         presence = position >= 0
         values = {name: all_rows[position[presence[:, m], m]] for m, (name, all_rows) in enumerate(self.values.items())}
-        targets = {name: target[rows] for name, target in self.targets.items()}
-        labelled = {name: known[rows] for name, known in self.labelled.items()}
-        strata, weights = (None if x is None else x[rows] for x in (self.strata, self.weights))
-        return Batch(values, presence, targets, labelled, strata, weights)
+        return Batch(values, presence, **self._outcomes(rows))
+
+    def _outcomes(self, rows: Tensor) -> dict[str, Any]:
+        """What batches and subsets slice alike."""
+        return {
+            "targets": {name: target[rows] for name, target in self.targets.items()},
+            "labelled": {name: labelled[rows] for name, labelled in self.labelled.items()},
+            "strata": None if self.strata is None else self.strata[rows],
+            "weights": None if self.weights is None else self.weights[rows],
+        }
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Slices all patients in their order."""
@@ -148,32 +164,25 @@ class PatientTensors:
 
 
 class BatchLoader:
-    """Iterates over shuffled slices of some patients; what a `Trainer` takes as its dataloader.
+    """Iterates over shuffled slices of some patients; the dataloader of a `Trainer`.
 
-    The order depends on the seed and on how often the loader was iterated (`epoch`), so a resumed run sees what an
-    uninterrupted one would have seen. Under a distributed strategy each process takes its own share of every epoch.
+    The order depends on the seed and on `epoch`, so that a resumed run sees the batches of an uninterrupted one. Under
+    a distributed strategy each process takes its share of every epoch.
 
     Args:
-        patients: They and others.
-        rows: Which of them.
+        patients: All patients.
+        rows: Those to iterate over.
         batch_size: Patients in a batch, at most.
-        shuffle: Whether each epoch has an order of its own.
+        shuffle: Whether each epoch has its own order.
         seed: Seed of the orders.
         alternate: Whether each batch holds patients of one registry, the registries in turn. An epoch passes every
-            patient once, so that a registry has batches in proportion to its patients: none is repeated to make up for
-            a larger one. The batches of a registry are of the same size, to one patient.
+            patient once, so that a registry has batches in proportion to its patients, of equal size to one patient.
     """
 
     def __init__(
-        self,
-        patients: PatientTensors,
-        rows: Tensor,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        alternate: bool = False,
-    ) -> None:
+        self, patients: PatientTensors, rows: Tensor, batch_size: int,
+        *, shuffle: bool = False, seed: int = 0, alternate: bool = False,
+    ) -> None:  # fmt: skip
         self.patients, self.rows, self.batch_size = patients, rows, batch_size
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.n_processes = 0, 1
@@ -201,7 +210,7 @@ class BatchLoader:
     def _dealt(self, rows: Tensor) -> Tensor:
         if self.n_processes == 1:
             return rows
-        # equal shares, else the processes wait for each other for ever
+        # with unequal shares the processes would wait for each other for ever
         copies = rows.repeat(self.n_processes)[: self._share(len(rows)) * self.n_processes]
         return copies[self.rank :: self.n_processes]
 
@@ -210,7 +219,7 @@ class BatchLoader:
 
 
 def _in_turn(parts: Sequence[Tensor], batch_size: int) -> list[Tensor]:
-    """Cuts each part into batches of the same size, to one row, and interleaves them evenly."""
+    """Cuts each part into batches of equal size, to one row, and interleaves them evenly."""
     batches = [part.tensor_split(-(-len(part) // batch_size)) for part in parts]
-    places = [((k + 0.5) / len(found), p, k) for p, found in enumerate(batches) for k in range(len(found))]
+    places = [((k + 0.5) / len(own), p, k) for p, own in enumerate(batches) for k in range(len(own))]
     return [batches[p][k] for _, p, k in sorted(places)]

@@ -28,10 +28,10 @@ class OutputCache:
     def get(self, content: str) -> NDArray[np.float32] | None:
         """Returns the output for a content hash; None if it is not there, or cannot be read."""
         try:
-            found: NDArray[np.float32] = np.load(self._file(content), allow_pickle=False)
+            output: NDArray[np.float32] = np.load(self._file(content), allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
-        return found
+        return output
 
     def put(self, content: str, output: NDArray[np.float32]) -> None:
         """Keeps an output; another process that keeps the same one at the same time does no harm."""

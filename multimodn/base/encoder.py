@@ -1,7 +1,4 @@
-"""The two abstract classes that a modality kind and a task kind derive from.
-
-The public methods check; a subclass writes what is particular to its kind. `ARCHITECTURE.md` shows how they meet.
-"""
+"""The abstract class that an encoder kind derives from, its options and prepared values."""
 
 from __future__ import annotations
 
@@ -105,30 +102,30 @@ class Encoder(nn.Module, ABC):
         """Encodes n prepared rows to ``(n, embedding_size)``."""
 
     def with_tokens(self, values: Any) -> tuple[Tensor, Ragged]:
-        """Encodes n prepared rows to ``(n, embedding_size)`` and to the tokens that a state may look at one by one.
+        """Encodes n prepared rows to ``(n, embedding_size)`` and to tokens that a state may attend to.
 
         Only for kinds with a `token_size`: the tokens of a row are items ``(n_tokens, token_size)``, such as its tiles.
         """
         raise NotImplementedError(f"{type(self).__name__} has no tokens.")
 
     def attention(self, values: Any) -> Ragged:
-        """Returns the weight of everything that the embedding of a row was pooled from, items ``(n,)``; 1 in sum.
+        """Returns the pooling weights of each row's embedding, items ``(n,)`` that sum to 1.
 
-        Only for kinds with a `token_size`; their prepared values have a method ``places()``, a table that says in the
-        same order what it is that was weighted, such as the file and place of a tile.
+        Only for kinds with a `token_size`; their prepared values have a method ``places()``, a table of what was
+        weighted, such as file and place of a tile, in the same order.
         """
         raise NotImplementedError(f"{type(self).__name__} has no attention.")
 
     def parts(self, frame: pd.DataFrame, values: Any, patch: int) -> Parts:
-        """Says what embeddings are made of; a kind that writes this and `encode_parts` can be attributed to.
+        """Returns the parts of embeddings; a kind with this method and `encode_parts` can have attributions.
 
         Args:
             frame: The rows that were prepared, patients in the order of ``values``.
-            values: What `prepare` answered.
+            values: The result of `prepare`.
             patch: Pixels along a side of a part, for kinds that read pictures.
 
         Raises:
-            StudyError: By kinds that do not write it.
+            StudyError: By kinds without the method.
         """
         able = [kind for kind in kinds("encoders") if load_kind("encoders", kind).parts is not Encoder.parts]
         raise StudyError(f"{type(self).__name__} has no parts to attribute to. Kinds that have: {', '.join(able)}.")
@@ -156,7 +153,7 @@ class Encoder(nn.Module, ABC):
         """Encodes and checks the shape.
 
         Raises:
-            ShapeError: If `forward` did not answer ``(n, embedding_size)``.
+            ShapeError: If `forward` did not return ``(n, embedding_size)``.
         """
         embedding: Tensor = super().__call__(values)
         expected = (len(values), self.embedding_size)

@@ -1,4 +1,4 @@
-"""What embeddings are made of, behind gates: columns, words, tiles, measurements, pixels."""
+"""The parts that embeddings are made of, behind gates: columns, words, tiles, measurements, pixels."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from multimodn.base.ragged import Ragged
 class Parts:
     """The parts that the embeddings of n patients are made of.
 
-    Each part stands behind a gate, a number from 0 to 1 that scales what reaches the encoder of it: at 1 what the
-    patient has, at 0 a baseline, in between the straight line from one to the other. A gradient with respect to a gate
-    is thereby summed over everything that the part consists of, such as the numbers of a tile.
+    A gate, a number from 0 to 1, scales how much of a part reaches the encoder: at 1 the patient's value, at 0 a
+    baseline, in between a point on the straight line between them. A gradient with respect to a gate is thereby summed
+    over all numbers of the part, such as those of a tile.
 
     Attributes:
-        names: A row for each part, those of a patient one after another: ``feature`` and ``value`` (what the patient
-            has there), and what else says where it is, such as ``x``, ``y`` and ``file``.
-        lengths: Long ``(n,)``: parts of each patient.
-        gates: For each patient the part, counted within the patient, that each gate opens: long items. A part may have
-            several gates, such as a word its tokens.
+        names: A row for each part, those of a patient one after another: ``feature``, ``value`` (the patient's), and
+            columns of its place, such as ``x``, ``y`` and ``file``.
+        lengths: Long ``(n,)``: number of parts of each patient.
+        gates: For each patient the part, counted within the patient, of each gate: long items. A part may have several
+            gates, for instance a word one for each token.
         content: What `Encoder.encode_parts` needs beside gates.
         baseline: What closed gates leave, as the end of a sentence.
-        width: Numbers behind a gate, roughly: bounds how many copies of a patient are encoded at once.
+        width: Approximate number of values behind a gate; limits how many copies of a patient are encoded at once.
         grid: For pictures the lengths of their axes: the gates of a patient are pictures x pixels.
         is_aligned: Whether a part means the same for every patient, as a column does. Then ``content`` is sliced by
-            rows, and one row of another patient's may be the baseline.
-        reference: That row; None = the baseline is the kind's own.
+            rows, and a row of another patient may be the baseline.
+        reference: That row; None = the kind's own baseline.
     """
 
     names: pd.DataFrame
@@ -51,15 +51,7 @@ class Parts:
     def of_columns(
         cls, frame: pd.DataFrame, columns: Sequence[str], content: Tensor, baseline: str, width: int = 1
     ) -> Parts:
-        """Makes a part with one gate of each column.
-
-        Args:
-            frame: One row for each patient.
-            columns: The columns.
-            content: ``(n, ...)``.
-            baseline: See the class.
-            width: See the class.
-        """
+        """Makes each column of ``frame``, one row for each patient, a part with one gate; content is ``(n, ...)``."""
         n, size = len(frame), len(columns)
         cells = frame[list(columns)].to_numpy(dtype=object).ravel()
         names = pd.DataFrame({"feature": np.tile(np.array(columns, dtype=object), n), "value": cells})
@@ -69,7 +61,7 @@ class Parts:
 
     @classmethod
     def one_by_one(cls, names: pd.DataFrame, lengths: Tensor, content: Any, baseline: str, width: int = 1) -> Parts:
-        """Makes a part with one gate of each row of ``names``; see the class."""
+        """Makes each row of ``names`` a part with one gate."""
         lengths = lengths.cpu()
         rows = torch.arange(len(lengths)).repeat_interleave(lengths)
         place = torch.arange(len(rows)) - (lengths.cumsum(0) - lengths)[rows]
@@ -77,14 +69,14 @@ class Parts:
 
 
 class Once:
-    """Remembers what was last made of some gates: members of an ensemble share what a frozen network makes of them."""
+    """Keeps the last output of a frozen network for a tensor of gates, which the members of an ensemble share."""
 
     def __init__(self) -> None:
         self._gates: Tensor | None = None
-        self._made: Tensor | None = None
+        self._output: Tensor | None = None
 
     def __call__(self, gates: Tensor, make: Callable[[], Tensor]) -> Tensor:
-        """Returns what ``make`` answers, without calling it again for the same tensor of gates."""
-        if self._made is None or self._gates is not gates:
-            self._gates, self._made = gates, make()
-        return self._made
+        """Returns the output of ``make``, which is not called again for the same tensor of gates."""
+        if self._output is None or self._gates is not gates:
+            self._gates, self._output = gates, make()
+        return self._output

@@ -11,7 +11,7 @@ from multimodn.errors import StudyError, did_you_mean
 
 
 def kinds(group: str) -> list[str]:
-    """Lists the kinds declared under ``multimodn.encoders`` or ``multimodn.tasks``, ours and third parties'."""
+    """Lists the kinds declared under ``multimodn.encoders`` or ``multimodn.tasks`` by any installed package."""
     return sorted(_declared(group))
 
 
@@ -21,13 +21,13 @@ def load_kind(group: str, kind: str) -> Any:
     Raises:
         StudyError: If no package declares it; the message names the nearest kind.
     """
-    found = _declared(group).get(kind)
-    if found is None:
+    entry = _declared(group).get(kind)
+    if entry is None:
         raise StudyError(f"Unknown kind '{kind}' among {group}.{did_you_mean(kind, kinds(group))}")
-    return found.load()
+    return entry.load()
 
 
 @cache
 def _declared(group: str) -> Mapping[str, EntryPoint]:
-    """Returns the declared kinds by name; reading what is installed takes longer than checking a study."""
+    """Returns the declared kinds by name; cached, as reading the installed packages is slow."""
     return {entry.name: entry for entry in reversed(tuple(entry_points(group=f"multimodn.{group}")))}

@@ -39,7 +39,7 @@ class Ragged:
         return len(self.lengths)
 
     def __getitem__(self, rows: Tensor) -> Ragged:
-        """Takes the rows at long ``rows``, in their order, any of them several times."""
+        """Takes the rows at long ``rows``, in their order; a row may be taken several times."""
         starts = (self.lengths.cumsum(0) - self.lengths)[rows]
         lengths = self.lengths[rows]
         first = lengths.cumsum(0) - lengths

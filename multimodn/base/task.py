@@ -14,19 +14,18 @@ from multimodn.base.encoder import JSON, Options
 
 
 class Task(nn.Module, ABC):
-    """A target, its decoder's outputs, their loss, and what they mean to a reader.
+    """A target, its decoder's outputs, their loss and their meaning.
 
-    ``outputs`` are a decoder's raw numbers, shape ``(..., output_size)``. Everything that is compared or explained
-    lives on the link scale, ``(..., len(link_names))``: log-odds for classes, target units for regression, log-risk
-    for survival.
+    ``outputs`` are a decoder's raw numbers, ``(..., output_size)``. Comparisons and explanations use the link scale,
+    ``(..., len(link_names))``: log-odds for classes, target units for regression, log-risk for survival.
 
     Attributes:
         name: The task's name in the study.
         output_size: Number K of raw outputs.
         link_names: A name for each link-scale column, such as the class; ``[name]`` where there is one only.
         link_scale: What the link scale measures: ``log-odds``, ``units`` (the target's) or ``log-risk``.
-        n_strata: Number of groups that `strata` tells apart.
-        has_strata_likelihood: Whether `log_strata` says how likely each of them is.
+        n_strata: Number of strata in `strata`.
+        has_strata_likelihood: Whether `log_strata` returns their log-probabilities.
     """
 
     Options: ClassVar[type[Options]]
@@ -79,14 +78,14 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def link_target(self, target: Tensor) -> Tensor:
-        """Returns what the link-scale columns are predictions of, ``(n, len(link_names))`` float.
+        """Returns what the link-scale columns predict, ``(n, len(link_names))`` float.
 
         0 or 1 for log-odds (NaN = unknown); the value for units; time and event, ``(n, 2)``, for log-risk.
         """
 
     @abstractmethod
     def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores link-scale predictions of any make, a baseline's too, against `link_target`; NaN where undefined."""
+        """Scores link-scale predictions, of a baseline too, against `link_target`; NaN where undefined."""
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
@@ -108,8 +107,8 @@ class Task(nn.Module, ABC):
     def strata(self, target: Tensor) -> Tensor:
         """Groups targets ``(n, ...)`` by outcome, long ``(n,)`` in [0, n_strata), from low to high.
 
-        Training that is neutral to missingness compares how often each group has which modalities. Without groups
-        (this default) the task is trained as if missingness did not depend on it.
+        Training that is neutral to missingness compares the presence of modalities between groups. With one group (this
+        default) the task is trained as if missingness did not depend on it.
         """
         return torch.zeros(len(target), dtype=torch.long, device=target.device)
 
@@ -132,9 +131,9 @@ class Task(nn.Module, ABC):
 
 
 def main_metric(task: Task) -> str:
-    """Names the metric that sums a task up, of those in `Task.link_metrics`.
+    """Names a task's main metric, among those of `Task.link_metrics`.
 
-    ``auroc`` where the link scale is log-odds: of ordinal tasks the mean over the splits into low and high, of others
-    with several classes or labels the mean over these; ``r2`` for numbers, ``cindex`` for survival.
+    ``auroc`` on log-odds: the mean over the binary splits of an ordinal task, or over classes or labels; ``r2`` for
+    numbers, ``cindex`` for survival.
     """
     return {"log-odds": "auroc", "units": "r2", "log-risk": "cindex"}[task.link_scale]

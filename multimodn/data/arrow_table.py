@@ -1,4 +1,4 @@
-"""Turns a stream of Arrow record batches into a table, at the price of the table in float32."""
+"""Turns a stream of Arrow record batches into a table, in about the memory of the table in float32."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pandas as pd
 
 from multimodn.errors import DataError
 
-FIRST_CELLS = 1 << 26  # room for numbers where nobody knows the number of rows; doubled as needed
+FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; doubled as needed
 
-# pandas 2 copies unless told not to; pandas 3 does not, and warns if told.
+# pandas 2 copies by default; pandas 3 does not, and warns about the argument.
 _NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}
 
 
@@ -23,10 +23,10 @@ class Columns:
         schema: The columns.
         patient: The key column.
         exact: Columns that keep their own type, the key among them.
-        n_rows: About as many rows as there are, rather more. Memory that is never written to costs nothing.
+        n_rows: An upper estimate of the number of rows; memory that is never written to costs nothing.
 
     Raises:
-        DataError: If a column is neither number, truth value nor text.
+        DataError: If a column is neither number, boolean nor text.
     """
 
     def __init__(self, schema: Any, patient: str, exact: list[str], n_rows: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Columns:
         return self.table(start)
 
     def add(self, piece: Any, start: int) -> None:
-        """Takes rows from ``start`` on of some columns: a record batch or a table."""
+        """Adds rows, from number ``start`` on, of some columns: a record batch or a table."""
         stop = start + piece.num_rows
         if stop > self._numbers.shape[1]:
             grown = np.empty((len(self.numeric), 2 * stop), dtype=np.float32)
@@ -92,21 +92,19 @@ class Columns:
         if field.name in self.exact:
             return False
         kind = field.type
-        if types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind):
-            return True
-        if types.is_boolean(kind) or types.is_null(kind):
+        number_types = (types.is_floating, types.is_integer, types.is_decimal, types.is_boolean, types.is_null)
+        if any(is_type(kind) for is_type in number_types):
             return True
         text = kind.value_type if types.is_dictionary(kind) else kind
-        if types.is_string(text) or types.is_large_string(text) or types.is_string_view(text):
-            return False
-        if types.is_temporal(kind):
+        text_types = (types.is_string, types.is_large_string, types.is_string_view, types.is_temporal)
+        if any(is_type(text) for is_type in text_types):
             return False
         if types.is_binary(kind):
             raise DataError(f"column '{field.name}' is not text in UTF-8; save the file in that encoding.")
-        raise DataError(f"column '{field.name}' holds {kind}; give numbers, truth values or text.")
+        raise DataError(f"column '{field.name}' holds {kind}; give numbers, booleans or text.")
 
     def _store(self, column: Any, name: str, start: int, stop: int) -> None:
-        """Writes a piece of a column as float32, and as float64 too if it holds whole numbers beyond that."""
+        """Writes a piece of a column as float32, and as float64 too if float32 cannot hold its numbers."""
         from pyarrow import bool_, compute, float32, float64
 
         row = self.numeric[name]
@@ -125,7 +123,7 @@ class Columns:
 
 
 def text_keys(keys: Any) -> pd.Index:
-    """Returns patient identifiers as text; whole numbers become their digits, missing ones become empty text.
+    """Returns patient identifiers as text: whole numbers as their digits, missing ones as empty text.
 
     Raises:
         DataError: If the keys are neither text nor whole numbers.
@@ -136,15 +134,15 @@ def text_keys(keys: Any) -> pd.Index:
     kind = values.dtype
     if (pd.api.types.is_float_dtype(kind) and not values.isna().all()) or pd.api.types.is_bool_dtype(kind):
         raise DataError(
-            f"the patient key holds {kind}, in which 1 and 1.0 cannot be told apart. Store it as text, or as "
+            f"the patient key holds {kind}, which does not distinguish 1 from 1.0. Store it as text, or as "
             f"whole numbers without empty cells."
         )
     missing = np.asarray(values.isna())
     if isinstance(kind, pd.StringDtype) and not missing.any():
         return values
     text = values.astype(object).where(~missing, "").map(str)
-    answer: pd.Index[Any] = pd.Index(text.to_numpy(dtype=object), name="patient")
-    return answer
+    index: pd.Index[Any] = pd.Index(text.to_numpy(dtype=object), name="patient")
+    return index
 
 
 def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
@@ -152,18 +150,14 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
 
     Args:
         column: A chunked array.
-        parse: Whether text that is nothing but numbers, none with a leading zero, becomes numbers.
+        parse: Whether text columns of numbers only, none with a leading zero, become numbers.
     """
     from pyarrow import ArrowInvalid, compute, float64, int64, string, types
 
     kind = column.type
     if types.is_dictionary(kind) or types.is_temporal(kind):
         column = compute.cast(column, string())
-    if (
-        parse
-        and types.is_string(kind)
-        and not compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py()
-    ):
+    if parse and types.is_string(kind) and not _has_leading_zero(column):
         for number in (int64(), float64()):
             try:
                 column = compute.cast(column, number)
@@ -174,8 +168,14 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
     return series.reset_index(drop=True)
 
 
+def _has_leading_zero(column: Any) -> bool:
+    from pyarrow import compute
+
+    return bool(compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py())
+
+
 def _own(column: Any) -> Any:
-    """Returns a copy: a column of DuckDB keeps all columns of its batch in memory."""
+    """Returns a copy, as a column of DuckDB keeps all columns of its batch in memory."""
     from pyarrow import concat_arrays
 
     return concat_arrays([column, column.slice(0, 0)])
@@ -184,14 +184,13 @@ def _own(column: Any) -> Any:
 def _values(column: Any) -> np.ndarray[Any, Any]:
     from pyarrow import ChunkedArray
 
-    values: np.ndarray[Any, Any] = (
-        column.to_numpy() if isinstance(column, ChunkedArray) else column.to_numpy(zero_copy_only=False)
-    )
+    options = {} if isinstance(column, ChunkedArray) else {"zero_copy_only": False}
+    values: np.ndarray[Any, Any] = column.to_numpy(**options)
     return values
 
 
 def _is_wide(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
-    """Says whether whole numbers, or numbers beyond the range of float32, are lost in ``narrow``."""
+    """Says whether ``narrow`` loses whole numbers, or numbers beyond the range of float32."""
     largest = np.fmax.reduce(np.abs(values), initial=0.0)
     if largest <= 1 << 24:
         return False

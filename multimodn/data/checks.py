@@ -1,34 +1,51 @@
-"""What is looked for in a cohort before training: problems, which are errors, and notes, which are warnings.
+"""Checks of a cohort before training: problems, which become errors, and notes, which become warnings.
 
-Every function goes over columns, never over patients.
+Every function loops over columns, never over patients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from multimodn.errors import shown
 
-SAMPLE = 512  # labelled patients on which a suspected leak has to show before all are looked at
+SAMPLE = 512  # labelled patients that must show a suspected leak before all are checked
 FEW = 20  # distinct whole numbers up to which a target column is taken for classes
-LEAK_ROWS = 20  # fewer patients than this agree by chance too easily
+LEAK_ROWS = 20  # fewer patients agree by chance too easily
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note on the data, for the reader of a warning.
+
+    Attributes:
+        text: May name patients and their values.
+        summary: The same without them, with a place ``{}`` for each of `values`; None = there is none.
+        values: Names and counts of the summary.
+    """
+
+    text: str
+    summary: str | None = None
+    values: tuple[str | int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def key_problems(source: str, frame: pd.DataFrame, *, several_rows: bool = False) -> list[str]:
-    """Finds empty and repeated patients of a source, and a source without rows.
+    """Finds empty and repeated patient keys of a source, and a source without rows.
 
     Args:
         source: Its name.
         frame: Its rows, indexed by patient.
         several_rows: Whether a patient may have several of them.
     """
-    keys = frame.index
-    problems = []
+    keys, problems = frame.index, []
     if not len(keys):
         return [f"source '{source}' has no rows."]
     blank = np.asarray(pd.Series(keys).str.strip() == "")
@@ -40,27 +57,27 @@ def key_problems(source: str, frame: pd.DataFrame, *, several_rows: bool = False
     repeated = keys[keys.duplicated() & ~blank].unique()
     if len(repeated) and not several_rows:
         problems.append(
-            f"source '{source}': {len(repeated)} patient(s) stand in several rows: {shown(list(repeated))}. "
-            f"Keep one row a patient, aggregate them in a query, or say `repeats:` at its modality if they are visits."
+            f"source '{source}': {len(repeated)} patient(s) have several rows: {shown(list(repeated))}. "
+            f"Keep one row per patient, aggregate them in a query, or set its modality's `repeats:` if they are visits."
         )
     return problems
 
 
 def infinite_problems(modality: str, frame: pd.DataFrame) -> list[str]:
-    """Finds infinite numbers; the message names patient and column."""
+    """Finds infinite numbers; each problem names column and patient."""
     problems = []
     for name, low, high in _extremes(frame):
         if np.isinf(low) or np.isinf(high):
-            at = np.flatnonzero(np.isinf(frame[name].to_numpy(dtype=float, na_value=np.nan)))
+            rows = np.flatnonzero(np.isinf(frame[name].to_numpy(dtype=float, na_value=np.nan)))
             problems.append(
-                f"modality '{modality}', column '{name}': {len(at)} infinite value(s), first of patient "
-                f"'{frame.index[at[0]]}'. Leave the cell empty where nothing was measured."
+                f"modality '{modality}', column '{name}': {len(rows)} infinite value(s), first of patient "
+                f"'{frame.index[rows[0]]}'. Leave the cell empty where nothing was measured."
             )
     return problems
 
 
-def column_notes(modality: str, frame: pd.DataFrame) -> list[str]:
-    """Lists columns that say nothing: the same value for everyone, or none."""
+def column_notes(modality: str, frame: pd.DataFrame) -> list[Note]:
+    """Lists columns without information: the same value for all patients, or none."""
     empty, constant = [], []
     for name, low, high in _extremes(frame):
         if np.isnan(low):
@@ -71,45 +88,51 @@ def column_notes(modality: str, frame: pd.DataFrame) -> list[str]:
         n_values = frame[name].nunique()
         if n_values < 2:
             (constant if n_values else empty).append(name)
-    notes = []
-    if empty:
-        notes.append(f"modality '{modality}': {len(empty)} column(s) are empty throughout: {shown(empty)}.")
-    if constant:
-        notes.append(f"modality '{modality}': {len(constant)} column(s) are constant: {shown(constant)}.")
-    return notes
+    lists = (("empty", empty), ("constant", constant))
+    return [
+        Note(
+            f"modality '{modality}': {len(some)} column(s) are {what}: {shown(some)}.",
+            f"modality {{}}: {{}} columns are {what}",
+            (modality, len(some)),
+        )
+        for what, some in lists
+        if some
+    ]
 
 
-def orphan_notes(patients: pd.Index, labelled: pd.Index, frames: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Lists patients of a modality whom no targets source knows; they are kept, without labels."""
+def orphan_notes(with_targets: pd.Index, frames: Mapping[str, pd.DataFrame]) -> list[Note]:
+    """Lists patients of a modality who are in no targets' source; they are kept, without labels."""
     notes = []
     for modality, frame in frames.items():
         patients = frame.index.unique()
-        orphans = patients.difference(labelled)
+        orphans = patients.difference(with_targets)
         if len(orphans):
-            notes.append(
+            text = (
                 f"modality '{modality}': {len(orphans)} of {len(patients)} patients have no row in the targets' "
                 f"source and stay unlabelled: {shown(list(orphans))}."
             )
+            summary = "of modality {}, {} patients have no row in the source of the targets, and therefore no labels"
+            notes.append(Note(text, summary, (modality, len(orphans))))
     return notes
 
 
-def class_notes(task: str, targets: pd.DataFrame) -> list[str]:
-    """Lists classes that one patient alone has."""
+def class_notes(task: str, targets: pd.DataFrame) -> list[Note]:
+    """Lists classes that only one patient has."""
     notes = []
     for name in targets.columns:
         counts = targets[name].value_counts()
         if not _are_classes(targets[name], counts):
             continue
-        once = list(counts.index[counts == 1])
-        if once:
-            listed = shown(sorted(str(value) for value in once))
-            notes.append(f"task '{task}', column '{name}': {len(once)} class(es) are seen once: {listed}.")
+        single = sorted(str(value) for value in counts.index[counts == 1])
+        if single:
+            text = f"task '{task}', column '{name}': {len(single)} class(es) occur once: {shown(single)}."
+            notes.append(Note(text, "task {}, column {}: some classes occur in one patient only", (task, str(name))))
     return notes
 
 
-def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Lists input columns that say the same as a target column, in other words perhaps."""
-    notes: list[str] = []
+def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.DataFrame]) -> list[Note]:
+    """Lists input columns that equal a target column, if need be after renaming its values."""
+    notes = list[Note]()
     if not frame.index.is_unique:  # several rows of a patient cannot each be a renamed target
         return notes
     for task, table in targets.items():
@@ -119,24 +142,26 @@ def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.Data
                 continue
             suspects = [name for name in _suspects(frame, label) if _is_renamed(frame[name], label)]
             if suspects:
-                notes.append(
-                    f"modality '{modality}': {shown(suspects)} says the same as target column '{target}' of "
-                    f"task '{task}'. If it is not known before the outcome, leave it out with `all_but`."
+                text = (
+                    f"modality '{modality}': {shown(suspects)} has the same information as target column '{target}' of "
+                    f"task '{task}'. If it is not known before the outcome, exclude it with `all_but`."
                 )
+                summary = "modality {} has columns with the same information as an outcome ({}), likely a leak"
+                notes.append(Note(text, summary, (modality, shown(suspects))))
     return notes
 
 
 def _extremes(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
     """Returns name, lowest and highest value of each numeric column; NaN where all cells are empty."""
-    found = []
+    extremes = []
     for name in frame.columns:
         if pd.api.types.is_numeric_dtype(frame[name].dtype):
             values = frame[name].to_numpy()
             if values.dtype.kind not in "fiu":
                 values = frame[name].to_numpy(dtype=float, na_value=np.nan)
             low, high = (np.fmin.reduce(values), np.fmax.reduce(values)) if len(values) else (np.nan, np.nan)
-            found.append((name, float(low), float(high)))
-    return found
+            extremes.append((name, float(low), float(high)))
+    return extremes
 
 
 def _texts(frame: pd.DataFrame) -> list[str]:
@@ -151,7 +176,7 @@ def _are_classes(values: pd.Series[Any], counts: pd.Series[int]) -> bool:
 
 
 def _suspects(frame: pd.DataFrame, label: pd.Series[Any]) -> list[str]:
-    """Returns the columns that a sample of the labelled patients does not clear of suspicion."""
+    """Returns the columns that may equal the label, judged by a sample of the labelled patients."""
     texts = _texts(frame)
     numeric = [name for name in frame.columns if name not in set(texts)]
     rows = np.unique(np.linspace(0, len(label) - 1, SAMPLE).astype(int))
@@ -159,8 +184,8 @@ def _suspects(frame: pd.DataFrame, label: pd.Series[Any]) -> list[str]:
     if not numeric or len(np.unique(codes)) > len(rows) // 2:
         return [*texts, *numeric]
     order = np.argsort(codes, kind="stable")
-    at = frame.index.get_indexer(label.index[rows[order]])
-    values = frame[numeric].iloc[at].to_numpy(dtype=float, na_value=np.nan)
+    sampled = frame.index.get_indexer(label.index[rows[order]])
+    values = frame[numeric].iloc[sampled].to_numpy(dtype=float, na_value=np.nan)
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     low, high = np.fmin.reduceat(values, starts, axis=0), np.fmax.reduceat(values, starts, axis=0)
     same_in_class = ((low == high) | np.isnan(low)).all(axis=0)
@@ -168,22 +193,17 @@ def _suspects(frame: pd.DataFrame, label: pd.Series[Any]) -> list[str]:
 
 
 def _is_renamed(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
-    """Says whether each value goes with one label and each label with one value."""
-    known = values.reindex(label.index).dropna()
-    label = label.loc[known.index]
-    if len(known) < LEAK_ROWS:
+    """Says whether values and labels correspond one to one."""
+    values = values.reindex(label.index).dropna()
+    label = label.loc[values.index]
+    if len(values) < LEAK_ROWS:
         return False
-    a, b = pd.factorize(known)[0].astype(np.int64), pd.factorize(label)[0].astype(np.int64)
+    a, b = pd.factorize(values)[0].astype(np.int64), pd.factorize(label)[0].astype(np.int64)
     n_a, n_b = int(a.max()) + 1, int(b.max()) + 1
     if n_a != n_b or n_a < 2:
         return False
     if n_b > len(label) // 2:  # nearly every value is unique: any two such columns are renamings of each other
-        return _is_equal(known, label)
-    pairs: NDArray[np.int64] = a * n_b + b
-    return len(np.unique(pairs)) == n_a
-
-
-def _is_equal(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
-    if pd.api.types.is_numeric_dtype(values.dtype) and pd.api.types.is_numeric_dtype(label.dtype):
-        return bool(np.allclose(values.to_numpy(dtype=float), label.to_numpy(dtype=float), rtol=1e-6))
-    return bool((values.astype(str) == label.astype(str)).all())
+        if pd.api.types.is_numeric_dtype(values.dtype) and pd.api.types.is_numeric_dtype(label.dtype):
+            return bool(np.allclose(values.to_numpy(dtype=float), label.to_numpy(dtype=float), rtol=1e-6))
+        return bool((values.astype(str) == label.astype(str)).all())
+    return len(np.unique(a * n_b + b)) == n_a

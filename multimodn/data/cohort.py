@@ -1,4 +1,4 @@
-"""A cohort: patients, what each modality says about those who have it, and their targets."""
+"""A cohort: patients, the data of each modality, and the targets of each task."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from multimodn.data import checks
 from multimodn.data.cohort_tables import CohortTables, union_of_patients
 from multimodn.data.files import with_absolute_paths
 from multimodn.data.hashing import add_table, with_contents
-from multimodn.data.load_cohort import read_cohort
-from multimodn.data.modality_frames import is_later_reading, with_values
-from multimodn.data.sources import from_frame
+from multimodn.data.modality_frames import is_later_reading, modality_frames, task_tables, with_values
+from multimodn.data.registries import load_registries
+from multimodn.data.sources import Given, from_frame
+from multimodn.data.tables import load_tables
 from multimodn.errors import DataError, DataWarning, raise_all, shown
 from multimodn.study.study import Study
 
@@ -40,10 +41,10 @@ class Cohort(CohortTables):
         Args:
             study: Names the sources, modalities and tasks.
             labelled: Whether to read targets, groups and split; to predict, none of them is needed.
-            sources: Takes the place of sources of the study, such as the tables of new patients: a path
-                (from the working directory), a DataFrame with the key as a column or index, or, to predict,
-                None for a source that nobody has. Of a study of several registries all are then new patients, of no
-                registry, who have nothing of the other sources.
+            sources: Replaces sources of the study, for instance by the tables of new patients: a path (relative to
+                the working directory), a DataFrame with the key as a column or index, or, for predictions, None for a
+                source that no patient has. In a study of several registries all patients are then new, of no registry,
+                and have nothing of the other sources.
 
         Raises:
             DataError: Listing every problem found in all sources.
@@ -51,9 +52,22 @@ class Cohort(CohortTables):
         Warns:
             DataWarning: Once, listing all notes.
         """
-        tables, known = read_cohort(study, labelled, sources)
-        hidden = {name: spec.exclude_for for name, spec in study.steps.items()}
-        return cls(**vars(tables))._checked(known if labelled else None, hidden)
+        if study.cohorts and sources is None:
+            joined, with_targets = load_registries(study, labelled)
+        else:
+            problems: list[str] = []
+            notes: list[checks.Note] = []
+            given: dict[str, Given] = (dict.fromkeys(study.cohort.sources) if study.cohorts else {}) | dict(
+                sources or {}
+            )
+            tables = load_tables(study, labelled, given, problems)
+            frames = modality_frames(study, tables, given, labelled, problems, notes)
+            targets = task_tables(study, tables, problems) if labelled else {}
+            raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
+            joined, with_targets = CohortTables.of_tables(study, tables, frames, targets, notes, labelled=labelled)
+        cohort = cls(**vars(joined))
+        _check(cohort, with_targets if labelled else None, {name: m.exclude_for for name, m in study.steps.items()})
+        return cohort
 
     @classmethod
     def from_frames(
@@ -68,12 +82,12 @@ class Cohort(CohortTables):
         """Builds a cohort from DataFrames indexed by patient; they are not changed.
 
         Args:
-            modalities: One table a modality.
+            modalities: One table for each modality.
             targets: For each task its target columns.
-            patients: Their order, and who belongs to the cohort; default: everyone, targets first.
+            patients: Who belongs to the cohort, in this order; default: all, those with targets first.
             groups: The group of each patient.
             several_rows: Modalities in which a patient may have several rows, such as slides.
-            files: For some modalities the columns that name files; relative paths start in the working directory.
+            files: The columns of modalities that name files; paths are relative to the working directory.
 
         Raises:
             DataError: Listing every problem found.
@@ -93,63 +107,33 @@ class Cohort(CohortTables):
             frames[name] = with_values(table if patients is None else table.loc[table.index.isin(chosen)])
             problems += checks.infinite_problems(name, frames[name])
         raise_all(problems, DataError, "The tables cannot be used")
-        known = union_of_patients([table.index for table in labels.values()]) if labels else None
+        with_targets = union_of_patients([table.index for table in labels.values()]) if labels else None
         labels = {name: table.reindex(chosen) for name, table in labels.items()}
         if groups is not None:
             groups = from_frame(groups.to_frame("group"), "")["group"].reindex(chosen)
-        return cls(chosen, frames, labels, groups, files=dict(files or {}))._checked(known)
-
-    def _checked(self, known: pd.Index | None, hidden: Mapping[str, Collection[str]] | None = None) -> Cohort:
-        """Refuses an empty cohort; of one with labels, whoever trains on it is told what to know about it.
-
-        Args:
-            known: The patients of the targets' sources; None: there are no labels.
-            hidden: For each modality the tasks that will not see it.
-        """
-        if not len(self):
-            raise DataError("The cohort is empty: no source has a patient.")
-        notes = self.notes
-        if known is not None:
-            empty = [name for name, frame in self.modalities.items() if frame.empty]
-            nobody = [f"modality '{name}': nobody has it." for name in empty if not is_later_reading(name)]
-            raise_all(nobody, DataError, "The data cannot be used")
-            notes += checks.orphan_notes(self.patients, known, self.modalities)
-            for name, frame in self.modalities.items():
-                if name in empty:
-                    notes.append(f"modality '{name}': nobody has so many readings.")
-                    continue
-                if not is_later_reading(name):  # few have it, so that a column may well be constant
-                    notes += checks.column_notes(name, frame.drop(columns=self.files.get(name, []), errors="ignore"))
-                seeing = {t: table for t, table in self.targets.items() if t not in (hidden or {}).get(name, ())}
-                notes += checks.leak_notes(name, frame, seeing)
-            for name, table in self.targets.items():
-                notes += checks.class_notes(name, table)
-        if notes:
-            listed = "\n".join(f"  - {note}" for note in notes)
-            warnings.warn(f"Worth knowing about these data:\n{listed}", DataWarning, stacklevel=3)
-        return self
+        cohort = cls(chosen, frames, labels, groups, files=dict(files or {}))
+        _check(cohort, with_targets)
+        return cohort
 
     @property
     def presence(self) -> pd.DataFrame:
-        """Bool, patients x modalities: who has what."""
-        return pd.DataFrame(
-            {name: self.patients.isin(frame.index) for name, frame in self.modalities.items()},
-            index=self.patients,
-        )
+        """Presence of modalities: bool, patients x modalities."""
+        has = {name: self.patients.isin(frame.index) for name, frame in self.modalities.items()}
+        return pd.DataFrame(has, index=self.patients)
 
     def subset(self, patients: Any) -> Cohort:
         """Returns the cohort of some patients.
 
         Args:
-            patients: Identifiers, in the order wanted, or one truth value for each patient.
+            patients: Identifiers in the order wanted, or one boolean for each patient.
 
         Raises:
-            DataError: If a patient is unknown or named twice, or the truth values are not as many.
+            DataError: If a patient is unknown or named twice, or the number of booleans is wrong.
         """
         asked = np.asarray(patients)
         if asked.dtype == bool:
             if len(asked) != len(self):
-                raise DataError(f"Expected one truth value for each of {len(self)} patients, found {len(asked)}.")
+                raise DataError(f"Expected one boolean for each of {len(self)} patients, found {len(asked)}.")
             chosen = self.patients[asked]
         else:
             chosen = pd.Index(asked.astype(object), name="patient").astype(self.patients.dtype)
@@ -174,9 +158,9 @@ class Cohort(CohortTables):
         return f"Cohort({len(self)} patients; modalities: {counts}; labels: {labels or 'none'})"
 
     def hash(self) -> str:
-        """Returns a SHA-256 over all values and labels that no order of rows or columns changes.
+        """Returns a SHA-256 of all values and labels, whatever the order of rows and columns.
 
-        A file counts with what it holds, not with its path.
+        A file counts with its content, not with its path.
         """
         digest = hashlib.sha256()
         add_table(digest, "patients", pd.DataFrame(index=self.patients))
@@ -196,6 +180,37 @@ def _indexed(what: str, frame: pd.DataFrame, problems: list[str], *, several_row
     except DataError as error:
         problems.append(f"{what}: {error}")
         return frame
-    found = checks.key_problems(what.strip("'"), answer, several_rows=several_rows)
-    problems += [text.replace("source ", "table ", 1) for text in found]
+    key_problems = checks.key_problems(what.strip("'"), answer, several_rows=several_rows)
+    problems += [text.replace("source ", "table ", 1) for text in key_problems]
     return answer
+
+
+def _check(cohort: Cohort, with_targets: pd.Index | None, hidden: Mapping[str, Collection[str]] | None = None) -> None:
+    """Refuses an empty cohort, and warns once with all notes on a labelled one.
+
+    Args:
+        cohort: The cohort; its notes are added to.
+        with_targets: The patients of the targets' sources; None: there are no labels.
+        hidden: For each modality the tasks that will not see it.
+    """
+    if not len(cohort):
+        raise DataError("The cohort is empty: no source has a patient.")
+    notes = cohort.notes
+    if with_targets is not None:
+        empty = [name for name, frame in cohort.modalities.items() if frame.empty]
+        absent = [f"modality '{name}': no patient has it." for name in empty if not is_later_reading(name)]
+        raise_all(absent, DataError, "The data cannot be used")
+        notes += checks.orphan_notes(with_targets, cohort.modalities)
+        for name, frame in cohort.modalities.items():
+            if name in empty:
+                notes.append(checks.Note(f"modality '{name}': no patient has so many readings."))
+                continue
+            if not is_later_reading(name):  # few have it, so that a column may well be constant
+                notes += checks.column_notes(name, frame.drop(columns=cohort.files.get(name, []), errors="ignore"))
+            seeing = {task: table for task, table in cohort.targets.items() if task not in (hidden or {}).get(name, ())}
+            notes += checks.leak_notes(name, frame, seeing)
+        for name, table in cohort.targets.items():
+            notes += checks.class_notes(name, table)
+    if notes:
+        listed = "\n".join(f"  - {note}" for note in notes)
+        warnings.warn(f"Notes on the data:\n{listed}", DataWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""What was read of a cohort's sources and joined on the patient."""
+"""The tables of a cohort, joined on the patient."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from multimodn.data.checks import Note
 from multimodn.study.split import ColumnSplit
 from multimodn.study.study import Study
 
@@ -18,15 +19,15 @@ class CohortTables:
 
     Attributes:
         patients: Patient identifiers as text.
-        modalities: For each modality a row for each patient who has it, and for nobody else: a patient
-            without a row in the source, or with nothing but empty cells in it, does not have the modality. Kinds
-            that take them have several rows a patient; a repeated modality has a frame for each reading.
+        modalities: For each modality the rows of the patients who have it: a patient without a row in the source, or
+            with empty cells only, does not have it. Some kinds take several rows per patient; a repeated modality has
+            a frame for each reading.
         targets: For each task its target columns, one row for each of `patients`; empty = no label.
-        groups: For each patient the group that no split may divide, such as a site or a family.
-        split: For each patient the part that a column of the study names.
-        notes: What the checks found worth knowing.
+        groups: The group of each patient, such as a site or a family, that no split may divide.
+        split: The part of each patient, from a column that the study names.
+        notes: Notes on the data.
         files: For some modalities the columns that name files, as absolute paths.
-        registry: For each patient the registry, where a study has several.
+        registry: The registry of each patient, where a study has several.
     """
 
     patients: pd.Index
@@ -34,7 +35,7 @@ class CohortTables:
     targets: dict[str, pd.DataFrame] = field(default_factory=dict)
     groups: pd.Series[Any] | None = None
     split: pd.Series[Any] | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     registry: pd.Series[Any] | None = None
 
@@ -48,26 +49,26 @@ class CohortTables:
         tables: dict[str, pd.DataFrame],
         frames: dict[str, pd.DataFrame],
         targets: dict[str, pd.DataFrame],
-        notes: list[str],
+        notes: list[Note],
         *,
         labelled: bool,
     ) -> tuple[Self, pd.Index]:
-        """Joins what was read of the sources of a study; not yet checked.
+        """Joins the sources of a study, without checks.
 
         Args:
             study: Names grouping key and split.
-            tables: The sources by name; emptied, so that no table stands in memory twice.
+            tables: The sources by name; emptied, so that no table is in memory twice.
             frames: The modalities.
             targets: The target columns of each task.
-            notes: What was found worth knowing.
-            labelled: Whether groups and split are wanted.
+            notes: Notes on the data.
+            labelled: Whether to read groups and split.
 
         Returns:
             The cohort, and the patients of the targets' sources.
         """
         first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
-        known = union_of_patients([table.index for table in first])
-        patients = union_of_patients([known, *(table.index for table in tables.values())])
+        with_targets = union_of_patients([table.index for table in first])
+        patients = union_of_patients([with_targets, *(table.index for table in tables.values())])
         targets = {name: table.reindex(patients) for name, table in targets.items()}
         groups = split = None
         if labelled and study.cohort.group is not None:
@@ -76,7 +77,7 @@ class CohortTables:
             split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
         tables.clear()
         files = {name: spec.file_columns for name, spec in study.steps.items() if name in frames and spec.file_columns}
-        return cls(patients, frames, targets, groups, split, notes, files), known
+        return cls(patients, frames, targets, groups, split, notes, files), with_targets
 
 
 def union_of_patients(parts: Sequence[pd.Index]) -> pd.Index:

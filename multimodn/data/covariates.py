@@ -29,8 +29,8 @@ def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
         lacking = cohort.patients[columns[name].isna()]
         if len(lacking):
             problems.append(
-                f"'{name}' is empty for {len(lacking)} patient(s): {shown(list(lacking))}. Every patient needs a "
-                f"covariate of presence: fill it in, leave these patients out, or take it off `presence_covariates`."
+                f"'{name}' is empty for {len(lacking)} patient(s): {shown(list(lacking))}. Covariates "
+                f"of presence must be complete: fill it in, exclude these patients, or remove the covariate."
             )
     raise_all(problems, DataError, "The covariates of presence cannot be used")
     return pd.DataFrame(columns)

@@ -13,36 +13,36 @@ from multimodn.errors import DataError, shown
 from multimodn.study.study import SourceSpec
 
 FILE = "file"
-"""The column of a source that is a pattern of file names."""
+"""The column of a source of file names."""
 
 
 def read_file_names(spec: SourceSpec, folder: Path) -> pd.DataFrame:
-    """Lists the files of a pattern, in the order of their names, indexed by the patient that each name tells.
+    """Lists the files of a pattern, in the order of their names, indexed by the patient in each name.
 
     Raises:
-        DataError: If no file fits the pattern, or a name tells no patient; all such files are listed.
+        DataError: If no file matches the pattern, or a name holds no patient; all such files are listed.
     """
     pattern = str(spec.files)
     parts = Path(pattern).parts
     n_fixed = next((k for k, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
     base = Path(os.path.normpath(folder.absolute().joinpath(*parts[:n_fixed])))
-    found = sorted(path for path in base.glob("/".join(parts[n_fixed:])) if not path.name.startswith("."))
-    if not found:
-        raise DataError(f"no file fits the pattern '{pattern}' in {folder.absolute()}.")
+    paths = sorted(path for path in base.glob("/".join(parts[n_fixed:])) if not path.name.startswith("."))
+    if not paths:
+        raise DataError(f"no file matches the pattern '{pattern}' in {folder.absolute()}.")
     if spec.patient_from is None:
-        patients: list[str | None] = [_stem(path) for path in found]
+        patients: list[str | None] = [_stem(path) for path in paths]
     else:
         search = re.compile(spec.patient_from).search
-        matches = [search(path.relative_to(base).as_posix()) for path in found]
+        matches = [search(path.relative_to(base).as_posix()) for path in paths]
         patients = [match.group(1) if match else None for match in matches]
-    nameless = [path.name for path, patient in zip(found, patients, strict=True) if not patient]
+    nameless = [path.name for path, patient in zip(paths, patients, strict=True) if not patient]
     if nameless:
         raise DataError(
-            f"`patient_from: {spec.patient_from}` finds no patient in {len(nameless)} of {len(found)} file names: "
+            f"`patient_from: {spec.patient_from}` finds no patient in {len(nameless)} of {len(paths)} file names: "
             f"{shown(nameless)}."
         )
     index = pd.Index(patients, dtype=object, name="patient")
-    return pd.DataFrame({FILE: pd.Series([str(path.absolute()) for path in found], index=index, dtype=object)})
+    return pd.DataFrame({FILE: pd.Series([str(path.absolute()) for path in paths], index=index, dtype=object)})
 
 
 def _stem(path: Path) -> str:
@@ -60,10 +60,7 @@ def with_absolute_paths(frame: pd.DataFrame, columns: list[str], folder: Path) -
 
 
 def path_hash(path: str) -> str:
-    """Returns a hash of what a file, or a folder with all its files, holds; of a path that leads nowhere, of its name.
-
-    Two copies of a file in different places have the same hash.
-    """
+    """Returns a hash of the content of a file or folder, wherever it is; of the name if there is no such path."""
     place = Path(path)
     if place.is_file():
         return file_hash(place)

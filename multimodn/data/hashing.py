@@ -1,4 +1,4 @@
-"""A hash of tables that no order of rows or columns changes, and that copies of a file in other places share."""
+"""A hash of tables that depends on neither the order of rows and columns nor the place of files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from multimodn.data.files import path_hash
 
 
 def with_contents(frame: pd.DataFrame, files: list[str]) -> pd.DataFrame:
-    """Puts the hash of a file in the place of its path."""
+    """Replaces paths by the hashes of their files."""
     if not files:
         return frame
     return frame.assign(**{name: frame[name].map(path_hash, na_action="ignore") for name in files if name in frame})
 
 
 def add_table(digest: Any, name: str, frame: pd.DataFrame) -> None:
-    """Adds a table, indexed by patient, under a name to a hash of `hashlib`."""
+    """Adds a table, indexed by patient, to a hash of `hashlib`."""
     keys = frame.index.to_numpy(dtype=object).astype(str)
     if frame.index.is_unique:
         order = np.argsort(keys, kind="stable")

@@ -1,4 +1,4 @@
-"""From tables to what each modality says: one frame a modality, or one a reading where readings are repeated."""
+"""From tables to one frame for each modality, or for each reading where a modality is read repeatedly."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data import checks
-from multimodn.data.column_roles import label_columns
+from multimodn.data.checks import Note
 from multimodn.data.files import with_absolute_paths
 from multimodn.data.sources import Given, Tables
+from multimodn.data.tables import label_columns
 from multimodn.errors import did_you_mean, shown
 from multimodn.study.study import AllBut, ModalitySpec, RepeatSpec, SourceSpec, Study
 
@@ -20,22 +21,17 @@ FEW = 16  # columns that are cheaper to delete than the others to copy
 
 
 def modality_frames(
-    study: Study,
-    tables: Tables,
-    replaced: Mapping[str, Given],
-    labelled: bool,
-    problems: list[str],
-    notes: list[str],
+    study: Study, tables: Tables, replaced: Mapping[str, Given], labelled: bool, problems: list[str], notes: list[Note]
 ) -> dict[str, pd.DataFrame]:
-    """Returns for each step of the study the rows of those patients who have it.
+    """Returns for each step of the study the rows of the patients who have it.
 
     Args:
         study: Its modalities are read.
         tables: The sources that were read; a modality whose source is not among them has no frame.
-        replaced: Sources that stand in the place of the study's.
-        labelled: Whether this is for training: inputs are then checked for targets among them.
-        problems: Receives what makes the data unusable.
-        notes: Receives what is worth knowing.
+        replaced: Sources that replace those of the study.
+        labelled: Whether this is for training: inputs must then not contain targets.
+        problems: Problems are added to it.
+        notes: Notes on the data are added to it.
     """
     frames = {}
     for modality in study.modalities:
@@ -52,12 +48,12 @@ def modality_frames(
 
 
 def is_later_reading(name: str) -> bool:
-    """Says whether a step is the second, third, ... reading of a modality, which nobody need have."""
+    """Says whether a step is the second, third, ... reading of a modality; it may be absent for all patients."""
     return "@" in name and not name.endswith("@1")
 
 
 def with_values(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows that hold a value in any column, and the table itself if all do."""
+    """Returns the rows that have a value in any column; the table itself if all have."""
     has_value = np.zeros(len(frame), dtype=bool)
     for name in frame.columns:
         has_value |= np.asarray(frame[name].notna())
@@ -67,7 +63,7 @@ def with_values(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _select(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Returns some columns; where only a few are left out, without copying the others."""
+    """Returns some columns, without a copy where only a few are left out."""
     chosen = set(columns)
     left_out = [name for name in table.columns if name not in chosen]
     if len(left_out) > FEW or columns != [name for name in table.columns if name in chosen]:
@@ -79,7 +75,7 @@ def _select(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def _readings(
-    modality: ModalitySpec, table: pd.DataFrame, frame: pd.DataFrame, problems: list[str], notes: list[str]
+    modality: ModalitySpec, table: pd.DataFrame, frame: pd.DataFrame, problems: list[str], notes: list[Note]
 ) -> dict[str, pd.DataFrame]:
     if modality.repeats is None:
         return {modality.name: frame}
@@ -91,19 +87,21 @@ def _readings(
     by = table[spec.by]
     without = table.index[by.isna()].unique()
     if len(without):
-        problems.append(f"{where}: '{spec.by}' is empty for patient(s) {shown(list(without))}; when was it measured?")
+        problems.append(
+            f"{where}: '{spec.by}' is empty for patient(s) {shown(list(without))}; every reading needs a time."
+        )
         return {}
-    one_row = not modality.takes_several_rows
     twice = table.index[pd.DataFrame({"patient": table.index, "by": by.to_numpy()}).duplicated().to_numpy()].unique()
-    if one_row and len(twice):
+    if len(twice) and not modality.takes_several_rows:
         problems.append(
             f"{where}: patient(s) {shown(list(twice))} have several rows with the same '{spec.by}'; kind "
-            f"'{modality.kind}' takes one row a reading."
+            f"'{modality.kind}' takes one row per reading."
         )
         return {}
     number, n_left_out = _numbers(by, spec)
     if n_left_out:
-        notes.append(f"{where}: {n_left_out} readings before the latest {spec.most} of a patient are not used.")
+        text = f"{where}: {n_left_out} readings before the latest {spec.most} of a patient are not used."
+        notes.append(Note(text, "modality {}: {} early readings are not used", (modality.name, n_left_out)))
     return {name: frame.loc[number == k] for k, name in enumerate(modality.step_names)}
 
 
@@ -122,7 +120,7 @@ def _numbers(by: pd.Series[Any], spec: RepeatSpec) -> tuple[np.ndarray[Any, np.d
 
 
 def source_folder(study: Study, name: str, given: Given) -> Path:
-    """Returns where the relative paths in a source start: the folder of its file; of a query or pattern the study's."""
+    """Returns the folder of a source's relative paths: that of its file; for a query or pattern the study's."""
     given = study.cohort.sources[name] if given is None else given
     if isinstance(given, SourceSpec):
         return study.folder if given.path is None else (study.folder / given.path).parent
@@ -137,15 +135,14 @@ def modality_columns(
     ordering = {modality.repeats.by} if modality.repeats else set()
     if isinstance(modality.columns, AllBut):
         left_out = [*modality.columns.all_but, *ordering]
-        # Where nobody is labelled, the target columns that were left out need not be there to be left out.
+        # without labels the target columns to leave out need not exist
         asked = left_out if labelled else []
         columns = [name for name in available if name not in set(left_out)]
     elif modality.columns == "all":
         asked, columns = [], [name for name in available if name not in ordering]
     else:
         asked = columns = list(modality.columns)
-    known = set(available)
-    unknown = [name for name in asked if name not in known and name != study.cohort.patient]
+    unknown = [name for name in asked if name not in set(available) | {study.cohort.patient}]
     problems += [
         f"{where}: source '{modality.source}' has no column '{name}'.{did_you_mean(name, available)}"
         for name in unknown
@@ -154,14 +151,14 @@ def modality_columns(
         problems.append(f"{where}: the patient key '{study.cohort.patient}' cannot be an input.")
     if labelled:
         problems += _leaks(study, modality, columns)
-    columns = [name for name in columns if name in known]
+    columns = [name for name in columns if name in set(available)]
     if not columns and not unknown:
         problems.append(f"{where}: no column of source '{modality.source}' is left for it.")
     return columns
 
 
 def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str]:
-    # a target may be an input for other tasks: its own must not see the modality
+    # a target may be an input for other tasks, but not for its own
     seeing = [task for task in study.tasks if task.name not in modality.exclude_for]
     targets = {name: f"a target of task '{task.name}'" for task in seeing for name in task.target_columns}
     own = {name for task in study.tasks for name in task.target_columns} - set(targets)
@@ -174,8 +171,8 @@ def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str
     listed = shown([f"'{name}' ({banned[name]})" for name in leaking])
     repair = f"columns: {{all_but: [{', '.join(leaking)}]}}"
     return [
-        f"modality '{modality.name}': its inputs include {listed}. Leave out, for example `{repair}`, or name the "
-        f"tasks that must not see them in `exclude_for`."
+        f"modality '{modality.name}': its inputs include {listed}. Leave them out, for example `{repair}`, or name "
+        f"the tasks that must not see the modality in `exclude_for`."
     ]
 
 

@@ -1,8 +1,8 @@
-"""Several registries as one cohort: patients kept apart by name, each task labelled where it was recorded.
+"""Several registries as one cohort: each task has labels where it was recorded.
 
-What may differ between registries: their patients, files and key, which modalities they have, and which tasks they have
-labels for. What may not: what a column means. A modality has the same columns wherever it is read, as the model would
-else be told by an empty cell where a patient comes from.
+Registries may differ in patients, files, key, modalities and labelled tasks, but not in the meaning of a column. A
+modality has the same columns in all of them; otherwise an empty cell would reveal to the model where a patient comes
+from.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from multimodn.data.checks import Note
 from multimodn.data.cohort_tables import CohortTables
 from multimodn.data.modality_frames import is_later_reading, modality_frames, task_tables
 from multimodn.data.sources import Tables
@@ -24,19 +25,19 @@ from multimodn.study.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec,
 C = TypeVar("C", bound=CohortTables)
 
 SEPARATOR = "/"
-"""Stands between the name of a registry, which cannot hold it, and the identifier of a patient."""
+"""Between the name of a registry, which cannot contain it, and the identifier of a patient."""
 
 
 @dataclass(frozen=True)
 class _Registry:
-    """What one registry was found to hold; ``study`` has its own sources, modalities and tasks."""
+    """The data of one registry; ``study`` has its own sources, modalities and tasks."""
 
     study: Study
     tables: Tables
     frames: Tables
     targets: Tables
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
 
 def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Index]:
@@ -47,7 +48,7 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
         labelled: Whether to read targets, groups and split.
 
     Returns:
-        One cohort, whose `CohortTables.registry` says who comes from where, and the patients of the targets' sources.
+        One cohort, with `CohortTables.registry`, and the patients of the targets' sources.
 
     Raises:
         DataError: Listing every problem found in all registries.
@@ -55,24 +56,24 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
     if isinstance(study.split, ColumnSplit) and labelled:
         _require_split(study, study.split)
     read = {name: _read(study, name, labelled) for name in study.cohorts}
-    problems = [f"registry '{name}': {text}" for name, found in read.items() for text in found.problems]
+    problems = [f"registry '{name}': {text}" for name, registry in read.items() for text in registry.problems]
     if labelled and not problems:
         problems += _unlabelled(study, read)
     raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
-    parts, known = {}, []
-    for name, found in read.items():
-        parts[name], ids = CohortTables.of_tables(
-            found.study, found.tables, found.frames, found.targets, found.notes, labelled=labelled
+    parts, with_targets = {}, []
+    for name, one in read.items():
+        parts[name], patients = CohortTables.of_tables(
+            one.study, one.tables, one.frames, one.targets, one.notes, labelled=labelled
         )
-        known.append(_prefixed(name, ids))
+        with_targets.append(_prefixed(name, patients))
     cohort = join_registries(parts, strict=labelled)
     if labelled:
-        cohort.notes.extend(_untaught(study, cohort))
-    return cohort, known[0].append(known[1:])
+        cohort.notes.extend(map(Note, _unlabelled_modalities(study, cohort)))
+    return cohort, with_targets[0].append(with_targets[1:])
 
 
 def registry_study(study: Study, name: str) -> Study:
-    """Returns the study of one registry: its key, its sources, and what of the modalities and tasks it may have."""
+    """Returns the study of one registry: its key, its sources, and the modalities and tasks that it may have."""
     spec = study.cohorts[name]
     sources = registry_sources(study.cohort, spec)
     cohort = CohortSpec(patient=spec.patient or study.cohort.patient, group=study.cohort.group, sources=sources)
@@ -82,60 +83,57 @@ def registry_study(study: Study, name: str) -> Study:
 
 
 def own_identifiers(patients: pd.Index) -> pd.Index:
-    """Returns identifiers without the name of a registry before them, as another hospital would write them."""
+    """Returns identifiers without the name of a registry before them."""
     return pd.Index([str(patient).partition(SEPARATOR)[2] or str(patient) for patient in patients], dtype=object)
 
 
 def join_registries(parts: Mapping[str, C], *, strict: bool = True) -> C:
     """Joins cohorts of different patients to one.
 
-    A patient is called ``registry/identifier``: the same identifier in two registries is taken for two people, and a
-    note says so. Groups keep their names, so that a group which stands in two registries is one, on one side of a
-    split.
+    Patients are named ``registry/identifier``: the same identifier in two registries is taken for two people, with a
+    note. Groups keep their names: a group in two registries is one group, in one part of a split.
 
     Args:
-        parts: A cohort for each name of a registry. One that lacks a modality or a task has it for no patient.
-        strict: Whether a modality must have the same columns everywhere, as training needs.
+        parts: A cohort for each registry, which may lack modalities and tasks.
+        strict: Whether modalities must have the same columns in all registries, as training needs.
 
     Raises:
-        DataError: If it has not, or a column holds numbers in one registry and text in another.
+        DataError: If they have not, or a column holds numbers in one registry and text in another.
     """
     frames = _by_name({name: part.modalities for name, part in parts.items()})
     targets = _by_name({name: part.targets for name, part in parts.items()})
     problems: list[str] = []
     if strict:
-        problems += [text for what, found in frames.items() for text in _other_columns(what, found)]
-        problems += [text for what, found in frames.items() for text in _other_types(f"modality '{what}'", found)]
-        problems += [text for what, found in targets.items() for text in _other_types(f"task '{what}'", found)]
+        problems += [text for what, tables in frames.items() for text in _other_columns(what, tables)]
+        problems += [text for what, tables in frames.items() for text in _other_types(f"modality '{what}'", tables)]
+        problems += [text for what, tables in targets.items() for text in _other_types(f"task '{what}'", tables)]
     raise_all(problems, DataError, "The registries do not fit each other")
     ids = [_prefixed(name, part.patients) for name, part in parts.items()]
     patients = ids[0].append(ids[1:])
-    names = pd.Series(
-        [name for name, part in parts.items() for _ in range(len(part))], patients, dtype=object, name="registry"
-    )
-    notes = [f"registry '{name}': {note}" for name, part in parts.items() for note in part.notes]
+    registry = [name for name, part in parts.items() for _ in range(len(part))]
+    notes = [replace(note, text=f"registry '{name}': {note}") for name, part in parts.items() for note in part.notes]
     return replace(
         next(iter(parts.values())),
         patients=patients,
-        modalities={what: _stacked(found) for what, found in frames.items()},
-        targets={what: _stacked(found).reindex(patients) for what, found in targets.items()},
+        modalities={what: _stacked(tables) for what, tables in frames.items()},
+        targets={what: _stacked(tables).reindex(patients) for what, tables in targets.items()},
         groups=_series({name: part.groups for name, part in parts.items()}, patients),
         split=_series({name: part.split for name, part in parts.items()}, patients),
-        notes=notes + _shared_identifiers(parts),
+        notes=[*notes, *map(Note, _shared_identifiers(parts))],
         files={what: columns for part in parts.values() for what, columns in part.files.items()},
-        registry=names,
+        registry=pd.Series(registry, patients, dtype=object, name="registry"),
     )
 
 
 def _read(study: Study, name: str, labelled: bool) -> _Registry:
     one = registry_study(study, name)
     problems: list[str] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     tables = load_tables(one, labelled, {}, problems)
-    own = _own_tasks(one, tables, problems, is_told=study.cohorts[name].tasks is not None) if labelled else one.tasks
+    own = _own_tasks(one, tables, problems, are_given=study.cohorts[name].tasks is not None) if labelled else one.tasks
     narrow = one.model_copy(update={"tasks": own})
     targets = task_tables(narrow, tables, problems) if own and labelled else {}
-    # inputs are checked for the targets of all tasks: another registry's target may stand in this one's tables as well
+    # inputs must not contain targets of other registries either, which this one's tables may have too
     others = [task for task in study.tasks if task not in own]
     modalities = [_without_absent_targets(modality, others, tables) for modality in one.modalities]
     whole = one.model_copy(update={"tasks": [*own, *others], "modalities": modalities})
@@ -143,14 +141,14 @@ def _read(study: Study, name: str, labelled: bool) -> _Registry:
     return _Registry(narrow, tables, frames, targets, problems, notes)
 
 
-def _own_tasks(one: Study, tables: Tables, problems: list[str], *, is_told: bool) -> list[TaskSpec]:
-    """Returns the tasks that a registry has labels for: those it was told to have, else those whose columns it has."""
+def _own_tasks(one: Study, tables: Tables, problems: list[str], *, are_given: bool) -> list[TaskSpec]:
+    """Returns the tasks with labels in a registry: those that the study gives it, else those whose columns it has."""
     own = []
     for task in one.tasks:
-        if task.source not in tables:  # which is a problem already
+        if task.source not in tables:  # already a problem
             continue
         has = [name for name in task.target_columns if name in tables[task.source].columns]
-        if is_told or len(has) == len(task.target_columns):
+        if are_given or len(has) == len(task.target_columns):
             own.append(task)
         elif has:
             lacking = [name for name in task.target_columns if name not in has]
@@ -165,7 +163,7 @@ def _own_tasks(one: Study, tables: Tables, problems: list[str], *, is_told: bool
 
 
 def _without_absent_targets(modality: ModalitySpec, others: Sequence[TaskSpec], tables: Tables) -> ModalitySpec:
-    """Lets ``all_but`` name targets that this registry does not have."""
+    """Removes from ``all_but`` targets that this registry does not have."""
     if not isinstance(modality.columns, AllBut) or modality.source not in tables:
         return modality
     elsewhere = {name for task in others if task.source == modality.source for name in task.target_columns}
@@ -183,7 +181,7 @@ def _require_split(study: Study, split: ColumnSplit) -> None:
 
 
 def _unlabelled(study: Study, read: Mapping[str, _Registry]) -> list[str]:
-    labelled = {task for found in read.values() for task in found.targets}
+    labelled = {task for registry in read.values() for task in registry.targets}
     return [
         f"task '{task.name}': no registry has its column(s) {shown(task.target_columns)} in source '{task.source}'."
         for task in study.tasks
@@ -191,23 +189,23 @@ def _unlabelled(study: Study, read: Mapping[str, _Registry]) -> list[str]:
     ]
 
 
-def _untaught(study: Study, cohort: CohortTables) -> Iterator[str]:
-    """Modalities that no patient with a label of a task has: what the task's predictions make of them was not learned.
+def _unlabelled_modalities(study: Study, cohort: CohortTables) -> Iterator[str]:
+    """Notes modalities that no patient with a label of a task has, so that the task cannot learn from them.
 
-    With labels and modalities in different registries this is so by design, and nothing in the data can repair it.
+    With labels and modalities in different registries this is so by design.
     """
     labelled = {name: table.index[table.notna().all(axis=1)] for name, table in cohort.targets.items()}
     for name, spec in study.steps.items():
         has = cohort.modalities[name].index if name in cohort.modalities else pd.Index([])
-        lonely = [
+        unlabelled = [
             task
             for task, patients in labelled.items()
             if task not in spec.exclude_for and len(has) and len(patients) and not has.isin(patients).any()
         ]
-        if lonely and not is_later_reading(name):
+        if unlabelled and not is_later_reading(name):
             yield (
-                f"modality '{name}': no patient who has it has a label of {shown(lonely)}. What it will say about that "
-                f"is not learned from any outcome; `exclude_for: [{', '.join(lonely)}]` hides it."
+                f"modality '{name}': no patient who has it has a label of {shown(unlabelled)}. Its effect on such "
+                f"predictions is not learned from any outcome; `exclude_for: [{', '.join(unlabelled)}]` hides it."
             )
 
 
@@ -216,7 +214,7 @@ def _prefixed(name: str, ids: pd.Index) -> pd.Index:
 
 
 def _by_name(parts: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, dict[str, pd.DataFrame]]:
-    """Turns tables by registry and name into tables by name and registry, in the order in which names are met."""
+    """Turns tables by registry and name into tables by name and registry."""
     turned: dict[str, dict[str, pd.DataFrame]] = {}
     for registry, tables in parts.items():
         for name, table in tables.items():
@@ -224,20 +222,20 @@ def _by_name(parts: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, dict[
     return turned
 
 
-def _other_columns(what: str, found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    everywhere: list[Any] = list(dict.fromkeys(column for frame in found.values() for column in frame.columns))
-    for registry, frame in found.items():
+def _other_columns(what: str, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    everywhere: list[Any] = list(dict.fromkeys(column for frame in tables.values() for column in frame.columns))
+    for registry, frame in tables.items():
         lacking = [column for column in everywhere if column not in frame.columns]
         if lacking:
             yield (
-                f"modality '{what}': registry '{registry}' lacks column(s) {shown(lacking)}. Name the columns that all "
-                f"registries have in `columns`; an empty cell would tell the model where a patient comes from."
+                f"modality '{what}': registry '{registry}' lacks column(s) {shown(lacking)}. List in `columns` those "
+                f"that all registries have; an empty cell would reveal to the model where a patient comes from."
             )
 
 
-def _other_types(where: str, found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def _other_types(where: str, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     kinds: dict[Any, dict[bool, str]] = {}
-    for registry, frame in found.items():
+    for registry, frame in tables.items():
         for column in frame.columns:
             if frame[column].notna().any():
                 kinds.setdefault(column, {}).setdefault(pd.api.types.is_numeric_dtype(frame[column].dtype), registry)
@@ -246,18 +244,17 @@ def _other_types(where: str, found: Mapping[str, pd.DataFrame]) -> Iterator[str]
             yield f"{where}, column '{column}': registry '{kind[True]}' has numbers, '{kind[False]}' has text."
 
 
-def _stacked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Stacks the tables of registries; a column that is empty in one of them keeps the type that it has elsewhere."""
-    columns: list[Any] = list(dict.fromkeys(column for frame in found.values() for column in frame.columns))
-    filled = {name: [c for c in frame.columns if frame[c].notna().any()] for name, frame in found.items()}
-    frames = [frame[filled[name]].set_axis(_prefixed(name, frame.index)) for name, frame in found.items()]
-    some = [frame for frame in frames if len(frame)]
-    stacked = pd.concat(some) if some else frames[0]
-    return stacked.reindex(columns=columns)
+def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Stacks the tables of registries; a column that is empty in one of them keeps its type of the others."""
+    columns: list[Any] = list(dict.fromkeys(column for frame in tables.values() for column in frame.columns))
+    filled = {name: [c for c in frame.columns if frame[c].notna().any()] for name, frame in tables.items()}
+    frames = [frame[filled[name]].set_axis(_prefixed(name, frame.index)) for name, frame in tables.items()]
+    frames = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(frames).reindex(columns=columns)
 
 
-def _series(found: Mapping[str, pd.Series[Any] | None], patients: pd.Index) -> pd.Series[Any] | None:
-    given = {name: series.to_frame("value") for name, series in found.items() if series is not None}
+def _series(tables: Mapping[str, pd.Series[Any] | None], patients: pd.Index) -> pd.Series[Any] | None:
+    given = {name: series.to_frame("value") for name, series in tables.items() if series is not None}
     return _stacked(given)["value"].reindex(patients) if given else None
 
 
@@ -268,7 +265,7 @@ def _shared_identifiers(parts: Mapping[str, CohortTables]) -> list[str]:
             both = parts[one].patients.intersection(parts[other].patients)
             if len(both):
                 notes.append(
-                    f"registries '{one}' and '{other}' have {len(both)} identifier(s) in common, taken for different "
-                    f"people: {shown(list(both))}. If they are not, name a `group` column that says who is the same."
+                    f"registries '{one}' and '{other}' share {len(both)} identifier(s), taken for different "
+                    f"people: {shown(list(both))}. If they are the same, give a `group` column that identifies them."
                 )
     return notes

@@ -1,11 +1,12 @@
-"""Reads one source, whatever its form, to a table indexed by patient.
+"""Reads one source of any format to a table indexed by patient.
 
-Numbers of input columns become float32 where that loses nothing of a whole number, batch by batch, so that a
-table never stands in memory as text or float64; columns that a task or a split reads keep their own type.
+Input columns of numbers become float32 batch by batch, unless that would lose digits of whole numbers, so that a table
+is never in memory as text or float64; columns that a task or a split reads keep their own type.
 """
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -33,8 +34,8 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         exact: Columns that keep their own type: labels, groups, split.
 
     Returns:
-        One row for each row of the source, indexed by patient as text. Numbers are float32, or float64 where
-        whole numbers are too large for it; text is text, empty cells are missing.
+        The rows of the source, indexed by patient as text. Numbers are float32, or float64 where whole numbers are
+        too large for it; empty cells are missing.
 
     Raises:
         DataError: If it does not exist, cannot be parsed, or has no key column.
@@ -90,34 +91,35 @@ def read_patients(path: Path, patient: str) -> pd.Index:
 
 
 def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
-    """Reads a CSV in blocks, with the types of the first one, and once more as a whole if they do not fit."""
+    """Reads a CSV in blocks, with the types of the first one, or as a whole if they do not fit later cells."""
     from pyarrow import ArrowInvalid, csv, string
 
-    block = max(BLOCK_BYTES, 64 * _header_bytes(path))
-    read = csv.ReadOptions(block_size=block)
+    with _open(path) as file:
+        header_bytes = len(file.readline(1 << 26))
+    read = csv.ReadOptions(block_size=max(BLOCK_BYTES, 64 * header_bytes))
     parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.name.lower() else ",", newlines_in_values=True)
 
     def convert(column_types: dict[str, Any]) -> Any:
-        # An empty quoted cell is empty as well, and so is NA or NaN.
+        # a quoted empty cell, NA and NaN are empty too
         return csv.ConvertOptions(column_types=column_types, strings_can_be_null=True)
 
     try:
         schema = csv.open_csv(path, read, parse, convert({})).schema
         kept = _checked_header(schema.names, patient, exact, str(path))
-        known = {name: string() for name in kept}
-        guess = {field.name: _guess(field.type) for field in schema if field.name not in known}
+        exact_types = {name: string() for name in kept}
+        guess = {field.name: _guess(field.type) for field in schema if field.name not in exact_types}
         try:
-            stream = csv.open_csv(path, read, parse, convert(known | guess))
+            stream = csv.open_csv(path, read, parse, convert(guess | exact_types))
             return Columns(stream.schema, patient, kept, _count_lines(path)).read(stream)
         except ArrowInvalid:  # a later cell is not of the guessed type
-            table = csv.read_csv(path, read, parse, convert(known))
+            table = csv.read_csv(path, read, parse, convert(exact_types))
             return Columns(table.schema, patient, kept, table.num_rows).read(table.to_batches())
     except ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
 
 def _guess(kind: Any) -> Any:
-    """Returns the type to read a column as whose first cells look like ``kind``."""
+    """Returns the type with which to read a column whose first cells look like ``kind``."""
     from pyarrow import float32, float64, string, types
 
     if types.is_integer(kind) or types.is_null(kind):
@@ -127,29 +129,22 @@ def _guess(kind: Any) -> Any:
     return kind if types.is_boolean(kind) else string()  # a date stays as it is written
 
 
-def _header_bytes(path: Path) -> int:
-    with _opened(path) as file:
-        return len(file.readline(1 << 26))
-
-
 def _count_lines(path: Path) -> int:
-    with _opened(path) as file:
+    with _open(path) as file:
         return 1 + sum(block.count(b"\n") + block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    import gzip
-
+def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _checked_header(names: list[str], patient: str, exact: Collection[str], where: str) -> list[str]:
-    """Returns the columns to keep as they are, the key first."""
+    """Returns the columns that keep their type, the key first."""
     if patient not in names:
         raise DataError(f"{where} has no key column '{patient}'.{did_you_mean(patient, names)}")
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
-        raise DataError(f"{where} has several columns of the name {shown(twice)}; rename or remove them.")
+        raise DataError(f"{where} has several columns named {shown(twice)}; rename or remove them.")
     return [patient, *(name for name in names if name in exact and name != patient)]
 
 
@@ -193,7 +188,7 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
 
 
 def _members(path: Path, arrays: dict[str, Any]) -> tuple[Any, pd.Index]:
-    """Returns features and patients: two arrays, or a vector for each patient, named by patient."""
+    """Returns features and patients, from two arrays or from one vector per patient, named by patient."""
     missing = [name for name in ("patient", "features") if name not in arrays]
     if not missing:
         return arrays["features"], text_keys(arrays["patient"])
@@ -226,22 +221,20 @@ def _read_arrays(spec: SourceSpec, folder: Path, path: Path, patient: str) -> pd
 
 
 def replaced_sources(given: Sequence[str] | None) -> dict[str, Path] | None:
-    """Reads NAME=PATH pairs, as of a command line.
+    """Reads NAME=PATH pairs of a command line.
 
     Raises:
-        StudyError: If one is no such pair.
+        StudyError: If a pair has another form.
     """
     replaced = {}
     for pair in given or []:
-        name, found, path = pair.partition("=")
-        if not found or not path:
+        name, _, path = pair.partition("=")
+        if not path:
             raise StudyError(f"--source {pair}: expected NAME=PATH.")
         replaced[name] = Path(path)
     return replaced or None
 
 
 Tables = dict[str, pd.DataFrame]
-
-
 Given = SourceSpec | str | Path | pd.DataFrame | None
-"""What a source may be replaced by; None: nobody has it."""
+"""What may replace a source of a study; None: no patient has it."""

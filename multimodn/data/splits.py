@@ -1,4 +1,4 @@
-"""Who trains, who stops the training, who is only evaluated: by patient, and never a group on both sides."""
+"""Splits into training, validation and test patients; a group of patients is never in two parts."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ class Split:
         everyone = pd.Index(np.concatenate([getattr(self, part) for part in PARTS]))
         twice = everyone[everyone.duplicated()].unique()
         if len(twice):
-            raise DataError(f"{len(twice)} patient(s) stand in the split twice: {shown(list(twice))}.")
+            raise DataError(f"{len(twice)} patient(s) are in the split twice: {shown(list(twice))}.")
 
     def __repr__(self) -> str:
         return f"Split({', '.join(f'{part.name} {len(getattr(self, part.name))}' for part in fields(self))})"
 
     def hash(self) -> str:
-        """Returns a SHA-256 over the three sets of identifiers, in whatever order they stand."""
+        """Returns a SHA-256 of the three sets of identifiers, whatever their order."""
         texts = ["\0".join(sorted(map(str, getattr(self, part)))) for part in PARTS]
         return hashlib.sha256("\0\0".join(texts).encode()).hexdigest()
 
 
 def make_split(study: Study, cohort: Cohort) -> Split:
-    """Splits a cohort as its study says.
+    """Splits a cohort as its study specifies.
 
     Raises:
-        DataError: If a group is on both sides, a patient is unknown, or nobody is left to train on.
+        DataError: If a group is in two parts, a patient is unknown, or there are no training patients.
     """
     spec = study.split
     if isinstance(spec, ColumnSplit):
@@ -65,7 +65,7 @@ def make_split(study: Study, cohort: Cohort) -> Split:
     else:
         split = _split_at_random(spec, cohort)
     if not len(split.train):
-        raise DataError("The split leaves nobody to train on.")
+        raise DataError("The split leaves no patients to train on.")
     check_groups(cohort, {part: getattr(split, part) for part in PARTS})
     return split
 
@@ -77,10 +77,10 @@ def folds(
 
     Args:
         cohort: Its groups stay together.
-        n_folds: Parts that the patients are dealt into; each is the test part once a repeat.
-        repeats: How often they are dealt anew.
-        seed: The first deal; repeat r uses ``seed + r``.
-        stratify: A task whose labels are spread evenly; numbers in quantiles, a missing one like a class.
+        n_folds: Number of folds; each is the test part once in a repeat.
+        repeats: How often the folds are drawn anew.
+        seed: Of the first repeat; repeat r uses ``seed + r``.
+        stratify: A task whose labels are spread evenly: numbers by quantile, missing labels as a class.
 
     Raises:
         DataError: If there are fewer groups than folds, a patient is in the cohort twice, or the task is unknown.
@@ -101,20 +101,19 @@ def folds(
 
 
 def group_numbers(cohort: Cohort) -> NDArray[np.int64]:
-    """Numbers the groups of patients; a patient without a group is one of their own."""
-    own = pd.Series(np.arange(len(cohort)), index=cohort.patients)
+    """Numbers the groups of patients; a patient without a group forms one."""
     if cohort.groups is None:
-        return own.to_numpy()
+        return np.arange(len(cohort))
     numbers, distinct = pd.factorize(cohort.groups)
-    alone = numbers < 0
-    numbers[alone] = len(distinct) + np.arange(int(alone.sum()))
+    ungrouped = numbers < 0
+    numbers[ungrouped] = len(distinct) + np.arange(int(ungrouped.sum()))
     return numbers.astype(np.int64)
 
 
 def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
-    """Numbers the strata of patients: classes, quantiles of numbers, and one for those without a label.
+    """Numbers the strata of patients: classes, quantiles of numbers, and one stratum for patients without a label.
 
-    Each registry of a cohort of several has strata of its own, so that all parts of a split have patients of it.
+    Each registry has its own strata, so that all parts of a split have patients of it.
 
     Raises:
         DataError: If the cohort has no such task.
@@ -136,22 +135,22 @@ def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
 
 
 def deal(groups: NDArray[np.int64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """Deals patients into folds; where every patient is a group of their own this is exactly stratified."""
+    """Deals patients into folds; exactly stratified where no two patients share a group."""
     fold = np.empty(len(groups), dtype=np.int64)
-    if len(np.unique(groups)) == len(groups):  # dealt like cards: stratum by stratum, in random order within each
+    if len(np.unique(groups)) == len(groups):  # stratum by stratum, in random order within each
         order = np.random.default_rng(seed).permutation(len(groups))
         order = order[np.argsort(strata[order], kind="stable")]
         fold[order] = np.arange(len(groups)) % n_folds
         return fold
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    # scikit-learn warns of strata smaller than the number of folds: those count to the largest.
+    # scikit-learn warns of strata smaller than the number of folds: they are merged with the largest
     counts = np.bincount(strata)
     merged = np.where(counts[strata] < n_folds, counts.argmax(), strata)
     dealers: list[Any] = [GroupKFold(n_folds, shuffle=True, random_state=seed)]
     if len(np.unique(merged)) > 1:
         dealers.insert(0, StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed))
-    for dealer in dealers:  # of few groups the stratified one may leave a fold empty
+    for dealer in dealers:  # with few groups the stratified one may leave a fold empty
         for k, (_, rows) in enumerate(dealer.split(groups, merged, groups)):
             fold[rows] = k
         if len(np.unique(fold)) == n_folds:
@@ -170,22 +169,17 @@ def _split_at_random(spec: RandomSplit, cohort: Cohort) -> Split:
 
 
 def _draw(
-    groups: NDArray[np.int64],
-    strata: NDArray[np.int64],
-    free: NDArray[np.bool_],
-    n_wanted: float,
-    generator: np.random.Generator,
+    groups: NDArray[np.int64], strata: NDArray[np.int64], free: NDArray[np.bool_], n: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draws whole groups of about ``n_wanted`` free patients, spread over their strata."""
+    """Draws whole groups of about ``n`` free patients in all, spread over their strata."""
     table = pd.DataFrame({"group": groups[free], "stratum": strata[free]})
     grouped = table.groupby("group", sort=True).agg(stratum=("stratum", "first"), n=("stratum", "size"))
-    grouped = grouped.iloc[generator.permutation(len(grouped))].sort_values("stratum", kind="stable")
-    share = min(1.0, n_wanted / max(1, int(free.sum())))
-    # A running total that passes a whole step of `share` takes the group: every stretch gives its share.
+    grouped = grouped.iloc[rng.permutation(len(grouped))].sort_values("stratum", kind="stable")
+    share = min(1.0, n / max(1, int(free.sum())))
+    # the group at which the running total passes a whole number is taken: each stretch of groups gives its share
     total = grouped["n"].cumsum() * share / max(1.0, float(grouped["n"].mean()))
-    taken = np.diff(np.floor(total.to_numpy() + generator.uniform()), prepend=0.0) >= 1
-    chosen = grouped.index[taken]
-    return free & np.isin(groups, chosen.to_numpy())
+    taken = np.diff(np.floor(total.to_numpy() + rng.uniform()), prepend=0.0) >= 1
+    return free & np.isin(groups, grouped.index[taken].to_numpy())
 
 
 def _split_by_column(spec: ColumnSplit, cohort: Cohort) -> Split:
@@ -221,21 +215,22 @@ def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
 
 
 def check_patients(cohort: Cohort) -> None:
-    """Refuses a cohort in which a patient stands twice: dealt twice, the patient could be on both sides."""
+    """Refuses a cohort with a patient twice, who could end up in both training and test part."""
     if not cohort.patients.is_unique:
         twice = cohort.patients[cohort.patients.duplicated()].unique()
-        raise DataError(f"{len(twice)} patient(s) stand in the cohort twice: {shown(list(twice))}.")
+        raise DataError(f"{len(twice)} patient(s) are in the cohort twice: {shown(list(twice))}.")
 
 
 def check_groups(cohort: Cohort, parts: dict[str, Ids]) -> None:
-    """Refuses a group that is in two parts; patients without a group are their own."""
+    """Refuses a group that is in two parts; a patient without a group forms one."""
     numbers = group_numbers(cohort)
-    seen: dict[str, set[int]] = {}
-    for part, ids in parts.items():
-        seen[part] = set(numbers[cohort.patients.get_indexer(pd.Index(ids, dtype=object))].tolist())
+    seen = {
+        part: set(numbers[cohort.patients.get_indexer(pd.Index(ids, dtype=object))].tolist())
+        for part, ids in parts.items()
+    }
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         both = sorted(seen.get(one, set()) & seen.get(other, set()))
         if both:
-            at = [int(np.flatnonzero(numbers == number)[0]) for number in both[:8]]
-            names = [cohort.patients[i] if cohort.groups is None else cohort.groups.iloc[i] for i in at]
+            rows = [int(np.flatnonzero(numbers == number)[0]) for number in both[:8]]
+            names = [cohort.patients[i] if cohort.groups is None else cohort.groups.iloc[i] for i in rows]
             raise DataError(f"{len(both)} group(s) are both in {one} and in {other}: {shown(names)}.")

@@ -1,4 +1,4 @@
-"""From the sources of a study to the columns of its modalities and tasks; every problem is collected."""
+"""Reads the sources of a study, and says which of their columns are labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.data import checks
-from multimodn.data.column_roles import has_several_rows, label_columns
 from multimodn.data.sources import Given, Tables, from_frame, read_source
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.study.study import ColumnSplit, SourceSpec, Study
@@ -17,10 +16,10 @@ from multimodn.study.study import ColumnSplit, SourceSpec, Study
 def load_tables(
     study: Study,
     labelled: bool,
-    replaced: Mapping[str, str | Path | pd.DataFrame | None],
+    replaced: Mapping[str, Given],
     problems: list[str],
 ) -> Tables:
-    """Reads each source that is needed, once; see `Cohort.load`.
+    """Reads each source that is needed, once; see `Cohort.load`. Problems are added to ``problems``.
 
     Raises:
         StudyError: If ``replaced`` names a source that the study does not have.
@@ -28,8 +27,11 @@ def load_tables(
     for name in replaced:
         if name not in study.cohort.sources:
             raise StudyError(f"Unknown source '{name}'.{did_you_mean(name, study.cohort.sources)}")
+    needed = [task.source for task in study.tasks] if labelled else []
+    if labelled and isinstance(study.split, ColumnSplit) and study.split.source is not None:
+        needed.append(study.split.source)
     tables: Tables = {}
-    for name in _needed(study, labelled):
+    for name in dict.fromkeys([*needed, *(modality.source for modality in study.modalities)]):
         given = replaced.get(name, study.cohort.sources[name])
         if given is None and not labelled:
             continue
@@ -38,26 +40,41 @@ def load_tables(
         except DataError as error:
             problems.append(f"source '{name}': {error}")
             continue
-        found = checks.key_problems(name, table, several_rows=has_several_rows(study, name))
-        problems += found
-        if not found:
+        key_problems = checks.key_problems(name, table, several_rows=_has_several_rows(study, name))
+        problems += key_problems
+        if not key_problems:
             tables[name] = table
     return tables
-
-
-def _needed(study: Study, labelled: bool) -> list[str]:
-    names = [task.source for task in study.tasks] if labelled else []
-    if labelled and isinstance(study.split, ColumnSplit) and study.split.source is not None:
-        names.append(study.split.source)
-    return list(dict.fromkeys([*names, *(modality.source for modality in study.modalities)]))
 
 
 def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
     if isinstance(given, pd.DataFrame):
         return from_frame(given, study.cohort.patient)
     if given is None:
-        raise DataError("it is None, which only a prediction can do without.")
+        raise DataError("it is None, which is allowed for predictions only.")
     exact = label_columns(study, name)
-    if isinstance(given, SourceSpec):
-        return read_source(given, study.folder, study.cohort.patient, exact)
-    return read_source(SourceSpec(path=str(given)), Path(), study.cohort.patient, exact)
+    spec, folder = (given, study.folder) if isinstance(given, SourceSpec) else (SourceSpec(path=str(given)), Path())
+    return read_source(spec, folder, study.cohort.patient, exact)
+
+
+def _has_several_rows(study: Study, source: str) -> bool:
+    """Says whether a patient may have several rows of a source: all that read it must be able to use them."""
+    if any(task.source == source for task in study.tasks):
+        return False
+    if isinstance(study.split, ColumnSplit) and study.split.source == source:
+        return False
+    return all(modality.has_several_rows for modality in study.modalities if modality.source == source)
+
+
+def label_columns(study: Study, source: str) -> dict[str, str]:
+    """Returns the columns of a source that are no inputs, each with its role."""
+    columns: dict[str, str] = {}
+    first = study.tasks[0].source
+    if study.cohort.group is not None and source == first:
+        columns[study.cohort.group] = "the grouping key"
+    if isinstance(study.split, ColumnSplit) and source == (study.split.source or first):
+        columns[study.split.column] = "the split"
+    for task in study.tasks:
+        if task.source == source:
+            columns |= dict.fromkeys(task.target_columns, f"a target of task '{task.name}'")
+    return columns

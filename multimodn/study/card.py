@@ -1,4 +1,4 @@
-"""What only people know of a study, for its model card and reporting checklists. Import it from `study.study`."""
+"""Information about a study for its model card that is not in the data. Import it from `study.study`."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from multimodn.study.yaml_file import Spec
 
 
 class CardSpec(Spec):
-    """What the data cannot tell, in the user's words; what is left out is said to be not provided.
+    """Information for the model card that is not in the data; missing items are reported as not provided.
 
     Attributes:
         background: The clinical question, whether it is diagnosis or prognosis, and models that exist already.
-        intended_use: What the predictions are for, at which moment of care, and what follows from them.
-        intended_users: Who reads them.
-        out_of_scope: What the model must not be used for.
+        intended_use: Purpose of the predictions, the point of care, and the decisions that follow.
+        intended_users: Who uses them.
+        out_of_scope: Uses that are excluded.
         inequalities: Known differences in health or care between groups of such patients.
-        setting: Where the patients come from: centres, countries, level of care.
-        eligibility: Who was included and who was not.
-        dates: From when to when patients were included, and the end of follow-up.
+        setting: Centres, countries, level of care.
+        eligibility: Inclusion and exclusion criteria.
+        dates: Dates of inclusion and end of follow-up.
         outcomes: For each task how, when and by whom the outcome was assessed.
         predictors: For each modality how and when it was measured.
         treatment: Treatments that patients received.
-        sample_size: Why there are so many patients.
-        ethics: Approval and consent.
-        funding: Who paid.
-        conflicts: Interests of the authors.
-        registration: Protocol and register.
-        data_availability: Where data and code can be had.
-        patient_involvement: How patients took part.
-        limitations: What its users must know, beside what the package finds.
-        contact: Whom to ask.
-        license: Under which the model may be used.
+        sample_size: Justification of the sample size.
+        ethics: Ethical approval and consent.
+        funding: Sources of funding.
+        conflicts: Conflicts of interest.
+        registration: Protocol and registration.
+        data_availability: Availability of data and code.
+        patient_involvement: Involvement of patients and the public.
+        limitations: Limitations beside those that the package finds.
+        contact: Person to contact.
+        license: Licence of the model.
     """
 
     background: str | None = None

@@ -1,4 +1,4 @@
-"""What the parts of a study must be to each other: names that stand once, sources that exist, registries that fit."""
+"""Checks between the parts of a study: unique names, existing sources, registries that fit together."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from multimodn.study.yaml_file import Problem
 
 
 def repeated_names(parts: Sequence[Any]) -> list[Problem]:
-    """Finds modalities or tasks, as objects or as mappings, that have the name of another one."""
+    """Finds modalities or tasks, as objects or mappings, with the name of another one."""
     names = [_key_of(part, "name") for part in parts]
     return [
-        ((i, "name"), f"'{name}' is the name of another one too; names are unique.")
+        ((i, "name"), f"'{name}' is used twice; names must be unique.")
         for i, name in enumerate(names)
         if name is not None and name in names[:i]
     ]
@@ -34,7 +34,7 @@ def unknown_sources(parts: Sequence[Any], cohort: CohortSpec | None) -> list[Pro
 
 
 def registry_sources(cohort: CohortSpec, registry: RegistrySpec) -> dict[str, SourceSpec]:
-    """Returns the sources that a registry has, its own before the cohort's."""
+    """Returns the sources of a registry: its own, else the cohort's."""
     given = {name: registry.sources.get(name, source) for name, source in cohort.sources.items()}
     return {name: source for name, source in given.items() if source is not None}
 
@@ -45,9 +45,9 @@ def registry_problems(
     modalities: Sequence[ModalitySpec],
     tasks: Sequence[TaskSpec],
 ) -> list[Problem]:
-    """Finds what is wrong with the registries of a study, as far as it can be told without their data."""
+    """Finds problems of a study's registries that show without their data."""
     if len(registries) < 2:
-        return [((), "one registry alone is the study's `cohort`; name two or more.")]
+        return [((), "a single registry is the study's `cohort`; `cohorts` needs two or more.")]
     problems = [problem for name, spec in registries.items() for problem in _own(name, spec, cohort, modalities, tasks)]
     if problems:
         return problems
@@ -59,7 +59,7 @@ def registry_problems(
             if not any(part.source in sources for sources in has.values())
         ]
     problems += [
-        ((), f"task '{task.name}' stands in the `tasks` of no registry.")
+        ((), f"task '{task.name}' is in the `tasks` of no registry.")
         for task in tasks
         if all(spec.tasks is not None and task.name not in spec.tasks for spec in registries.values())
     ]
@@ -83,13 +83,13 @@ def _own(
         elif spec.tasks is not None and by_name[task].source not in has:
             yield (name, "tasks"), f"task '{task}' is read from source '{by_name[task].source}', which is null here."
     if spec.tasks == [] or not any(task.source in has for task in tasks):
-        yield (name,), "it has labels for no task, so that it teaches nothing."
+        yield (name,), "it has labels for no task, so that nothing can be learned from it."
     if not any(modality.source in has for modality in modalities):
         yield (name,), "it has the source of no modality."
 
 
 def _read_twice(has: Mapping[str, Mapping[str, SourceSpec]]) -> Iterator[Problem]:
-    """A file that two registries read would make two patients of each person in it: one to train, one to test."""
+    """Refuses a file that two registries read: its patients could be both in training and in test."""
     names = list(has)
     for k, other in enumerate(names):
         for one in names[:k]:
@@ -97,8 +97,8 @@ def _read_twice(has: Mapping[str, Mapping[str, SourceSpec]]) -> Iterator[Problem
             if shared is not None:
                 yield (
                     (other, "sources"),
-                    f"'{one}' and '{other}' read the same for source '{shared}': each of its patients would stand in "
-                    f"the data twice. Name each registry's own file, a query for its rows, or null.",
+                    f"'{one}' and '{other}' read the same for source '{shared}': its patients would be in the data "
+                    f"twice. Give each registry its own file, a query for its rows, or null.",
                 )
 
 

@@ -15,8 +15,8 @@ from multimodn.study.yaml_file import Spec
 def check_name(name: str) -> str:
     """Returns ``name`` if modules can be stored under it, else raises a ValueError that says why."""
     if not re.fullmatch(r"[\w-]+", name):
-        raise ValueError(f"'{name}' is no valid name: use letters, digits, '_' and '-' only.")
-    if hasattr(nn.ModuleDict, name):  # names become keys of a torch.nn.ModuleDict, which refuses its own attributes
+        raise ValueError(f"'{name}' is not a valid name: use letters, digits, '_' and '-' only.")
+    if hasattr(nn.ModuleDict, name):  # names become keys of a ModuleDict, which refuses the names of its own attributes
         raise ValueError(f"'{name}' is reserved by torch.nn.ModuleDict; choose another name, such as '{name}_'.")
     return name
 
@@ -25,7 +25,7 @@ def _check_expression(text: str) -> None:
     try:
         n_groups = re.compile(text).groups
     except re.error as error:
-        raise ValueError(f"`patient_from` is no regular expression: {error}.") from None
+        raise ValueError(f"`patient_from` is not a regular expression: {error}.") from None
     if n_groups != 1:
         raise ValueError(f"`patient_from` has {n_groups} groups, expected one, such as (P[0-9]+)_.*: the patient.")
 
@@ -34,14 +34,14 @@ class SourceSpec(Spec):
     """Where one table comes from: a file, a query, or the names of files in a folder.
 
     Attributes:
-        path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file; the last holds
-            the arrays ``patient`` (ids) and ``features`` (n, d), or a vector for each patient, named so.
+        path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file; the last holds the arrays
+            ``patient`` (identifiers) and ``features`` (n, d), or a vector for each patient under the identifier.
         patients: For a ``.npy``: a CSV with the patient of each row.
-        query: SQL that DuckDB runs; paths in it resolve against the folder of the study.
-        database: A DuckDB file for the query; left out, the query reads files.
+        query: A query in SQL for DuckDB; paths in it are relative to the folder of the study.
+        database: A DuckDB file for the query; default: the query reads files.
         files: A pattern such as ``slides/*.h5``: each file is a row with one column, ``file``.
-        patient_from: For ``files``: a regular expression whose only group finds the patient in the path, from the first
-            part of the pattern with a wildcard on; left out, the patient is the file's name without its suffix.
+        patient_from: For ``files``: a regular expression whose only group is the patient in the path, from the first
+            part of the pattern with a wildcard on; default: the patient is the file's name without its suffix.
     """
 
     path: str | None = None
@@ -67,7 +67,7 @@ class SourceSpec(Spec):
         if self.database is not None and self.query is None:
             raise ValueError("`database` needs a `query`.")
         if (self.patients is not None) != str(self.path).endswith(".npy"):
-            raise ValueError("a .npy `path` needs `patients`, a CSV with the patient of each row, and no other does.")
+            raise ValueError("a .npy `path`, and no other, needs `patients`, a CSV with the patient of each row.")
         return self
 
     @model_serializer
@@ -80,9 +80,8 @@ class CohortSpec(Spec):
     """The patients and the tables about them.
 
     Attributes:
-        patient: The key column, in every source; read as text, so leading zeros survive.
-        group: A column of the first task's source, such as site or family; a group is never on
-            both sides of a split.
+        patient: The key column, in every source; read as text, so that leading zeros are kept.
+        group: A column of the first task's source, such as site or family; a group is never in two parts of a split.
         sources: The tables by name.
     """
 
@@ -92,13 +91,13 @@ class CohortSpec(Spec):
 
 
 class RegistrySpec(Spec):
-    """One of several registries that train one model together, each with patients, labels and files of its own.
+    """One of several registries that train one model together, each with its own patients, labels and files.
 
     Attributes:
-        sources: For sources of the cohort this registry's own; null: it has none. One that is not named here is the
-            cohort's, and no two registries may read the same.
-        patient: Its key column; left out, the cohort's.
-        tasks: The tasks that it has labels for; left out, those whose target columns it has.
+        sources: This registry's own versions of the cohort's sources; null: it has none; default: the cohort's. No two
+            registries may read the same source.
+        patient: Its key column; default: the cohort's.
+        tasks: The tasks that it has labels for; default: those whose target columns it has.
     """
 
     sources: dict[str, SourceSpec | None] = Field(default_factory=dict)

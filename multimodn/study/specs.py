@@ -1,18 +1,11 @@
-"""Sources, modalities and tasks of a study; each part checks itself. Import them from `multimodn.study.study`."""
+"""Modalities and tasks of a study; each part checks itself. Import them from `multimodn.study.study`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
 from multimodn import base
 from multimodn.base.kinds import load_kind
@@ -27,12 +20,12 @@ class AllBut(Spec):
 
 
 class RepeatSpec(Spec):
-    """How often a modality may be read of one patient, each time a step of its own by the same encoder.
+    """Repeated readings of a modality: each is a step of its own, by the same encoder.
 
     Attributes:
-        by: The column that orders the rows of a patient in time, such as a visit's number or date (ISO 8601): numbers
-            or text. It is no input, unless ``columns`` names it. Rows with the same value are one reading.
-        most: How many readings are taken of a patient, the latest.
+        by: The column that orders the rows of a patient in time, such as number or date (ISO 8601) of a visit. It is no
+            input, unless ``columns`` names it. Rows with the same value are one reading.
+        most: The maximum number of readings per patient; the latest are used.
     """
 
     by: str
@@ -49,15 +42,12 @@ class _KindSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _gather_options(cls, data: Any) -> Any:
-        """Moves the keys that are not ours into `options`, which the kind checks."""
+        """Moves the keys of the kind into `options`, which the kind checks."""
         if not isinstance(data, Mapping):
             return data
         own = {key: value for key, value in data.items() if key in cls.model_fields}
         rest = {str(key): value for key, value in data.items() if key not in cls.model_fields}
-        if not rest:
-            return own
-        given = own.get("options", {})
-        return {**own, "options": {**(given if isinstance(given, Mapping) else dict(given)), **rest}}
+        return {**own, "options": {**dict(own.get("options", {})), **rest}} if rest else own
 
     @field_validator("name")
     @classmethod
@@ -66,22 +56,15 @@ class _KindSpec(Spec):
 
     @model_serializer
     def _dump(self) -> dict[str, Any]:
-        own = {name: value for name, value in self if name != "options"}
-        if isinstance(own.get("columns"), AllBut):
-            own["columns"] = own["columns"].model_dump()
-        if own.get("repeats") is not None:
-            own["repeats"] = own["repeats"].model_dump()
-        for optional in ("exclude_for", "repeats"):  # left out where nobody asked for them
-            if not own.get(optional):
-                own.pop(optional, None)
-        if own.get("cost") == 1.0:
-            own.pop("cost")
-        options: base.Options = self.options  # type: ignore[attr-defined]
+        unwritten: dict[str, Any] = {"exclude_for": [], "repeats": None, "cost": 1.0}
+        given = {name: value for name, value in self if name not in unwritten or value != unwritten[name]}
+        options: base.Options = given.pop("options")
+        own = {name: value.model_dump() if isinstance(value, Spec) else value for name, value in given.items()}
         return {**own, **options.model_dump(mode="json")}
 
 
 def _parse_options(spec: type[Spec], group: str, given: Any, info: ValidationInfo) -> base.Options:
-    """Validates a kind's options; their problems stand beside the spec's own keys, not below `options`."""
+    """Validates a kind's options; their problems are placed beside the spec's own keys, not below `options`."""
     if "kind" not in info.data:  # the kind itself is wrong and already reported
         return base.Options()
     options: type[base.Options] = load_kind(group, info.data["kind"]).Options
@@ -103,12 +86,12 @@ class ModalitySpec(_KindSpec):
         name: Its name.
         kind: An encoder kind, such as `table`.
         source: The source that holds it.
-        columns: ``"all"`` (but the key), the names, or all but some.
-        exclude_for: Tasks that must not see this modality, because it tells their target: neither in training nor in
-            prediction does any state that they read contain it.
-        repeats: Where a patient may have been measured several times.
-        cost: What measuring it costs, in any unit: what to measure next is ranked by gain for cost.
-        options: The encoder kind's options; a study file writes them beside the other keys.
+        columns: ``all`` (except the key), a list of names, or ``{all_but: [names]}``.
+        exclude_for: Tasks that must not see this modality, for instance because it contains their target; no state that
+            they read contains it, neither in training nor in prediction.
+        repeats: For modalities that are measured repeatedly.
+        cost: Cost of measuring it, in any unit; what to measure next is ranked by gain per cost.
+        options: The encoder kind's options; a study file has them beside the other keys.
     """
 
     columns: Literal["all"] | list[str] | AllBut = "all"
@@ -173,7 +156,7 @@ class TaskSpec(_KindSpec):
         name: Its name.
         kind: A task kind, such as `binary`.
         source: The source that holds its target columns.
-        options: The task kind's options, target columns among them, written beside the other keys too.
+        options: The task kind's options, such as target columns; a study file has them beside the other keys.
     """
 
     options: Any = Field(default_factory=dict, validate_default=True)

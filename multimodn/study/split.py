@@ -1,4 +1,4 @@
-"""How a study divides patients into training, validation and test."""
+"""How a study splits patients into training, validation and test."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from multimodn.study.yaml_file import Spec
 
 
 class RandomSplit(Spec):
-    """Patients drawn at random, group by group, with each class spread evenly.
+    """A random split, by group.
 
     Attributes:
-        validation: Share of patients that stops the training, in [0, 1).
-        test: Share of patients that is only evaluated, in [0, 1).
+        validation: Share of patients for early stopping, in [0, 1).
+        test: Share of patients for evaluation only, in [0, 1).
         stratify: A task whose labels are spread evenly.
-        seed: The draw.
+        seed: Seed of the split.
     """
 
     validation: float = Field(default=0.2, ge=0, lt=1)
@@ -28,16 +28,16 @@ class RandomSplit(Spec):
     @model_validator(mode="after")
     def _some_training(self) -> Self:
         if self.validation + self.test >= 1:
-            raise ValueError(f"validation {self.validation} + test {self.test} leave nobody to train on.")
+            raise ValueError(f"validation {self.validation} + test {self.test} leave no patients to train on.")
         return self
 
 
 class ColumnSplit(Spec):
-    """A column that says train, validation or test; empty = in no part.
+    """A split by a column with the values train, validation and test; empty = in no part.
 
     Attributes:
         column: The column.
-        source: Its source; left out, the first task's.
+        source: Its source; default: that of the first task.
     """
 
     column: str
@@ -45,7 +45,7 @@ class ColumnSplit(Spec):
 
 
 class SplitFiles(Spec):
-    """CSV files that list patients, in the key column or in their only one."""
+    """CSV files that list patients, see `FileSplit`."""
 
     train: str
     validation: str | None = None
@@ -53,7 +53,11 @@ class SplitFiles(Spec):
 
 
 class FileSplit(Spec):
-    """A split that stands in files."""
+    """A split by files that list patients.
+
+    Attributes:
+        files: For ``train``, ``validation`` and ``test`` a CSV with patients in its key column or its only one.
+    """
 
     files: SplitFiles
 

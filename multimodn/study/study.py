@@ -1,8 +1,7 @@
-"""The study: which patients, which modalities, which tasks, which split, how to train.
+"""The study: patients, modalities, tasks, split and training.
 
-A study is a YAML file or the same thing built in Python; every part checks itself, and the whole checks how
-the parts fit. What only the data can tell, such as whether a column exists, is checked when
-a cohort is loaded.
+A study is a YAML file or the same built in Python; every part checks itself, and the whole checks how the parts fit.
+What depends on the data, such as whether a column exists, is checked when a cohort is loaded.
 """
 
 from __future__ import annotations
@@ -11,14 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from multimodn.errors import StudyError, did_you_mean
 from multimodn.study.card import CardSpec
@@ -49,7 +41,7 @@ __all__ = [
 
 
 class Study(Spec):
-    """A study; parts may be given as objects or as the mappings that a file would hold.
+    """A study; parts may be given as objects or as the mappings of a file.
 
     Attributes:
         name: Its name.
@@ -57,21 +49,21 @@ class Study(Spec):
         modalities: The inputs.
         tasks: The targets.
         cohorts: Several registries with different patients, and perhaps different labels and modalities, that train
-            one model: for each what differs from ``cohort``. A patient of the registry ``north`` is ``north/0417``.
-        order: The names of all modalities in the order in which a trajectory visits them; a repeated one may stand for
-            all its steps, from the first reading to the last.
-        split: Who trains, who stops the training, who is only evaluated.
-        missingness: What a prediction may learn from which modalities a patient has. ``neutral``: nothing, as far as
-            that depends on the outcome. ``informative``: it is told, for use only where modalities go missing for
-            the same reasons as in the data. ``off``: plain skipping, which learns it unasked.
-        presence_covariates: Columns, as ``modality.column``, on which having a modality depends beside the outcome,
-            such as age or site; every patient must have them. Only ``neutral`` uses them.
-        subgroups: Columns, as ``modality.column``, by which performance is reported apart, such as sex or age.
+            one model: for each its differences from ``cohort``. A patient of the registry ``north`` is ``north/0417``.
+        order: The names of all modalities in the order of a trajectory; a repeated one may stand for all its steps,
+            from the first reading to the last.
+        split: Training patients, validation patients for early stopping, and test patients for evaluation only.
+        missingness: What predictions may learn from the presence of modalities. ``neutral``: nothing about the outcome.
+            ``informative``: presence is an input, for use only where modalities are missing for the same reasons as in
+            the data. ``off``: plain skipping, which learns from presence implicitly.
+        presence_covariates: Columns, as ``modality.column``, on which presence depends beside the outcome, such as age
+            or site; they must be complete. Only ``neutral`` uses them.
+        subgroups: Columns, as ``modality.column``, for which performance is reported by subgroup, such as sex or age.
         training: How to train.
-        card: What only people know of the study, for its model card.
+        card: Information for the model card that is not in the data.
 
     Raises:
-        StudyError: On construction, naming every problem with its place and the nearest valid word.
+        StudyError: On construction, listing every problem with its place and the nearest valid word.
     """
 
     name: str
@@ -97,7 +89,7 @@ class Study(Spec):
 
     @property
     def folder(self) -> Path:
-        """Where relative sources start; not a part of the dump."""
+        """The folder of relative sources; not part of the dump."""
         return self._folder
 
     @classmethod
@@ -120,12 +112,12 @@ class Study(Spec):
 
     @classmethod
     def from_dict(cls, data: Any, folder: str | Path = ".", *, header: str | None = None) -> Self:
-        """Builds a study from what a file holds.
+        """Builds a study from the content of a file.
 
         Args:
-            data: A mapping such as `to_dict` gives.
-            folder: Where relative sources start.
-            header: What an error says first, such as the path of the file.
+            data: A mapping as `to_dict` returns it.
+            folder: The folder of relative sources.
+            header: The beginning of an error, such as the path of the file.
 
         Raises:
             StudyError: If it is not a study; every problem is listed.
@@ -145,7 +137,7 @@ class Study(Spec):
             raise StudyError(f"{header}: {rest}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what `json` can write and `from_dict` reads back."""
+        """Returns a mapping for `json` that `from_dict` reads back."""
         data = self.model_dump(mode="json")
         return data if self.cohorts else {key: value for key, value in data.items() if key != "cohorts"}
 
@@ -170,22 +162,22 @@ class Study(Spec):
     @field_validator("modalities", "tasks", mode="wrap")
     @classmethod
     def _fitting_parts(cls, parts: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        """Checks names and sources, whether or not the parts are otherwise right, so that all is told."""
+        """Checks names and sources even if the parts have other problems, so that all are reported."""
         problems: list[Problem] = []
-        answer = None
+        checked = None
         try:
-            answer = handler(parts)
+            checked = handler(parts)
         except ValidationError as error:
             problems += located(error, [])
         if isinstance(parts, Sequence) and not isinstance(parts, str):
             problems += repeated_names(parts) + unknown_sources(parts, info.data.get("cohort"))
         if problems:
             raise SpecError(problems)
-        return answer
+        return checked
 
     @property
     def steps(self) -> dict[str, ModalitySpec]:
-        """The modality of each step that a model can take, by the step's name."""
+        """The modality of each step, by the step's name."""
         return {name: modality for modality in self.modalities for name in modality.step_names}
 
     def expanded(self, order: Sequence[str]) -> list[str]:
@@ -238,7 +230,7 @@ class Study(Spec):
         if sorted(order) != sorted(names):
             missing = [name for name in names if name not in order]
             fault = f"{', '.join(missing)} is missing" if missing else "a modality is named twice"
-            raise ValueError(f"every modality stands in the order once, but {fault}.")
+            raise ValueError(f"every modality must be in the order once, but {fault}.")
         return order
 
     @field_validator("presence_covariates", "subgroups")
@@ -248,7 +240,7 @@ class Study(Spec):
         for name in columns:
             modality, _, column = name.partition(".")
             if not column:
-                raise ValueError(f"'{name}' names no column; write modality.column.")
+                raise ValueError(f"'{name}' does not name a column; write modality.column.")
             if names and modality not in names:
                 raise ValueError(f"unknown modality '{modality}'.{did_you_mean(modality, names)}")
         is_used = info.field_name != "presence_covariates" or info.data.get("missingness", "neutral") == "neutral"

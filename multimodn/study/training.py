@@ -1,4 +1,4 @@
-"""Split and training of a study; each part checks itself. Import them from `multimodn.study.study`."""
+"""The training section of a study. Import it from `multimodn.study.study`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ class TrainingSpec(Spec):
     """How to train.
 
     Attributes:
-        epochs: Passes over the training patients, at most; the learning rate falls to zero over them by half a cosine.
+        epochs: Maximum number of epochs; the learning rate falls to zero over them by half a cosine.
         batch_size: Patients in a batch.
-        learning_rate: First step size of Adam.
-        penalty: Strength of the L2 penalty on weights against the likelihood of each task, summed over the training
-            patients: like 1 / C of a logistic regression in scikit-learn, whose Gaussian prior weighs less the more
-            patients there are. The number of tasks does not change it.
+        learning_rate: Initial learning rate of Adam.
+        penalty: Strength of the L2 penalty on weights against the log-likelihood of each task, summed over the training
+            patients, like 1 / C of logistic regression in scikit-learn. The number of tasks does not change it.
         patience: Epochs without a better mean validation loss before training stops.
         members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
         state_size: Width of the patient state.
         update: How an embedding changes the state.
-        balance: How the losses of several tasks become one step. ``sum``: their mean. ``uncertainty``: weighted by
-            learned variances (Kendall, Gal and Cipolla 2018, https://arxiv.org/abs/1705.07115). ``upgrad`` and
-            ``pcgrad``: gradients of the tasks are joined so that none is worked against (Quinton and Rey 2024,
+        balance: How the losses of several tasks are combined. ``sum``: their mean. ``uncertainty``: weighted by learned
+            variances (Kendall, Gal and Cipolla 2018, https://arxiv.org/abs/1705.07115). ``upgrad`` and ``pcgrad``:
+            gradients of the tasks are combined without conflict (Quinton and Rey 2024,
             https://arxiv.org/abs/2406.16232; Yu et al. 2020, https://arxiv.org/abs/2001.06782); both need the extra
             ``multitask``.
-        calibrate: Whether held-out patients correct how sure predictions are; who ranks above whom hardly changes.
-        loggers: Where losses are written beside the progress bar: ``csv`` files beside the checkpoints, ``tensorboard``
-            (extra ``tensorboard``), ``mlflow`` (extra ``mlflow``).
-        seed: First weights, orders and shuffling.
+        calibrate: Whether predictions are calibrated on held-out patients; their ranking hardly changes.
+        loggers: Where losses are logged: ``csv`` files beside the checkpoints, ``tensorboard`` (extra
+            ``tensorboard``), ``mlflow`` (extra ``mlflow``).
+        seed: Seed of initial weights, orders and shuffling.
     """
 
     epochs: int = Field(default=60, ge=1)

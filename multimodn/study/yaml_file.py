@@ -1,7 +1,7 @@
-"""How a study file is read, and how its problems are worded.
+"""Reads study files, and words their problems.
 
-YAML is read by the rules of YAML 1.2: ``1e-3`` is a number, ``yes`` and ``007`` are text. By those of YAML
-1.1, PyYAML's own, a class named ``no`` would silently become False, and a site ``010`` the number 8.
+YAML is read by the rules of YAML 1.2: ``1e-3`` is a number, ``yes`` and ``007`` are text. By those of PyYAML, YAML 1.1,
+a class named ``no`` would silently become False, and a site ``010`` the number 8.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Problem = tuple[Location, str]
 """Where in the file, and what is wrong there."""
 
 UP = "<up>"
-"""Stands in a location for "one level higher": a kind's options are written beside the spec's own keys."""
+"""In a location: one level higher, as a kind's options are beside the spec's own keys."""
 
 _PLAIN_VALUES = {
     "null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
@@ -49,7 +49,7 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Writes every value out, even one that stands in two places."""
+        """Writes every value out, even one that occurs twice."""
         return True
 
 
@@ -68,7 +68,7 @@ def read_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise StudyError(f"This is not YAML: {error}") from None
+        raise StudyError(f"The text is not valid YAML: {error}") from None
 
 
 def write_yaml(data: Any) -> str:
@@ -83,7 +83,7 @@ def _dump(data: Any, *, allow_unicode: bool) -> str:
 
 
 class SpecError(StudyError):
-    """A `StudyError` that knows where in the file each of its problems stands."""
+    """A `StudyError` with the place of each of its problems in the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
@@ -103,7 +103,7 @@ class Spec(BaseModel):
 
 
 def located(error: ValidationError, valid: Sequence[str]) -> list[Problem]:
-    """Lists the problems of a validation, each with its place; ``valid`` are the keys that exist."""
+    """Lists the problems of a validation, each with its place; ``valid`` are the existing keys."""
     problems: list[Problem] = []
     for item in error.errors():
         where = _keys_of_the_file(item["loc"])
@@ -116,8 +116,9 @@ def located(error: ValidationError, valid: Sequence[str]) -> list[Problem]:
         elif item["type"] == "missing":
             problems.append((where, f"the key '{where[-1]}' is missing."))
         else:
-            found = "" if cause is not None else f", found {_short(item['input'])}"
-            problems.append((where, f"{str(cause) if cause is not None else item['msg']}{found}"))
+            value = repr(item["input"])
+            value = value if len(value) <= 60 else f"{value[:57]}..."
+            problems.append((where, str(cause) if cause is not None else f"{item['msg']}, found {value}"))
     return problems
 
 
@@ -143,8 +144,3 @@ def _keys_of_the_file(location: Location) -> Location:
         elif not str(part).startswith("<"):  # the tag of a union
             keys.append(part)
     return tuple(keys)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""The memory of a search: Optuna's trials in an SQLite file, which a killed search leaves whole."""
+"""The trials of a search, in an SQLite file of Optuna that stays valid when a search is killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 FILE = "search.db"
 N_RANDOM = 8
-"""Trials that are drawn at random, the study's own among them, before TPE proposes."""
+"""Trials drawn at random, the study's own settings among them, before TPE proposes."""
 N_UNPRUNED = 4
-"""Complete trials before one may be stopped early."""
+"""Complete trials before a trial may be stopped early."""
 
 INTERRUPTED = "interrupted"
 
 
 @dataclass
 class Clock:
-    """The time of a search, over all its calls.
+    """The time used by a search, over all its calls.
 
     Attributes:
         limit: Seconds; infinite = none.
@@ -49,20 +49,20 @@ class Clock:
         return self.before + time.monotonic() - self.started
 
     def has(self, reserve: float = 0.0) -> bool:
-        """Whether anything may start that leaves ``reserve`` seconds untouched."""
+        """Whether there is time left beside ``reserve`` seconds."""
         return self.used() + reserve < self.limit
 
 
 class History:
-    """The trials of a search in a folder, opened anew or where it was left.
+    """The trials of a new or resumed search in a folder.
 
-    What it proposes depends on the seed and on the trials that ended by themselves, so that a search that was killed
-    and resumed proposes what it would have proposed.
+    Proposals depend on the seed and on the trials that ended by themselves, so that a search that was killed and
+    resumed makes the same proposals.
 
     Args:
-        folder: Where the file is.
+        folder: Folder of the file.
         fingerprint: What must not change between calls, by name.
-        space: What is searched.
+        space: The settings that are searched.
         seed: Of the proposals.
 
     Raises:
@@ -76,17 +76,16 @@ class History:
         self.space, self.seed = space, seed
         _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self._states = optuna.trial.TrialState
         self._storage = _open(folder / FILE)
         try:
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=N_UNPRUNED, n_warmup_steps=1)
             self._study = optuna.create_study(
-                storage=self._storage,
-                study_name="tune",
-                direction="maximize",
-                load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=N_UNPRUNED, n_warmup_steps=1),
+                storage=self._storage, study_name="tune", direction="maximize", load_if_exists=True, pruner=pruner
             )
             self._check(folder, fingerprint)
-            self._close_interrupted()
+            for trial in self._study.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
+                self.interrupt(trial)  # left running by a killed process
         except BaseException:
             self.close()
             raise
@@ -101,29 +100,29 @@ class History:
 
     def close(self) -> None:
         """Closes the file."""
-        _close(self._storage)
+        from optuna.storages import RDBStorage
+
+        self._storage.remove_session()
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
 
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials that have started."""
-        from optuna.trial import TrialState
-
-        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != self._states.WAITING]
 
     @property
     def ended(self) -> list[FrozenTrial]:
-        """Trials that ended by themselves: complete, pruned, or refused by an error."""
+        """Trials that ended by themselves: complete, stopped early, or failed with an error."""
         return [trial for trial in self.trials if trial.state.is_finished() and INTERRUPTED not in trial.user_attrs]
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that saw all folds."""
-        from optuna.trial import TrialState
-
-        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        """Trials that were scored on all folds."""
+        return [trial for trial in self.trials if trial.state == self._states.COMPLETE]
 
     def finalists(self) -> tuple[FrozenTrial | None, FrozenTrial | None]:
-        """The study's own settings and the best trial, the first of equals; None before there is one."""
+        """The trial of the study's own settings and the best trial; None if there is none yet."""
         complete = sorted(self.complete, key=lambda trial: trial.number)
         best = max(complete, key=lambda trial: trial.value or 0.0, default=None)
         return (complete[0] if complete else None), best
@@ -139,7 +138,7 @@ class History:
         return float(self._study.user_attrs.get("seconds", 0.0))
 
     def write_seconds(self, used: float) -> None:
-        """Remembers the time used."""
+        """Stores the time used."""
         self._study.set_user_attr("seconds", used)
 
     def ask(self) -> tuple[Trial, dict[str, Setting]]:
@@ -149,62 +148,49 @@ class History:
         n_ended = len(self.ended)
         seed = int(np.random.SeedSequence([self.seed, n_ended]).generate_state(1)[0])
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=N_RANDOM)
-        waiting = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+        waiting = self._study.get_trials(deepcopy=False, states=(self._states.WAITING,))
         if n_ended == 0 and not waiting:
             self._study.enqueue_trial(dict(self.space.default))
         trial = self._study.ask()
         return trial, self.space.suggest(trial)
 
     def complete_trial(self, trial: Trial, value: float) -> None:
-        """Ends a trial that saw all folds."""
+        """Ends a trial that was scored on all folds."""
         self._study.tell(trial, value)
 
     def prune(self, trial: Trial) -> None:
         """Ends a trial that the pruner stopped."""
-        from optuna.trial import TrialState
-
-        self._study.tell(trial, state=TrialState.PRUNED)
+        self._study.tell(trial, state=self._states.PRUNED)
 
     def refuse(self, trial: Trial, error: str) -> None:
-        """Ends a trial whose settings cannot be trained; it is not tried again."""
-        from optuna.trial import TrialState
-
+        """Ends a trial whose settings cannot be trained; they are not tried again."""
         trial.set_user_attr("error", error)
-        self._study.tell(trial, state=TrialState.FAIL)
+        self._study.tell(trial, state=self._states.FAIL)
 
     def interrupt(self, trial: Trial | FrozenTrial) -> None:
         """Ends a trial for which there was no time; the next call tries the same settings."""
-        from optuna.trial import TrialState
-
         self._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-        self._study.tell(trial.number, state=TrialState.FAIL)
+        self._study.tell(trial.number, state=self._states.FAIL)
 
     def second_folds(self, number: int) -> list[dict[str, TaskScore]]:
-        """The scores of a trial on the second deal of folds, as far as it saw them."""
+        """The scores of a trial on the second set of folds, as far as it was scored on them."""
         return read_folds(self._study.user_attrs.get(f"second {number}", "[]"))
 
     def write_second_folds(self, number: int, folds: Sequence[FoldScore]) -> None:
-        """Remembers the scores of a trial on the second deal."""
+        """Stores the scores of a trial on the second set of folds."""
         self._study.set_user_attr(f"second {number}", write_folds(folds))
 
     def _check(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
-        known = self._study.user_attrs.get("fingerprint")
-        if known is None:
+        stored = self._study.user_attrs.get("fingerprint")
+        if stored is None:
             self._study.set_user_attr("fingerprint", dict(fingerprint))
             return
-        changed = [part for part, value in fingerprint.items() if known.get(part) != value]
+        changed = [part for part, value in fingerprint.items() if stored.get(part) != value]
         if changed:
             raise StudyError(
-                f"{folder} holds a search that cannot go on: {' and '.join(changed)} changed since it started. "
+                f"{folder} holds a search that cannot continue: {' and '.join(changed)} changed since it started. "
                 f"Choose another folder, or remove it."
             )
-
-    def _close_interrupted(self) -> None:
-        """Marks as failed what a killed process left running."""
-        from optuna.trial import TrialState
-
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.interrupt(trial)
 
 
 def write_folds(folds: Sequence[FoldScore]) -> str:
@@ -214,25 +200,16 @@ def write_folds(folds: Sequence[FoldScore]) -> str:
 
 def read_folds(text: str) -> list[dict[str, TaskScore]]:
     """Reads what `write_folds` wrote."""
-    found: list[dict[str, dict[str, Any]]] = json.loads(text)
-    return [{name: TaskScore(**score) for name, score in fold.items()} for fold in found]
+    return [{name: TaskScore(**score) for name, score in fold.items()} for fold in json.loads(text)]
 
 
 def _open(file: Path) -> BaseStorage:
-    """Opens the file; what is written goes to a log beside it first, which survives a kill."""
+    """Opens the file with a write-ahead log, which survives a kill."""
     from optuna.storages import RDBStorage
 
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
     return RDBStorage(f"sqlite:///{file.absolute()}")
-
-
-def _close(storage: BaseStorage) -> None:
-    from optuna.storages import RDBStorage
-
-    storage.remove_session()
-    if isinstance(storage, RDBStorage):
-        storage.engine.dispose()
 
 
 def _check_folder(folder: Path) -> None:

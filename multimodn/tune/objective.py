@@ -1,4 +1,4 @@
-"""What a search maximises: the share of the prior's loss that a model takes away from held-out patients."""
+"""What a search maximises: the relative reduction of the prior's loss on held-out patients."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from multimodn.base.task import main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataWarning
+from multimodn.evaluate.crossval.contracts import development_split
+from multimodn.model.multimodn import MultiModN
 from multimodn.study.study import Study
+from multimodn.training.fit import TrainerFlags
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """How a task was predicted for the labelled held-out patients of a fold.
+    """Scores of a task on the labelled held-out patients of a fold.
 
     Attributes:
         loss: Sum of the task's loss, its negative log-likelihood.
-        prior: The same of the prior, which predicts the training distribution for everyone.
+        prior: The same of the prior, which predicts the training distribution for all patients.
         n: Labelled patients.
         metric: The task's main metric, NaN = undefined.
     """
@@ -35,19 +40,12 @@ FoldScore = Mapping[str, TaskScore]
 
 
 def score_fold(study: Study, training: Cohort, held_out: Cohort) -> dict[str, TaskScore]:
-    """Trains a study as it stands on some patients and scores others.
+    """Trains a study on some patients and scores others.
 
     Raises:
-        DataError: If the training patients cannot carry the tasks, such as a class that none of them has.
+        DataError: If a task cannot be fitted on the training patients, for instance as none has one of its classes.
         StudyError: If settings do not fit together or the data.
     """
-    from threadpoolctl import threadpool_limits
-
-    from multimodn.base.task import main_metric
-    from multimodn.evaluate.crossval.contracts import development_split
-    from multimodn.model.multimodn import MultiModN
-    from multimodn.training.fit import TrainerFlags
-
     with warnings.catch_warnings(), threadpool_limits(1):  # threads of small problems wait for each other
         warnings.simplefilter("ignore", DataWarning)  # the cohort's notes were shown when it was loaded
         model = MultiModN(study)
@@ -55,24 +53,24 @@ def score_fold(study: Study, training: Cohort, held_out: Cohort) -> dict[str, Ta
         patients = model.prepare(held_out, labelled=True)
         fitted = model._model()
         outputs = model._run(patients, fitted)
-    found = {}
+    scores = {}
     for name, task in fitted.tasks.items():
-        known = patients.labelled[name]
-        if not known.any():
+        labelled = patients.labelled[name]
+        if not labelled.any():
             continue
-        predicted, target = outputs[name][known].double(), patients.targets[name][known]
+        predicted, target = outputs[name][labelled].double(), patients.targets[name][labelled]
         prior = task.prior().double().expand_as(predicted)
         loss, without = (float(task(each, target).sum()) for each in (predicted, prior))
         metrics = task.link_metrics(task.link(predicted), task.link_target(target))
-        found[name] = TaskScore(loss, without, int(known.sum()), float(metrics.get(main_metric(task), np.nan)))
-    return found
+        scores[name] = TaskScore(loss, without, int(labelled.sum()), float(metrics.get(main_metric(task), np.nan)))
+    return scores
 
 
 def skills(folds: Sequence[FoldScore]) -> dict[str, float]:
     """Returns for each task 1 - loss / loss of the prior, both pooled over the held-out patients of all folds.
 
-    1 is a perfect prediction of classes, 0 is no better than the prior, below 0 is worse. It has no unit, so that tasks
-    of different kinds can be averaged.
+    1 is a perfect prediction of classes, 0 is no better than the prior. Without a unit, tasks of different kinds can be
+    averaged.
     """
     tasks = dict.fromkeys(name for fold in folds for name in fold)
     pooled = {name: [fold[name] for fold in folds if name in fold] for name in tasks}
@@ -86,8 +84,8 @@ def skill(folds: Sequence[FoldScore]) -> float:
 
 def metrics(folds: Sequence[FoldScore]) -> dict[str, float]:
     """Returns for each task its main metric, averaged over the folds in which it is defined."""
-    found = {}
+    means = {}
     for name in dict.fromkeys(name for fold in folds for name in fold):
         values = np.array([fold[name].metric for fold in folds if name in fold])
-        found[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
-    return found
+        means[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
+    return means

@@ -1,4 +1,4 @@
-"""What a search found, in words and files: the best study, all trials, and a record."""
+"""The result of a search, in words and files: the best study, all trials, and a record."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from multimodn.files import write_text
 from multimodn.study.study import Study
+from multimodn.training.provenance import versions
 from multimodn.tune.history import INTERRUPTED, History, read_folds
 from multimodn.tune.objective import metrics, skill, skills
 from multimodn.tune.relocate import relocated, unfollowed
@@ -40,29 +41,29 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Record:
-    """A search in numbers; skills are those of `multimodn.tune.objective.skill`.
+    """A search in numbers; for skills see `multimodn.tune.objective.skill`.
 
     Attributes:
         objective: What was maximised.
         seed: Of folds and proposals.
-        n_folds: Parts of a deal.
-        members: Networks that a trial trained.
-        versions: Of Python and the packages that numbers depend on.
+        n_folds: Folds of a set.
+        members: Networks per trial.
+        versions: Of Python and the packages that results depend on.
         data_hash: Of the cohort.
-        split_hash: Of the study's split, whose test patients nothing saw.
-        n_complete: Trials that saw all folds, the study's own settings among them.
+        split_hash: Of the study's split, whose test patients the search did not use.
+        n_complete: Trials that were scored on all folds, the study's own settings among them.
         n_pruned: Trials that were stopped early.
-        n_failed: Trials that were interrupted or refused by an error.
+        n_failed: Trials that were interrupted or failed with an error.
         time_s: Seconds used, over all calls.
-        time_limit_s: Seconds that were allowed.
-        best_trial: Number of the trial with the highest skill on the first deal; None = none is complete.
-        default_skill: Of the study's own settings on the first deal.
-        best_skill: Of the best trial on the first deal, by which it was chosen: optimistic.
-        default_second: Of the study's own settings on the second deal.
-        best_second: Of the best trial on the second deal, which had no part in the choice.
-        is_better: Whether the best trial takes the place of the study's own settings.
+        time_limit_s: Seconds allowed.
+        best_trial: Number of the trial with the highest skill on the first set of folds; None = none is complete.
+        default_skill: Of the study's own settings on the first set.
+        best_skill: Of the best trial on the first set, by which it was chosen: optimistic.
+        default_second: Of the study's own settings on the second set.
+        best_second: Of the best trial on the second set, which was not used to choose it.
+        is_better: Whether the best trial replaces the study's own settings.
         settings: Its settings, or the study's own.
-        verdict: All this in a sentence or two.
+        verdict: The conclusion in one or two sentences.
     """
 
     objective: str
@@ -89,14 +90,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         study: The best study, with the study's own folder and number of members; the study itself if nothing is better.
         trials: A row for each trial: ``trial, state, skill, folds, seconds``, its settings, then for each task
             ``skill: task`` and ``metric: task`` (its main metric, averaged over folds).
-        comparison: The best trial and the study's own settings, fold by fold: ``deal`` (1 or 2), ``fold, default,
-            best, difference``. Empty if they are the same.
+        comparison: The best trial and the study's own settings by fold: ``deal`` (set of folds, 1 or 2), ``fold,
+            default, best, difference``. Empty if they are the same.
         record: Numbers and a verdict.
     """
 
@@ -107,8 +108,8 @@ class Tuned:
 
 
 def conclude(study: Study, protocol: Protocol, history: History, used: float, folder: Path) -> Tuned:
-    """Decides whether anything is better than the study as it stands, and writes what was found."""
-    from multimodn.training.provenance import versions
+    """Decides whether the best trial is better than the study's own settings, and writes the result."""
+    import optuna
 
     default, best = history.finalists()
     compared = _comparison(history, default, best, protocol.n_folds)
@@ -116,12 +117,15 @@ def conclude(study: Study, protocol: Protocol, history: History, used: float, fo
     for name, trial in (("default", default), ("best", best)):
         scores = [] if trial is None else history.second_folds(trial.number)
         seconds[name] = skill(scores) if len(scores) == protocol.n_folds else None
-    is_better = _is_better(default, best, seconds["default"], seconds["best"])
+    is_better = (
+        default is not None and best is not None and _exceeds(best.value, default.value)
+        and _exceeds(seconds["best"], seconds["default"])
+    )  # fmt: skip
     settings = dict(best.params) if is_better and best is not None else dict(protocol.space.default)
     states = [str(trial.state.name) for trial in history.trials]
     record = Record(
         OBJECTIVE, protocol.seed, protocol.n_folds, protocol.members,
-        versions() | _optuna_version(), protocol.data_hash, protocol.split_hash,
+        versions() | {"optuna": str(optuna.__version__)}, protocol.data_hash, protocol.split_hash,
         states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL"),
         round(used, 1), protocol.time_s,
         None if best is None else best.number,
@@ -130,17 +134,13 @@ def conclude(study: Study, protocol: Protocol, history: History, used: float, fo
         seconds["default"], seconds["best"], is_better, settings, "",
     )  # fmt: skip
     record = replace(record, verdict=_verdict(record, default, best))
-    found = Tuned(
-        protocol.space.apply(study, settings) if is_better else study,
-        trials_frame(history, protocol.space),
-        compared,
-        record,
-    )
-    _write(study, found, folder)
-    return found
+    best_study = protocol.space.apply(study, settings) if is_better else study
+    tuned = Tuned(best_study, _trials_frame(history, protocol.space), compared, record)
+    _write(study, tuned, folder)
+    return tuned
 
 
-def trials_frame(history: History, space: Space) -> pd.DataFrame:
+def _trials_frame(history: History, space: Space) -> pd.DataFrame:
     """Tabulates the trials; see `Tuned`."""
     rows = []
     for trial in history.trials:
@@ -177,63 +177,47 @@ def _comparison(history: History, default: FrozenTrial | None, best: FrozenTrial
     return frame.assign(difference=frame["best"] - frame["default"])
 
 
-def _is_better(
-    default: FrozenTrial | None, best: FrozenTrial | None, default_second: float | None, best_second: float | None
-) -> bool:
-    if default is None or best is None or default.value is None or best.value is None:
-        return False
-    if default_second is None or best_second is None:
-        return False
-    return best.value > default.value and best_second > default_second
+def _exceeds(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and one > other
 
 
 def _verdict(record: Record, default: FrozenTrial | None, best: FrozenTrial | None) -> str:
+    more_time = "best.yaml is the unchanged study. Run the same command with more time to continue."
     if default is None or best is None:
-        return (
-            "There was no time to score the study as it stands; best.yaml is the study as it stands. Run the same "
-            "command with more time to go on."
-        )
+        return f"There was no time to score the study's own settings; {more_time}"
     others = record.n_complete + record.n_pruned - 1
     if not others:
-        took = default.user_attrs["seconds"]
         return (
-            f"There was no time to try other settings: one trial takes about {took:.0f} s, and twice that is kept to "
-            f"check the best. best.yaml is the study as it stands. Run the same command with more time to go on."
+            f"There was no time to try other settings: one trial takes about {default.user_attrs['seconds']:.0f} s, "
+            f"and twice that is kept to check the best; {more_time}"
         )
     if best.number == default.number:
-        who = f"None of {others} other trials" if others > 1 else "The other trial did not"
-        return f"{who} beat the study as it stands, which best.yaml is."
-    first = f"{record.best_skill:.4f} against {record.default_skill:.4f} of the study as it stands"
+        who = f"None of {others} other trials was" if others > 1 else "The other trial was not"
+        return f"{who} better than the study's own settings; best.yaml is the unchanged study."
+    first = f"{record.best_skill:.4f} against {record.default_skill:.4f} of the study's own settings"
     if record.best_second is None or record.default_second is None:
         return (
             f"Trial {best.number} scored {first} on the folds by which it was chosen, which is optimistic. There was "
-            f"no time to check it on other folds, so best.yaml is the study as it stands. Run the same command with "
-            f"more time to go on."
+            f"no time to check it on other folds; {more_time}"
         )
-    second = f"{record.best_second:.4f} against {record.default_second:.4f} on folds that had no part in the choice"
+    second = f"{record.best_second:.4f} against {record.default_second:.4f} on folds that were not used to choose it"
     if not record.is_better:
         return (
-            f"Nothing beat the study as it stands, which best.yaml is: trial {best.number} scored {first} on the folds "
-            f"by which it was chosen, but {second}."
+            f"No trial was better than the study's own settings: trial {best.number} scored {first} on the folds by "
+            f"which it was chosen, but {second}. best.yaml is the unchanged study."
         )
     return (
         f"Trial {best.number} is better: {first} on the folds by which it was chosen, which is optimistic, and "
-        f"{second}. The same patients stand in both; only the test patients, whom nothing here saw, tell what it is "
-        f"worth."
+        f"{second}. Both sets of folds have the same patients; only the test patients, whom the search did not use, "
+        f"give an unbiased score."
     )
 
 
-def _optuna_version() -> dict[str, str]:
-    import optuna
-
-    return {"optuna": str(optuna.__version__)}
-
-
-def _write(study: Study, found: Tuned, folder: Path) -> None:
-    record, compared = found.record, found.comparison
+def _write(study: Study, tuned: Tuned, folder: Path) -> None:
+    record, compared = tuned.record, tuned.comparison
     text = "".join(f"# {line}\n" for line in _heading(study, record))
-    write_text(folder / BEST, text + relocated(found.study, folder.absolute()).to_yaml())
-    write_text(folder / TRIALS, found.trials.to_csv(index=False))
+    write_text(folder / BEST, text + relocated(tuned.study, folder.absolute()).to_yaml())
+    write_text(folder / TRIALS, tuned.trials.to_csv(index=False))
     gains = {f"deal {deal}": float(part["difference"].mean()) for deal, part in compared.groupby("deal")}
     content = {**asdict(record), "mean_difference": gains, "comparison": compared.to_dict("records")}
     write_text(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -244,7 +228,7 @@ def _heading(study: Study, record: Record) -> list[str]:
     changed = {name: value for name, value in record.settings.items() if record.is_better and value != KEEP}
     lines = [
         f"Written by `multimodn tune` for study '{study.name}': seed {record.seed}, {record.n_folds} folds.",
-        f"Trials: {record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} interrupted or refused, of "
+        f"Trials: {record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} interrupted or failed, of "
         f"{record.members} network(s) each, in {record.time_s:.0f} s.",
         f"Score: {record.objective}.",
         record.verdict,
@@ -253,5 +237,5 @@ def _heading(study: Study, record: Record) -> list[str]:
     cells = unfollowed(study)
     if cells:
         start = study.folder.absolute()
-        lines.append(f"Paths in the cells of {', '.join(cells)} start in {start}: move this file there.")
+        lines.append(f"Paths in the cells of {', '.join(cells)} are relative to {start}: move this file there.")
     return lines

@@ -1,4 +1,4 @@
-"""Writes a study for another folder: its relative paths lead to the same files from there."""
+"""Writes a study for another folder, with relative paths to the same files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ LITERAL = re.compile(r"'((?:[^']|'')*)'")
 
 
 def relocated(study: Study, folder: Path) -> Study:
-    """Returns the study with paths that start in ``folder`` instead of in the folder of the study.
+    """Returns the study with paths relative to ``folder`` instead of the folder of the study.
 
-    Paths and patterns of sources and of a split in files, absolute ones left alone; in a query every string that names
-    a file, or is a pattern that some file fits, from the folder of the study. Paths in the cells of what a query
-    returns are the only ones that are not followed; see `unfollowed`.
+    These are relative paths and patterns of sources and of a split by files, and in queries every string that names, or
+    as a pattern matches, a file in the folder of the study. Paths in the cells of a query's result are not changed; see
+    `unfollowed`.
     """
-    data = study.to_dict()
-    start = study.folder
+    data, start = study.to_dict(), study.folder
 
     def moved(path: str) -> str:
         return path if Path(path).is_absolute() else Path(os.path.relpath(start.absolute() / path, folder)).as_posix()
@@ -37,7 +36,7 @@ def relocated(study: Study, folder: Path) -> Study:
 
 
 def unfollowed(study: Study) -> list[str]:
-    """Names the sources in whose cells stand paths that start in the folder of the study."""
+    """Names the sources whose cells may hold paths relative to the folder of the study."""
     sources = study.cohort.sources
     return sorted({each.source for each in study.modalities if each.file_columns and sources[each.source].query})
 
@@ -45,15 +44,15 @@ def unfollowed(study: Study) -> list[str]:
 def _source(source: Any, moved: Callable[[str], str], start: Path) -> Any:
     if not isinstance(source, Mapping):
         return moved(source)
-    found = {key: moved(value) if key in PATHS else value for key, value in source.items()}
-    if "query" in found:
+    written = {key: moved(value) if key in PATHS else value for key, value in source.items()}
+    if "query" in written:
 
         def literal(match: re.Match[str]) -> str:
             text = match.group(1).replace("''", "'")
             return "'" + moved(text).replace("'", "''") + "'" if _is_file(text, start) else match.group(0)
 
-        found["query"] = LITERAL.sub(literal, found["query"])
-    return found
+        written["query"] = LITERAL.sub(literal, written["query"])
+    return written
 
 
 def _is_file(text: str, start: Path) -> bool:
@@ -61,5 +60,5 @@ def _is_file(text: str, start: Path) -> bool:
         return False
     try:
         return (start / text).is_file() or (bool(set(text) & set("*?[")) and any(start.glob(text)))
-    except (ValueError, OSError, NotImplementedError):  # no path at all
+    except (ValueError, OSError, NotImplementedError):  # not a path
         return False

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moment:
-    """How far a search is; told before each fold.
+    """The progress of a search, reported before each fold.
 
     Attributes:
         trial: Number of the trial.
-        fold: Which fold of it starts, from 0.
-        n_folds: Folds of a deal.
-        is_second: Whether finalists are compared on the second deal.
+        fold: Number of its fold that starts, from 0.
+        n_folds: Folds of a set.
+        is_second: Whether finalists are compared on the second set of folds.
         used: Seconds used.
-        default: Skill of the study as it stands; None = not known yet.
-        best: Best skill so far; None = not known yet.
+        default: Skill of the study's own settings; None = not scored yet.
+        best: Best skill so far; None = none yet.
     """
 
     trial: int
@@ -62,34 +62,32 @@ def tune(
     space: Mapping[str, Any] | None = None,
     on_fold: Callable[[Moment], None] | None = None,
 ) -> Tuned:
-    """Searches for better settings of a study; the same call goes on after an interruption.
+    """Searches for better settings of a study; the same call continues after an interruption.
 
-    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes, the study's own settings first. Each
-    trial trains on and predicts the same folds of the training and validation patients of the study's split, groups
-    kept together; nothing of its test patients is looked at. A trial maximises the mean over tasks of 1 - loss / loss
-    of the prior, of held-out patients (`multimodn.tune.objective.skills`). After two folds it may be stopped, if it
-    gains less over the study's own settings than the median trial did. The best of many trials is partly the luckiest:
-    it takes the place of the study's own settings only if it is also better on folds that are dealt anew, for which
-    time is kept.
+    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes settings, the study's own first. All
+    trials use the same folds, by group, of the training and validation patients of the study's split; its test patients
+    are not used. The objective is the mean over tasks of 1 - loss / loss of the prior on held-out patients
+    (`multimodn.tune.objective.skills`). After two folds a trial may be stopped, if it gains less over the study's own
+    settings than the median trial. As the best of many trials is partly the luckiest, it replaces the study's own
+    settings only if it is also better on a second set of folds, for which time is kept.
 
-    Writes ``best.yaml`` (a study for `multimodn fit`), ``trials.csv``, ``search.json`` and ``search.db`` (the trials,
-    as Optuna keeps them).
+    Writes ``best.yaml`` (a study for `multimodn fit`), ``trials.csv``, ``search.json`` and ``search.db`` (of Optuna).
 
     Args:
         study: What to improve.
         cohort: Its patients; default: those of the study's sources.
-        folder: What to write; a search that is there goes on.
-        time_s: Seconds, those of earlier calls included, after which no fold starts; None: no limit.
-        n_trials: Trials that end, those of earlier calls included; None: no limit.
-        seed: Of folds and proposals. Without a limit of time the result depends on nothing else.
-        n_folds: Parts of the cross-validation.
-        members: Networks that a trial trains; the best study keeps its own number.
-        space: What is searched, see `multimodn.tune.space.build_space`; default: that of `multimodn.tune.defaults`.
+        folder: The folder to write to; a search in it is continued.
+        time_s: Seconds, including earlier calls, after which no fold starts; None: no limit.
+        n_trials: Number of trials, including earlier calls; None: no limit.
+        seed: Of folds and proposals. Without a time limit the result depends on nothing else.
+        n_folds: Folds of the cross-validation.
+        members: Networks per trial; the best study keeps its own number.
+        space: See `multimodn.tune.space.build_space`; default: `default_space`.
         on_fold: Called before each fold.
 
     Raises:
-        StudyError: If the space or the limits are wrong, or the folder holds a search of something else.
-        DataError: If the study as it stands cannot be trained on the folds.
+        StudyError: If the space or the limits are wrong, or the folder holds another search.
+        DataError: If the study's own settings cannot be trained on the folds.
         MissingExtraError: If Optuna is not installed.
 
     References:
@@ -98,7 +96,10 @@ def tune(
         Cawley and Talbot (2010), On over-fitting in model selection, JMLR 11: why the best score is optimistic.
     """
     _check_limits(time_s, n_trials, members, n_folds)
-    _require_optuna()
+    try:
+        import_module("optuna")
+    except ImportError as error:
+        raise MissingExtraError("Searching for settings", "tune", error) from None
     clock = Clock(math.inf if time_s is None else time_s)
     cohort = Cohort.load(study) if cohort is None else cohort
     split = make_split(study, cohort)
@@ -111,7 +112,7 @@ def tune(
         (development.subset(kept), development.subset(held_out))
         for kept, held_out in folds(development, n_folds, 2, seed, stratify)
     ]
-    import_module("multimodn.training.module")  # now, or it would count to the first trial
+    import_module("multimodn.training.module")  # now, as its time would count as that of the first trial
     with History(folder, fingerprint(study, protocol), searched, seed) as history:
         clock.before = history.seconds
         search = _Search(study, protocol, parts, history, clock, on_fold)
@@ -121,7 +122,7 @@ def tune(
 
 
 def fingerprint(study: Study, protocol: Protocol) -> dict[str, str]:
-    """Returns what a search must not change between calls: study, data, space and how trials are scored."""
+    """Returns what must not change between calls of a search: study, data, space and scoring of trials."""
     return {
         "the study": hashlib.sha256(study.to_yaml().encode()).hexdigest(),
         "the data": protocol.data_hash,
@@ -134,17 +135,12 @@ def fingerprint(study: Study, protocol: Protocol) -> dict[str, str]:
 
 
 class _Search:
-    """The two rounds of a search; ``parts`` are the folds of the first deal, then those of the second."""
+    """The two rounds of a search; ``parts`` are the first set of folds, then the second."""
 
     def __init__(
-        self,
-        study: Study,
-        protocol: Protocol,
-        parts: Sequence[tuple[Cohort, Cohort]],
-        history: History,
-        clock: Clock,
+        self, study: Study, protocol: Protocol, parts: Sequence[tuple[Cohort, Cohort]], history: History, clock: Clock,
         on_fold: Callable[[Moment], None] | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.study, self.protocol, self.history, self.clock = study, protocol, history, clock
         self.first, self.second = parts[: protocol.n_folds], parts[protocol.n_folds :]
         self.on_fold = on_fold
@@ -157,24 +153,24 @@ class _Search:
                 return
 
     def compare_finalists(self) -> None:
-        """Scores the best trial and the study as it stands on the second deal, fold by fold, while there is time."""
+        """Scores the best trial and the study's own settings on the second set of folds while there is time."""
         default, best = self.history.finalists()
         if default is None or best is None or default.number == best.number:
             return
         for fold, _ in enumerate(self.second):
             for trial in (best, default):
-                known = self.history.second_folds(trial.number)
-                if len(known) > fold:
+                scores = self.history.second_folds(trial.number)
+                if len(scores) > fold:
                     continue
                 if not self.clock.has():
                     return
-                self._tell(trial.number, fold, is_second=True)
-                scores = score_fold(self._applied(trial.params), *self.second[fold])
-                self.history.write_second_folds(trial.number, [*known, scores])
+                self._report(trial.number, fold, is_second=True)
+                scores.append(score_fold(self._applied(trial.params), *self.second[fold]))
+                self.history.write_second_folds(trial.number, scores)
                 self.history.write_seconds(self.clock.used())
 
     def _try(self, trial: Trial, settings: Mapping[str, Setting]) -> bool:
-        """Runs a trial; says whether there was time to end it."""
+        """Runs a trial; returns whether there was time to end it."""
         default = self.history.default_folds()
         done: list[FoldScore] = []
         started = self.clock.used()
@@ -183,18 +179,23 @@ class _Search:
             if not self.clock.has(self._reserve(spent / fold if fold else 0.0)):
                 self.history.interrupt(trial)
                 return False
-            self._tell(trial.number, fold)
+            self._report(trial.number, fold)
             try:
                 done.append(score_fold(self._applied(settings), *part))
-                value = _finite(skill(done))
+                value = skill(done)
+                if not np.isfinite(value):
+                    raise StudyError("with these settings the loss is not finite.")
             except MultiModNError as error:
-                self._refuse(trial, error)
+                if not self.history.complete:  # the study itself is at fault
+                    self.history.interrupt(trial)
+                    raise
+                self.history.refuse(trial, str(error))
                 return True
             finally:
                 self.history.write_seconds(self.clock.used())
             trial.set_user_attr("folds", write_folds(done))
             trial.set_user_attr("seconds", self.clock.used() - started)
-            # against the study's own settings on the same folds: how hard a fold is says nothing of a trial
+            # relative to the study's own settings on the same folds, as folds differ in difficulty
             trial.report(value - (0.0 if default is None else skill(default[: fold + 1])), fold)
             if default is not None and fold + 1 < len(self.first) and trial.should_prune():
                 self.history.prune(trial)
@@ -202,28 +203,21 @@ class _Search:
         self.history.complete_trial(trial, value)
         return True
 
-    def _refuse(self, trial: Trial, error: MultiModNError) -> None:
-        """Notes what is wrong with the settings of a trial; what is wrong with the study itself, its user must know."""
-        if not self.history.complete:
-            self.history.interrupt(trial)
-            raise error
-        self.history.refuse(trial, str(error))
-
     def _applied(self, settings: Mapping[str, Setting]) -> Study:
         study = self.protocol.space.apply(self.study, settings)
         changes = {"members": self.protocol.members, "loggers": ["csv"]}
         return study.model_copy(update={"training": study.training.model_copy(update=changes)})
 
     def _reserve(self, per_fold: float = 0.0) -> float:
-        """Seconds that the finalists will take on the second deal; ``per_fold``: of the trial at hand."""
+        """Seconds that the finalists will take on the second set; ``per_fold``: seconds of the current trial."""
         complete = self.history.complete
         if not complete:
             return 0.0
-        known = [float(trial.user_attrs["seconds"]) for trial in complete]
-        return known[0] + max(*known, per_fold * self.protocol.n_folds)
+        seconds = [float(trial.user_attrs["seconds"]) for trial in complete]
+        return seconds[0] + max(*seconds, per_fold * self.protocol.n_folds)
 
-    def _tell(self, trial: int, fold: int, *, is_second: bool = False) -> None:
-        self.history.write_seconds(self.clock.used())  # what a killed search may lose is the fold at hand
+    def _report(self, trial: int, fold: int, *, is_second: bool = False) -> None:
+        self.history.write_seconds(self.clock.used())  # a killed search loses the time of one fold at most
         if self.on_fold is None:
             return
         default, best = self.history.finalists()
@@ -231,42 +225,28 @@ class _Search:
         self.on_fold(Moment(trial, fold, self.protocol.n_folds, is_second, self.clock.used(), *values))
 
 
-def _require_optuna() -> None:
-    try:
-        import_module("optuna")
-    except ImportError as error:
-        raise MissingExtraError("Searching for settings", "tune", error) from None
-
-
-def _finite(value: float) -> float:
-    if not np.isfinite(value):
-        raise StudyError("with these settings the loss is not finite.")
-    return value
-
-
 def _check_limits(time_s: float | None, n_trials: int | None, members: int, n_folds: int) -> None:
     if time_s is None and n_trials is None:
         raise StudyError("Limit the search: give a time or a number of trials.")
     if time_s is not None and not time_s > 0:
-        raise StudyError(f"The time of a search is a positive number of seconds, found {time_s}.")
+        raise StudyError(f"The time of a search must be a positive number of seconds, found {time_s}.")
     if n_trials is not None and n_trials < 1:
-        raise StudyError(f"A search has at least one trial, found {n_trials}.")
+        raise StudyError(f"A search needs at least one trial, found {n_trials}.")
     if n_folds < 2:
-        raise StudyError(f"A cross-validation has at least two folds, found {n_folds}.")
+        raise StudyError(f"A cross-validation needs at least two folds, found {n_folds}.")
     if not 1 <= members <= 100:
-        raise StudyError(f"A trial trains 1 to 100 networks, found {members}.")
+        raise StudyError(f"A trial must train 1 to 100 networks, found {members}.")
 
 
 def default_space(study: Study, widths: Mapping[str, int]) -> Space:
-    """Returns the space that is searched where the user gives none.
+    """Returns the default space.
 
-    By what matters most: the strength of the penalty, the learning rate and the number of epochs, over which it falls;
-    then the size of batches and of the state, and how embeddings change the state; then dropout, depth and principal
-    components of the encoders, alike for all modalities that have them.
+    The penalty, the learning rate and the number of epochs, over which it falls; the sizes of batches and state, and
+    the update of the state; dropout, depth and principal components of the encoders, the same for all modalities.
 
     Args:
-        study: Its own values lie in the space.
-        widths: Columns of each modality.
+        study: Its own values are in the space.
+        widths: Number of columns of each modality.
     """
     epochs, penalty = study.training.epochs, study.training.penalty
     penalties: Any = {"low": 0.01, "high": 30.0, "log": True} if penalty > 0 else [0.0, 0.03, 0.3, 3.0, 30.0]

@@ -1,4 +1,4 @@
-"""Which settings a search may try: a space of ranges and lists, each of which contains the study's own value."""
+"""The settings of a search: a space of ranges and lists, each with the study's own value."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 Setting = None | bool | int | float | str
-"""A value that a study file may hold for a key."""
+"""A value of a key in a study file."""
 
 KEEP = "study"
-"""Stands in a list for "each modality as the study has it"."""
+"""In a list: each modality keeps its value of the study."""
 
 EVERY = "*"
 FIXED = {
-    "seed": "the luckiest seed is no setting",
+    "seed": "a lucky seed is not a better setting",
     "members": "how many networks a trial trains is the argument `members`, and the study keeps its own",
-    "loggers": "it changes nothing that is learnt",
+    "loggers": "it does not change the model",
 }
 """Keys of the training section that are not searched, and why."""
 
@@ -35,16 +35,16 @@ RANGE = ("low", "high", "log")
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is searched.
+    """One setting that is searched.
 
     Attributes:
-        name: As a space writes it, such as ``training.penalty`` or ``modalities.*.dropout``.
-        places: The modalities whose option it is; empty: it belongs to the training section.
+        name: Such as ``training.penalty`` or ``modalities.*.dropout``.
+        places: The modalities whose option it is; empty: it is in the training section.
         default: The study's own value, or `KEEP` where its modalities differ.
         choices: The values of a list; empty: it is a range.
         low: Lowest value of a range.
         high: Highest value of a range.
-        log: Whether values of a range are drawn evenly on the logarithmic scale.
+        log: Whether values of a range are uniform on the logarithmic scale.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Dimension:
         return self.name.rpartition(".")[2]
 
     def ends(self) -> tuple[Setting, ...]:
-        """Values that must be valid so that all are."""
+        """Values that must be valid for all to be valid."""
         return self.choices or (self.low, self.high)
 
     def suggest(self, trial: Trial) -> Setting:
@@ -89,10 +89,10 @@ class Space:
         return {one.name: one.suggest(trial) for one in self.dimensions}
 
     def apply(self, study: Study, settings: Mapping[str, Setting]) -> Study:
-        """Returns the study with some settings, each part of it checked as in every study.
+        """Returns the study with some settings.
 
         Raises:
-            StudyError: If a part refuses a value, or values that do not go together.
+            StudyError: If a value is invalid, or values do not fit together.
         """
         training: dict[str, Setting] = {}
         options: dict[str, dict[str, Setting]] = {}
@@ -116,7 +116,7 @@ def read_space(path: Path) -> Mapping[str, Any]:
     """Reads a file with a space, for `build_space`.
 
     Raises:
-        StudyError: If it cannot be read, or is no mapping.
+        StudyError: If it cannot be read, or is not a mapping.
     """
     try:
         given = read_yaml(path.read_text(encoding="utf-8"))
@@ -135,18 +135,17 @@ def read_space(path: Path) -> Mapping[str, Any]:
 def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int]) -> Space:
     """Builds a space from names and ranges.
 
-    A name is ``training.KEY``, ``modalities.NAME.OPTION`` or ``modalities.*.OPTION``; the star stands for all
-    modalities that have the option and can take all the values, of ``n_components`` for those with more columns than
-    the most components. A range is ``{low, high, log}``, a list holds values. A range is widened to the study's own
-    value and a list completed by it, since the study as it stands is always tried.
+    A name is ``training.KEY``, ``modalities.NAME.OPTION`` or ``modalities.*.OPTION``; the star means all modalities
+    that have the option and accept all values; for ``n_components`` those with more columns than components. A range
+    is ``{low, high, log}``, a list holds values. The study's own value is added where missing, as it is always tried.
 
     Args:
-        study: Whose settings they are.
+        study: The study.
         given: Ranges and lists by name.
-        widths: Columns of each modality.
+        widths: Number of columns of each modality.
 
     Raises:
-        StudyError: Listing every name that is unknown, with the nearest word, and every value that a study refuses.
+        StudyError: Listing every unknown name, with the nearest word, and every invalid value.
     """
     problems: list[str] = []
     dimensions: list[Dimension] = []
@@ -154,7 +153,7 @@ def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int
         try:
             places = places_of(study, str(name), range_, widths)
             if places is None:
-                raise StudyError("no modality has this option and can take all these values.")
+                raise StudyError("no modality has this option and accepts all these values.")
             dimension = _dimension(str(name), places, _current(study, str(name), places), range_)
             _check_values(study, dimension)
             dimensions.append(dimension)
@@ -167,10 +166,10 @@ def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int
 
 
 def places_of(study: Study, name: str, range_: Any, widths: Mapping[str, int]) -> tuple[str, ...] | None:
-    """Returns the modalities that a name means: () = the training section, None = a star that means nobody.
+    """Returns the modalities of a name: () = the training section, None = a star that matches no modality.
 
     Raises:
-        StudyError: If there is no such name, with the nearest word, or it is not searched.
+        StudyError: If the name is unknown, with the nearest word, or must not be searched.
     """
     section, _, rest = name.partition(".")
     if section == "training":
@@ -192,11 +191,10 @@ def places_of(study: Study, name: str, range_: Any, widths: Mapping[str, int]) -
         raise StudyError(f"unknown option '{option}'.{did_you_mean(option, options)}")
     if who != EVERY:
         return (who,)
-    found = tuple(each.name for each in asked if _can_take(study, each, option, range_, widths.get(each.name)))
-    return found or None
+    return tuple(each.name for each in asked if _accepts(each, option, range_, widths.get(each.name))) or None
 
 
-def _can_take(study: Study, modality: ModalitySpec, option: str, range_: Any, width: int | None) -> bool:
+def _accepts(modality: ModalitySpec, option: str, range_: Any, width: int | None) -> bool:
     if option not in type(modality.options).model_fields:
         return False
     values = [value for value in _values(range_) if value != KEEP]
@@ -224,11 +222,11 @@ def _current(study: Study, name: str, places: Sequence[str]) -> Setting:
     """The study's own value; `KEEP` where modalities differ."""
     key = name.rpartition(".")[2]
     if not places:
-        found: Setting = getattr(study.training, key)
-        return found
+        own: Setting = getattr(study.training, key)
+        return own
     values = [getattr(modality.options, key) for modality in study.modalities if modality.name in places]
     if any(not isinstance(value, Setting) for value in values):
-        raise StudyError("a search tries single values; this option holds several.")
+        raise StudyError("a search tries single values; this option is a list.")
     alike = all(value == values[0] and type(value) is type(values[0]) for value in values)
     return values[0] if alike else KEEP
 
@@ -253,13 +251,13 @@ def _range(name: str, places: tuple[str, ...], default: Setting, range_: Mapping
     if not (_is_number(low) and _is_number(high) and isinstance(log, bool) and low < high):
         raise StudyError(f"expected {{low: number, high: larger number, log: true or false}}, found {dict(range_)!r}.")
     if not _is_number(default):
-        said = "the modalities differ in it" if default == KEEP else f"the study's own value is {default}"
-        raise StudyError(f"a range must contain the study's own value, but {said}; write a list of values.")
+        why = "the modalities differ in it" if default == KEEP else f"the study's own value is {default}"
+        raise StudyError(f"a range must contain the study's own value, but {why}; write a list of values.")
     if isinstance(default, int) and not (isinstance(low, int) and isinstance(high, int)):
-        raise StudyError("this key takes whole numbers: write low and high without a decimal point.")
+        raise StudyError("this key needs whole numbers: write low and high without a decimal point.")
     low, high = min(low, default), max(high, default)
     if log and low <= 0:
-        raise StudyError(f"a range with `log: true` lies above 0, but its lowest value or the study's own is {low}.")
+        raise StudyError(f"a range with `log: true` must be above 0, but its lowest value or the study's own is {low}.")
     return Dimension(name, places, default, (), low, high, log)
 
 

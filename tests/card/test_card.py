@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from multimodn import Cohort, MultiModN
 from multimodn.card import CARD, CHECKLIST, write_card
+from multimodn.data.checks import Note, class_notes, orphan_notes
 from multimodn.errors import DataError, NotFittedError
 from multimodn.evaluate.performance.performance import calibration_summary, performance
 from tests.card._cards import N, cohort_of, fit, frames, section, study, tables, written
@@ -122,12 +123,13 @@ def test_nobody_is_named(texts, cohort):
 
 
 @pytest.mark.usefixtures("unaudited")
-def test_notes_of_the_checks_are_retold_without_their_patients(cohort, model, tmp_path):
+def test_notes_on_the_data_are_listed_without_their_patients(cohort, model, tmp_path):
     ids = list(cohort.patients[:6])
+    outcomes, frames = cohort.patients.drop(ids), {"image": cohort.targets["death"]}
     notes = [
-        f"modality 'image': 6 of 90 patients have no row in the targets' source and stay unlabelled: {', '.join(ids)}.",
-        "task 'stage', column 'stage': 1 class(es) are seen once: very rare.",
-        f"something new about {ids[0]}",
+        *orphan_notes(outcomes, frames),
+        *class_notes("stage", pd.DataFrame({"stage": ["common"] * 30 + ["very rare"]})),
+        Note(f"something new about {ids[0]}"),
     ]
     text = section(written(model, replace(cohort, notes=notes), tmp_path)[0], 3)
     assert "of modality image, 6 patients have no row" in text

@@ -97,7 +97,7 @@ def test_a_patient_who_stands_in_the_cohort_twice_is_refused():
     ids = pd.Index(["p0", "p1", "p0", "p2"])
     twice = Cohort(ids, {"m": pd.DataFrame({"a": [1.0]}, ["p1"])})
     for by, column in (("random", None), ("site", list("aabb")), ("time", [1, 2, 3, 4])):
-        with pytest.raises(DataError, match=r"1 patient\(s\) stand in the cohort twice: p0"):
+        with pytest.raises(DataError, match=r"1 patient\(s\) are in the cohort twice: p0"):
             list(dealt_folds(twice, 2, by=by, column=column))
 
 

@@ -59,7 +59,7 @@ def test_to_predict_a_source_and_a_left_out_target_may_be_absent(tmp_path):
 @pytest.mark.parametrize(
     ("clinical", "labs", "message"),
     [
-        (CLINICAL + "001,a,1,dead\n", LABS, r"source 'clinical': 1 patient\(s\) stand in several rows: 001"),
+        (CLINICAL + "001,a,1,dead\n", LABS, r"source 'clinical': 1 patient\(s\) have several rows: 001"),
         (
             CLINICAL + ",a,1,dead\n",
             LABS,
@@ -84,7 +84,7 @@ def test_to_predict_a_source_and_a_left_out_target_may_be_absent(tmp_path):
         ),
         (CLINICAL, LABS.replace("1.5", "inf"), r"modality 'labs', column 'crp': 1 infinite .* patient '002'"),
         (CLINICAL, LABS.replace("1.5", "1e39"), r"column 'crp': 1 infinite"),
-        (CLINICAL, "id,crp\n001,\n", r"modality 'labs': nobody has it"),
+        (CLINICAL, "id,crp\n001,\n", r"modality 'labs': no patient has it"),
         (CLINICAL, "id\n001\n", r"no column of source 'labs' is left"),
         (
             CLINICAL,
@@ -120,7 +120,7 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_a_replaced_source_must_exist(tmp_path):
     with pytest.raises(StudyError, match=r"Unknown source 'lab'\. Did you mean 'labs'\?"):
         Cohort.load(write_study(tmp_path), sources={"lab": None})
-    with pytest.raises(DataError, match="source 'labs': it is None, which only a prediction"):
+    with pytest.raises(DataError, match="source 'labs': it is None, which is allowed for predictions only"):
         Cohort.load(write_study(tmp_path), sources={"labs": None})
 
 
@@ -174,7 +174,7 @@ def test_a_subset_follows_the_order_asked_for_and_knows_its_patients():
         cohort.subset(["p9"])
     with pytest.raises(DataError, match=r"named twice: p001"):
         cohort.subset(["p001", "p001"])
-    with pytest.raises(DataError, match=r"one truth value for each of 4 patients, found 2"):
+    with pytest.raises(DataError, match=r"one boolean for each of 4 patients, found 2"):
         cohort.subset(np.array([True, False]))
 
 
@@ -193,7 +193,7 @@ def test_frames_are_joined_by_index_and_not_changed():
 
 def test_frames_with_faults_are_refused():
     table, target = frames(4)
-    with pytest.raises(DataError, match=r"'m'.* stand in several rows: p000"):
+    with pytest.raises(DataError, match=r"'m'.* have several rows: p000"):
         Cohort.from_frames({"m": pd.concat([table, table.iloc[:1]])}, {"t": target})
     with pytest.raises(DataError, match="The cohort is empty"):
         Cohort.from_frames({"m": table}, patients=[])

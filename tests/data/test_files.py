@@ -39,7 +39,7 @@ def test_files_without_a_patient_are_named_together(tmp_path):
 
 
 def test_a_pattern_without_files_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=re.escape(f"no file fits the pattern '*.svs' in {tmp_path}")):
+    with pytest.raises(DataError, match=re.escape(f"no file matches the pattern '*.svs' in {tmp_path}")):
         read_file_names(SourceSpec(files="*.svs"), tmp_path)
 
 
@@ -47,7 +47,7 @@ def test_a_pattern_without_files_is_an_error(tmp_path):
     ("spec", "message"),
     [
         ({"files": "*.svs", "patient_from": "P"}, "0 groups, expected one"),
-        ({"files": "*.svs", "patient_from": "("}, "is no regular expression"),
+        ({"files": "*.svs", "patient_from": "("}, "is not a regular expression"),
         ({"path": "a.csv", "patient_from": "(P)"}, "`patient_from` needs `files`"),
         ({"files": "*.svs", "path": "a.csv"}, "give one of `path`, `query` and `files`"),
     ],

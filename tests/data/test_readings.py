@@ -45,7 +45,7 @@ def test_dates_order_readings_too(tmp_path):
 
 
 def test_a_row_without_a_time_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"'day' is empty for patient\(s\) 001; when was it measured"):
+    with pytest.raises(DataError, match=r"'day' is empty for patient\(s\) 001; every reading needs a time"):
         Cohort.load(repeated(tmp_path, "id,day,crp\n001,,3\n001,2,4\n"))
 
 
@@ -60,12 +60,12 @@ def test_a_mistyped_ordering_column_is_named(tmp_path):
 
 
 def test_several_rows_without_repeats_stay_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match=r"stand in several rows: 001, 010.*`repeats:`"):
+    with pytest.raises(DataError, match=r"have several rows: 001, 010.*`repeats:`"):
         Cohort.load(write_study(tmp_path, labs=VISITS))
 
 
 def test_a_reading_that_nobody_has_is_a_note(tmp_path):
-    with pytest.warns(DataWarning, match="'labs@3': nobody has so many readings"):
+    with pytest.warns(DataWarning, match="'labs@3': no patient has so many readings"):
         Cohort.load(repeated(tmp_path, "id,day,crp\n001,1,3\n001,2,4\n002,1,1\n", most=3))
 
 

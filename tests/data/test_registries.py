@@ -135,7 +135,7 @@ def test_what_no_outcome_teaches_and_who_may_stand_twice_is_told(tmp_path):
         Cohort.load(registries(tmp_path))
     text = str(caught[0].message)
     assert "modality 'image': no patient who has it has a label of size" in text
-    assert "registries 'north' and 'south' have 24 identifier(s) in common" in text
+    assert "registries 'north' and 'south' share 24 identifier(s)" in text
 
 
 def test_a_group_of_two_registries_is_on_one_side():

@@ -104,7 +104,7 @@ def test_an_array_for_each_patient(tmp_path):
         ({"path": "ragged.csv"}, r"ragged\.csv cannot be read as CSV: .*Expected 2 columns, got 3"),
         ({"path": "latin.csv"}, r"column 'a' is not text in UTF-8"),
         ({"path": "key.csv"}, r"key\.csv has no key column 'id'\. Did you mean 'idd'\?"),
-        ({"path": "twice.csv"}, r"several columns of the name a; rename"),
+        ({"path": "twice.csv"}, r"several columns named a; rename"),
         ({"path": "bad.parquet"}, r"bad\.parquet cannot be read as Parquet"),
         ({"path": "float.parquet"}, r"the patient key holds (double|float64)"),
         ({"path": "list.parquet"}, r"column 'v' holds list"),

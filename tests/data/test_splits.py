@@ -103,7 +103,7 @@ def test_a_column_splits():
     assert (list(split.train), list(split.validation), list(split.test)) == (["p0"], ["p3"], ["p1"])
     with pytest.raises(DataError, match=r"Split column 'part' holds 'trian'\. Did you mean 'train'\?"):
         make_split(study, cohort_of([0, 1], split=["trian", "test"]))
-    with pytest.raises(DataError, match="nobody to train on"):
+    with pytest.raises(DataError, match="no patients to train on"):
         make_split(study, cohort_of([0, 1], split=["test", "test"]))
     with pytest.raises(DataError, match="loaded without the split column 'part'"):
         make_split(study, cohort_of([0, 1]))
@@ -119,7 +119,7 @@ def test_files_split(tmp_path):
     split = make_split(study, cohort_of([0, 1, 0, 1]))
     assert (list(split.train), list(split.validation), list(split.test)) == (["p0", "p1"], [], ["p2"])
     (tmp_path / "test.csv").write_text("id\np1\n")
-    with pytest.raises(DataError, match=r"1 patient\(s\) stand in the split twice: p1"):
+    with pytest.raises(DataError, match=r"1 patient\(s\) are in the split twice: p1"):
         make_split(study, cohort_of([0, 1, 0, 1]))
     (tmp_path / "test.csv").write_text("id\nq9\n")
     with pytest.raises(DataError, match=r"test: 1 patient\(s\) of test\.csv are not in the cohort: q9"):
@@ -130,7 +130,7 @@ def test_files_split(tmp_path):
 
 
 def test_a_split_refuses_a_patient_in_two_parts():
-    with pytest.raises(DataError, match=r"stand in the split twice: a"):
+    with pytest.raises(DataError, match=r"are in the split twice: a"):
         Split(["a"], ["b"], ["a"])
 
 

@@ -247,7 +247,7 @@ def test_all_wrong_subgroups_are_named_at_once(trained):
         read_subgroups(twice, ["lab.sex", "labs.cpr", "slides.crp"])
 
 
-@pytest.mark.parametrize(("named", "said"), [("labs", "names no column"), ("lbs.sex", "Did you mean 'labs'")])
+@pytest.mark.parametrize(("named", "said"), [("labs", "does not name a column"), ("lbs.sex", "Did you mean 'labs'")])
 def test_a_study_refuses_subgroups_that_it_cannot_have(named, said):
     with pytest.raises(StudyError, match=said):
         make_study(subgroups=[named])

@@ -96,7 +96,7 @@ def test_predictions_stay_right_where_presence_follows_a_covariate():
     ("covariates", "mode", "message"),
     [
         (["m2.age"], "neutral", "unknown modality 'm2'"),
-        (["age"], "neutral", "'age' names no column; write modality.column"),
+        (["age"], "neutral", "'age' does not name a column; write modality.column"),
         (["m0.age"], "off", "used by `missingness: neutral` only"),
     ],
 )

@@ -172,8 +172,8 @@ def test_modalities_that_differ_may_stay_as_they_are():
         ("modalities.lab.dropout", [0.1], "Did you mean 'labs'"),
         ("modalities.labs.dropuot", [0.1], "Did you mean 'dropout'"),
         ("modalities.labs.dropout", [1.5], "less than 1"),
-        ("modalities.*.dropout", [1.5], "no modality has this option and can take all these values"),
-        ("training.seed", [1, 2], "the luckiest seed is no setting"),
+        ("modalities.*.dropout", [1.5], "no modality has this option and accepts all these values"),
+        ("training.seed", [1, 2], "a lucky seed is not a better setting"),
         ("training.members", [1, 2], "the argument `members`"),
         ("training.update", "gated", "expected a list"),
         ("training.penalty", {"low": 1, "hihg": 2}, "Did you mean 'high'"),
@@ -181,7 +181,7 @@ def test_modalities_that_differ_may_stay_as_they_are():
         ("training.penalty", {"low": 0, "high": 2, "log": True}, "above 0"),
         ("training.epochs", {"low": 1.5, "high": 3}, "whole numbers"),
         ("training.update", {"low": 1, "high": 3}, "write a list"),
-        ("modalities.labs.categorical", [1], "holds several"),
+        ("modalities.labs.categorical", [1], "is a list"),
     ],
 )
 def test_what_is_wrong_in_a_space_is_named(name, range_, said):
@@ -323,7 +323,7 @@ def test_where_nothing_is_better_the_study_stays_and_it_is_said(tmp_path, monkey
     found = small(tmp_path / "out", n_trials=5)
     assert found.study == make_study(split=SPLIT)
     assert not found.record.is_better
-    assert "None of 4 other trials beat the study" in (tmp_path / "out/best.yaml").read_text()
+    assert "None of 4 other trials was better than the study" in (tmp_path / "out/best.yaml").read_text()
 
 
 def test_luck_on_the_first_folds_replaces_nothing(tmp_path, monkeypatch):
@@ -339,7 +339,7 @@ def test_luck_on_the_first_folds_replaces_nothing(tmp_path, monkeypatch):
     assert found.record.best_second < found.record.default_second
     assert not found.record.is_better
     assert found.study == make_study(split=SPLIT)
-    assert "Nothing beat the study" in found.record.verdict
+    assert "No trial was better than the study" in found.record.verdict
 
 
 def test_members_of_trials_are_few_and_those_of_the_best_study_its_own(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,6 @@ from multimodn.evaluate.performance.subgroups import FEW_VALUES, UNKNOWN, read_s
 from multimodn.findings.markdown import Markup, code, escaped, heading, items, prose, table
 from multimodn.findings.numbers import FEW, FEWEST, count, counts, quartiles, share, shares
 from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit
-
-NOTES = {
-    r"modality '(.+)': (\d+) of \d+ patients have no row in the targets' source": "of modality {}, {} patients have "
-    "no row where the outcomes are; they have no labels",
-    r"modality '(.+)': (\d+) column\(s\) are empty throughout": "modality {}: {} columns are empty throughout",
-    r"modality '(.+)': (\d+) column\(s\) are constant": "modality {}: {} columns are constant",
-    r"modality '(.+)': (\d+) readings before": "modality {}: {} early readings are not used",
-    r"modality '(.+)': (.+) says the same as target column": "modality {} holds columns that say the same as an "
-    "outcome ({}): they are likely to give it away",
-    r"task '(.+)', column '(.+)': \d+ class\(es\) are seen once": "task {}, column {}: some classes are seen in one "
-    "patient only",
-}
-"""Notes of the checks that are retold; what they list may name patients and is left out."""
 
 
 def flow_section(facts: Facts) -> list[str]:
@@ -102,17 +88,18 @@ def _split_words(facts: Facts) -> str:
 
 
 def _notes(facts: Facts) -> list[str]:
-    """Retells what the checks noted, without what may name patients."""
-    told, untold = [], 0
-    for note in facts.cohort.notes:
-        found = next(((m, text) for pattern, text in NOTES.items() if (m := re.match(pattern, note))), None)
-        if found is None:
-            untold += 1
-            continue
-        told.append(found[1].format(*(count(int(g)) if g.isdigit() else escaped(g) for g in found[0].groups())))
-    if untold:
-        told.append(f"{untold} more, which {code('multimodn fit')} prints")
-    return [*prose("The checks of the data noted:"), *items(dict.fromkeys(told))] if told else []
+    """Lists the summaries of the notes on the data, which name no patients."""
+    notes = facts.cohort.notes
+    texts = [
+        note.summary.format(*(count(value) if isinstance(value, int) else escaped(value) for value in note.values))
+        for note in notes
+        if note.summary is not None
+    ]
+    if not texts:
+        return []
+    if len(texts) < len(notes):
+        texts.append(f"{len(notes) - len(texts)} more, which {code('multimodn fit')} prints")
+    return [*prose("Notes on the data:"), *items(dict.fromkeys(texts))]
 
 
 def characteristics_section(facts: Facts) -> list[str]:
