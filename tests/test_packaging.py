@@ -1,15 +1,21 @@
 import importlib
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
+import venv
+import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 import multimodn
+from tests._cohorts import write_files
 
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -84,3 +90,58 @@ def test_modules_are_short():
     files = [ROOT / f"{m.name.replace('.', '/')}.py" for m in pkgutil.walk_packages(multimodn.__path__, "multimodn.")]
     long = {str(file): n for file in files if file.is_file() and (n := len(file.read_text().splitlines())) > 310}
     assert long == {}
+
+
+def shipped() -> set[str]:
+    """The files of all packages, by their place in an installation."""
+    tops = {"multimodn": ROOT / "multimodn", **{f"multimodn/{top}": ROOT / top for top in ("encoders", "tasks")}}
+    return {
+        f"{place}/{file.relative_to(top).as_posix()}"
+        for place, top in tops.items()
+        for file in top.rglob("*")  # does not follow links
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_sdist_holds_everything_and_fits_a_model(tmp_path):
+    source, files, env = tmp_path / "source", tmp_path / "dist", tmp_path / "venv"
+    source.mkdir()
+    for name in ("multimodn", "encoders", "tasks"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(*command, cwd=tmp_path):
+        done = subprocess.run([*map(str, command)], cwd=cwd, env=outside, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    build = "from setuptools import build_meta; print(build_meta.build_{}({!r}))"
+    run(sys.executable, "-c", build.format("sdist", str(files)), cwd=source)
+    (sdist,) = files.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    run(sys.executable, "-c", build.format("wheel", str(files)), cwd=unpacked)
+    (wheel,) = files.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if ".dist-info/" not in name} == shipped()
+
+    venv.create(env, with_pip=False)
+    python = env / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
+    # What the package needs comes from the environment of the tests. Lines of a .pth file come after the wheel, and
+    # .pth files of the folder that they name are not read: no editable installation answers.
+    (site,) = env.glob("lib/python*/site-packages")
+    (site / "needed.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    assert run(python, "-c", "import multimodn; print(multimodn.__file__)").startswith(str(site))
+
+    write_files(tmp_path / "data", training={"epochs": 1})
+    program = env / "bin" / "multimodn"
+    run(program, "fit", tmp_path / "data" / "study.yaml", "--run", tmp_path / "run")
+    assert (tmp_path / "run" / "MODEL_CARD.md").is_file()
+    assert run(program, "predict", tmp_path / "run").startswith("patient,task,output,value,n_modalities\n")
+    run(program, "report", tmp_path / "run", "--no-baselines", "--out", tmp_path / "report.html")
+    assert (tmp_path / "report.html").is_file()
