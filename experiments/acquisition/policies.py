@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.batches import Batch, PatientTensors
-from multimodn.explain.acquisition.examples import examples, known
+from multimodn.explain.acquisition.examples import examples, features
 from multimodn.explain.acquisition.next_modality import Acquisition
 from multimodn.fusion import Ensemble
 from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
@@ -87,7 +87,7 @@ def learned(model: Ensemble, head: Acquisition, batch: Batch) -> Policy:
 
     def policy(chosen: Tensor) -> Tensor:
         with torch.inference_mode():
-            return (head(known(model, evidence, chosen)) / head.prior_loss)[..., scored].mean(2)
+            return (head(features(model, evidence, chosen)) / head.prior_loss)[..., scored].mean(2)
 
     return policy
 

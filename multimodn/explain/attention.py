@@ -1,4 +1,4 @@
-"""Where a modality's encoder looked: the weight of every tile of a patient's slides."""
+"""Attention weights of an encoder: the weight of every tile of a patient's slides."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from multimodn.errors import StudyError, did_you_mean
 from multimodn.fusion import Ensemble
 
 BATCH = 16
-"""Patients whose tiles are weighted at once."""
+"""Patients at once."""
 
 
 def with_parts(model: Ensemble) -> list[str]:
-    """Returns the modalities whose encoders look at parts, such as tiles."""
+    """Returns the modalities whose encoders attend to parts, such as tiles."""
     return [name for name, encoder in model.first.encoders.items() if cast(Encoder, encoder).token_size]
 
 
 def attention(model: Ensemble, patients: PatientTensors, modality: str) -> pd.DataFrame:
-    """Returns the weight of every part that a patient's embedding was pooled from, averaged over the members.
+    """Returns the attention weight of every part of a patient's modality, averaged over the members.
 
     Args:
         model: The trained networks.
@@ -30,11 +30,11 @@ def attention(model: Ensemble, patients: PatientTensors, modality: str) -> pd.Da
         modality: Its name.
 
     Returns:
-        One row for each part: ``patient``, what the kind says of its place (for slides ``file``, ``x``, ``y`` in
-        level-0 pixels) and ``attention``; the weights of a patient add up to 1.
+        One row for each part: ``patient``, its place (for slides ``file``, ``x``, ``y`` in level-0 pixels) and
+        ``attention``; the weights of a patient add up to 1.
 
     Raises:
-        StudyError: If there is no such modality, or its kind pools nothing.
+        StudyError: If there is no such modality, or its encoder has no attention.
     """
     names = model.first.modalities
     if modality not in names:

@@ -1,17 +1,16 @@
-"""What moved a prediction inside a modality: its columns, words, tiles, measurements or pixels.
+"""Attributions of a prediction to the parts of one modality: its columns, words, tiles, measurements or pixels.
 
-Integrated gradients share the difference between a prediction and the prediction from a baseline out among the parts
-of one modality: the gradient is averaged along the straight line from the baseline to what the patient has, while all
-other modalities stay as they are. Attributions add up to that difference, up to the error of the numerical integral,
-which is reported. Ablation replaces one part at a time by its baseline: a check that takes no gradient, and whose
-answers do not add up.
+Integrated gradients divide the difference between a prediction and the prediction from a baseline among the parts of
+one modality: the gradient is averaged along the straight line from the baseline to the patient's values, while all
+other modalities stay as they are. They add up to that difference, up to the error of the numerical integral, which is
+reported. Ablation replaces one part at a time by its baseline: a check that needs no gradient, and does not add up.
 
-Every part stands behind a gate (`base.feature_groups.Parts`), and captum integrates over gates from 0 to 1: by the
-chain rule that is the sum of the integrated gradients of all numbers that a part consists of.
+Every part has a gate (`base.feature_groups.Parts`), and captum integrates over gates from 0 to 1: by the chain rule
+that is the sum of the integrated gradients of all inputs of the part.
 
 References:
     Sundararajan, Taly and Yan (2017), Axiomatic attribution for deep networks, equation 1,
-    https://arxiv.org/abs/1703.01365; baselines drawn from patients: Erion et al. (2021), expected gradients,
+    https://arxiv.org/abs/1703.01365; patients as baselines: Erion et al. (2021), expected gradients,
     https://doi.org/10.1038/s42256-021-00343-w; ablation: Zeiler and Fergus (2014), https://arxiv.org/abs/1311.2901;
     both by captum, Kokhlikyan et al. (2020), https://arxiv.org/abs/2009.07896
 """
@@ -31,7 +30,14 @@ from numpy.typing import NDArray
 from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, StudyError, did_you_mean, raise_all, shown
-from multimodn.explain.gated_predictions import MORE_STEPS, MOST_MISSED, Answer, Method, Question, answers
+from multimodn.explain.gated_predictions import (
+    MORE_STEPS,
+    MOST_MISSED,
+    AttributionRequest,
+    GateAttributions,
+    Method,
+    attribute_gates,
+)
 from multimodn.findings.frames import AttributedFrame
 from multimodn.fusion import Ensemble
 
@@ -55,65 +61,66 @@ def attributions(
 ) -> AttributedFrame:
     """Attributes the predictions of a task, on its link scale, to the parts of one modality.
 
-    The prediction is the calibrated ensemble's from all modalities that a patient has, in the model's order. A part is
-    a column of a table (with all that encodes it) or of an embedding, a word, a tile, a measurement's value, or a patch
-    of a picture. Integrated gradients run in double precision, but for frozen networks.
+    The prediction is the calibrated ensemble's from all present modalities, in the model's order. A part is a column of
+    a table (with its whole encoding) or of an embedding, a word, a tile, the value of a measurement, or a patch of an
+    image. Integrated gradients run in double precision, except for frozen networks.
 
     Args:
         model: The trained networks.
         patients: What `prepare` made of the cohort.
-        cohort: The patients' rows: their words and values stand in no tensor.
+        cohort: The patients' rows, for words and values.
         modality: Its name.
         task: Its name.
         output: One of `Task.link_names`; default: all of them.
         method: ``integrated_gradients`` or ``feature_ablation``.
-        n_steps: Steps of the integral; patients whose attributions then miss what they should add up to get four times
-            as many.
-        background: Baselines are patients drawn from this cohort, such as the training patients, and attributions the
-            mean over them; for tables and embeddings. Default: the baseline of the kind, an average of the training
+        n_steps: Steps of the integral; four times as many for patients whose attributions then do not add up.
+        background: Baselines are patients drawn from this cohort, such as the training patients, and attributions are
+            means over them; for tables and embeddings. Default: the encoder's baseline, an average of the training
             patients.
         n_background: How many are drawn.
         seed: Seed of the draw.
-        patch: Pixels along a side of a patch.
+        patch: Side of a patch in pixels.
 
     Returns:
         One row for each patient who has the modality, output and part, indexed by patient: ``modality``, ``task``,
         ``output``, ``feature`` (a column, word, variable, or place), ``position`` (its number within the patient),
-        ``value`` (what the patient has there), ``attribution``, what else says where it is (words: ``start``, ``stop``,
-        ``report``; measurements: ``time``; tiles: ``file``, ``x``, ``y``; patches: ``file``, ``x``, ``y``, ``z`` in
-        prepared pixels), ``prediction`` and ``baseline_prediction``. Its ``attrs`` hold ``method``, ``baseline`` (a
+        ``value`` (the patient's), ``attribution``, its place (words: ``start``, ``stop``, ``report``; measurements:
+        ``time``; tiles: ``file``, ``x``, ``y``; patches: ``file``, ``x``, ``y``, ``z`` in prepared pixels),
+        ``prediction`` and ``baseline_prediction``. Its ``attrs`` hold ``method``, ``baseline`` (a
         text) and ``convergence_delta``: for each patient by how much the attributions miss ``prediction -
         baseline_prediction``, the largest of the outputs; empty for ablation.
 
     Raises:
-        StudyError: If modality, task, output or method is unknown, the task does not see the modality, its kind has no
-            parts, or its baseline cannot be another patient.
+        StudyError: If modality, task, output or method is unknown, the task does not see the modality, its encoder has
+            no parts, or its baseline cannot be another patient.
         DataError: If the cohort lacks patients, or nobody of the background has the modality.
 
     Warns:
-        DataWarning: If even so attributions miss more than 5 % of the difference and 1 % of their absolute sum.
+        DataWarning: If attributions still miss more than 5 % of the difference plus 1 % of their absolute sum.
     """
-    question = _question(model, modality, task, output, method, n_steps, patch)
+    request = _request(model, modality, task, output, method, n_steps, patch)
     if background is not None:
-        question = replace(question, background=_drawn(background, modality, n_background, seed))
+        request = replace(request, background=_drawn(background, modality, n_background, seed))
     names = model.tasks[task].link_names
     blocks: list[pd.DataFrame] = []
     deltas: dict[object, float] = {}
-    missed: list[str] = []
+    inexact: list[str] = []
     baseline = ""
-    for answer in answers(model, patients, _rows(cohort, modality), question):
-        blocks.append(_frame(answer, question.method, [names[j] for j in question.outputs]))
-        baseline = answer.parts.baseline
+    for attributed in attribute_gates(model, patients, _rows(cohort, modality), request):
+        blocks.append(_frame(attributed, method, [names[j] for j in request.outputs]))
+        baseline = attributed.parts.baseline
         if method == "integrated_gradients":
-            deltas |= dict(zip(answer.patients, _largest(answer.missed()[0]), strict=True))
-            missed += _missed(answer)
-    _warn(missed, len(deltas), n_steps)
+            errors, _ = attributed.errors()
+            largest = errors.gather(1, errors.abs().argmax(1, keepdim=True)).squeeze(1)
+            deltas |= dict(zip(attributed.patients, largest.tolist(), strict=True))
+            inexact += _inexact(attributed)
+    _warn(inexact, len(deltas), n_steps)
     frame = pd.concat(blocks) if blocks else pd.DataFrame(columns=[*COLUMNS, "prediction", "baseline_prediction"])
     frame = frame.assign(modality=modality, task=task).rename_axis("patient")
     extra = [name for name in frame.columns if name not in {*COLUMNS, "prediction", "baseline_prediction"}]
     frame = frame[[*COLUMNS, *extra, "prediction", "baseline_prediction"]]
-    if question.background is not None:
-        baseline = f"{len(question.background)} patients drawn from the background, and the mean over them"
+    if request.background is not None:
+        baseline = f"{len(request.background)} patients drawn from the background, and the mean over them"
     return AttributedFrame.of(frame, method=method, baseline=baseline, convergence_delta=deltas)
 
 
@@ -134,56 +141,48 @@ def attribution_map(
         model: The trained networks.
         patients: What `prepare` made of the cohort.
         cohort: The patients' rows.
-        modality: One of pictures.
+        modality: An image modality.
         task: Its name.
-        output: One of `Task.link_names`; may be left out where there is only one.
+        output: One of `Task.link_names`; may be left out if there is only one.
         patient: Whose pictures.
         n_steps: Steps of the integral.
 
     Returns:
-        ``(n_pictures, rows, columns)`` or ``(n_pictures, x, y, z)``: summed over channels, in the pixels of prepared
-        pictures, which the encoder's ``prepare`` returns.
+        ``(n_pictures, rows, columns)`` or ``(n_pictures, x, y, z)``: summed over channels, in the pixels that the
+        encoder's ``prepare`` returns.
 
     Raises:
-        StudyError: As `attributions`; also if the modality has no pixels, or one of several outputs is to be named.
+        StudyError: As `attributions`; also if the modality has no pixels, or the task several outputs and none is
+            named.
         DataError: If the patient is unknown or has no such pictures.
     """
-    question = _question(model, modality, task, output, "integrated_gradients", n_steps, 1)
+    request = _request(model, modality, task, output, "integrated_gradients", n_steps, 1)
     names = model.tasks[task].link_names
-    if len(question.outputs) > 1:
+    if len(request.outputs) > 1:
         raise StudyError(f"Task '{task}' has {len(names)} outputs; name one of {shown(names)}.")
     place = patients.patients.get_indexer(pd.Index([patient]))[0]
     if place < 0:
         raise DataError(f"Patient '{patient}' is unknown.{did_you_mean(patient, patients.patients)}")
-    alone = PatientTensors(patients.patients[[place]], patients.values, patients.position[[place]])
-    found = list(answers(model, alone, _rows(cohort, modality), question))
-    if not found:
+    own = patients.subset(torch.tensor([place]))
+    attributed = next(attribute_gates(model, own, _rows(cohort, modality), request), None)
+    if attributed is None:
         raise DataError(f"Patient '{patient}' has no '{modality}'.")
-    answer = found[0]
-    if answer.parts.grid is None:
+    if attributed.parts.grid is None:
         raise StudyError(f"Modality '{modality}' has no pixels; `attributions` tells what its parts are given.")
-    _warn(_missed(answer), 1, n_steps)
-    values: NDArray[np.float64] = answer.gates[:, 0].view(-1, *answer.parts.grid).numpy()
+    _warn(_inexact(attributed), 1, n_steps)
+    values: NDArray[np.float64] = attributed.gates[:, 0].view(-1, *attributed.parts.grid).numpy()
     return values
 
 
-def _question(
-    model: Ensemble,
-    modality: str,
-    task: str,
-    output: str | None,
-    method: Method,
-    n_steps: int,
-    patch: int,
-) -> Question:
-    modalities, methods = model.first.modalities, get_args(Method)
+def _request(
+    model: Ensemble, modality: str, task: str, output: str | None, method: Method, n_steps: int, patch: int
+) -> AttributionRequest:
+    """Checks the arguments of `attributions`; all problems are listed."""
+    modalities = model.first.modalities
+    choices = (("modality", modality, modalities), ("task", task, model.tasks), ("method", method, get_args(Method)))
     problems = [
         f"Unknown {what} '{word}'.{did_you_mean(str(word), valid)}"
-        for what, word, valid in (
-            ("modality", modality, modalities),
-            ("task", task, list(model.tasks)),
-            ("method", method, methods),
-        )
+        for what, word, valid in choices
         if word not in valid
     ]
     names = model.tasks[task].link_names if task in model.tasks else []
@@ -195,7 +194,7 @@ def _question(
     if not model.first.seen[list(model.tasks).index(task), m]:
         raise StudyError(f"Task '{task}' does not see modality '{modality}' (`exclude_for`): nothing is due to it.")
     outputs = list(range(len(names))) if output is None else [names.index(output)]
-    return Question(m, task, outputs, method, n_steps, patch)
+    return AttributionRequest(m, task, outputs, method, n_steps, patch)
 
 
 def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
@@ -203,7 +202,7 @@ def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
 
 
 def _drawn(background: Cohort, modality: str, n_background: int, seed: int) -> pd.DataFrame:
-    """Returns the rows of some patients of the background who have the modality."""
+    """Returns the rows of randomly drawn patients of the background who have the modality."""
     frame = _rows(background, modality)
     who = frame.index.unique()
     if not len(who):
@@ -212,10 +211,10 @@ def _drawn(background: Cohort, modality: str, n_background: int, seed: int) -> p
     return frame[frame.index.isin(who[np.sort(chosen)])]
 
 
-def _frame(answer: Answer, method: Method, outputs: Sequence[str]) -> pd.DataFrame:
+def _frame(attributed: GateAttributions, method: Method, outputs: Sequence[str]) -> pd.DataFrame:
     """Lays out the attributions of some patients: patient by patient, output by output."""
-    parts, values = answer.parts, answer.by_part(method).numpy()
-    row = np.repeat(np.arange(len(answer.patients)), parts.lengths.numpy())
+    parts, values = attributed.parts, attributed.by_part(method).numpy()
+    row = np.repeat(np.arange(len(attributed.patients)), parts.lengths.numpy())
     first = (parts.lengths.cumsum(0) - parts.lengths).numpy()
     blocks = [
         parts.names.assign(
@@ -223,34 +222,28 @@ def _frame(answer: Answer, method: Method, outputs: Sequence[str]) -> pd.DataFra
             position=np.arange(len(row)) - first[row],
             value=parts.names["value"].astype(object),
             attribution=values[:, j],
-            prediction=answer.prediction.numpy()[row, j],
-            baseline_prediction=answer.start.numpy()[row, j],
-        ).set_axis(answer.patients[row])
+            prediction=attributed.prediction.numpy()[row, j],
+            baseline_prediction=attributed.start.numpy()[row, j],
+        ).set_axis(attributed.patients[row])
         for j, output in enumerate(outputs)
     ]
     order = np.argsort(np.tile(row, len(outputs)), kind="stable")
     return pd.concat(blocks).iloc[order]
 
 
-def _largest(deltas: torch.Tensor) -> list[float]:
-    """Returns the delta of each patient that is farthest from 0."""
-    found: list[float] = deltas.gather(1, deltas.abs().argmax(1, keepdim=True)).squeeze(1).tolist()
-    return found
+def _inexact(attributed: GateAttributions) -> list[str]:
+    """Names the patients whose attributions do not add up, with the relative error."""
+    errors, is_large = attributed.errors()
+    share = (errors.abs() / (attributed.prediction - attributed.start).abs().clamp(min=1e-12)).amax(1)
+    return [f"'{attributed.patients[i]}' ({share[i]:.0%})" for i in is_large.any(1).nonzero().squeeze(1).tolist()]
 
 
-def _missed(answer: Answer) -> list[str]:
-    """Names the patients whose attributions miss too much of what they should add up to."""
-    deltas, is_bad = answer.missed()
-    share = (deltas.abs() / (answer.prediction - answer.start).abs().clamp(min=1e-12)).amax(1)
-    return [f"'{answer.patients[i]}' ({share[i]:.0%})" for i in is_bad.any(1).nonzero().squeeze(1).tolist()]
-
-
-def _warn(missed: Sequence[str], n: int, n_steps: int) -> None:
-    if missed:
+def _warn(inexact: Sequence[str], n: int, n_steps: int) -> None:
+    if inexact:
         warnings.warn(
-            f"The attributions of {len(missed)} of {n} patients miss more than {MOST_MISSED:.0%} of what they should "
-            f"add up to: {shown(missed, 3)}. Raise `n_steps` (now {n_steps}, then {MORE_STEPS * n_steps}), or check "
-            f"with `feature_ablation`.",
+            f"The attributions of {len(inexact)} of {n} patients miss more than {MOST_MISSED:.0%} of what they should "
+            f"add up to: {shown(inexact, 3)}. Raise `n_steps` (now {n_steps}, then {MORE_STEPS * n_steps}), or check "
+            "with `feature_ablation`.",
             DataWarning,
             stacklevel=3,
         )

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import comb
 
 import torch
 from torch import Tensor
 
 from multimodn.base.batches import Batch
+from multimodn.explain.joined import OfPatients
 from multimodn.fusion import Ensemble
+from multimodn.fusion.paths import all_subsets, subset_codes
 
 MAX_EXACT = 10
-"""Up to this many modalities every subset is evaluated; beyond, orders are sampled."""
+"""With at most so many modalities every subset is evaluated; with more, orders are sampled."""
 
 
 @dataclass(frozen=True)
-class Contributions:
-    """One task's predictions of B patients, shared out among M modalities, on a link scale of L columns.
+class Contributions(OfPatients):
+    """Contributions of M modalities to one task's predictions of B patients, on L link-scale columns.
 
     Attributes:
-        values: ``(B, M, L)``, float64; 0 for an absent modality. Their sum over modalities is prediction - prior.
+        values: ``(B, M, L)``, float64; 0 for an absent modality. They add up to prediction - prior.
         errors: Standard errors of ``values``; 0 = exact.
         prior: Prediction from no modality, ``(B, L)``.
         prediction: Prediction from all present modalities, ``(B, L)``.
@@ -32,14 +34,9 @@ class Contributions:
     prior: Tensor
     prediction: Tensor
 
-    @staticmethod
-    def joined(parts: Sequence[Contributions]) -> Contributions:
-        """Joins the patients of several batches."""
-        return Contributions(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Contributions)))
-
 
 def contributions(model: Ensemble, batch: Batch, n_pairs: int = 32, seed: int = 0) -> dict[str, Contributions]:
-    """Shares each task's prediction out among the present modalities; the encoders run once.
+    """Computes the Shapley value of each present modality for each task's prediction; the encoders run once.
 
     Exact (`shapley`) for up to `MAX_EXACT` modalities, sampled (`sampled_shapley`) beyond.
 
@@ -51,44 +48,36 @@ def contributions(model: Ensemble, batch: Batch, n_pairs: int = 32, seed: int = 
     """
     presence = batch.presence
     if presence.shape[1] <= MAX_EXACT:
-        return _exact(model, batch)
+        complete, rows = subset_codes(presence), torch.arange(len(batch), device=presence.device)
+        result = {}
+        for name, by_subset in link_lattice(model, batch).items():
+            values = shapley(by_subset, presence)
+            result[name] = Contributions(values, torch.zeros_like(values), by_subset[0], by_subset[complete, rows])
+        return result
     evidence = model.encode(batch)
-    sizes = {name: len(task.link_names) for name, task in model.tasks.items()}
 
     def value(subset: Tensor) -> Tensor:
         outputs = model.subset(evidence, subset)
         return torch.cat([task.link(outputs[name]) for name, task in model.tasks.items()], dim=-1)
 
-    values, errors = sampled_shapley(value, presence, n_pairs, seed)
+    estimates = sampled_shapley(value, presence, n_pairs, seed)
     ends = value(torch.zeros_like(presence)).double(), value(presence).double()
-    widths = list(sizes.values())
-    parts = zip(sizes, *(torch.split(tensor, widths, dim=-1) for tensor in (values, errors, *ends)), strict=True)
-    return {name: Contributions(*rest) for name, *rest in parts}
-
-
-def _exact(model: Ensemble, batch: Batch) -> dict[str, Contributions]:
-    presence = batch.presence
-    bits = 1 << torch.arange(presence.shape[1], device=presence.device)
-    complete = (presence * bits).sum(1)
-    result = {}
-    for name, by_subset in link_lattice(model, batch).items():
-        values = shapley(by_subset, presence)
-        prediction = by_subset[complete, torch.arange(len(batch), device=presence.device)]
-        result[name] = Contributions(values, torch.zeros_like(values), by_subset[0], prediction)
-    return result
+    widths = [len(task.link_names) for task in model.tasks.values()]
+    of_task = zip(*(torch.split(tensor, widths, dim=-1) for tensor in (*estimates, *ends)), strict=True)
+    return {name: Contributions(*tensors) for name, tensors in zip(model.tasks, of_task, strict=True)}
 
 
 def link_lattice(model: Ensemble, batch: Batch) -> dict[str, Tensor]:
-    """Predicts each task at every subset on the link scale, ``(2 ** M, B, L)`` float64; NaN where there is none."""
+    """Predicts each task at every subset on the link scale, ``(2 ** M, B, L)`` float64; see `Ensemble.lattice`."""
     return {name: model.tasks[name].link(outputs).double() for name, outputs in model.lattice(batch).items()}
 
 
 def shapley(values: Tensor, presence: Tensor) -> Tensor:
     """Computes exact Shapley values over the modalities that each patient has.
 
-    With v(S) the prediction from subset S, P the present modalities and n = |P|, modality m of P is given
+    With v(S) the prediction from subset S, P the present modalities and n = |P|, the value of modality m of P is
     ``sum over S in P without m of |S|! (n - |S| - 1)! / n! * (v(S + m) - v(S))``; the values of a patient add up to
-    v(P) - v(empty set). An absent modality is given 0.
+    v(P) - v(empty set). That of an absent modality is 0.
 
     Args:
         values: v by subset bit code, ``(2 ** M, B, L)``, NaN where a subset is not within P
@@ -104,8 +93,8 @@ def shapley(values: Tensor, presence: Tensor) -> Tensor:
     n_modalities = presence.shape[1]
     values = values.double()
     codes = torch.arange(len(values), device=values.device)
-    sizes = sum((codes >> m & 1 for m in range(n_modalities)), torch.zeros_like(codes))
-    weights = _weights(n_modalities).to(values.device)[presence.sum(1)]  # (B, M): by |S|
+    sizes = all_subsets(n_modalities, values.device).sum(1)
+    weights = subset_weights(n_modalities, 1).to(values.device)[presence.sum(1)]  # (B, M): by |S|
     contributions = values.new_zeros(len(presence), n_modalities, values.shape[-1])
     for m in range(n_modalities):
         without = codes[(codes >> m & 1) == 0]
@@ -114,12 +103,12 @@ def shapley(values: Tensor, presence: Tensor) -> Tensor:
     return contributions
 
 
-def _weights(n_modalities: int) -> Tensor:
-    """Row n, column s: the weight |S|! (n - |S| - 1)! / n! of a subset of size s among n players."""
+def subset_weights(n_modalities: int, k: int) -> Tensor:
+    """Returns the weight |S|! (n - |S| - k)! / (n - k + 1)! of a subset of size s beside k of n players, at [n, s]."""
     table = torch.zeros(n_modalities + 1, max(n_modalities, 1), dtype=torch.float64)
-    for n in range(1, n_modalities + 1):
-        for s in range(n):
-            table[n, s] = 1 / (n * comb(n - 1, s))
+    for n in range(k, n_modalities + 1):
+        for s in range(n - k + 1):
+            table[n, s] = 1 / ((n - k + 1) * comb(n - k, s))
     return table
 
 

@@ -1,8 +1,8 @@
-"""What having a modality is worth: how much worse the predictions of a cohort are without it.
+"""The value of a modality: how much worse the predictions of a cohort are without it.
 
-Only patients who have a modality can be predicted with and without it, and they are not like the others: where a test
-is ordered for those whom it helps most, its value among the tested is not its value for everybody. So patients count by
-one over their chance of having it, given their outcome and what else is known of them.
+Only patients who have a modality can be predicted with and without it, and they differ from the others: where a test
+is ordered for those whom it helps most, its value among the tested is not its value for all. So patients have
+inverse-probability weights: one over the probability of having the modality, given the outcome and other predictors.
 
 References:
     Choi et al. (2025), ICYM2I, https://arxiv.org/abs/2505.16953
@@ -29,11 +29,11 @@ Floats = NDArray[np.float64]
 
 BATCH = 4096
 FEWEST = 10
-"""Labelled patients with a modality below whom its value is not estimated."""
+"""Fewest labelled patients with a modality for whom its value is estimated."""
 COPIES = 8
 """Copies of an average patient in a weighted sample: weights are rounded to eighths."""
 ERRORS = ("rmse", "mae", "brier", "log_loss", "integrated_brier", "crps")
-"""Metrics of which less is better."""
+"""Metrics that are lower for better predictions."""
 
 
 def value_of(
@@ -45,26 +45,25 @@ def value_of(
     n_resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compares predictions with and without each modality, among those who have it, weighted to stand for everybody.
+    """Compares predictions with and without each modality, among those who have it, weighted to represent all patients.
 
-    The chance of having it is a logistic regression on the outcome stratum, the predictions of all tasks without it,
-    and ``covariates``; where everybody has it, all weights are 1. A reason to have it that is in none of the three
-    stays uncorrected.
+    The propensity to have it is a logistic regression on the outcome stratum, the predictions of all tasks without it,
+    and ``covariates``; where all have it, the weights are 1. It does not correct for other reasons to have it.
 
     Args:
         model: The trained networks.
         patients: Patients with targets who were not trained on.
         modalities: Their names; default: all.
-        covariates: What else decides who has it, one row for each patient.
+        covariates: Other predictors of having it, one row for each patient.
         n_resamples: Bootstrap resamples of patients behind the intervals; the weights are kept.
         seed: Seed of the resamples.
 
     Returns:
         One row for each modality, task that sees it and metric (see `multimodn.base.task.Task.link_metrics`): ``task``,
-        ``metric``, ``modality``, ``n`` (labelled patients who have it), ``n_effective`` (as many unweighted patients
-        would be as informative), ``with_it``, ``without_it``, ``value`` (how much better with it: positive for errors
-        that fall, too), ``low``, ``high`` (95 %), ``unweighted`` (the value among those who have it). No row where
-        fewer than ten labelled patients have it.
+        ``metric``, ``modality``, ``n`` (labelled patients who have it), ``n_effective`` (effective sample size),
+        ``with_it``, ``without_it``, ``value`` (improvement with it: positive for errors that fall, too), ``low``,
+        ``high`` (95 %), ``unweighted`` (the value among those who have it). No row where fewer than ten labelled
+        patients have it.
 
     Raises:
         StudyError: If a modality is unknown.
@@ -80,64 +79,65 @@ def value_of(
         for t, (task, each) in enumerate(model.tasks.items()):
             if not model.first.seen[t, m]:
                 continue
-            known = patients.labelled[task]
-            weights = _weights(patients, t, each, known, m, torch.cat(list(without.values()), dim=1), covariates)
-            has = (known & patients.presence[:, m]).numpy()
+            labelled = patients.labelled[task]
+            weights = _inverse_probability_weights(
+                patients, t, each, labelled, m, torch.cat(list(without.values()), dim=1), covariates
+            )
+            has = (labelled & patients.presence[:, m]).numpy()
             links = (with_it[task][has], without[task][has])
             target = each.link_target(patients.targets[task])[has]
-            found = _compared(each, links, target, weights, n_resamples, seed)
-            rows += [{"task": task, "modality": name, "n": int(has.sum()), **line} for line in found]
+            lines = _compared(each, links, target, weights, n_resamples, seed)
+            rows += [{"task": task, "modality": name, "n": int(has.sum()), **line} for line in lines]
     columns = ["task", "metric", "modality", "n", "n_effective", "with_it", "without_it", "value", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "unweighted"])
 
 
 def _predictions(model: Ensemble, patients: PatientTensors, m: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Predicts on the link scale from all present modalities, and from all but m."""
-    parts: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    parts: tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]] = ([], [])
     with torch.inference_mode():
         for batch in patients.batches(BATCH):
             evidence = model.encode(batch)
             fewer = batch.presence.clone()
             fewer[:, m] = False
-            outputs = (model.subset(evidence, batch.presence), model.subset(evidence, fewer))
-            links = [{name: task.link(each[name]) for name, task in model.tasks.items()} for each in outputs]
-            parts.append((links[0], links[1]))
-    whole = [{name: torch.cat([part[side][name] for part in parts]) for name in model.tasks} for side in (0, 1)]
-    return whole[0], whole[1]
+            for part, subset in zip(parts, (batch.presence, fewer), strict=True):
+                outputs = model.subset(evidence, subset)
+                part.append({name: task.link(outputs[name]) for name, task in model.tasks.items()})
+    with_it, without = ({name: torch.cat([each[name] for each in part]) for name in model.tasks} for part in parts)
+    return with_it, without
 
 
-def _weights(
+def _inverse_probability_weights(
     patients: PatientTensors,
     t: int,
     task: Task,
-    known: Tensor,
+    labelled: Tensor,
     m: int,
     without: Tensor,
     covariates: pd.DataFrame | None,
 ) -> Floats:
-    """One over the chance of having modality m, of mean 1 and clipped, for the labelled patients who have it."""
+    """Returns the weights of the labelled patients who have modality m, clipped, of mean 1."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    has = patients.presence[known, m].numpy()
+    has = patients.presence[labelled, m].numpy()
     if has.all() or has.sum() < FEWEST:
         return np.ones(int(has.sum()))
     assert patients.strata is not None
-    parts = [np.eye(task.n_strata)[patients.strata[known, t].numpy()], without[known].double().numpy()]
+    parts = [np.eye(task.n_strata)[patients.strata[labelled, t].numpy()], without[labelled].double().numpy()]
     if covariates is not None:
-        parts.append(design(covariates)[known.numpy()])
+        parts.append(design(covariates)[labelled.numpy()])
     rows = StandardScaler().fit_transform(np.hstack(parts))
-    chance: Floats = LogisticRegression(max_iter=1_000).fit(rows, has).predict_proba(rows)[has, 1]
-    weights = has.mean() / chance
-    clipped = weights.clip(1 / MAX_WEIGHT, MAX_WEIGHT)
-    scaled: Floats = clipped / clipped.mean()
+    propensity: Floats = LogisticRegression(max_iter=1_000).fit(rows, has).predict_proba(rows)[has, 1]
+    weights = (has.mean() / propensity).clip(1 / MAX_WEIGHT, MAX_WEIGHT)
+    scaled: Floats = weights / weights.mean()
     return scaled
 
 
 def _compared(
     task: Task, links: tuple[Tensor, Tensor], target: Tensor, weights: Floats, n_resamples: int, seed: int
 ) -> list[dict[str, float | str]]:
-    """Scores both predictions of some patients, weighted and resampled; a line for each metric."""
+    """Scores both predictions of some patients, weighted and resampled; a row for each metric."""
     n = len(weights)
     if n < FEWEST:
         return []
@@ -185,12 +185,12 @@ def _resampled(
 ) -> dict[str, tuple[Floats, Floats]]:
     """Scores both predictions in every resample of patients, each standing for its ``copies``."""
     blocks = draws(len(copies), n_resamples, seed)
-    if list(metrics) == ["auroc"] and task.link_scale == "log-odds":  # ours; all resamples at once
-        found = [[_mean_aurocs(link, target, drawn * copies) for link in links] for drawn in blocks]
-        one, other = (np.concatenate([pair[side] for pair in found]) for side in (0, 1))
+    if list(metrics) == ["auroc"] and task.link_scale == "log-odds":  # all resamples at once
+        aurocs = [[_mean_aurocs(link, target, drawn * copies) for link in links] for drawn in blocks]
+        one, other = (np.concatenate([pair[side] for pair in aurocs]) for side in (0, 1))
         return {"auroc": (one, other)}
-    everybody = np.arange(len(copies))
-    rows = [np.repeat(everybody, (drawn * copies).astype(int)) for block in blocks for drawn in block]
+    everyone = np.arange(len(copies))
+    rows = [np.repeat(everyone, (drawn * copies).astype(int)) for block in blocks for drawn in block]
     every = [_scores(task, links, target, chosen) for chosen in rows]
     return {m: (np.array([one[m][0] for one in every]), np.array([one[m][1] for one in every])) for m in metrics}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import permutations
 from math import factorial
 
@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from multimodn.base.batches import Batch
+from multimodn.explain.joined import OfPatients
 from multimodn.fusion import Ensemble
 
 
 @dataclass(frozen=True)
-class Orders:
-    """One task's predictions of B patients over several orders, on L link columns, each ``(B, L)`` float64.
+class Orders(OfPatients):
+    """One task's predictions of B patients over several orders, on L link-scale columns, each ``(B, L)`` float64.
 
     Attributes:
         spread: Standard deviation over the orders.
         low: The smallest prediction.
-        high: The largest.
-        prediction: That of the model's own order.
+        high: The largest prediction.
+        prediction: The prediction in the model's own order.
     """
 
     spread: Tensor
@@ -30,14 +31,9 @@ class Orders:
     high: Tensor
     prediction: Tensor
 
-    @staticmethod
-    def joined(parts: Sequence[Orders]) -> Orders:
-        """Joins the patients of several batches."""
-        return Orders(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Orders)))
-
 
 def draw_orders(n_modalities: int, n_orders: int, seed: int) -> list[list[int]]:
-    """Lists all orders of ``n_modalities`` numbers if they are at most ``n_orders``; else draws so many of them."""
+    """Lists all orders of the modality numbers if there are at most ``n_orders``; else draws ``n_orders`` of them."""
     if factorial(n_modalities) <= n_orders:
         return [list(order) for order in permutations(range(n_modalities))]
     generator = torch.Generator().manual_seed(seed)
@@ -45,15 +41,12 @@ def draw_orders(n_modalities: int, n_orders: int, seed: int) -> list[list[int]]:
 
 
 def order_sensitivity(model: Ensemble, batch: Batch, orders: Sequence[Sequence[int]]) -> dict[str, Orders]:
-    """Predicts each task from all present modalities, in every one of ``orders``; the encoders run once."""
+    """Predicts each task from all present modalities in each of ``orders``; the encoders run once."""
     evidence = model.encode(batch)
-    predicted: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
-    for order in [model.first.order, *orders]:
-        outputs = model.subset(evidence, batch.presence, order)
-        for name, task in model.tasks.items():
-            predicted[name].append(task.link(outputs[name]).double())
-    found = {}
-    for name, values in predicted.items():
-        every = torch.stack(values[1:])
-        found[name] = Orders(every.std(0, correction=0), every.amin(0), every.amax(0), values[0])
-    return found
+    outputs = [model.subset(evidence, batch.presence, order) for order in [model.first.order, *orders]]
+    result = {}
+    for name, task in model.tasks.items():
+        own, *others = (task.link(each[name]).double() for each in outputs)
+        links = torch.stack(others)
+        result[name] = Orders(links.std(0, correction=0), links.amin(0), links.amax(0), own)
+    return result

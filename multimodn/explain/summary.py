@@ -1,4 +1,4 @@
-"""A cohort's contributions in a few numbers, with intervals over its patients."""
+"""Mean contributions of modalities in a cohort, with bootstrap intervals over its patients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def summarise(
 ) -> pd.DataFrame:
     """Averages contributions over the patients who have each modality.
 
-    ``mean_abs`` says how much a modality moves predictions, ``mean`` in which direction on average: a modality that
-    says nothing, or moves patients up and down alike, has a mean whose interval covers 0.
+    ``mean_abs`` is how much a modality moves predictions, ``mean`` its average direction: the interval of the mean
+    covers 0 where a modality is uninformative, or raises and lowers predictions alike.
 
     Args:
         contributions: The frame of `MultiModN.contributions`.
         groups: For each patient a group, such as the site, or a column of groups for each task, such as the classes
-            (empty = the patient does not count); left out, all patients are one group.
+            (empty = the patient does not count); default: all patients are one group.
         n_resamples: Bootstrap resamples of patients behind the intervals.
         seed: Seed of the resamples.
 
@@ -44,7 +44,7 @@ def summarise(
         if len(lacking):
             raise DataError(
                 f"{len(lacking)} patient(s) have no group: {shown(list(lacking))}. Leave them out, or name a group for "
-                f"the unknown."
+                "the unknown."
             )
     modalities = list(dict.fromkeys(contributions["modality"]))
     parts = []
@@ -64,10 +64,10 @@ def summarise(
 def _means(wide: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:
     """Averages the columns of one group."""
     wide = wide.loc[:, wide.notna().any()]
-    found = pd.DataFrame({"modality": wide.columns, "n": wide.notna().sum().to_numpy()})
+    means = pd.DataFrame({"modality": wide.columns, "n": wide.notna().sum().to_numpy()})
     values = wide.to_numpy(dtype=np.float64)
     for name, each in (("mean_abs", np.abs(values)), ("mean", values)):
-        drawn = bootstrap_means(each, n_resamples, seed)
-        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-        found[name], found[f"{name}_low"], found[f"{name}_high"] = np.nanmean(each, axis=0), low, high
-    return found
+        means[name] = np.nanmean(each, axis=0)
+        resampled = bootstrap_means(each, n_resamples, seed)
+        means[f"{name}_low"], means[f"{name}_high"] = np.nanquantile(resampled, [0.025, 0.975], axis=0)
+    return means

@@ -1,4 +1,8 @@
-"""Sequential fusion: the state, its updates, the network, trajectories."""
+"""Sequential fusion: a patient state that modalities update step by step, in any order and from any subset.
+
+`state` and `attention` update the state, `network` follows paths and decodes, `paths` and `visibility` say which
+modalities a state has read and a task may see, `trajectory` predicts after every step and at every subset.
+"""
 
 from multimodn.fusion.attention import AttentionUpdate
 from multimodn.fusion.ensemble import Ensemble

@@ -1,4 +1,4 @@
-"""The state update that lets the patient state look at tokens: tiles of a slide, words of a report, measurements."""
+"""State update with attention to tokens: tiles of a slide, words of a report, measurements."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from multimodn.fusion.state import GroupedLinear, ResidualUpdate
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Evidence with what a state may look at beside it.
+    """Evidence with the tokens that a state attends to.
 
     Attributes:
         vectors: Projected embeddings, ``(n, evidence_size)``.
-        tokens: For each of them the keys and values of its tokens, items ``(n_tokens, 2 x state_size)``.
+        tokens: Keys and values of the tokens of each row, items ``(n_tokens, 2 x state_size)``.
     """
 
     vectors: Tensor
@@ -38,11 +38,11 @@ class TokenRows:
 
 
 class AttentionUpdate(ResidualUpdate):
-    """Lets the state look at the tokens of a modality, so that what was read before steers what is read now.
+    """Attention of the state to the tokens of a modality, so that earlier modalities guide what is read of this one.
 
-    To the residual step it adds ``O sum_j a_j v_j`` with ``a = softmax(q . k_j / sqrt(D))`` over the tokens j of the
-    row and the query ``q = Q s``, where keys and values are linear maps of the tokens. O starts at zero: training
-    starts from what the encoder's own pooling says. A modality without tokens takes the residual step.
+    Adds ``O sum_j a_j v_j`` to the residual step, with ``a = softmax(q . k_j / sqrt(D))`` over the tokens j of the row
+    and the query ``q = Q s``; keys and values are linear maps of the tokens. O starts at zero: training starts from the
+    pooling of the encoder. A modality without tokens takes the residual step.
 
     References:
         Vaswani et al. (2017), equation 1, https://arxiv.org/abs/1706.03762
@@ -61,8 +61,8 @@ class AttentionUpdate(ResidualUpdate):
 
     def project(self, modality: int, embedding: Tensor) -> Any:
         """Returns evidence without tokens; see the base class."""
-        nothing = Ragged(embedding.new_zeros(0, 2 * self.state_size), embedding.new_zeros(len(embedding)).long())
-        return TokenRows(super().project(modality, embedding), nothing)
+        no_tokens = Ragged(embedding.new_zeros(0, 2 * self.state_size), embedding.new_zeros(len(embedding)).long())
+        return TokenRows(super().project(modality, embedding), no_tokens)
 
     def project_tokens(self, modality: int, embedding: Tensor, tokens: Ragged) -> Values:
         """Returns evidence with the keys and values of its tokens; see the base class."""
@@ -70,7 +70,7 @@ class AttentionUpdate(ResidualUpdate):
         return TokenRows(super().project(modality, embedding), keys_values)
 
     def join(self, parts: Sequence[Any]) -> Values:
-        """Puts evidence one after another; see the base class."""
+        """Concatenates evidence and its tokens; see the base class."""
         items = torch.cat([part.tokens.items for part in parts])
         lengths = torch.cat([part.tokens.lengths for part in parts])
         return TokenRows(torch.cat([part.vectors for part in parts]), Ragged(items, lengths))
@@ -84,5 +84,5 @@ class AttentionUpdate(ResidualUpdate):
         keys, values = items.split(self.state_size, dim=1)
         query = self.query(state, counts)[rows]
         weights = softmax((query * keys).sum(1) * self.state_size**-0.5, rows, len(state))
-        found: Tensor = moved + self.seen(total(weights.unsqueeze(1) * values, rows, len(state)), counts)
-        return found
+        attended: Tensor = self.seen(total(weights.unsqueeze(1) * values, rows, len(state)), counts)
+        return moved + attended

@@ -1,4 +1,4 @@
-"""A scale a task, a slope and a shift a modality on an ensemble's outputs; `multimodn.training.calibrate` fits them."""
+"""Calibration of an ensemble's outputs; `multimodn.training.calibrate` fits it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from multimodn.fusion.network import Outputs
 
 
 class Calibration(nn.Module):
-    """A scale of every task, and slopes and shifts by modality; the identity until fitted.
+    """A scale for each task, and a slope and shifts for each modality and task; the identity until fitted.
+
+    With z the outputs from subset S and z0 those from none, ``z0 + scale (1 + sum of slopes of S) (z - z0) + sum of
+    shifts of S``, where S leaves out what the task must not see.
 
     Args:
         tasks: The T tasks.
@@ -29,29 +32,28 @@ class Calibration(nn.Module):
         super().__init__()
         if isinstance(seen, int):
             seen = torch.ones(len(tasks), seen, dtype=torch.bool)
-        n_modalities = seen.shape[1]
         self.register_buffer("seen", seen, persistent=False)
         self.names = [task.name for task in tasks]
-        widest = max(task.output_size for task in tasks)
         self.register_buffer("scale", torch.ones(len(tasks)))
-        self.register_buffer("slopes", torch.zeros(n_modalities, len(tasks)))
-        self.register_buffer("shifts", torch.zeros(n_modalities, len(tasks), widest))
+        self.register_buffer("slopes", torch.zeros(seen.shape[1], len(tasks)))
+        widest = max(task.output_size for task in tasks)
+        self.register_buffer("shifts", torch.zeros(seen.shape[1], len(tasks), widest))
 
     def forward(self, outputs: Outputs, start: Outputs, taken: Tensor) -> Outputs:
         """Calibrates outputs.
 
         Args:
             outputs: For each task ``(..., K)``.
-            start: The outputs before any modality, that broadcast to them.
-            taken: Bool ``(..., M)``: the modalities that each output rests on.
+            start: The outputs before any modality, which broadcast to them.
+            taken: The modalities that each output rests on, bool ``(..., M)``.
         """
-        found = {}
+        calibrated = {}
         for t, name in enumerate(self.names):
-            used = (taken & self.seen[t]).to(self.slopes.dtype)
-            slope = self.scale[t] * (1 + used @ self.slopes[:, t : t + 1])
-            shift = used @ self.shifts[:, t, : start[name].shape[-1]]
-            found[name] = start[name] + slope * (outputs[name] - start[name]) + shift
-        return found
+            visible = (taken & self.seen[t]).to(self.slopes.dtype)
+            slope = self.scale[t] * (1 + visible @ self.slopes[:, t : t + 1])
+            shift = visible @ self.shifts[:, t, : start[name].shape[-1]]
+            calibrated[name] = start[name] + slope * (outputs[name] - start[name]) + shift
+        return calibrated
 
     @property
     def is_identity(self) -> bool:

@@ -1,4 +1,4 @@
-"""The mean of a few networks: small cohorts need it, and one network is its simplest case."""
+"""Ensemble: the mean of a few networks, which small cohorts need; one network is its simplest case."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multimodn.base.batches import Batch
 from multimodn.base.task import Task
 from multimodn.fusion.calibration import Calibration
 from multimodn.fusion.network import Evidence, Outputs, SequentialFusion
-from multimodn.fusion.paths import order_numbers, ordered_paths, steps_taken
+from multimodn.fusion.paths import all_subsets, order_numbers, ordered_paths, steps_taken
 from multimodn.fusion.trajectory import lattice, trajectory
 
 
@@ -45,18 +45,18 @@ class Ensemble(nn.Module):
 
     def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns the outputs ``(B, K)`` after all present modalities; see `SequentialFusion.forward`."""
-        return self._calibrated(self._mean(lambda member: member(batch, order)), self._taken(batch, order)[-1])
+        outputs = self._mean(lambda member: member(batch, order))
+        return self.calibrated(outputs, self._subsets_along(batch, order)[-1])
 
     def trajectory(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
         """Returns the outputs after every step; see `multimodn.fusion.trajectory.trajectory`."""
-        return self._calibrated(self._mean(lambda member: trajectory(member, batch, order)), self._taken(batch, order))
+        outputs = self._mean(lambda member: trajectory(member, batch, order))
+        return self.calibrated(outputs, self._subsets_along(batch, order))
 
     def lattice(self, batch: Batch) -> Outputs:
         """Returns the outputs of every subset; see `multimodn.fusion.trajectory.lattice`."""
-        bits = torch.arange(len(self.first.modalities), device=batch.presence.device)
-        codes = torch.arange(2 ** len(bits), device=bits.device)
-        taken = (codes.unsqueeze(1) >> bits & 1 > 0).unsqueeze(1)
-        return self._calibrated(self._mean(lambda member: lattice(member, batch)), taken)
+        subsets = all_subsets(len(self.first.modalities), batch.presence.device)
+        return self.calibrated(self._mean(lambda member: lattice(member, batch)), subsets.unsqueeze(1))
 
     def encode(self, batch: Batch) -> list[Evidence]:
         """Runs every member's encoders once."""
@@ -67,28 +67,38 @@ class Ensemble(nn.Module):
 
         Args:
             evidence: What `encode` returned.
-            chosen: Bool ``(B, M)``, within the presence of the batch.
+            chosen: The subsets, bool ``(B, M)``, within the presence of the batch.
             order: Numbers of all modalities in the order in which they are taken; default: the model's.
         """
-        found = iter(evidence)
+        of_member = iter(evidence)
         paths = ordered_paths(chosen, order or self.first.order)
-        outputs = self._mean(lambda member: {k: v[-1] for k, v in member.read(next(found), paths).items()})
-        return self._calibrated(outputs, chosen)
+        outputs = self._mean(lambda member: {k: v[-1] for k, v in member.read(next(of_member), paths).items()})
+        return self.calibrated(outputs, chosen)
+
+    def member_outputs(self, k: int, batch: Batch) -> Outputs:
+        """Returns the outputs ``(B, K)`` of member k alone, calibrated as the ensemble's are."""
+        return self.calibrated(self.networks[k](batch), self._subsets_along(batch)[-1])
 
     def prior(self) -> Outputs:
         """Returns the outputs ``(K,)`` without any modality, where presence is not informative."""
         return self._mean(lambda member: member.decode(member.initial_state))
 
-    def _taken(self, batch: Batch, order: Sequence[str] | None) -> Tensor:
-        """Bool ``(len(order) + 1, B, M)``: what each state of a trajectory has seen."""
+    def calibrated(self, outputs: Outputs, subsets: Tensor) -> Outputs:
+        """Calibrates raw outputs ``(..., K)`` of the ensemble or of one member.
+
+        Args:
+            outputs: For each task.
+            subsets: The modalities that each output rests on, bool ``(..., M)``.
+        """
+        return outputs if self.calibration.is_identity else self.calibration(outputs, self.prior(), subsets)
+
+    def _subsets_along(self, batch: Batch, order: Sequence[str] | None = None) -> Tensor:
+        """Returns the subset that each state of a trajectory has read, bool ``(len(order) + 1, B, M)``."""
         numbers = self.first.order if order is None else order_numbers(order, self.first.modalities)
         return steps_taken(ordered_paths(batch.presence, numbers), len(self.first.modalities))
 
-    def _calibrated(self, outputs: Outputs, taken: Tensor) -> Outputs:
-        return outputs if self.calibration.is_identity else self.calibration(outputs, self.prior(), taken)
-
     def _mean(self, run: Callable[[SequentialFusion], Outputs]) -> Outputs:
-        every = [run(member) for member in self.networks]
-        if len(every) == 1:
-            return every[0]
-        return {name: torch.stack([outputs[name] for outputs in every]).mean(0) for name in every[0]}
+        of_member = [run(member) for member in self.networks]
+        if len(of_member) == 1:
+            return of_member[0]
+        return {name: torch.stack([outputs[name] for outputs in of_member]).mean(0) for name in of_member[0]}

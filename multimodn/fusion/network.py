@@ -1,4 +1,4 @@
-"""The network: encode once, then update a shared patient state in any order and decode it after every step."""
+"""The network: encode every modality once, update a patient state step by step, decode it after every step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multimodn.base.task import Task
 from multimodn.errors import ShapeError, StudyError
 from multimodn.fusion.paths import order_numbers, ordered_paths
 from multimodn.fusion.updates import build_update
-from multimodn.fusion.visibility import group_views
+from multimodn.fusion.visibility import group_by_visibility
 
 Outputs = dict[str, Tensor]
 """For each task the decoder's raw outputs, ``(..., output_size)``."""
@@ -23,12 +23,12 @@ Outputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the encoders found in a batch, ready for any order, subset or explanation.
+    """The encoded modalities of a batch, ready for any order, subset or explanation.
 
     Attributes:
         rows: Projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``; with their
-            tokens where the state update looks at tokens.
-        where: Long ``(B, M)``: the row of a patient's modality in ``rows``, -1 = absent.
+            tokens where the state update attends to tokens.
+        where: Row of a patient's modality in ``rows``, long ``(B, M)``; -1 = absent.
     """
 
     rows: Values
@@ -41,22 +41,22 @@ class Evidence:
 
 
 class SequentialFusion(nn.Module):
-    """Modality encoders update a patient state one after another; every task reads every state.
+    """Updates a patient state by one modality after another; every task has a decoder that reads every state.
 
     Args:
         encoders: For each modality a module that maps its prepared values to ``(n, embedding_size)`` and has the
             attribute ``embedding_size``. One module under several names, such as those of repeated readings, takes a
-            step for each of them, with the same weights.
-        tasks: The tasks, each with a decoder of its own.
+            step for each name, with the same weights.
+        tasks: The tasks.
         state_size: Width D of the state.
         update: Name of the state update: ``residual``, ``product``, ``gated``, ``linear`` or ``attention``.
-        order: Modality names in the order in which predictions take them; default: as in ``encoders``.
-        informative: Whether the first state is told which modalities the patient has.
-        excluded: For some tasks the modalities that they must not see: these tasks read states of paths without them.
+        order: Modality names in the order of prediction; default: as in ``encoders``.
+        informative: Whether the initial state depends on which modalities the patient has.
+        excluded: For some tasks the modalities that they must not see: their states come from paths without them.
 
     Raises:
         StudyError: If there is no modality or no task, a name stands twice, ``order`` is not a permutation, or a task
-            is left without any modality.
+            sees no modality.
 
     References:
         Swamy et al. (2023), MultiModN, https://arxiv.org/abs/2309.14118
@@ -91,7 +91,7 @@ class SequentialFusion(nn.Module):
         sizes = [_embedding_size(name, encoder) for name, encoder in zip(first, distinct, strict=True)]
         self.token_sizes = [int(getattr(encoder, "token_size", 0)) for encoder in distinct]
         self.update = build_update(update, sizes, state_size, self.token_sizes)
-        self.views = group_views(names, self.modalities, excluded or {})
+        self.visibilities = group_by_visibility(names, self.modalities, excluded or {})
         self.initial_state = nn.Parameter(torch.zeros(self.update.width))
         self.presence_effect = nn.Linear(len(self.modalities), self.update.width, bias=False) if informative else None
         if self.presence_effect is not None:
@@ -101,11 +101,11 @@ class SequentialFusion(nn.Module):
     def seen(self) -> Tensor:
         """Which modalities each task may see, bool ``(T, M)``."""
         everything = torch.ones(len(self.modalities), dtype=torch.bool)
-        of_task = {name: view.of(everything) for view in self.views for name in view.tasks}
+        of_task = {name: group.restrict(everything) for group in self.visibilities for name in group.tasks}
         return torch.stack([of_task[name] for name in self.tasks])
 
     def encode(self, batch: Batch) -> Evidence:
-        """Runs every encoder once, on the rows that have its modality and only on those.
+        """Runs every encoder once, on the rows that have its modality.
 
         Raises:
             ShapeError: If the batch has other modalities than the model.
@@ -129,7 +129,7 @@ class SequentialFusion(nn.Module):
         return self.update.project(group, encoder(values))
 
     def start(self, presence: Tensor) -> Tensor:
-        """Returns the states ``(B, width)`` before any step: the same for all, unless presence is informative."""
+        """Returns the initial states ``(B, width)``: the same for all, unless presence is informative."""
         if self.presence_effect is None:
             return self.initial_state.expand(len(presence), -1)
         effect: Tensor = self.presence_effect(presence.to(self.initial_state.dtype))
@@ -141,11 +141,11 @@ class SequentialFusion(nn.Module):
         Args:
             evidence: What `encode` returned for the batch.
             paths: Long ``(B, depth)``, -1 = no step; see `multimodn.fusion.paths`.
-            presence: What an informed first state is told, bool ``(B, M)``; default: what the patients have.
+            presence: Presence on which an informative initial state depends, bool ``(B, M)``; default: that of the
+                batch.
 
         Returns:
-            States ``(depth + 1, B, width)``, the first before any step. A row without a step keeps its state
-            bit for bit.
+            States ``(depth + 1, B, width)``, the first before any step. A row without a step keeps its state unchanged.
         """
         state = self.start(evidence.presence if presence is None else presence)
         states = [state]
@@ -163,14 +163,14 @@ class SequentialFusion(nn.Module):
     def _step(self, state: Tensor, rows: Tensor, step: Tensor, evidence: Evidence, counts: Sequence[int]) -> Tensor:
         if not len(rows):
             return state
-        if len(rows) == len(state) and len(rows) in counts:  # everybody takes the same modality: no shuffling
+        if len(rows) == len(state) and len(rows) in counts:  # all take the same modality: no shuffling
             place = evidence.where.gather(1, step.unsqueeze(1)).squeeze(1)
             return self.update_state(state, evidence.rows[place], counts)
-        found = evidence.rows[evidence.where[rows, step[rows]]]
-        return state.index_copy(0, rows, self.update_state(state[rows], found, counts))
+        own = evidence.rows[evidence.where[rows, step[rows]]]
+        return state.index_copy(0, rows, self.update_state(state[rows], own, counts))
 
     def _encoders_of(self, paths: Tensor) -> Tensor:
-        """Returns the number of the encoder that each step of a path goes through, -1 = no step."""
+        """Returns the number of the encoder of each step of a path, -1 = no step."""
         if self.group == list(range(len(self.group))):
             return paths
         numbers = torch.tensor(self.group, device=paths.device)
@@ -182,27 +182,24 @@ class SequentialFusion(nn.Module):
         return after
 
     def decode(self, states: Tensor, tasks: Collection[str] | None = None) -> Outputs:
-        """Decodes states ``(..., width)`` by tasks, default all: the only place where a state becomes outputs."""
+        """Decodes states ``(..., width)`` for some tasks, default all."""
         read = states[..., : self.update.state_size]
         return {name: decoder(read) for name, decoder in self.decoders.items() if tasks is None or name in tasks}
 
     def read(self, evidence: Evidence, paths: Tensor) -> Outputs:
-        """Follows each row's path, for every task the steps that it may see, and decodes every state.
+        """Follows each row's path and decodes every state; each task only by the steps that it may see.
 
         Returns:
             For each task ``(depth + 1, B, K)``; a step that the task must not see repeats the outputs before it.
         """
-        if len(self.views) == 1:  # nothing is hidden from one task and not from another
-            view = self.views[0]
-            return self.decode(self.states(evidence, view.along(paths), view.of(evidence.presence)))
-        # views are so many more rows of one pass: small batches cost by the step, not by the row
-        along = torch.cat([view.along(paths) for view in self.views])
-        presence = torch.cat([view.of(evidence.presence) for view in self.views])
-        repeated = Evidence(evidence.rows, evidence.where.repeat(len(self.views), 1))
+        # each visibility adds rows to one pass: small batches cost by the step, not by the row
+        own_paths = torch.cat([group.restrict_paths(paths) for group in self.visibilities])
+        presence = torch.cat([group.restrict(evidence.presence) for group in self.visibilities])
+        repeated = Evidence(evidence.rows, evidence.where.repeat(len(self.visibilities), 1))
+        states = self.states(repeated, own_paths, presence).tensor_split(len(self.visibilities), dim=1)
         outputs: Outputs = {}
-        of_view = torch.split(self.states(repeated, along, presence), [len(paths)] * len(self.views), dim=1)
-        for view, states in zip(self.views, of_view, strict=True):
-            outputs |= self.decode(states, view.tasks)
+        for group, own_states in zip(self.visibilities, states, strict=True):
+            outputs |= self.decode(own_states, group.tasks)
         return {name: outputs[name] for name in self.tasks}
 
     def forward(self, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
@@ -211,7 +208,7 @@ class SequentialFusion(nn.Module):
         A row without any modality gets the outputs of the initial state, the prior.
         """
         evidence = self.encode(batch)
-        return {name: found[-1] for name, found in self.read(evidence, self.paths(evidence, order)).items()}
+        return {name: outputs[-1] for name, outputs in self.read(evidence, self.paths(evidence, order)).items()}
 
     def paths(self, evidence: Evidence, order: Sequence[str] | None = None) -> Tensor:
         """Returns the paths of a batch in ``order`` (modality names; default: the model's)."""
@@ -225,22 +222,26 @@ class SequentialFusion(nn.Module):
         tilts: Mapping[str, Tensor] | None = None,
         weights: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Averages each task's loss over every state that its labelled rows pass on their paths.
+        """Averages each task's loss over all states on the paths of its labelled rows.
 
         Args:
             batch: Patients with targets.
             paths: Long ``(B, depth)``.
-            tilts: For some tasks the log factor by which each outcome stratum is more frequent at each state than in
-                everybody, ``(depth + 1, B, n_strata)``: the likelihood is tilted by it, the outputs are not. Needs the
+            tilts: For some tasks the log ratio of the frequency of each outcome stratum at each state and in all
+                patients, ``(depth + 1, B, n_strata)``: the likelihood is tilted by it, the outputs are not. Needs the
                 batch's strata.
             weights: For some tasks a weight of each state, ``(depth + 1, B)``.
 
         Returns:
-            For each task a scalar; zero, without gradient to anything, where no row has its label.
+            For each task a scalar; zero, without a gradient, where no row has its label.
         """
         outputs = self.read(self.encode(batch), paths)
         start = torch.ones(1, len(paths), dtype=torch.bool, device=paths.device)
-        visited = {name: torch.cat([start, (view.along(paths) >= 0).T]) for view in self.views for name in view.tasks}
+        visited = {
+            name: torch.cat([start, (group.restrict_paths(paths) >= 0).T])
+            for group in self.visibilities
+            for name in group.tasks
+        }
         losses = {}
         for t, (name, task) in enumerate(self.tasks.items()):
             counted = visited[name] & batch.labelled[name]
@@ -255,7 +256,7 @@ class SequentialFusion(nn.Module):
 
 
 def tilt_loss(task: Task, outputs: Tensor, tilt: Tensor, strata: Tensor) -> Tensor:
-    """What tilting p(y) to p(y) exp(tilt_y) / sum_z p(z) exp(tilt_z) adds to the negative log-likelihood."""
+    """Returns what the tilt p(y) exp(tilt_y) / sum_z p(z) exp(tilt_z) adds to the negative log-likelihood."""
     own = tilt.gather(-1, strata.clamp(min=0).expand(tilt.shape[:-1]).unsqueeze(-1)).squeeze(-1)
     return (task.log_strata(outputs) + tilt).logsumexp(-1) - own
 
@@ -265,6 +266,6 @@ def _embedding_size(name: str, encoder: nn.Module) -> int:
     if not isinstance(size, int):
         raise StudyError(
             f"Encoder '{name}' ({type(encoder).__name__}) has no integer attribute `embedding_size`; "
-            f"set it to the width of the embedding that it returns."
+            "set it to the width of the embedding that it returns."
         )
     return size

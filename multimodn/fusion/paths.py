@@ -1,7 +1,8 @@
-"""Paths: which modality each patient takes at each step.
+"""Orders, paths and subsets of modalities.
 
-A path is a long tensor ``(B, depth)`` of modality numbers, -1 = no step. A modality that a patient lacks never
-stands in that patient's path.
+An order is a sequence of modalities. A path is what one patient takes of it: long ``(B, depth)`` of modality numbers,
+-1 = no step; a modality that a patient lacks never stands in that patient's path. A subset is what was read after
+some steps; its bit code c holds modality m if ``c >> m & 1``.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from multimodn.errors import StudyError, did_you_mean
 
 
 def random_paths(presence: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draws for each row a random order of its own present modalities, uniform over orders.
+    """Draws for each patient a random order of the present modalities, all orders with equal probability.
 
     Args:
         presence: Bool ``(B, M)``.
-        generator: Source of randomness; left out, torch's own.
+        generator: Source of randomness; default: torch's own.
 
     Returns:
-        Paths ``(B, M)``; the steps come first, then -1.
+        Paths ``(B, M)``: the steps first, then -1.
     """
     keys = torch.rand(presence.shape, generator=generator, device=presence.device)
     order = torch.where(presence, keys, 2.0).argsort(dim=1)
@@ -31,35 +32,44 @@ def random_paths(presence: Tensor, generator: torch.Generator | None = None) -> 
 
 
 def ordered_paths(presence: Tensor, order: Sequence[int]) -> Tensor:
-    """Takes the modalities of ``order`` one after another; column k is -1 in rows that lack ``order[k]``.
+    """Returns the paths along one order for all patients.
 
     Args:
         presence: Bool ``(B, M)``.
         order: Modality numbers, any subset in any order.
 
     Returns:
-        Paths ``(B, len(order))``.
+        Paths ``(B, len(order))``; column k is -1 in rows that lack ``order[k]``.
     """
     steps = torch.as_tensor(list(order), dtype=torch.long, device=presence.device)
     return torch.where(presence[:, steps], steps, -1)
 
 
 def steps_taken(paths: Tensor, n_modalities: int) -> Tensor:
-    """Says which modalities each state of a path has seen, bool ``(depth + 1, B, M)``, the first none."""
+    """Returns the subset that each state of a path has read, bool ``(depth + 1, B, M)``; the first is empty."""
     step = paths.T.unsqueeze(-1) == torch.arange(n_modalities, device=paths.device)
     return F.pad(step.cumsum(0) > 0, (0, 0, 0, 0, 1, 0))
 
 
+def all_subsets(n_modalities: int, device: torch.device | None = None) -> Tensor:
+    """Returns every subset of M modalities by its bit code, bool ``(2 ** M, M)``."""
+    modalities = torch.arange(n_modalities, device=device)
+    return (torch.arange(2**n_modalities, device=device).unsqueeze(1) >> modalities & 1) > 0
+
+
+def subset_codes(subsets: Tensor) -> Tensor:
+    """Returns the bit codes of subsets, bool ``(..., M)``, long ``(...)``."""
+    return (subsets.long() << torch.arange(subsets.shape[-1], device=subsets.device)).sum(-1)
+
+
 def order_numbers(order: Sequence[str], modalities: Sequence[str]) -> list[int]:
-    """Turns modality names into numbers.
+    """Returns the numbers of the modalities named by ``order``.
 
     Raises:
         StudyError: If a name is unknown or stands twice.
     """
-    unknown = [name for name in order if name not in modalities]
-    if unknown:
+    if unknown := [name for name in order if name not in modalities]:
         raise StudyError(f"Unknown modality '{unknown[0]}' in order.{did_you_mean(unknown[0], modalities)}")
-    repeated = [name for i, name in enumerate(order) if name in order[:i]]
-    if repeated:
+    if repeated := [name for i, name in enumerate(order) if name in order[:i]]:
         raise StudyError(f"Modality '{repeated[0]}' stands twice in the order {list(order)}. Name it once.")
     return [list(modalities).index(name) for name in order]

@@ -1,4 +1,4 @@
-"""The shared patient state, and the light updates by which a modality moves it."""
+"""State updates: how one modality changes the patient state in one step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multimodn.base.ragged import Ragged
 
 
 class GroupedLinear(nn.Module):
-    """One linear map for each of ``n_groups`` modalities, applied to rows that are sorted by modality."""
+    """A linear map for each of ``n_groups`` modalities, for rows that are sorted by modality."""
 
     def __init__(self, n_groups: int, in_size: int, out_size: int) -> None:
         super().__init__()
@@ -24,22 +24,22 @@ class GroupedLinear(nn.Module):
         nn.init.uniform_(self.weight, -(in_size**-0.5), in_size**-0.5)
 
     def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
-        """Maps ``(n, in_size)`` to ``(n, out_size)``; the first ``counts[0]`` rows belong to group 0, and so on."""
+        """Maps ``(n, in_size)`` to ``(n, out_size)``; the first ``counts[0]`` rows are those of group 0, and so on."""
         parts = torch.split(x, list(counts))
         mapped = [F.linear(part, self.weight[m], self.bias[m]) for m, part in enumerate(parts) if counts[m]]
         return mapped[0] if len(mapped) == 1 else torch.cat(mapped)
 
 
 class StateUpdate(nn.Module, ABC):
-    """Updates of the state ``(n, width)`` by the embeddings of all modalities.
+    """Updates the state ``(n, width)`` by the embedding of a modality, with weights for each of them.
 
-    Work that needs no state is done once by `project`, for every order, subset and explanation alike; `forward` is
-    the small rest that each step repeats.
+    What needs no state is computed once by `project`, for all orders, subsets and explanations; each step computes
+    only `forward`.
 
     Attributes:
-        state_size: Width of what the tasks read, the first numbers of a state.
+        state_size: Width D of the part that the tasks read: the first numbers of a state.
         width: Width of the whole state.
-        looks_at_tokens: Whether a step looks at the tokens of a modality, such as the tiles of a slide.
+        looks_at_tokens: Whether a step attends to the tokens of a modality, such as the tiles of a slide.
         fits_scale: Whether `fit_scale` does anything.
     """
 
@@ -52,20 +52,20 @@ class StateUpdate(nn.Module, ABC):
         self.projections = nn.ModuleList(nn.Linear(size, evidence_size) for size in embedding_sizes)
 
     def project(self, modality: int, embedding: Tensor) -> Tensor:
-        """Maps an embedding ``(n, E_m)`` to the evidence ``(n, evidence_size)`` that `forward` reads."""
+        """Maps an embedding ``(n, E_m)`` to the evidence ``(n, evidence_size)`` for `forward`."""
         evidence: Tensor = self.projections[modality](embedding)
         return evidence
 
     def project_tokens(self, modality: int, embedding: Tensor, tokens: Ragged) -> Values:
         """Maps an embedding ``(n, E_m)`` and its tokens to evidence, where `looks_at_tokens`."""
-        raise NotImplementedError(f"{type(self).__name__} does not look at tokens.")
+        raise NotImplementedError(f"{type(self).__name__} does not attend to tokens.")
 
     def join(self, parts: Sequence[Any]) -> Values:
-        """Puts the evidence of several modalities one after another."""
+        """Concatenates the evidence of several modalities."""
         return torch.cat(list(parts))
 
     def fit_scale(self, modality: int, embedding: Tensor) -> None:
-        """May scale first weights to the untrained embeddings ``(n, E_m)`` of training rows."""
+        """May scale the initial weights to the untrained embeddings ``(n, E_m)`` of training rows."""
         return
 
     @abstractmethod
@@ -80,9 +80,7 @@ class StateUpdate(nn.Module, ABC):
 
 
 class GatedUpdate(StateUpdate):
-    """A gated recurrent unit, with weights of its own for each modality.
-
-    In the source's notation: r reset gate, z update gate, n candidate, h' = (1 - z) n + z h.
+    """A gated recurrent unit for each modality: h' = (1 - z) n + z h with update gate z and candidate n.
 
     References:
         Cho et al. (2014), equations 5 to 8, https://arxiv.org/abs/1406.1078
@@ -103,11 +101,11 @@ class GatedUpdate(StateUpdate):
 
 
 class ResidualUpdate(StateUpdate):
-    """Adds the evidence to the state, and what evidence and state say only together.
+    """Adds the evidence to the state, and an interaction of evidence and state.
 
     ``s' = s + e + S tanh(R s + V e)``, where e is the projected embedding times a learned gain of its modality. S
-    starts at zero, so that training starts from the additive model, late fusion's, and leaves it only where that
-    pays; the gain starts small, so that a modality has to earn its influence.
+    starts at zero: training starts from the additive model of late fusion, and adds interactions where they lower the
+    loss. The gain starts small.
     """
 
     GAIN = 0.3
@@ -125,7 +123,7 @@ class ResidualUpdate(StateUpdate):
         nn.init.zeros_(self.out.weight)
 
     def project(self, modality: int, embedding: Tensor) -> Tensor:
-        """Returns the gained evidence, and what of it enters the interaction; see the base class."""
+        """Returns e and V e side by side; see the base class."""
         evidence = self.gain[modality] * self.projections[modality](embedding)
         return torch.cat([evidence, evidence @ self.mix[modality].T], dim=1)
 
@@ -137,20 +135,20 @@ class ResidualUpdate(StateUpdate):
 
 
 class ProductUpdate(StateUpdate):
-    """Adds the evidence to the state, and products of it with what was seen before.
+    """Adds the evidence to the state, and its products with the evidence before it.
 
-    For cohorts large enough to learn from what two modalities say only together. The state has two halves: s, which
-    the tasks read, and a memory h of what was seen:
+    For cohorts that are large enough to learn interactions. The state has two halves: s, which the tasks read, and a
+    memory h of the evidence so far:
 
         s' = s + e + S ((R h) * q),    h' = h + q
 
-    where e is that of `ResidualUpdate` and q another projection of the embedding, of a scale of its own. S starts at
-    zero. The product is zero for a first modality: a single one has nothing to interact with.
+    where e is that of `ResidualUpdate` and q a second projection of the embedding. S starts at zero. The product is
+    zero at the first step: a single modality has nothing to interact with.
     """
 
     fits_scale = True
     MEMORY = 0.2
-    """Spread of each component of q at first, over the training rows."""
+    """Initial standard deviation of each component of q over the training rows."""
 
     def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
         super().__init__(embedding_sizes, state_size, evidence_size=state_size)
@@ -167,7 +165,7 @@ class ProductUpdate(StateUpdate):
         nn.init.zeros_(self.out.weight)
 
     def fit_scale(self, modality: int, embedding: Tensor) -> None:
-        """Centres and scales q on training rows, whatever scale an encoder starts at; see the base class."""
+        """Standardises q over training rows, whatever the scale of the encoder; see the base class."""
         memory = cast(nn.Linear, self.memories[modality])
         centred = embedding - embedding.mean(0)
         size = centred.square().mean().sqrt()
@@ -190,7 +188,7 @@ class ProductUpdate(StateUpdate):
 
 
 class LinearUpdate(StateUpdate):
-    """A linear map of state and embedding, the last layer of the published encoders.
+    """A linear map of state and embedding: the last layer of the published encoders.
 
     References:
         Swamy et al. (2023), MultiModN, section 3, https://arxiv.org/abs/2309.14118

@@ -1,4 +1,4 @@
-"""What the fusion predicts along an order, and for every subset of the modalities that a patient has."""
+"""Predictions after every step of an order, and for every subset of the modalities that a patient has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from multimodn.base.batches import Batch
 from multimodn.fusion.network import Evidence, Outputs, SequentialFusion
-from multimodn.fusion.visibility import View
+from multimodn.fusion.paths import subset_codes
+from multimodn.fusion.visibility import Visibility
 
 
 def trajectory(model: SequentialFusion, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
@@ -29,52 +30,47 @@ def trajectory(model: SequentialFusion, batch: Batch, order: Sequence[str] | Non
 
 
 def lattice(model: SequentialFusion, batch: Batch) -> Outputs:
-    """Decodes the state of every subset of present modalities, each from its parent's by one small update.
+    """Decodes the state of every subset of the present modalities, each one step after a smaller subset.
 
-    The encoders run once. A subset's modalities are taken in the model's order, so that the entry of a patient's
-    complete set is the prediction.
+    The encoders run once. Modalities are taken in the model's order, so that the entry of all that a patient has is
+    the prediction.
 
     Returns:
-        For each task the raw outputs ``(2 ** M, B, K)``. The subset with bit code c holds modality m if
-        ``c >> m & 1``. NaN where the patient lacks a modality of the subset. A modality that a task must not see
-        changes nothing for it.
+        For each task the raw outputs ``(2 ** M, B, K)`` by the bit code of the subset (`multimodn.fusion.paths`); NaN
+        where the patient lacks a modality of it. A modality that a task must not see changes nothing for it.
     """
     evidence = model.encode(batch)
-    presence = evidence.presence
-    codes = torch.arange(2 ** len(model.modalities), device=presence.device)
+    codes = torch.arange(2 ** len(model.modalities), device=evidence.where.device)
+    lacking = (codes.unsqueeze(1) & subset_codes(~evidence.presence)) > 0
     outputs: Outputs = {}
-    for view in model.views:
-        found = _lattice(model, evidence, view)
-        if view.seen is not None:
-            lacking = (codes.unsqueeze(1) & _codes(~presence)) > 0
-            found = {name: each[codes & _codes(view.seen.to(codes.device))] for name, each in found.items()}
-            found = {name: each.masked_fill(lacking.unsqueeze(-1), torch.nan) for name, each in found.items()}
-        outputs |= found
+    for visibility in model.visibilities:
+        of_tasks = _lattice(model, evidence, visibility)
+        if visibility.seen is not None:
+            visible = codes & subset_codes(visibility.seen.to(codes.device))
+            of_tasks = {
+                name: raw[visible].masked_fill(lacking.unsqueeze(-1), torch.nan) for name, raw in of_tasks.items()
+            }
+        outputs |= of_tasks
     return {name: outputs[name] for name in model.tasks}
 
 
-def _codes(members: Tensor) -> Tensor:
-    """Returns the bit codes of subsets, bool ``(..., M)``."""
-    return (members.long() << torch.arange(members.shape[-1], device=members.device)).sum(-1)
-
-
-def _lattice(model: SequentialFusion, evidence: Evidence, view: View) -> Outputs:
-    """The outputs of a view's tasks at every subset of what they see; NaN at the other subsets."""
-    presence = view.of(evidence.presence)
+def _lattice(model: SequentialFusion, evidence: Evidence, visibility: Visibility) -> Outputs:
+    """Decodes every subset of what some tasks see, for these tasks; NaN at the other subsets."""
+    presence = visibility.restrict(evidence.presence)
     n_rows, n_modalities = presence.shape
     outputs: Outputs = {}
 
     def visit(state: Tensor, rows: Tensor, code: int, start: int) -> None:
-        for name, decoded in model.decode(state, view.tasks).items():
+        for name, decoded in model.decode(state, visibility.tasks).items():
             if name not in outputs:
                 outputs[name] = decoded.new_full((2**n_modalities, n_rows, decoded.shape[-1]), torch.nan)
             outputs[name][code, rows] = decoded
         for k in range(start, n_modalities):
             m = model.order[k]
-            here = presence[rows, m].nonzero().squeeze(1)
-            if len(here):
-                next_rows = rows[here] if len(here) < len(rows) else rows
-                before = state[here] if len(here) < len(rows) else state
+            having = presence[rows, m].nonzero().squeeze(1)
+            if len(having):
+                everyone = len(having) == len(rows)
+                next_rows, before = (rows, state) if everyone else (rows[having], state[having])
                 counts = [0] * (max(model.group) + 1)
                 counts[model.group[m]] = len(next_rows)
                 after = model.update_state(before, evidence.rows[evidence.where[next_rows, m]], counts)

@@ -1,4 +1,4 @@
-"""The state updates by name."""
+"""State updates by name."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def build_update(
     Args:
         name: One of `UPDATES`.
         embedding_sizes: Width of each encoder's embedding.
-        state_size: Width D of what the tasks read.
-        token_sizes: Width of each encoder's tokens, 0 = it has none; default: none has.
+        state_size: Width D of the state that the tasks read.
+        token_sizes: Width of each encoder's tokens, 0 = no tokens; default: no encoder has any.
 
     Raises:
-        StudyError: If there is no such update; the message names the nearest.
+        StudyError: If there is no such update; the message names the closest.
     """
     if name not in UPDATES:
         raise StudyError(f"Unknown state update '{name}'.{did_you_mean(name, UPDATES)}")

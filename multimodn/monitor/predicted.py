@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.base.batches import Batch, PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.base.encoder import Encoder
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataWarning
-from multimodn.fusion import Ensemble, Outputs
+from multimodn.fusion import Ensemble
 from multimodn.monitor.counts import FEWEST, Floats, count, fit_edges
 from multimodn.monitor.summaries import BINS, Directions, Numbers, fit_directions, padded, summary
 
@@ -127,15 +127,10 @@ def _outside(model: MultiModN, cohort: Cohort, split: Split) -> tuple[PatientTen
 
 
 def _of_member(model: MultiModN, patients: PatientTensors, rows: Tensor, k: int) -> dict[str, Floats]:
-    """What a member predicts, calibrated like the ensemble: for each task ``(n, outputs)``."""
+    """Returns what a member predicts, calibrated as the ensemble is: for each task ``(n, outputs)``."""
     ensemble = model._model()
-    member = ensemble.networks[k]
-
-    def run(batch: Batch) -> Outputs:
-        return ensemble._calibrated(member(batch), ensemble._taken(batch, None)[-1])
-
     with torch.inference_mode():
-        parts = [run(patients.batch(some)) for some in torch.split(rows, 4096)]
+        parts = [ensemble.member_outputs(k, patients.batch(some)) for some in torch.split(rows, 4096)]
         outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {
             name: torch.stack(list(task.predict(outputs[name]).values()), 1).double().numpy()

@@ -140,10 +140,10 @@ def _held_out(model: SequentialFusion, patients: PatientTensors, rows: Tensor, g
         paths = random_paths(batch.presence, generator)
         for name, found in model.read(evidence, paths).items():
             outputs[name].append(found[1:])
-        for view in model.views:
-            steps = view.along(paths)
+        for visibility in model.visibilities:
+            steps = visibility.restrict_paths(paths)
             at = steps_taken(steps, batch.presence.shape[1])[1:] & (steps.T >= 0).unsqueeze(-1)
-            for name in view.tasks:
+            for name in visibility.tasks:
                 taken[name].append(at)
     assert batch.strata is not None
     whole, subsets = ({name: torch.cat(parts) for name, parts in each.items()} for each in (outputs, taken))

@@ -147,7 +147,7 @@ def test_without_held_out_patients_nothing_can_be_learned():
     study = make_study(tables, epochs=1)
     study = study.model_copy(update={"split": study.split.model_copy(update={"validation": 0.0})})
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
-    with pytest.raises(DataError, match="held out while training, and nobody was"):
+    with pytest.raises(DataError, match="learned from held-out patients with a label"):
         MultiModN(study).fit(cohort).fit_acquisition(cohort)
 
 

@@ -222,9 +222,9 @@ def test_ablation_closes_all_gates_of_a_part_at_once(name):
     parts = model.first.encoders["it"].parts(
         cohort.modalities["it"].loc[["P1"]], patients.values["it"][patients.position[[1], 0]], 12
     )
-    question = gated_predictions.Question(0, "death", [0], "feature_ablation", 1, 12)
+    request = gated_predictions.AttributionRequest(0, "death", [0], "feature_ablation", 1, 12)
     exact = copy.deepcopy(model).double()
-    gated = gated_predictions.Gated(exact, patients.batch(torch.tensor([1])), parts, question)
+    gated = gated_predictions.GatedPredictions(exact, patients.batch(torch.tensor([1])), parts, request)
     gates = torch.ones(1, len(parts.gates.items), dtype=torch.float64)
     k = len(rows) // 2
     without = torch.where(parts.gates.items == k, 0.0, gates)

@@ -1,31 +1,32 @@
-"""Examples for the head of `explain.acquisition`: steps of held-out patients, and how far the loss fell."""
+"""Training examples of `explain.acquisition`: steps of held-out patients, and by how much each lowered the loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from multimodn.base.batches import Batch, PatientTensors
+from multimodn.explain.joined import OfPatients
 from multimodn.fusion import Ensemble, SequentialFusion, random_paths
 from multimodn.fusion.network import Evidence, Outputs
 from multimodn.fusion.paths import ordered_paths, steps_taken
-from multimodn.fusion.visibility import View
+from multimodn.fusion.visibility import Visibility
 from multimodn.missingness.label_shift import LabelShift
 
 N_ORDERS = 8
-"""Random orders that each held-out patient is followed along, at most."""
+"""Largest number of random orders for each held-out patient."""
 MAX_ROWS = 4096
-"""Held-out patients of each member, at most."""
+"""Largest number of held-out patients of each member."""
 MAX_EXAMPLES = 200_000
-"""Steps of all members, about, at most: of large cohorts each patient is followed along fewer orders."""
+"""Approximate largest number of steps of all members: in large cohorts each patient has fewer orders."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a member knows of n patients from the modalities that some tasks may see.
+class Features(OfPatients):
+    """Features of n patients after some modalities, from one member, for the tasks of a visibility.
 
     Attributes:
         state: Their states ``(n, W)``.
@@ -35,26 +36,21 @@ class Known:
     state: Tensor
     rest: Tensor
 
-    @staticmethod
-    def joined(parts: Sequence[Known]) -> Known:
-        """Puts patients one after another."""
-        return Known(torch.cat([part.state for part in parts]), torch.cat([part.rest for part in parts]))
-
 
 @dataclass(frozen=True)
-class Examples:
-    """Steps of held-out patients, for the T tasks of a view.
+class Examples(OfPatients):
+    """n steps of held-out patients, for the T tasks of a visibility.
 
     Attributes:
-        known: Before the step.
-        taken: Long ``(n,)``: the modality of the step.
-        drop: By how much the loss of each task fell, ``(n, T)``.
+        features: Features before the step.
+        taken: Modality of the step, long ``(n,)``.
+        drop: Decrease of the loss of each task, ``(n, T)``.
         weight: Weight in each task, ``(n, T)``; 0 without a label.
-        patient: Long ``(n,)``: whose step it is.
+        patient: Row of the patient, long ``(n,)``.
         prior_loss: Loss before any modality of held-out patients, ``(patients, T)``; NaN without a label.
     """
 
-    known: Known
+    features: Features
     taken: Tensor
     drop: Tensor
     weight: Tensor
@@ -62,36 +58,36 @@ class Examples:
     prior_loss: Tensor
 
 
-def known(model: Ensemble, evidence: Sequence[Evidence], chosen: Tensor) -> list[list[Known]]:
-    """Returns for each view what each member knows from one subset a row, bool ``(B, M)``, in the model's order.
+def features(model: Ensemble, evidence: Sequence[Evidence], chosen: Tensor) -> list[list[Features]]:
+    """Returns for each visibility the features of each member at one subset for each row, bool ``(B, M)``.
 
-    A state that is told what a patient has (``missingness: informative``) is told this subset.
+    The initial state of ``missingness: informative`` depends on this subset.
     """
-    found: list[list[Known]] = [[] for _ in model.first.views]
+    result: list[list[Features]] = [[] for _ in model.first.visibilities]
     paths = ordered_paths(chosen, model.first.order)
     for member, each in zip(model.networks, evidence, strict=True):
-        of_view = [member.states(each, view.along(paths), view.of(chosen))[-1] for view in member.views]
-        outputs = _calibrated(model, _decoded(member, of_view), chosen)
-        for v, view in enumerate(member.views):
-            found[v].append(_facts(model, view, of_view[v], outputs, chosen))
-    return found
+        states = [member.states(each, v.restrict_paths(paths), v.restrict(chosen))[-1] for v in member.visibilities]
+        outputs = model.calibrated(_decoded(member, states), chosen)
+        for v, visibility in enumerate(member.visibilities):
+            result[v].append(_features(model, visibility, states[v], outputs, chosen))
+    return result
 
 
 def readings_before(names: Sequence[str]) -> list[int]:
     """Returns for each modality the number of the reading before it, such as that of ``labs@1`` for ``labs@2``; or -1.
 
-    A later reading can only be taken where the one before is there.
+    A later reading can only be taken after the one before.
     """
-    found = []
+    numbers = []
     for name in names:
         base, at, number = name.rpartition("@")
         before = f"{base}@{int(number) - 1}" if at and number.isdigit() else ""
-        found.append(list(names).index(before) if before in names else -1)
-    return found
+        numbers.append(list(names).index(before) if before in names else -1)
+    return numbers
 
 
 def n_orders(patients: PatientTensors, held_out: Sequence[Tensor]) -> int:
-    """Returns along how many orders held-out patients are followed."""
+    """Returns the number of orders for each held-out patient."""
     n_steps = sum(int(patients.presence[rows[:MAX_ROWS]].sum()) for rows in held_out)
     return max(1, min(N_ORDERS, MAX_EXAMPLES // max(n_steps, 1)))
 
@@ -105,67 +101,64 @@ def examples(
     generator: torch.Generator,
     orders: int = N_ORDERS,
 ) -> list[Examples]:
-    """Follows the held-out patients of member k along random orders; for each view its examples.
+    """Follows the held-out patients of member k along random orders; returns the examples of each visibility.
 
     Args:
         model: The trained networks.
         k: Number of the member.
         patients: Patients with targets.
         held_out: Rows that the member did not train on.
-        shift: Weights against what a subset tells of the outcome; None: all steps count alike.
+        shift: Weights against label shift; None: all steps have the same weight.
         generator: Source of orders.
-        orders: How many.
+        orders: Their number.
     """
-    member, rows = model.networks[k], held_out[:MAX_ROWS]
+    member, rows, tasks = model.networks[k], held_out[:MAX_ROWS], list(model.tasks)
     batch = patients.batch(rows)
     evidence = member.encode(batch)
-    parts: list[list[Examples]] = [[] for _ in member.views]
+    parts: list[list[Examples]] = [[] for _ in member.visibilities]
     for _ in range(orders):
         paths = random_paths(batch.presence, generator)
-        of_view = [_along(member, evidence, view, paths) for view in member.views]
+        states = [_states_along(member, evidence, visibility, paths) for visibility in member.visibilities]
         subsets = steps_taken(paths, batch.presence.shape[1])
-        outputs = _calibrated(model, _decoded(member, of_view), subsets)
+        outputs = model.calibrated(_decoded(member, states), subsets)
         weight = _weights(model, batch, subsets, shift)
-        for v, view in enumerate(member.views):
-            losses = torch.stack([model.tasks[n](outputs[n], batch.targets[n]) for n in view.tasks], dim=-1)
-            facts = _facts(model, view, of_view[v], outputs, subsets)
-            tasks = [list(model.tasks).index(name) for name in view.tasks]
-            parts[v].append(_steps(model, view, facts, losses, weight[..., tasks], paths, subsets, rows))
-    labelled = torch.stack([batch.labelled[name] for name in model.tasks], dim=1)
-    return [
-        _joined(each, labelled[:, [list(model.tasks).index(name) for name in view.tasks]])
-        for each, view in zip(parts, member.views, strict=True)
-    ]
+        for v, visibility in enumerate(member.visibilities):
+            losses = torch.stack([model.tasks[n](outputs[n], batch.targets[n]) for n in visibility.tasks], dim=-1)
+            own = _features(model, visibility, states[v], outputs, subsets)
+            own_weight = weight[..., [tasks.index(name) for name in visibility.tasks]]
+            parts[v].append(_steps(model, visibility, own, losses, own_weight, paths, subsets, rows))
+    joined = []
+    for each, visibility in zip(parts, member.visibilities, strict=True):
+        labelled = torch.stack([batch.labelled[name] for name in visibility.tasks], dim=1)
+        prior_loss = torch.where(labelled, each[-1].prior_loss, torch.nan)
+        joined.append(replace(Examples.joined(each), prior_loss=prior_loss))
+    return joined
 
 
-def _along(member: SequentialFusion, evidence: Evidence, view: View, paths: Tensor) -> Tensor:
-    """States ``(depth + 1, B, W)``; one that is told what a patient has is told what was read so far."""
-    along = view.along(paths)
+def _states_along(member: SequentialFusion, evidence: Evidence, visibility: Visibility, paths: Tensor) -> Tensor:
+    """Returns states ``(depth + 1, B, W)``; an informative initial state depends on what was read so far."""
+    own_paths = visibility.restrict_paths(paths)
     if member.presence_effect is None:
-        return member.states(evidence, along, view.of(evidence.presence))
-    subsets = view.of(steps_taken(paths, evidence.presence.shape[1]))
-    return torch.stack([member.states(evidence, along, told)[depth] for depth, told in enumerate(subsets)])
+        return member.states(evidence, own_paths, visibility.restrict(evidence.presence))
+    subsets = visibility.restrict(steps_taken(paths, evidence.presence.shape[1]))
+    return torch.stack([member.states(evidence, own_paths, subset)[depth] for depth, subset in enumerate(subsets)])
 
 
-def _decoded(member: SequentialFusion, of_view: Sequence[Tensor]) -> Outputs:
-    found: Outputs = {}
-    for view, states in zip(member.views, of_view, strict=True):
-        found |= member.decode(states, view.tasks)
-    return found
+def _decoded(member: SequentialFusion, of_visibility: Sequence[Tensor]) -> Outputs:
+    outputs: Outputs = {}
+    for visibility, states in zip(member.visibilities, of_visibility, strict=True):
+        outputs |= member.decode(states, visibility.tasks)
+    return outputs
 
 
-def _calibrated(model: Ensemble, outputs: Outputs, taken: Tensor) -> Outputs:
-    return outputs if model.calibration.is_identity else model.calibration(outputs, model.prior(), taken)
-
-
-def _facts(model: Ensemble, view: View, states: Tensor, outputs: Outputs, taken: Tensor) -> Known:
-    """Puts together what is known at states ``(..., W)``."""
-    links = [task.link(outputs[name]) for name, task in model.tasks.items() if name in view.tasks]
-    return Known(states, torch.cat([*links, view.of(taken).to(states.dtype)], dim=-1))
+def _features(model: Ensemble, visibility: Visibility, states: Tensor, outputs: Outputs, subsets: Tensor) -> Features:
+    """Returns the features at states ``(..., W)``."""
+    links = [task.link(outputs[name]) for name, task in model.tasks.items() if name in visibility.tasks]
+    return Features(states, torch.cat([*links, visibility.restrict(subsets).to(states.dtype)], dim=-1))
 
 
 def _weights(model: Ensemble, batch: Batch, subsets: Tensor, shift: LabelShift | None) -> Tensor:
-    """Weights ``(depth, B, T)`` of steps: those of the calibration, at the subset after the step."""
+    """Returns weights ``(depth, B, T)`` of steps: those of the calibration, at the subset after the step."""
     labelled = torch.stack([batch.labelled[name] for name in model.tasks], dim=1)
     weight = labelled.to(torch.float32).expand(len(subsets) - 1, -1, -1)
     if shift is not None and batch.strata is not None:
@@ -178,35 +171,19 @@ def _weights(model: Ensemble, batch: Batch, subsets: Tensor, shift: LabelShift |
 
 def _steps(
     model: Ensemble,
-    view: View,
-    facts: Known,
+    visibility: Visibility,
+    features: Features,
     losses: Tensor,
     weight: Tensor,
     paths: Tensor,
     subsets: Tensor,
     rows: Tensor,
 ) -> Examples:
-    """The steps of one order that could be taken: seen by the view, and no reading before the one before it."""
-    step = view.along(paths).T  # (depth, B)
+    """Returns the possible steps of one order: of visible modalities, after the reading before, if there is one."""
+    step = visibility.restrict_paths(paths).T  # (depth, B)
     before = torch.tensor(readings_before(model.first.modalities))[step.clamp(min=0)]
     was_read = subsets[:-1].gather(2, before.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     is_step = (step >= 0) & ((before < 0) | was_read)
-    return Examples(
-        Known(facts.state[:-1][is_step], facts.rest[:-1][is_step]),
-        step[is_step],
-        (losses[:-1] - losses[1:])[is_step],
-        weight[is_step],
-        rows.expand(len(step), -1)[is_step],
-        losses[0],
-    )
-
-
-def _joined(parts: Sequence[Examples], labelled: Tensor) -> Examples:
-    return Examples(
-        Known.joined([part.known for part in parts]),
-        torch.cat([part.taken for part in parts]),
-        torch.cat([part.drop for part in parts]),
-        torch.cat([part.weight for part in parts]),
-        torch.cat([part.patient for part in parts]),
-        torch.where(labelled, parts[-1].prior_loss, torch.nan),
-    )
+    own_rows, drop = rows.expand(len(step), -1)[is_step], (losses[:-1] - losses[1:])[is_step]
+    own = Features(features.state[:-1][is_step], features.rest[:-1][is_step])
+    return Examples(own, step[is_step], drop, weight[is_step], own_rows, losses[0])

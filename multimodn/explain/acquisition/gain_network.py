@@ -1,4 +1,4 @@
-"""The network behind `multimodn.explain.acquisition.next_modality`, and how it learns from examples."""
+"""The network of `multimodn.explain.acquisition.next_modality`, and its training."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodn.explain.acquisition.examples import Examples, Known
+from multimodn.explain.acquisition.examples import Examples, Features
 
 HIDDEN = 16
 EPOCHS, RATE = 150, 1e-2
 DECAY = 1.0
 """L2 penalty on the head's weights, divided by the number of patients it learns from."""
 SOFT = 0.03
-"""Width of the bend at 0 that keeps gains from being negative, in standard deviations of the drops."""
+"""Width of the softplus that keeps gains above 0, in standard deviations of the drops."""
 SHRINK = 20.0
-"""Patients that the mean gain over all modalities counts for, in the mean gain of one."""
+"""Pseudo-patients with the mean gain over all modalities, in the mean gain of each."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths of a head: members K, state W, what else is known C, modalities M; and the numbers of its tasks."""
+    """Widths of a head: members K, state W, other features C, modalities M; and the numbers of its tasks."""
 
     members: int
     state: int
@@ -34,7 +34,7 @@ class Sizes:
 
 
 class Head(nn.Module):
-    """Expected drops in loss of the tasks of a view, from what the members of an ensemble know of a patient.
+    """Expected decrease in loss of the tasks of a visibility, from the features of all members.
 
     Args:
         sizes: Widths.
@@ -60,20 +60,20 @@ class Head(nn.Module):
         for name in ("unit", "prior_loss"):
             self.register_buffer(name, torch.zeros(len(sizes.tasks)))
 
-    def member(self, k: int, facts: Known) -> Tensor:
-        """Returns gains in `unit` s, ``(n, M, T)``, from what member k knows."""
-        state = (facts.state - self.state_mean[k]) / self.state_spread[k] / self.sizes.state**0.5
-        rest = (facts.rest - self.known_mean) / self.known_spread / self.sizes.known**0.5
-        found = self.out(torch.tanh(self.states[k](state) + self.known(rest)))
-        return F.softplus(found.view(-1, self.sizes.modalities, len(self.sizes.tasks)), beta=1 / SOFT)
+    def member(self, k: int, features: Features) -> Tensor:
+        """Returns gains in units of `unit`, ``(n, M, T)``, from the features of member k."""
+        state = (features.state - self.state_mean[k]) / self.state_spread[k] / self.sizes.state**0.5
+        rest = (features.rest - self.known_mean) / self.known_spread / self.sizes.known**0.5
+        gains = self.out(torch.tanh(self.states[k](state) + self.known(rest)))
+        return F.softplus(gains.view(-1, self.sizes.modalities, len(self.sizes.tasks)), beta=1 / SOFT)
 
-    def forward(self, facts: Sequence[Known]) -> Tensor:
-        """Returns expected drops in loss (nats, for losses that are likelihoods), ``(n, M, T)``: the members' mean."""
-        return torch.stack([self.member(k, each) for k, each in enumerate(facts)]).mean(0) * self.unit
+    def forward(self, features: Sequence[Features]) -> Tensor:
+        """Returns the members' mean decrease in loss (nats, for negative log-likelihoods), ``(n, M, T)``."""
+        return torch.stack([self.member(k, each) for k, each in enumerate(features)]).mean(0) * self.unit
 
 
 class Acquisition(nn.Module):
-    """Expected drops in loss by modality and task: a head for each view: none reads what is hidden from its tasks.
+    """Expected decrease in loss by modality and task, with a head for each visibility.
 
     Args:
         sizes: Of each head.
@@ -90,38 +90,31 @@ class Acquisition(nn.Module):
 
     @property
     def prior_loss(self) -> Tensor:
-        """The loss without any modality ``(T,)``; infinite for a task that nobody held out has a label of."""
+        """The loss without any modality ``(T,)``; infinite for a task without a labelled held-out patient."""
         return self._by_task([head.prior_loss for head in self._heads])
 
-    def forward(self, facts: Sequence[Sequence[Known]]) -> Tensor:
-        """Returns expected drops in loss (nats, for losses that are likelihoods), ``(n, M, T)``."""
-        return self._by_task([head(each) for head, each in zip(self._heads, facts, strict=True)])
+    def forward(self, features: Sequence[Sequence[Features]]) -> Tensor:
+        """Returns the expected decrease in loss (nats, for negative log-likelihoods), ``(n, M, T)``."""
+        return self._by_task([head(each) for head, each in zip(self._heads, features, strict=True)])
 
     @property
     def _heads(self) -> list[Head]:
         return [cast(Head, head) for head in self.heads]
 
-    def _by_task(self, of_view: Sequence[Tensor]) -> Tensor:
+    def _by_task(self, of_head: Sequence[Tensor]) -> Tensor:
         tasks = torch.tensor([task for sizes in self.sizes for task in sizes.tasks])
-        return torch.cat(list(of_view), dim=-1)[..., tasks.argsort().to(of_view[0].device)]
+        return torch.cat(list(of_head), dim=-1)[..., tasks.argsort().to(of_head[0].device)]
 
 
-def taught(every: Sequence[Examples], sizes: Sizes) -> Head:
-    """Returns a head that learned from examples, of each member its own."""
-    head = _started(every, sizes)
-    _train(head, every)
-    return head
-
-
-def _started(every: Sequence[Examples], sizes: Sizes) -> Head:
-    """A head that predicts each modality's mean gain, shrunk towards the mean of all."""
-    facts, drops = [each.known for each in every], torch.cat([each.drop for each in every])
+def fit_head(every: Sequence[Examples], sizes: Sizes) -> Head:
+    """Trains a head on the examples of each member, from the mean gain of each modality shrunk to that of all."""
+    features, drops = [each.features for each in every], torch.cat([each.drop for each in every])
     weights, taken = torch.cat([each.weight for each in every]), torch.cat([each.taken for each in every])
     head, shape = Head(sizes), (sizes.modalities, len(sizes.tasks))
-    rest = torch.cat([each.rest for each in facts])
+    rest = torch.cat([each.rest for each in features])
     head.known_mean.copy_(rest.mean(0))
     head.known_spread.copy_(_spread(rest))
-    for k, each in enumerate(facts):
+    for k, each in enumerate(features):
         if len(each.state):
             head.state_mean[k] = each.state.mean(0)
         head.state_spread[k] = _spread(each.state)
@@ -139,6 +132,7 @@ def _started(every: Sequence[Examples], sizes: Sizes) -> Head:
     with torch.no_grad():
         nn.init.zeros_(head.out.weight)
         head.out.bias.copy_((SOFT * torch.log(torch.expm1((shrunk / SOFT).clamp(min=1e-2)))).flatten())
+    _train(head, every)
     return head
 
 
@@ -164,7 +158,7 @@ def _train(head: Head, every: Sequence[Examples]) -> None:
         loss = torch.zeros(())
         for k, each in enumerate(every):
             where = each.taken.view(-1, 1, 1).expand(-1, 1, len(head.sizes.tasks))
-            gain = head.member(k, each.known).gather(1, where).squeeze(1)
+            gain = head.member(k, each.features).gather(1, where).squeeze(1)
             loss = loss + ((gain - each.drop / head.unit).square() * each.weight / total).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
