@@ -25,7 +25,8 @@ from rich.console import Console
 from simulated import LOST, draw, study
 
 from multimodn import Cohort, MultiModN, Study
-from multimodn.conformal.calibrate import FEWEST, Conformal, calibrate_sets
+from multimodn.conformal.calibrate import FEWEST, calibrate_sets
+from multimodn.conformal.calibration_scores import Conformal
 from multimodn.data.splits import folds
 from multimodn.errors import DataWarning
 from multimodn.evaluate.crossval.arms import with_seed

@@ -1,7 +1,7 @@
-"""What calibration leaves behind: sorted scores by presence pattern, and nothing that tells whose they are.
+"""Nonconformity scores of calibration patients, sorted by presence pattern, without any identifier.
 
-A score is no value of a patient, but where a prediction rests on little it follows from the outcome: the scores of a
-number without any modality are its distances from the mean. So a bundle tells how outcomes were spread.
+A score is no value of a patient, but it follows from the outcome where a prediction rests on little: the scores of a
+number without any modality are its distances from the mean. So a bundle reveals the distribution of outcomes.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torch import Tensor
 from multimodn.conformal.scores import Unit
 
 METHODS = ("own", "exact", "nested")
-"""How calibration rows were chosen and blanked; see `multimodn.conformal.calibrate`."""
+"""How calibration rows are chosen and blanked; see `multimodn.conformal.calibrate`."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Calibration scores of one unit: P patterns, whose rows fall into groups of the same subset and predictor.
+class NonconformityScores:
+    """Calibration scores of one unit at P patterns, in groups of the same subset and predictor.
 
     Attributes:
         pattern: Bool ``(P, M)``; the last one is empty.
         method: Number of the method in `METHODS`, ``(P,)``.
-        count: Calibration rows of each pattern, ``(P,)``; of survival the censored are counted too.
-        of: The pattern of each of G groups, ``(G,)``, increasing.
-        subset: What the rows of a group were blanked to, bool ``(G, M)``: what test patients are blanked to before
-            they are compared with them.
-        predictor: Which member of the ensemble scored them, ``(G,)``; -1 = the ensemble.
+        count: Calibration rows of each pattern, ``(P,)``; for survival including censored patients.
+        of: Pattern of each of G groups, ``(G,)``, increasing.
+        subset: Modalities that the rows of a group kept, and that test patients keep for the comparison with them,
+            bool ``(G, M)``.
+        predictor: Number of the member that scored the group, ``(G,)``; -1 = the ensemble.
         size: Scores in each group, ``(G,)``.
         score: Scores of all groups, one after another, each group sorted.
-        weight: For how many patients each counts.
+        weight: Weight of each score, in patients.
         horizon: Latest time of a survival bound, ``(1,)``.
     """
 
@@ -49,69 +49,69 @@ class Scores:
     horizon: Tensor
 
     def largest_within(self, has: Tensor) -> int:
-        """Returns the number of the calibrated pattern with most of the modalities ``(M,)``, and no other."""
+        """Returns the number of the largest calibrated pattern within the modalities ``(M,)``."""
         within = ~(self.pattern & ~has).any(1)
-        best = torch.where(within, self.pattern.sum(1), -1)
-        ties = best == best.max()
-        return int(torch.where(ties, self.count, -1).argmax())
+        sizes = torch.where(within, self.pattern.sum(1), -1)
+        return int(torch.where(sizes == sizes.max(), self.count, -1).argmax())
 
-    def groups(self, pattern: int) -> list[Group]:
+    def groups(self, pattern: int) -> list[ScoreGroup]:
         """Returns the groups of a pattern."""
         starts = self.size.cumsum(0) - self.size
-        found = []
+        groups = []
         for g in (self.of == pattern).nonzero().flatten().tolist():
             part = slice(int(starts[g]), int(starts[g] + self.size[g]))
-            found.append(Group(self.subset[g], int(self.predictor[g]), self.score[part], self.weight[part]))
-        return found
+            groups.append(ScoreGroup(self.subset[g], int(self.predictor[g]), self.score[part], self.weight[part]))
+        return groups
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows that were blanked to one subset and scored by one predictor; see `Scores`."""
+class ScoreGroup:
+    """Scores at one subset from one predictor; see `NonconformityScores`."""
 
     subset: Tensor
     predictor: int
     score: Tensor
     weight: Tensor
 
+    @property
+    def key(self) -> bytes:
+        """The subset as a dictionary key."""
+        return self.subset.numpy().tobytes()
+
 
 @dataclass(frozen=True)
 class Conformal:
-    """The calibration of a model's sets.
+    """The calibration of a model's conformal prediction sets.
 
     Attributes:
-        units: What sets are made for.
-        scores: Of each unit.
-        source: ``held-out`` rows of the members, or a ``cohort`` of their own.
+        units: What is predicted.
+        scores: Scores of each unit.
+        source: ``held-out`` rows of the members, or a separate ``cohort``.
     """
 
     units: Sequence[Unit]
-    scores: Sequence[Scores]
+    scores: Sequence[NonconformityScores]
     source: str
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns everything that `from_parts` needs beside `description`."""
-        return {
-            f"{u}.{field.name}": getattr(table, field.name).contiguous()
-            for u, table in enumerate(self.scores)
-            for field in fields(Scores)
-        }
+        """Returns the tensors that `from_parts` needs beside `description`."""
+        names = [field.name for field in fields(NonconformityScores)]
+        return {f"{u}.{k}": getattr(scores, k).contiguous() for u, scores in enumerate(self.scores) for k in names}
 
     def description(self) -> dict[str, Any]:
-        """Returns what JSON can write."""
+        """Returns the rest, for JSON."""
         return {"units": [asdict(unit) for unit in self.units], "source": self.source}
 
     @classmethod
     def from_parts(cls, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """Builds what `tensors` and `description` told."""
+        """Builds the calibration from `tensors` and `description`."""
         units = [Unit(**each | {"names": tuple(each["names"])}) for each in description["units"]]
-        tables = [
-            Scores(**{field.name: tensors[f"{u}.{field.name}"] for field in fields(Scores)}) for u in range(len(units))
-        ]
-        return cls(units, tables, description["source"])
+        names = [field.name for field in fields(NonconformityScores)]
+        scores = [NonconformityScores(**{k: tensors[f"{u}.{k}"] for k in names}) for u in range(len(units))]
+        return cls(units, scores, description["source"])
 
 
-def table(
+def scores_by_pattern(
     has: Tensor,
     patterns: Tensor,
     scores: Tensor,
@@ -119,17 +119,17 @@ def table(
     predictor: Tensor,
     horizon: float,
     fewest: Mapping[str, float],
-) -> Scores:
-    """Chooses for each pattern whose scores it is compared with, and sorts them.
+) -> NonconformityScores:
+    """Chooses and sorts the scores of each pattern.
 
     Args:
-        has: What each of n labelled calibration rows has of what the task sees, bool ``(n, M)``.
+        has: Modalities that each of n labelled calibration rows has and the task sees, bool ``(n, M)``.
         patterns: Distinct patterns, bool ``(P, M)``, the last one empty.
-        scores: Of each row at its modalities within each pattern, ``(P, n)``.
-        weight: For how many patients each row counts, ``(n,)``; those with 0 are only counted.
-        predictor: Who scored each row, ``(n,)``.
+        scores: Scores of each row at its modalities within each pattern, ``(P, n)``.
+        weight: Weight of each row, in patients, ``(n,)``; a row with 0 is only counted.
+        predictor: Predictor that scored each row, ``(n,)``.
         horizon: Latest time of a survival bound.
-        fewest: For ``own`` and ``exact`` the fewest rows they are used with.
+        fewest: Fewest rows for the methods ``own`` and ``exact``.
     """
     methods, counts, parts = [], [], []
     for p, pattern in enumerate(patterns):
@@ -150,7 +150,7 @@ def table(
     empty = torch.zeros(0, dtype=torch.long)
     blank = (empty, empty.new_zeros(0, n_modalities + 1), empty, scores.new_zeros(0), weight.new_zeros(0))
     of, distinct, size, score, kept = (torch.cat(each) for each in zip(*(parts or [blank]), strict=True))
-    return Scores(
+    return NonconformityScores(
         pattern=patterns,
         method=torch.tensor(methods),
         count=torch.tensor(counts),
@@ -168,7 +168,7 @@ def _rows(has: Tensor, pattern: Tensor, fewest: Mapping[str, float]) -> tuple[Te
     own, exact = (has == pattern).all(1), ~(pattern & ~has).any(1)
     if int(own.sum()) >= fewest["own"]:
         return own, "own"
-    # everybody has the empty pattern
+    # all patients have the empty pattern
     if int(exact.sum()) >= fewest["exact"] or not pattern.any():
         return exact, "exact"
     return torch.ones_like(own), "nested"

@@ -1,4 +1,4 @@
-"""Compares patients with calibration scores: sets of classes, intervals, lower bounds."""
+"""Conformal prediction sets of patients: sets of classes, intervals of numbers, lower bounds of survival times."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ import torch
 from torch import Tensor
 
 from multimodn.base.batches import Batch, PatientTensors
-from multimodn.conformal.calibration_scores import Conformal, Group, Scores
-from multimodn.conformal.scores import Unit, rank_of, read, time_at
+from multimodn.conformal.calibration_scores import Conformal, NonconformityScores, ScoreGroup
+from multimodn.conformal.scores import Unit, n_left_out, read_outputs, time_at
 from multimodn.fusion import Ensemble, Outputs
 from multimodn.fusion.network import Evidence
 from multimodn.fusion.paths import ordered_paths
 
 ROUNDING = 1e-6
-"""Equal scores, such as those of everybody without any modality, differ by less in single precision: they tie."""
+"""Equal scores, such as those of all patients without any modality, differ by less in single precision: they tie."""
+ENSEMBLE = -1
+"""Number of the predictor that is the mean of all members."""
+ROWS_AT_ONCE, PATIENTS_AT_ONCE = 16_384, 256
 
 
 @dataclass(frozen=True)
-class Answer:
+class ConformalSets:
     """The sets of N patients for one unit.
 
     Attributes:
-        unit: What they are about.
-        in_set: Whether each class is in the set, bool ``(N, C)``; None of others.
-        p_value: Of each class, ``(N, C)``; None of others.
-        low: Ends of intervals, and bounds, ``(N,)``; None of classes.
-        high: Ends of intervals, ``(N,)``; None of others.
-        abstain: Whether the set tells nothing, bool ``(N,)``.
-        has: What each patient has of what the task sees, bool ``(N, M)``.
-        pattern: Number of the calibrated pattern that each set rests on, ``(N,)``.
+        unit: What is predicted.
+        in_set: Whether each class is in the set, bool ``(N, C)``; None for other units.
+        p_value: Conformal p-value of each class, ``(N, C)``; None for other units.
+        low: Lower ends of intervals, or lower bounds, ``(N,)``; None for classes.
+        high: Upper ends of intervals, ``(N,)``; None for other units.
+        abstain: Whether the set is uninformative, bool ``(N,)``.
+        has: Modalities that the patient has and the task sees, bool ``(N, M)``.
+        pattern: Number of the calibrated pattern of each set, ``(N,)``.
     """
 
     unit: Unit
@@ -45,19 +48,21 @@ class Answer:
     pattern: Tensor
 
 
-def answers(ensemble: Ensemble, conformal: Conformal, patients: PatientTensors, level: float) -> list[Answer]:
-    """Computes the sets of prepared patients.
+def conformal_sets(
+    ensemble: Ensemble, conformal: Conformal, patients: PatientTensors, level: float
+) -> list[ConformalSets]:
+    """Computes the sets of prepared patients, for each unit.
 
     Args:
         ensemble: The trained networks.
         conformal: What `calibrate_sets` returned.
         patients: Any patients.
-        level: The promised chance that the truth is in the set, between 0 and 1.
+        level: The nominal coverage, between 0 and 1.
 
     Raises:
         DataError: If the level does not lie between 0 and 1.
     """
-    rank_of(level, 0)
+    n_left_out(level, 0)  # checks the level
     tasks, seen = list(ensemble.tasks), ensemble.first.seen
     _, which = torch.unique(patients.presence, dim=0, return_inverse=True)
     has = [patients.presence & seen[tasks.index(unit.task)] for unit in conformal.units]
@@ -67,26 +72,23 @@ def answers(ensemble: Ensemble, conformal: Conformal, patients: PatientTensors, 
     with torch.inference_mode():
         for code in range(int(which.max()) + 1 if len(which) else 0):
             rows = (which == code).nonzero().flatten()
-            found = [table.largest_within(has[u][rows[0]]) for u, table in enumerate(conformal.scores)]
-            for u, number in enumerate(found):
+            numbers = [scores.largest_within(has[u][rows[0]]) for u, scores in enumerate(conformal.scores)]
+            for u, number in enumerate(numbers):
                 pattern[u][rows] = number
             for some in torch.split(rows, PATIENTS_AT_ONCE):
                 order.append(some)
-                for u, part in enumerate(_same_pattern(ensemble, conformal, patients, some, found, level)):
+                for u, part in enumerate(_same_pattern(ensemble, conformal, patients, some, numbers, level)):
                     parts[u].append(part)
     back = torch.cat(order).argsort() if order else torch.zeros(0, dtype=torch.long)
-    every = []
+    sets = []
     for u, unit in enumerate(conformal.units):
-        joined = [torch.cat(each)[back] for each in zip(*parts[u], strict=True)]
-        every.append(_answer(unit, joined, has[u], pattern[u]))
-    return every
-
-
-def _answer(unit: Unit, found: list[Tensor], has: Tensor, pattern: Tensor) -> Answer:
-    if unit.kind == "classes":
-        return Answer(unit, found[0], found[1], None, None, found[2], has, pattern)
-    high = found[1] if unit.kind == "numbers" else None
-    return Answer(unit, None, None, found[0], high, found[-1], has, pattern)
+        first, *others, abstain = (torch.cat(each)[back] for each in zip(*parts[u], strict=True))
+        second = others[0] if others else None
+        if unit.kind == "classes":
+            sets.append(ConformalSets(unit, first, second, None, None, abstain, has[u], pattern[u]))
+        else:
+            sets.append(ConformalSets(unit, None, None, first, second, abstain, has[u], pattern[u]))
+    return sets
 
 
 def _same_pattern(
@@ -97,40 +99,36 @@ def _same_pattern(
     pattern: Sequence[int],
     level: float,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Computes the sets of patients who have the same modalities, unit by unit."""
-    batch = patients.batch(rows)
-    runner = Runner(ensemble, batch)
-    groups = [table.groups(number) for table, number in zip(conformal.scores, pattern, strict=True)]
-    empty = [table.groups(len(table.pattern) - 1) for table in conformal.scores]
-    outputs: dict[tuple[int, bytes], Outputs] = {}
+    """Computes the sets of patients with the same modalities, unit by unit; the last tensor is ``abstain``."""
+    predictor = SubsetPredictor(ensemble, patients.batch(rows))
+    groups = [scores.groups(number) for scores, number in zip(conformal.scores, pattern, strict=True)]
+    empty = [scores.groups(len(scores.pattern) - 1) for scores in conformal.scores]
     wanted: dict[int, dict[bytes, Tensor]] = {}
     for group in (group for each in (*groups, *empty) for group in each):
-        wanted.setdefault(group.predictor, {})[_key(group.subset)] = group.subset
-    for predictor, subsets in wanted.items():
+        wanted.setdefault(group.predictor, {})[group.key] = group.subset
+    outputs: dict[tuple[int, bytes], Outputs] = {}
+    for k, subsets in wanted.items():
         chosen = torch.stack(list(subsets.values())).unsqueeze(1).expand(-1, len(rows), -1)
-        found = runner.outputs(predictor, chosen)
+        of_subsets = predictor.outputs(k, chosen)
         for r, key in enumerate(subsets):
-            outputs[predictor, key] = {name: values[r] for name, values in found.items()}
+            outputs[k, key] = {name: values[r] for name, values in of_subsets.items()}
     for u, unit in enumerate(conformal.units):
-        scored = conformal.scores[u]
-        reading = _Reading(ensemble, unit, outputs, len(rows))
+        scores = conformal.scores[u]
+        n = int(scores.count[pattern[u]])
+        comparison = _Comparison(ensemble, unit, outputs, len(rows))
         if unit.kind == "classes":
-            yield reading.classes(groups[u], int(scored.count[pattern[u]]), level)
+            yield comparison.classes(groups[u], n, level)
         elif unit.kind == "numbers":
-            low, high = reading.interval(groups[u], int(scored.count[pattern[u]]), level)
-            widest = torch.sub(*reversed(reading.interval(empty[u], int(scored.count[-1]), level)))
+            low, high = comparison.interval(groups[u], n, level)
+            widest = torch.sub(*reversed(comparison.interval(empty[u], int(scores.count[-1]), level)))
             yield low, high, (high - low >= widest) | torch.isinf(high - low)
         else:
-            low = reading.bound(groups[u], scored, pattern[u], level)
+            low = comparison.bound(groups[u], scores, n, level)
             yield low, low <= 0
 
 
-def _key(subset: Tensor) -> bytes:
-    return subset.numpy().tobytes()
-
-
 @dataclass(frozen=True)
-class _Reading:
+class _Comparison:
     """Compares B patients with groups of calibration scores, for one unit."""
 
     ensemble: Ensemble
@@ -138,42 +136,42 @@ class _Reading:
     outputs: Mapping[tuple[int, bytes], Outputs]
     n_patients: int
 
-    def of(self, group: Group) -> Tensor:
-        """What the patients are to the predictor of a group, at its subset; see `read`."""
-        outputs = self.outputs[group.predictor, _key(group.subset)][self.unit.task]
-        return read(self.unit, self.ensemble.tasks[self.unit.task], outputs)
+    def read(self, group: ScoreGroup) -> Tensor:
+        """Returns the predictions of the patients by the predictor of a group, at its subset; see `read_outputs`."""
+        outputs = self.outputs[group.predictor, group.key][self.unit.task]
+        return read_outputs(self.unit, self.ensemble.tasks[self.unit.task], outputs)
 
-    def classes(self, groups: Sequence[Group], n: int, level: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Counts the calibration rows that are at least as strange as each class."""
+    def classes(self, groups: Sequence[ScoreGroup], n: int, level: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts the calibration scores that are at least as large as that of each class."""
         count = torch.zeros(self.n_patients, len(self.unit.names), dtype=torch.long)
         for group in groups:
-            strange = (1 - self.of(group) - ROUNDING).contiguous()
-            count += len(group.score) - torch.searchsorted(group.score, strange)
-        in_set = count + 1 > rank_of(level, n)
+            scores = (1 - self.read(group) - ROUNDING).contiguous()
+            count += len(group.score) - torch.searchsorted(group.score, scores)
+        in_set = count + 1 > n_left_out(level, n)
         if self.unit.ordered:  # a set of stages has no gap
             in_set = (in_set.cumsum(1) > 0) & (in_set.flip(1).cumsum(1).flip(1) > 0)
         size = in_set.sum(1)
         return in_set, (count + 1) / (n + 1), (size == 0) | (size == in_set.shape[1])
 
-    def interval(self, groups: Sequence[Group], n: int, level: float) -> tuple[Tensor, Tensor]:
-        """CV+: the ends that too few rows would put further out."""
-        left_out = rank_of(level, n)
+    def interval(self, groups: Sequence[ScoreGroup], n: int, level: float) -> tuple[Tensor, Tensor]:
+        """Returns the ends of CV+ intervals; infinite where there are too few scores."""
+        left_out = n_left_out(level, n)
         if not left_out:
             infinite = torch.full((self.n_patients,), torch.inf, dtype=torch.float64)
             return -infinite, infinite
-        found = [(self.of(group), group.score) for group in groups]
-        low = torch.cat([each[:, :1] - each[:, 1:] * score for each, score in found], dim=1)
-        high = torch.cat([each[:, :1] + each[:, 1:] * score for each, score in found], dim=1)
+        pairs = [(self.read(group), group.score) for group in groups]
+        low = torch.cat([each[:, :1] - each[:, 1:] * score for each, score in pairs], dim=1)
+        high = torch.cat([each[:, :1] + each[:, 1:] * score for each, score in pairs], dim=1)
         return low.kthvalue(left_out, dim=1)[0], high.kthvalue(n + 1 - left_out, dim=1)[0]
 
-    def bound(self, groups: Sequence[Group], scored: Scores, pattern: int, level: float) -> Tensor:
-        """The first time that would not be stranger than too many of the events seen so early."""
+    def bound(self, groups: Sequence[ScoreGroup], scores: NonconformityScores, n: int, level: float) -> Tensor:
+        """Returns the earliest time whose score is not exceeded by the weighted scores of too few events."""
         edges = cast(Tensor, self.ensemble.tasks[self.unit.task].edges).double()
-        most = float(scored.horizon)
-        allowed = (1 - level) * (int(scored.count[pattern]) + 1) + 1e-9
+        most = float(scores.horizon)
+        allowed = (1 - level) * (n + 1) + 1e-9
         if allowed < 1 or not groups:  # too few patients to say anything; nobody had the event before the horizon
             return torch.full((self.n_patients,), 0.0 if allowed < 1 else most, dtype=torch.float64)
-        times = torch.cat([time_at(self.of(group), edges, group.score) for group in groups], dim=1)
+        times = torch.cat([time_at(self.read(group), edges, group.score) for group in groups], dim=1)
         weights = torch.cat([group.weight for group in groups])
         times, order = times.sort(dim=1, stable=True)
         passed = 1 + weights[order].cumsum(1) > allowed
@@ -182,18 +180,8 @@ class _Reading:
         return low * (1 - ROUNDING)
 
 
-ENSEMBLE = -1
-"""The number of the predictor that is the mean of all members."""
-
-
-ROWS_AT_ONCE = 16_384
-
-
-PATIENTS_AT_ONCE = 256
-
-
-class Runner:
-    """Encodes a batch once for every member that is asked, and predicts it from any subsets.
+class SubsetPredictor:
+    """Encodes a batch once for every member that is needed, and predicts it from any subsets.
 
     A member's outputs are calibrated like the ensemble's. As that is a slope and a shift, the calibrated ensemble is
     the mean of its calibrated members.
@@ -210,28 +198,24 @@ class Runner:
             predictor: Number of a member, or `ENSEMBLE`.
             chosen: Bool ``(R, B, M)``, within the presence of the batch.
         """
-        parts = [self._some(predictor, some) for some in _split(chosen)]
+        blocks = torch.split(chosen, max(1, ROWS_AT_ONCE // max(1, chosen.shape[1])))
+        parts = [self._block(predictor, block) for block in blocks]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _some(self, predictor: int, chosen: Tensor) -> Outputs:
+    def _block(self, predictor: int, chosen: Tensor) -> Outputs:
         flat = chosen.flatten(0, 1)
         numbers = range(len(self.ensemble.networks)) if predictor == ENSEMBLE else [predictor]
-        every = [self._member(k, flat, len(chosen)) for k in numbers]
-        outputs = {name: torch.stack([one[name] for one in every]).mean(0) for name in every[0]}
-        if not self.ensemble.calibration.is_identity:
-            outputs = self.ensemble.calibration(outputs, self.ensemble.prior(), flat)
-        return {name: found.reshape(*chosen.shape[:2], -1) for name, found in outputs.items()}
+        of_member = [self._member(k, flat, len(chosen)) for k in numbers]
+        mean = {name: torch.stack([one[name] for one in of_member]).mean(0) for name in of_member[0]}
+        outputs = self.ensemble.calibrated(mean, flat)
+        return {name: values.reshape(*chosen.shape[:2], -1) for name, values in outputs.items()}
 
     def _member(self, k: int, flat: Tensor, repeats: int) -> Outputs:
         member = self.ensemble.networks[k]
         if k not in self._evidence:
             self._evidence[k] = member.encode(self.batch)
-        found = self._evidence[k]
-        # what is blanked is absent, also to a first state that is told what is there
-        blanked = Evidence(found.rows, torch.where(flat, found.where.repeat(repeats, 1), -1))
+        evidence = self._evidence[k]
+        # a blanked modality is absent, also for an informative initial state
+        blanked = Evidence(evidence.rows, torch.where(flat, evidence.where.repeat(repeats, 1), -1))
         paths = ordered_paths(flat, member.order)
         return {name: outputs[-1] for name, outputs in member.read(blanked, paths).items()}
-
-
-def _split(chosen: Tensor) -> Iterator[Tensor]:
-    yield from torch.split(chosen, max(1, ROWS_AT_ONCE // max(1, chosen.shape[1])))

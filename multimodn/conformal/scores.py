@@ -1,4 +1,4 @@
-"""What a conformal set is made of: how strange an outcome is to a prediction, for every kind of task.
+"""Nonconformity scores: how far an outcome is from a prediction, for every kind of task.
 
 References:
     Sadinle, Lei and Wasserman (2019), Least ambiguous set-valued classifiers, https://doi.org/10.1080/01621459.2017.1395341
@@ -23,19 +23,19 @@ from multimodn.errors import DataError
 Kind = Literal["classes", "numbers", "survival"]
 
 LEAST_UNCENSORED = 0.05
-"""Bounds end where fewer than this share would still be observed: weights above its inverse rest on single patients."""
+"""Bounds end where a smaller share is still observed: larger weights than its inverse would rest on single patients."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One quantity that sets are made for: a task, or one label of a task that has several.
+    """One predicted quantity: a task, or one label of a multilabel task.
 
     Attributes:
-        task: Its name.
-        kind: ``classes`` get sets, ``numbers`` intervals, ``survival`` lower bounds.
+        task: Name of the task.
+        kind: ``classes`` have sets, ``numbers`` intervals, ``survival`` lower bounds.
         names: The classes, or one name for a number or a bound.
-        label: Number of the label, of a task with several; -1: the task is one quantity.
-        ordered: Whether the classes have an order, so that a set has no gaps.
+        label: Number of the label of a multilabel task; -1 for other tasks.
+        ordered: Whether the classes are ordinal, so that a set has no gaps.
     """
 
     task: str
@@ -46,60 +46,59 @@ class Unit:
 
     @property
     def output(self) -> str:
-        """The label, of a task with several."""
+        """Name of the label of a multilabel task, else empty."""
         return self.names[0].rpartition("=")[0] if self.label >= 0 else ""
 
 
 def units_of(tasks: Mapping[str, Task]) -> list[Unit]:
-    """Lists what sets can be made for; a task whose outputs have no meaning that we know is left out."""
-    found: list[Unit] = []
+    """Lists the units of tasks; a task whose outputs have no known meaning is left out."""
+    units: list[Unit] = []
     for name, task in tasks.items():
         if task.link_scale == "units":
-            found.append(Unit(name, "numbers", (name,)))
+            units.append(Unit(name, "numbers", (name,)))
         elif task.link_scale == "log-risk":
             if hasattr(task, "survival") and hasattr(task, "edges"):
-                found.append(Unit(name, "survival", ("survival",)))
+                units.append(Unit(name, "survival", ("survival",)))
         elif task.has_strata_likelihood:
             ordered = len(task.link_names) < task.n_strata
-            found.append(Unit(name, "classes", tuple(task.stratum_names), ordered=ordered))
+            units.append(Unit(name, "classes", tuple(task.stratum_names), ordered=ordered))
         else:
             texts = getattr(task, "classes", [["0", "1"]] * len(task.link_names))
             for label, (column, pair) in enumerate(zip(task.link_names, texts, strict=True)):
-                found.append(Unit(name, "classes", tuple(f"{column}={text}" for text in pair), label))
-    return found
+                units.append(Unit(name, "classes", tuple(f"{column}={text}" for text in pair), label))
+    return units
 
 
-def read(unit: Unit, task: Any, outputs: Tensor) -> Tensor:
+def read_outputs(unit: Unit, task: Any, outputs: Tensor) -> Tensor:
     """Reads raw outputs ``(..., K)``, in double precision.
 
     Returns:
-        Chances of the classes ``(..., C)``; mean and standard deviation ``(..., 2)``; or the cumulative hazard at the
+        Class probabilities ``(..., C)``; mean and standard deviation ``(..., 2)``; or the cumulative hazard at the
         edges of the task ``(..., J)``.
     """
     outputs = outputs.double()
     if unit.kind == "numbers":
-        found = task.predict(outputs)
         mean = task.link(outputs)[..., 0]
-        return torch.stack([mean, found.get("sd", torch.ones_like(mean))], dim=-1)
+        return torch.stack([mean, task.predict(outputs).get("sd", torch.ones_like(mean))], dim=-1)
     if unit.kind == "survival":
         hazard: Tensor = -task.survival(outputs).clamp(min=1e-300).log()
         return hazard
     if unit.label < 0:
-        chances: Tensor = task.log_strata(outputs).exp()
-        return chances
-    chance = task.link(outputs)[..., unit.label].sigmoid()
-    return torch.stack([1 - chance, chance], dim=-1)
+        probabilities: Tensor = task.log_strata(outputs).exp()
+        return probabilities
+    probability = task.link(outputs)[..., unit.label].sigmoid()
+    return torch.stack([1 - probability, probability], dim=-1)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What happened to N patients.
+    """Outcomes of N patients.
 
     Attributes:
         value: The class, the number, or the time of event or censoring, ``(N,)``.
         known: Whether there is a label, bool ``(N,)``.
-        weight: For how many patients a score counts, ``(N,)``: 1; of survival the inverse of the chance that an event
-            at that time was observed, and 0 for who is censored or has the event after the horizon.
+        weight: Weight of the score, ``(N,)``: 1; for survival the inverse probability of being uncensored at the time
+            of the event, and 0 for a patient who is censored or has the event after the horizon.
         horizon: Latest time of a survival bound.
     """
 
@@ -113,14 +112,13 @@ def truth(unit: Unit, task: Any, target: Tensor, known: Tensor) -> Truth:
     """Reads the targets of labelled patients; see `Truth`."""
     if unit.kind == "survival":
         time, event = target[:, 0].double(), (target[:, 1] > 0) & known
-        chance = np.ones(len(time))
+        probability = np.ones(len(time))
         rows = known.numpy()
-        chance[rows] = uncensored(time[known].numpy(), event[known].numpy())
-        enough = time[torch.from_numpy((chance >= LEAST_UNCENSORED) & rows)]
+        probability[rows] = uncensored(time[known].numpy(), event[known].numpy())
+        enough = time[torch.from_numpy((probability >= LEAST_UNCENSORED) & rows)]
         horizon = min(float(task.edges[-1]), float(enough.max()) if len(enough) else 0.0)
-        counted = event & (time <= horizon)
-        weight = torch.where(counted, 1 / torch.from_numpy(chance).clamp(min=1e-9), 0.0)
-        return Truth(time, known, weight, horizon)
+        inverse = 1 / torch.from_numpy(probability).clamp(min=1e-9)
+        return Truth(time, known, torch.where(event & (time <= horizon), inverse, 0.0), horizon)
     if unit.kind == "numbers":
         value = task.link_target(target)[:, 0].double()
     elif unit.label < 0:
@@ -132,29 +130,29 @@ def truth(unit: Unit, task: Any, target: Tensor, known: Tensor) -> Truth:
 
 
 def uncensored(time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns the Kaplan-Meier chance that a patient is still observed just before each time, ``(n,)``.
+    """Returns the Kaplan-Meier probability of being uncensored just before each time, ``(n,)``.
 
     At equal times events come before censoring.
     """
     order = np.lexsort((~event, time))
     at_risk = np.arange(len(time), 0, -1)
-    chance = np.concatenate([[1.0], np.cumprod(1 - ~event[order] / at_risk)])
-    found: NDArray[np.float64] = chance[np.searchsorted(time[order], time, side="left")]
-    return found
+    curve = np.concatenate([[1.0], np.cumprod(1 - ~event[order] / at_risk)])
+    before: NDArray[np.float64] = curve[np.searchsorted(time[order], time, side="left")]
+    return before
 
 
-def scores(unit: Unit, task: Any, found: Tensor, value: Tensor) -> Tensor:
-    """Says how strange outcomes ``(N,)`` are to what `read` found, ``(..., N, W)``; returns ``(..., N)``.
+def nonconformity_scores(unit: Unit, task: Any, predicted: Tensor, value: Tensor) -> Tensor:
+    """Scores outcomes ``(N,)`` against predictions ``(..., N, W)`` of `read_outputs`; returns ``(..., N)``.
 
-    One minus the chance of the class (the smallest sets on average); the distance from the mean in predicted standard
-    deviations; of survival the cumulative hazard at the time, which is low for an event that came unexpectedly early.
+    One minus the probability of the class (the smallest sets on average); the distance from the mean in predicted
+    standard deviations; for survival the cumulative hazard at the time, which is low for an unexpectedly early event.
     """
     if unit.kind == "classes":
-        chosen = value.expand(found.shape[:-1]).unsqueeze(-1)
-        return 1 - found.gather(-1, chosen).squeeze(-1)
+        chosen = value.expand(predicted.shape[:-1]).unsqueeze(-1)
+        return 1 - predicted.gather(-1, chosen).squeeze(-1)
     if unit.kind == "numbers":
-        return (value - found[..., 0]).abs() / found[..., 1]
-    return hazard_at(found, task.edges.double(), value)
+        return (value - predicted[..., 0]).abs() / predicted[..., 1]
+    return hazard_at(predicted, task.edges.double(), value)
 
 
 def hazard_at(hazard: Tensor, edges: Tensor, times: Tensor) -> Tensor:
@@ -169,7 +167,7 @@ def hazard_at(hazard: Tensor, edges: Tensor, times: Tensor) -> Tensor:
 
 
 def time_at(hazard: Tensor, edges: Tensor, level: Tensor) -> Tensor:
-    """Returns when cumulative hazards ``(B, J)`` reach each of n levels, ``(B, n)``; infinite = never."""
+    """Returns the times at which cumulative hazards ``(B, J)`` reach each of n levels, ``(B, n)``; infinite = never."""
     levels = level.expand(len(hazard), -1).contiguous()
     j = torch.searchsorted(hazard.contiguous(), levels)
     inside = j.clamp(max=len(edges) - 1)
@@ -181,8 +179,8 @@ def time_at(hazard: Tensor, edges: Tensor, level: Tensor) -> Tensor:
     return torch.where(j < len(edges), times, torch.inf)
 
 
-def rank_of(level: float, n: int) -> int:
-    """Returns floor((1 - level) (n + 1)), safe against rounding: so many strange ones a set may leave out.
+def n_left_out(level: float, n: int) -> int:
+    """Returns floor((1 - level) (n + 1)), safe against rounding: the number of scores that a set may leave out.
 
     Raises:
         DataError: If the level does not lie between 0 and 1.

@@ -1,7 +1,4 @@
-"""Presence patterns, and mechanisms that blank modalities of a cohort to see what a model makes of it.
-
-A pattern is the set of modalities that a patient has. Its bit code holds modality m if ``code >> m & 1``.
-"""
+"""Presence patterns: the set of modalities that a patient has. Its bit code holds modality m if ``code >> m & 1``."""
 
 from __future__ import annotations
 
@@ -31,5 +28,13 @@ def pattern_codes(presence: Bools) -> NDArray[np.int64]:
 
 
 def pattern_name(code: int, modalities: Sequence[str]) -> str:
-    """Writes a subset for people: its modalities joined by +, or ``(none)``."""
+    """Names the pattern of a bit code: its modalities joined by +, or ``(none)``."""
     return "+".join(name for m, name in enumerate(modalities) if code >> m & 1) or "(none)"
+
+
+def pattern_names(presence: Bools, modalities: Sequence[str]) -> NDArray[np.object_]:
+    """Names the pattern of each row of a presence matrix ``(n, M)`` like `pattern_name`, for any M; object ``(n,)``."""
+    distinct, which = np.unique(presence, axis=0, return_inverse=True)
+    names = ["+".join(np.array(modalities, dtype=object)[row]) or "(none)" for row in distinct]
+    of_row: NDArray[np.object_] = np.array(names, dtype=object)[which.ravel()]
+    return of_row

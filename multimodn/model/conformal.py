@@ -74,12 +74,14 @@ class Reliable(Explained):
             NotFittedError: Before `fit_conformal`.
             DataError: If the level does not lie between 0 and 1.
         """
-        from multimodn.conformal.calibrate import answers, frame
+        from multimodn.conformal.calibrate import sets_frame
+        from multimodn.conformal.predict import conformal_sets
 
         if self.sets is None:
             raise NotFittedError("No sets were calibrated: call fit_conformal(), or train with a run.")
         patients, model = self._prepared(cohort), self._model()
-        return frame(model, self.sets, patients, answers(model, self.sets, patients, level), level)
+        sets = conformal_sets(model, self.sets, patients, level)
+        return sets_frame(model, self.sets, patients, sets, level)
 
     def _check_unseen(self, calibration: Cohort) -> None:
         """One member's validation patients only stopped it; with several they trained the others."""

@@ -6,10 +6,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from multimodn import MultiModN
-from multimodn.conformal.calibrate import FEWEST, answers, calibrate_sets, frame
+from multimodn.conformal.calibrate import FEWEST, calibrate_sets, sets_frame
 from multimodn.conformal.calibration_scores import METHODS
-from multimodn.conformal.predict import ROUNDING
-from multimodn.conformal.scores import hazard_at, read, scores, time_at, truth, uncensored, units_of
+from multimodn.conformal.predict import ROUNDING, conformal_sets
+from multimodn.conformal.scores import (
+    hazard_at,
+    nonconformity_scores,
+    read_outputs,
+    time_at,
+    truth,
+    uncensored,
+    units_of,
+)
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, NotFittedError
 from multimodn.evaluate.performance.conformal_coverage import (
@@ -37,7 +45,7 @@ def member_reads(ensemble, unit, patients, k):
     batch = next(patients.batches(len(patients)))
     with torch.no_grad():
         outputs = ensemble.networks[k](batch)[unit.task]
-        return read(unit, ensemble.tasks[unit.task], outputs)
+        return read_outputs(unit, ensemble.tasks[unit.task], outputs)
 
 
 def by_definition(ensemble, unit, calibration, held_out, test, rows_for, strange):
@@ -58,7 +66,7 @@ def by_definition(ensemble, unit, calibration, held_out, test, rows_for, strange
             keep = test.presence[i] & calibration.presence[j]
             k = int(member[torch.cat(held_out) == j])
             theirs = member_reads(ensemble, unit, blanked(calibration, keep), k)
-            own = scores(unit, task, theirs, real.value)[j]
+            own = nonconformity_scores(unit, task, theirs, real.value)[j]
             mine = member_reads(ensemble, unit, blanked(test, keep), k)[i]
             count, n = count + (own >= strange(mine, i)).long(), n + 1
         every.append((count + 1) / (n + 1))
@@ -81,7 +89,7 @@ def test_sets_are_those_of_the_definition(name, options, task, informative):
         "own": lambda has, theirs: bool((has == theirs).all()),
     }[name]
     conformal = calibrate_sets(ensemble, calibration, held_out, fewest=options)
-    found = answers(ensemble, conformal, test, 0.8)
+    found = conformal_sets(ensemble, conformal, test, 0.8)
     for u, (unit, answer) in enumerate(zip(conformal.units, found, strict=True)):
         methods = conformal.scores[u].method[answer.pattern]
         asked = methods == METHODS.index(name)  # a pattern without rows of its own is nested
@@ -97,7 +105,7 @@ def test_intervals_are_those_of_the_definition(rule, options):
     ensemble = make_ensemble(2, names=("size",))
     calibration, test = make_patients(24, 1, ensemble=ensemble), make_patients(4, 2, ensemble=ensemble)
     conformal = calibrate_sets(ensemble, calibration, halves(24), fewest=options)
-    [answer] = answers(ensemble, conformal, test, 0.75)
+    [answer] = conformal_sets(ensemble, conformal, test, 0.75)
     unit, task = conformal.units[0], ensemble.tasks["size"]
     for i in range(len(test)):
         low, high = [], []
@@ -105,7 +113,7 @@ def test_intervals_are_those_of_the_definition(rule, options):
             if rule == "exact" and (test.presence[i] & ~calibration.presence[j]).any():
                 continue
             keep, k = test.presence[i] & calibration.presence[j], int(j >= 12)
-            own = scores(
+            own = nonconformity_scores(
                 unit,
                 task,
                 member_reads(ensemble, unit, blanked(calibration, keep), k),
@@ -129,7 +137,7 @@ def test_of_one_pattern_sets_are_those_of_crepes(n, level, seed):
     ensemble = make_ensemble(1, names=("kind", "size"))
     calibration, test = (make_patients(k, seed + k, rate=0.0, ensemble=ensemble) for k in (n, 9))
     conformal = calibrate_sets(ensemble, calibration, None)
-    kind, size = answers(ensemble, conformal, test, level)
+    kind, size = conformal_sets(ensemble, conformal, test, level)
     chances, truths = (member_reads(ensemble, kind.unit, each, 0).numpy() for each in (calibration, test))
     target = calibration.targets["kind"].numpy()
     classifier = crepes.ConformalClassifier().fit(1 - chances[np.arange(n), target])
@@ -148,10 +156,12 @@ def test_a_survival_bound_without_censoring_is_the_quantile_of_the_definition():
     ensemble = make_ensemble(1, names=("survival",))
     calibration, test = (make_patients(n, n, rate=0.0, ensemble=ensemble) for n in (40, 7))
     conformal = calibrate_sets(ensemble, calibration, None)
-    [answer] = answers(ensemble, conformal, test, 0.8)
+    [answer] = conformal_sets(ensemble, conformal, test, 0.8)
     task, edge = ensemble.tasks["survival"], 9.0
     times = calibration.targets["survival"][:, 0].double()
-    strange = scores(answer.unit, task, member_reads(ensemble, answer.unit, calibration, 0), times)[times <= edge]
+    strange = nonconformity_scores(answer.unit, task, member_reads(ensemble, answer.unit, calibration, 0), times)[
+        times <= edge
+    ]
     curve = member_reads(ensemble, answer.unit, test, 0)
     grid = torch.linspace(0, edge, 20_001, dtype=torch.float64)
     for i in range(len(test)):
@@ -211,7 +221,7 @@ def test_survival_bounds_keep_their_promise_under_censoring():
     event = (target[:, 0] <= censoring).float()
     target.copy_(torch.stack([torch.minimum(target[:, 0], censoring), event], dim=1))
     conformal = calibrate_sets(ensemble, calibration, None)
-    [answer] = answers(ensemble, conformal, test, 0.9)
+    [answer] = conformal_sets(ensemble, conformal, test, 0.9)
     held = test.targets["survival"][:, 0].double() >= answer.low
     assert 0.5 < event.mean() < 0.75
     assert abs(held.double().mean() - 0.9) < 0.015
@@ -228,7 +238,7 @@ def test_ordered_classes_have_no_gap_and_the_others_may():
     ensemble = make_ensemble(2)
     calibration, test = (make_patients(n, n, ensemble=ensemble) for n in (150, 400))
     conformal = calibrate_sets(ensemble, calibration, halves(150))
-    found = {each.unit.task: each for each in answers(ensemble, conformal, test, 0.7)}
+    found = {each.unit.task: each for each in conformal_sets(ensemble, conformal, test, 0.7)}
     changes = found["stage"].in_set.int().diff(dim=1).ne(0).sum(1)
     ends = found["stage"].in_set[:, 0].int() + found["stage"].in_set[:, -1].int()
     assert (changes + ends <= 2).all()
@@ -241,7 +251,7 @@ def test_a_higher_level_gives_a_larger_set(seed):
     ensemble = make_ensemble(2)
     calibration, test = (make_patients(n, seed + n, ensemble=ensemble) for n in (40, 10))
     conformal = calibrate_sets(ensemble, calibration, halves(40))
-    for small, large in zip(*(answers(ensemble, conformal, test, level) for level in (0.6, 0.85)), strict=True):
+    for small, large in zip(*(conformal_sets(ensemble, conformal, test, level) for level in (0.6, 0.85)), strict=True):
         if small.in_set is not None:
             assert not (small.in_set & ~large.in_set).any()
         else:
@@ -257,7 +267,7 @@ def test_the_order_of_patients_changes_nothing():
     mixed = torch.randperm(30, generator=torch.Generator().manual_seed(1))
     rows = make_patients(30, 30, ensemble=ensemble)
     shuffled = type(test)(test.patients[mixed.numpy()], rows.values, rows.position[mixed])
-    one, other = (answers(ensemble, conformal, each, 0.8) for each in (test, shuffled))
+    one, other = (conformal_sets(ensemble, conformal, each, 0.8) for each in (test, shuffled))
     for a, b in zip(one, other, strict=True):
         for part in ("p_value", "low", "high", "abstain", "pattern"):
             x, y = getattr(a, part), getattr(b, part)
@@ -274,7 +284,8 @@ def test_a_pattern_that_was_never_calibrated_is_answered_from_its_largest_calibr
     test = make_patients(6, 3, n_modalities=7, rate=0.0, ensemble=ensemble)
     asked, known = (blanked(test, kept) for kept in (new, few))
     one, other = (
-        frame(ensemble, conformal, each, answers(ensemble, conformal, each, 0.9), 0.9) for each in (asked, known)
+        sets_frame(ensemble, conformal, each, conformal_sets(ensemble, conformal, each, 0.9), 0.9)
+        for each in (asked, known)
     )
     assert set(one["pattern"]) == {"m0+m1+m2"}
     assert set(one["calibrated_on"]) == {"m0+m1"}
@@ -287,7 +298,7 @@ def test_without_any_modality_a_set_is_that_of_the_class_frequencies():
     conformal = calibrate_sets(ensemble, calibration, halves(300))
     nothing = torch.zeros(3).bool()
     for n in (1, 2, 7, 64, 255):
-        found = answers(ensemble, conformal, blanked(make_patients(n, n, ensemble=ensemble), nothing), 0.8)
+        found = conformal_sets(ensemble, conformal, blanked(make_patients(n, n, ensemble=ensemble), nothing), 0.8)
         for answer in found[:3]:
             assert torch.equal(answer.p_value, answer.p_value[:1].expand(n, -1))
             assert answer.p_value.max() == 1
@@ -298,7 +309,7 @@ def test_what_a_task_must_not_see_is_no_part_of_its_pattern():
     calibration, test = (make_patients(n, n, ensemble=ensemble) for n in (200, 40))
     conformal = calibrate_sets(ensemble, calibration, None)
     without = blanked(test, torch.tensor([True, False, True]))
-    one, other = (answers(ensemble, conformal, each, 0.9)[1] for each in (test, without))
+    one, other = (conformal_sets(ensemble, conformal, each, 0.9)[1] for each in (test, without))
     assert torch.allclose(one.low, other.low)
     assert torch.equal(one.pattern, other.pattern)
     assert not conformal.scores[1].pattern[:, 1].any()
@@ -324,7 +335,7 @@ def test_enough_patients_of_the_very_pattern_are_used_as_they_are():
 def test_too_few_patients_promise_nothing_and_say_so():
     ensemble = make_ensemble(1)
     calibration, test = (make_patients(n, n, rate=0.0, ensemble=ensemble) for n in (8, 5))
-    for answer in answers(ensemble, calibrate_sets(ensemble, calibration, None), test, 0.9):
+    for answer in conformal_sets(ensemble, calibrate_sets(ensemble, calibration, None), test, 0.9):
         assert answer.abstain.all()
         if answer.in_set is not None:
             assert answer.in_set.all()
@@ -339,8 +350,8 @@ def test_an_interval_as_wide_as_without_any_modality_is_no_answer():
     ensemble = make_ensemble(1, names=("size",))
     calibration, test = (make_patients(n, n, ensemble=ensemble) for n in (400, 60))
     conformal = calibrate_sets(ensemble, calibration, None)
-    [answer] = answers(ensemble, conformal, test, 0.9)
-    [nothing] = answers(ensemble, conformal, blanked(test, torch.zeros(3).bool()), 0.9)
+    [answer] = conformal_sets(ensemble, conformal, test, 0.9)
+    [nothing] = conformal_sets(ensemble, conformal, blanked(test, torch.zeros(3).bool()), 0.9)
     width, widest = answer.high - answer.low, (nothing.high - nothing.low)[0]
     assert torch.equal(answer.abstain, width >= widest)
     assert nothing.abstain.all()

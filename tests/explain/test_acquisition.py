@@ -147,7 +147,7 @@ def test_without_held_out_patients_nothing_can_be_learned():
     study = make_study(tables, epochs=1)
     study = study.model_copy(update={"split": study.split.model_copy(update={"validation": 0.0})})
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
-    with pytest.raises(DataError, match="learned from held-out patients with a label"):
+    with pytest.raises(DataError, match="patients held out from training; none has"):
         MultiModN(study).fit(cohort).fit_acquisition(cohort)
 
 
@@ -241,7 +241,7 @@ def test_the_head_is_no_worse_than_a_constant_where_nothing_depends_on_the_patie
         spread, error = 0.0, 0.0
         for k, each in enumerate(steps):
             head = model.acquisition.heads[0]
-            gain = (head.member(k, each.known) * head.unit).gather(1, each.taken.view(-1, 1, 1)).squeeze(1)
+            gain = (head.member(k, each.features) * head.unit).gather(1, each.taken.view(-1, 1, 1)).squeeze(1)
             mean = torch.stack([each.drop[each.taken == m].mean(0) for m in range(4)])[each.taken]
             spread += (each.drop - mean).square().mean()  # of the best constants, known only afterwards
             error += (each.drop - gain).square().mean()
@@ -266,7 +266,7 @@ def test_a_later_reading_is_proposed_and_learned_after_the_one_before():
         steps = examples(model.model, 0, patients, torch.arange(80), None, torch.Generator().manual_seed(0))[0]
     names = model.model.first.modalities
     later = steps.taken == names.index("a@2")
-    read = steps.known.rest[:, -3:] > 0
+    read = steps.features.rest[:, -3:] > 0
     assert later.any()
     assert read[later][:, names.index("a@1")].all()
 
@@ -280,7 +280,7 @@ def test_a_state_that_is_told_what_is_there_is_not_told_what_is_to_come():
     patients = MultiModN.prepare(_with(study, model), cohort, labelled=True)
     with torch.inference_mode():
         steps = examples(model, 0, patients, torch.arange(200), None, torch.Generator().manual_seed(0))[0]
-        first = steps.known.state[~(steps.known.rest[:, -4:] > 0).any(1)]
+        first = steps.features.state[~(steps.features.rest[:, -4:] > 0).any(1)]
     assert len(first) > 100
     assert (first == first[0]).all()
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
-from multimodn.conformal.calibrate import names_of
 from multimodn.conformal.calibration_scores import METHODS
-from multimodn.conformal.predict import Answer, answers
-from multimodn.conformal.scores import rank_of, truth
+from multimodn.conformal.predict import ConformalSets, conformal_sets
+from multimodn.conformal.scores import n_left_out, truth
 from multimodn.errors import NotFittedError
+from multimodn.missingness.patterns import pattern_names
 
 if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
@@ -92,14 +92,14 @@ def covered(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.9
     patients = model._labelled(cohort)
     patients.check_labelled()
     ensemble, parts = model._model(), []
-    for u, answer in enumerate(answers(ensemble, model.sets, patients, level)):
+    for u, answer in enumerate(conformal_sets(ensemble, model.sets, patients, level)):
         name, scores = answer.unit.task, model.sets.scores[u]
         real = truth(answer.unit, ensemble.tasks[name], patients.targets[name], patients.labelled[name])
         missed, size = _missed(answer, real.value)
         columns = {
             "task": name,
             "output": answer.unit.output,
-            "pattern": names_of(answer.has, ensemble.first.modalities),
+            "pattern": pattern_names(answer.has.numpy(), ensemble.first.modalities),
             "missed": (missed * real.weight).double().numpy(),
             "size": size.double().numpy(),
             "abstain": answer.abstain.numpy(),
@@ -111,7 +111,7 @@ def covered(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.9
     return pd.concat(parts)
 
 
-def _missed(answer: Answer, value: Tensor) -> tuple[Tensor, Tensor]:
+def _missed(answer: ConformalSets, value: Tensor) -> tuple[Tensor, Tensor]:
     """Whether each set lacks the true value, and how large it is."""
     if answer.in_set is not None:
         return ~answer.in_set.gather(1, value.unsqueeze(1)).squeeze(1), answer.in_set.sum(1)
@@ -188,7 +188,7 @@ def expected(n: int, n_calibration: int, level: float) -> tuple[float, float]:
     """Returns the 95 % range of the coverage of n patients by sets from so many calibration rows (beta-binomial)."""
     from scipy.stats import betabinom
 
-    left_out = rank_of(level, n_calibration)
+    left_out = n_left_out(level, n_calibration)
     if not left_out:
         return 1.0, 1.0
     law = betabinom(n, n_calibration + 1 - left_out, left_out)

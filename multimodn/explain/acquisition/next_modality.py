@@ -53,7 +53,7 @@ def fit_acquisition(
     of_visibility = list(zip(*every, strict=True))
     if not sum(float(each.weight.sum()) for parts in of_visibility for each in parts):
         raise DataError(
-            "What to measure next is learned from held-out patients with a label and a modality, and there are none: "
+            "What to measure next is learned from patients held out from training; none has a label and a modality: "
             "give the split a validation part, or train several members."
         )
     tasks, names = list(model.tasks), model.first.modalities
