@@ -121,7 +121,7 @@ def _same_pattern(
         elif unit.kind == "numbers":
             low, high = comparison.interval(groups[u], n, level)
             widest = torch.sub(*reversed(comparison.interval(empty[u], int(scores.count[-1]), level)))
-            yield low, high, (high - low >= widest) | torch.isinf(high - low)
+            yield low, high, (high - low >= widest * (1 - ROUNDING)) | torch.isinf(high - low)
         else:
             low = comparison.bound(groups[u], scores, n, level)
             yield low, low <= 0
