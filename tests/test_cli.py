@@ -198,7 +198,7 @@ def test_stress_writes_table_page_and_picture_and_goes_on(trained, capsys, monke
 @pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
 def test_the_audit_of_a_run_probes_its_model(trained, tmp_path):
     said = call("audit", trained / "run", "--out", tmp_path)
-    assert "What the trained model made of it" in said
+    assert "What the trained model learned from presence" in said
     found = pd.read_csv(tmp_path / "probe.csv")
     assert set(found["read_from"]) == {"start", "state", "prediction"}
     assert found["r2"].isna().all()  # 8 test patients tell nothing, and it says so

@@ -208,7 +208,9 @@ def _draw_patterns(matrix: Axes, sizes: Axes, found: Audit, task: TaskAudit, pal
         matrix.text(len(shown), (len(rows) - 1) / 2, text, rotation=90, ha="center", va="center", size=8)
     matrix.set_ylim(len(rows) - 0.4, -0.6)
     matrix.set_xlabel(
-        "patterns: bar = patients (blue low, orange high outcome, grey no label)", size=8, color=palette.faint
+        "patterns: bar = patients (blue without the event or lower, orange with it or higher, grey no label)",
+        size=8,
+        color=palette.faint,
     )
 
 

@@ -133,7 +133,7 @@ def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0)
     """
     n_folds = int(min(N_FOLDS, high.sum(), (~high).sum()))
     if n_folds < 2:
-        return PresenceAuroc(None, None, None, "fewer than two patients with a low or with a high outcome")
+        return PresenceAuroc(None, None, None, "fewer than two patients in one half of the outcomes")
     if len(np.unique(patterns[np.unique(pattern)], axis=0)) == 1:
         return PresenceAuroc(0.5, 0.5, 0.5, "all labelled patients have the same modalities")
     fold = _deal(high, n_folds, seed)

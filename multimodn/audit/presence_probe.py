@@ -25,6 +25,7 @@ from torch import Tensor
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
+from multimodn.findings.numbers import interval
 from multimodn.fusion import Ensemble, Evidence, random_paths
 from multimodn.fusion.paths import ordered_paths, steps_taken
 from multimodn.model.multimodn import MultiModN
@@ -81,18 +82,18 @@ def verdict(found: pd.DataFrame) -> str:
     row: Any
     for row in found[found["read_from"] == "prediction"].itertuples():
         if np.isnan(row.r2):
-            sentences.append(f"'{row.task}': too few patients, or patterns that tell nothing; the probe cannot say.")
+            sentences.append(f"'{row.task}': unknown, as patients are too few or presence carries no information.")
             continue
-        number = f"R² {row.r2:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        number = f"R² {interval(row.r2, row.low, row.high)}"
         if row.low > HARMLESS:
             sentences.append(
-                f"'{row.task}': the predictions carry what presence tells of the outcome ({number}); they will mislead "
-                "where modalities go missing for other reasons. Train with `missingness: neutral`."
+                f"'{row.task}': the predictions depend on which modalities are present ({number}); they will mislead "
+                "where modalities are missing for other reasons. Train with `missingness: neutral`."
             )
         elif row.high > HARMLESS:
-            sentences.append(f"'{row.task}': the predictions may carry some of what presence tells ({number}).")
+            sentences.append(f"'{row.task}': the predictions may depend on which modalities are present ({number}).")
         else:
-            sentences.append(f"'{row.task}': the predictions carry nothing of what presence tells ({number}).")
+            sentences.append(f"'{row.task}': the predictions do not depend on which modalities are present ({number}).")
     return " ".join(sentences)
 
 

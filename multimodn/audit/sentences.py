@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from multimodn.audit.findings import Dependence, Shift, TaskAudit, is_high
+from multimodn.audit.findings import Dependence, Shift, TaskAudit
 from multimodn.audit.independence import ALPHA, NEGLIGIBLE
 from multimodn.errors import shown
+from multimodn.findings.numbers import counted, interval, joined
 
 BLIND, POWER = 0.25, 0.8
-"""Where a difference in presence must be this large to be noticed with this chance, silence proves little."""
+"""Where a difference in presence must be this large to be detected with this power, silence proves little."""
 
 MOST_NAMED = 4  # modalities or patterns in a sentence
 
@@ -18,12 +19,17 @@ LIMIT = (
     "What no audit can see: missingness that depends on the missing value itself, among patients with the same outcome "
     "(self-masking). No data show what was never measured; ask the people who order the measurements."
 )
+KEEP = "Keep `missingness: neutral` (the default)"
 
 
 def stratum_name(stratum: int, n_strata: int) -> str:
-    """Names a stratum of the outcome: ``low`` or ``high`` of two, else its place and half, such as ``3/4 high``."""
-    half = "high" if is_high(stratum, n_strata) else "low"
-    return half if n_strata == 2 else f"{stratum + 1}/{n_strata} {half}"
+    """Names an outcome stratum: ``without the event`` or ``with the event`` of two, else ``stratum 3 of 4``."""
+    return half_names(2)[stratum] if n_strata == 2 else f"stratum {stratum + 1} of {n_strata}"
+
+
+def half_names(n_strata: int) -> tuple[str, str]:
+    """Names the lower and the upper half of the outcome strata."""
+    return ("without the event", "with the event") if n_strata == 2 else ("with lower outcomes", "with higher outcomes")
 
 
 def task_verdict(task: TaskAudit, n_tests: int) -> str:
@@ -33,9 +39,26 @@ def task_verdict(task: TaskAudit, n_tests: int) -> str:
         task: The findings.
         n_tests: Pairs of task and modality among which p is corrected.
     """
-    alarms = [found for found in task.modalities if found.alarm]
+    alarms = [one for one in task.modalities if one.alarm]
     sentences = _alarmed(task, alarms) if alarms else _silent(task, n_tests)
-    sentences += _holes(task) + _unlabelled(task)
+    return " ".join([*sentences, *_holes(task), *_unlabelled(task)])
+
+
+def short_verdict(task: TaskAudit, n_tests: int) -> str:
+    """Words the same without shares and counts, which may be of few patients."""
+    alarms = [one.modality for one in task.modalities if one.alarm]
+    if alarms:
+        return f"alarm. The presence of {joined(alarms)} depends on the outcome. {_auroc(task)}"
+    sentences = ["no alarm.", _auroc(task)]
+    blind = noticeable(task.n_low, task.n_high, n_tests)
+    if blind >= BLIND:
+        sentences.append(f"A difference in presence of less than about {_points(blind)} would hardly be detected.")
+    n_holes = len({hole.subset for hole in task.holes if hole.is_pattern})
+    if n_holes:
+        sentences.append(
+            f"For {counted(n_holes, 'combination')} of modalities, some outcome has no example among patients with at "
+            "least these modalities."
+        )
     return " ".join(sentences)
 
 
@@ -47,42 +70,46 @@ def shift_verdict(shifts: Sequence[Shift]) -> str:
         if shift.note:
             sentences.append(shift.note)
         elif not shift.shifted:
-            sentences.append(f"Patterns do not differ between {what} beyond chance or by more than a little.")
+            sentences.append(f"Patterns do not differ between {what} beyond chance and a negligible amount.")
         else:
             sentences.append(f"Patterns differ between {what}: {_widest(shift)}. {_advice(shift)}")
     return " ".join(sentences) or "There are no parts or groups to compare."
 
 
 def _alarmed(task: TaskAudit, alarms: list[Dependence]) -> list[str]:
-    worst = sorted(alarms, key=lambda found: -found.cramers_v)
-    named = "; ".join(_difference(found) for found in worst[:MOST_NAMED])
+    worst = sorted(alarms, key=lambda one: -one.cramers_v)
+    named = "; ".join(_difference(one, len(task.strata)) for one in worst[:MOST_NAMED])
     more = f"; and {len(worst) - MOST_NAMED} more" if len(worst) > MOST_NAMED else ""
     return [
-        f"Alarm: whether a patient has {' or '.join(repr(found.modality) for found in worst[:MOST_NAMED])} depends on "
+        f"Alarm: whether a patient has {' or '.join(repr(one.modality) for one in worst[:MOST_NAMED])} depends on "
         f"the outcome of '{task.task}' ({named}{more}).",
         f"{_auroc(task)} A model that sees presence learns this shortcut.",
-        "Keep `missingness: neutral` (the default); use `informative` only if modalities go missing for the same "
-        "reasons where the model will be used.",
+        f"{KEEP}; use `informative` only if modalities are missing for the same reasons where the model will be used.",
     ]
 
 
 def _silent(task: TaskAudit, n_tests: int) -> list[str]:
     if sum(n > 0 for n in task.strata) < 2:
-        return [f"Nothing can be said about '{task.task}': its labels do not fall into groups of outcome."]
+        return [f"Nothing can be said about '{task.task}': all its labels are in one outcome stratum."]
     if task.auroc.low is not None and task.auroc.low >= 0.5 + NEGLIGIBLE / 2:
         return [
-            f"No single modality raises an alarm for '{task.task}', but together they tell the outcome: {_auroc(task)} "
-            "Keep `missingness: neutral` (the default)."
+            f"No single modality raises an alarm for '{task.task}', but together they predict the outcome: "
+            f"{_auroc(task)} {KEEP}."
         ]
     silence = f"No modality raises an alarm for '{task.task}'. {_auroc(task)}"
     blind = noticeable(task.n_low, task.n_high, n_tests)
     if blind < BLIND:
         return [f"{silence} Any mode of training is fine."]
+    low, high = half_names(len(task.strata))
     return [
-        f"{silence} But with {task.n_low:,} low and {task.n_high:,} high outcomes a difference in presence of less "
-        f"than about {100 * min(blind, 1.0):.0f} points would hardly be noticed: `missingness: neutral` (the default) "
-        "is the safe choice."
+        f"{silence} But with {task.n_low:,} patients {low} and {task.n_high:,} {high}, a difference in presence of "
+        f"less than about {_points(blind)} would hardly be detected: `missingness: neutral` (the default) is the safe "
+        "choice."
     ]
+
+
+def _points(blind: float) -> str:
+    return f"{100 * min(blind, 1.0):.0f} percentage points"
 
 
 def noticeable(n_low: int, n_high: int, n_tests: int) -> float:
@@ -102,30 +129,26 @@ def noticeable(n_low: int, n_high: int, n_tests: int) -> float:
 
 
 def _auroc(task: TaskAudit) -> str:
-    found = task.auroc
-    if found.value is None:
-        return f"What presence alone predicts cannot be estimated: {found.note}."
-    if found.note:
-        return f"Presence alone predicts nothing (AUROC .50): {found.note}."
-    number = f"AUROC {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
-    if found.low is not None and found.low <= 0.5:
-        return f"Presence alone predicts nothing that holds for patients left out ({number})."
-    return f"Presence alone predicts it with {number}."
+    auroc = task.auroc
+    if auroc.value is None or auroc.low is None or auroc.high is None:
+        return f"What presence alone predicts cannot be estimated: {auroc.note}."
+    if auroc.note:
+        return f"Presence alone predicts nothing (AUROC .50): {auroc.note}."
+    text = f"AUROC {interval(auroc.value, auroc.low, auroc.high)} on patients left out"
+    return f"Presence alone {'does not predict' if auroc.low <= 0.5 else 'predicts'} the outcome ({text})."
 
 
-def _difference(found: Dependence) -> str:
+def _difference(found: Dependence, n_strata: int) -> str:
     if found.present_low is None or found.present_high is None:
         return f"'{found.modality}': Cramér's V {found.cramers_v:.2f}"
-    low, high = found.present_low, found.present_high
-    text = f"'{found.modality}': {low:.0%} of the low outcomes have it, {high:.0%} of the high ones"
+    (low, high), names = (found.present_low, found.present_high), half_names(n_strata)
+    text = f"'{found.modality}': present in {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
     return text if abs(high - low) >= NEGLIGIBLE else f"{text}, and it differs within these halves"
 
 
 def _holes(task: TaskAudit) -> list[str]:
     """Patterns whose patients, with everyone who has as much, show no example of an outcome."""
-    if not task.holes:
-        return []
-    n_of = {found.pattern: found.n for found in task.patterns}
+    n_of = {one.pattern: one.n for one in task.patterns}
     strata: dict[str, list[int]] = {}
     for hole in task.holes:
         if hole.is_pattern and hole.labelled:
@@ -134,7 +157,7 @@ def _holes(task: TaskAudit) -> list[str]:
         return []
     largest = sorted(strata, key=lambda name: -n_of[name])
     named = "; ".join(
-        f"{name} (n = {n_of[name]:,}): no {_strata_words(strata[name], len(task.strata))}"
+        f"{name} (n = {n_of[name]:,}): no patient {_strata_words(strata[name], len(task.strata))}"
         for name in largest[:MOST_NAMED]
     )
     more = f"; and {len(largest) - MOST_NAMED} more" if len(largest) > MOST_NAMED else ""
@@ -146,7 +169,8 @@ def _holes(task: TaskAudit) -> list[str]:
 
 
 def _strata_words(strata: list[int], n_strata: int) -> str:
-    return shown([stratum_name(stratum, n_strata) for stratum in sorted(strata)], MOST_NAMED) + " outcome"
+    names = shown([stratum_name(stratum, n_strata) for stratum in sorted(strata)], MOST_NAMED)
+    return names if n_strata == 2 else f"in {names}"
 
 
 def _unlabelled(task: TaskAudit) -> list[str]:
@@ -163,14 +187,14 @@ def _widest(shift: Shift) -> str:
     name, shares = max(shift.presence, key=lambda item: max(item[1]) - min(item[1]))
     low, high = shares.index(min(shares)), shares.index(max(shares))
     return (
-        f"'{name}' is there for {shares[low]:.0%} in {shift.parts[low]} and {shares[high]:.0%} in {shift.parts[high]}"
+        f"'{name}' is present for {shares[low]:.0%} in {shift.parts[low]} and {shares[high]:.0%} in {shift.parts[high]}"
     )
 
 
 def _advice(shift: Shift) -> str:
     if shift.by == "split":
         return (
-            "Scores of the test part then speak of its own patterns: read them by pattern, or split at random, "
-            "stratified, if the parts are not given by the question."
+            "Test scores then reflect the patterns of the test part: read them by pattern, or use a random, stratified "
+            "split, unless the study's question gives the parts."
         )
-    return "A model of the `informative` mode may learn the site through presence: keep `neutral`, and score by group."
+    return "A model of mode `informative` may learn the site from presence: keep `neutral`, and report scores by group."

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.card.checklist import probast, tripod
-from multimodn.card.facts import Facts, read_facts
+from multimodn.card.facts import CardFacts, read_facts
 from multimodn.card.limitations import limitations, limitations_section
-from multimodn.card.scores import Scores, read_scores
+from multimodn.card.scores import CardScores, read_scores
 from multimodn.card.sections.data import missing_section, outcomes_section, predictors_section, sample_size_section
 from multimodn.card.sections.model import brief, model_section, use_section
 from multimodn.card.sections.patients import characteristics_section, ethics_section, flow_section
@@ -31,12 +31,14 @@ from multimodn.card.sections.scores import (
 from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
+from multimodn.findings.findings import Findings
 from multimodn.findings.markdown import code, escaped, heading, items, prose, table
+from multimodn.findings.sentences import comparison
 from multimodn.model.multimodn import MultiModN
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
 MOST_CAUTIONS = 4
-"""Limitations that stand on top."""
+"""Limitations that are repeated at the top."""
 
 
 def write_card(
@@ -49,17 +51,17 @@ def write_card(
     n_resamples: int = 500,
     seed: int = 0,
 ) -> list[Path]:
-    """Writes what is known of a model and its data as a model card and as filled reporting checklists.
+    """Writes the model card and the filled reporting checklists of a trained model.
 
-    No patient is named; groups of 1 to 4 patients are not counted exactly. What only people know stands in the study's
-    `card` and is said to be not provided where it does not.
+    No patient is named; groups of 1 to 4 patients are not counted exactly. What only people know is read from the
+    study's `card`, or marked as not provided.
 
     Args:
         model: A trained model.
         cohort: All patients of its split, with labels.
         folder: Where the two files go, such as the run folder; files of these names are replaced.
-        baselines: What `multimodn.evaluate.baselines.compare.compare_with_baselines` returned, if it was asked.
-        sentences: What it says in words; default: those of `multimodn.evaluate.baselines.compare.sentences`.
+        baselines: What `multimodn.evaluate.baselines.compare.compare_with_baselines` returned; None: not compared.
+        sentences: The comparison in words; default: `multimodn.findings.sentences.comparison` of each task.
         n_resamples: Bootstrap resamples of test patients behind intervals.
         seed: Of whatever is drawn at random.
 
@@ -72,33 +74,28 @@ def write_card(
     """
     facts = read_facts(model, cohort)
     scores = read_scores(facts, n_resamples, seed)
-    if baselines is not None and not baselines.empty and sentences is None:
-        from multimodn.evaluate.baselines.compare import sentences as worded
-
-        sentences = worded(baselines)
-    has_baselines = baselines is not None and not baselines.empty
-    found = limitations(facts, scores, has_baselines)
-    texts = {
-        CARD: _card(facts, scores, found, baselines, sentences),
-        CHECKLIST: _checklist(facts, scores, has_baselines),
+    found = scores.findings(baselines)
+    texts = sentences if sentences is not None else [comparison(one) for one in found.comparisons]
+    written = {
+        CARD: _card(facts, scores, found, texts),
+        CHECKLIST: _checklist(facts, scores, has_baselines=bool(found.comparisons)),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
+    for name, text in written.items():
         write_text(folder / name, text)
-    return [folder / name for name in texts]
+    return [folder / name for name in written]
 
 
-def _card(
-    facts: Facts, scores: Scores, found: list[str], baselines: pd.DataFrame | None, sentences: Sequence[str] | None
-) -> str:
+def _card(facts: CardFacts, scores: CardScores, found: Findings, comparisons: Sequence[str]) -> str:
+    limits = limitations(facts, scores, found)
     lines = [
         *heading(f"Model card: {facts.model.study.name}", 1),
         *prose(
             "Written by the package from the study, the data and the trained model. Every number is counted or "
-            "measured on the patients that its section states. What only people know is told in their words, or is "
-            f"{missing('...')}, with the key of the study file that would tell it."
+            "measured on the patients that its section states. What only people know is in their words, or marked "
+            f"{missing('...')} with the key of the study file that would fill it."
         ),
-        *brief(facts, scores, found[:MOST_CAUTIONS]),
+        *brief(facts, scores, limits[:MOST_CAUTIONS]),
         *model_section(facts),
         *use_section(facts),
         *flow_section(facts),
@@ -108,49 +105,48 @@ def _card(
         *missing_section(facts, scores),
         *sample_size_section(facts, scores),
         *performance_section(facts, scores),
-        *calibration_section(facts, scores),
-        *contributions_section(facts, scores),
-        *sets_section(facts, scores),
-        *baselines_section(baselines, sentences),
-        *limitations_section(facts, found),
+        *calibration_section(facts, scores, found),
+        *contributions_section(facts, scores, found),
+        *sets_section(facts, scores, found),
+        *baselines_section(found, comparisons),
+        *limitations_section(facts, limits),
         *ethics_section(facts),
         *_reproduce(facts),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _reproduce(facts: Facts) -> list[str]:
-    known = facts.model.provenance
-    study = hashlib.sha256(facts.model.study.to_yaml().encode()).hexdigest()
-    rows = [
-        ("study file", study),
-        ("data", str(known.get("data_hash", "not recorded"))),
-        ("split", str(known.get("split_hash", "not recorded"))),
-    ]
+def _reproduce(facts: CardFacts) -> list[str]:
+    provenance = facts.model.provenance
+    hashes = {
+        "study file": hashlib.sha256(facts.model.study.to_yaml().encode()).hexdigest(),
+        "data": str(provenance.get("data_hash", "not recorded")),
+        "split": str(provenance.get("split_hash", "not recorded")),
+    }
     return [
-        *heading("16. How to reproduce"),
+        *heading("16. Reproducibility"),
         "```bash",
         "multimodn fit study.yaml --run again   # the study.yaml of the run folder, beside its sources",
         "multimodn evaluate again               # scores of the test patients",
-        "multimodn audit study.yaml             # what missing data say about outcomes",
-        "multimodn report again                 # all of it, with figures",
+        "multimodn audit study.yaml             # whether missingness depends on the outcomes",
+        "multimodn report again                 # everything, with figures",
         "```",
         "",
-        *prose("The same seed and versions (section 1) and these hashes (SHA-256) say that it is the same study:"),
-        *table(["Of", "Hash"], [(name, code(value)) for name, value in rows], 2),
+        *prose("The same study has the same seed and versions (section 1) and these hashes (SHA-256):"),
+        *table(["Of", "Hash"], [(name, code(value)) for name, value in hashes.items()], 2),
         *prose(
             "The form follows Mitchell et al. 2019 (<https://doi.org/10.1145/3287560.3287596>); "
-            f"{escaped(CHECKLIST)} goes through TRIPOD+AI and PROBAST+AI."
+            f"{escaped(CHECKLIST)} covers TRIPOD+AI and PROBAST+AI."
         ),
     ]
 
 
-def _checklist(facts: Facts, scores: Scores, has_baselines: bool) -> str:
+def _checklist(facts: CardFacts, scores: CardScores, *, has_baselines: bool) -> str:
     lines = [
         *heading(f"Reporting checklists: {facts.model.study.name}", 1),
         *prose(
-            "A start for authors and reviewers, filled with what the package knows. The wording is ours; the numbering "
-            f"follows the statements, whose own words count. Sections are those of {code(CARD)}."
+            "A draft for authors and reviewers, filled with what the package knows. The wording is ours; the numbering "
+            f"is that of the statements, whose own words count. Sections are those of {code(CARD)}."
         ),
         *items(
             [

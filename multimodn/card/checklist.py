@@ -15,8 +15,8 @@ from typing import Literal, TypedDict
 
 import yaml
 
-from multimodn.card.facts import Facts
-from multimodn.card.scores import Scores
+from multimodn.card.facts import CardFacts
+from multimodn.card.scores import CardScores
 from multimodn.card.sections.data import per_input
 from multimodn.card.wording import missing, patients
 from multimodn.findings.markdown import Markup, code, escaped, heading, inline, items, listed, prose, table
@@ -55,7 +55,7 @@ def read_checklist(name: str) -> list[Group]:
     return groups
 
 
-def tripod(facts: Facts, scores: Scores, has_baselines: bool) -> list[str]:
+def tripod(facts: CardFacts, scores: CardScores, has_baselines: bool) -> list[str]:
     """Fills TRIPOD+AI."""
     about = _about(facts, scores, has_baselines)
     lines = [*heading("TRIPOD+AI"), *prose("Applies to: D, development; E, evaluation of a model.")]
@@ -68,7 +68,7 @@ def tripod(facts: Facts, scores: Scores, has_baselines: bool) -> list[str]:
     return lines
 
 
-def probast(facts: Facts, scores: Scores) -> list[str]:
+def probast(facts: CardFacts, scores: CardScores) -> list[str]:
     """Fills PROBAST+AI."""
     about = _about(facts, scores, has_baselines=False)
     lines = [
@@ -87,7 +87,7 @@ def probast(facts: Facts, scores: Scores) -> list[str]:
     return [*lines, *_domains("evaluation", facts, about)]
 
 
-def _domains(part: Part, facts: Facts, about: Mapping[str, str]) -> list[str]:
+def _domains(part: Part, facts: CardFacts, about: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for number, group in enumerate(read_checklist("probast"), 1):
         asked = [one for one in group["items"] if one.get("in", part) == part]
@@ -101,7 +101,7 @@ def _domains(part: Part, facts: Facts, about: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _known(item: Item, facts: Facts, about: Mapping[str, str]) -> Markup:
+def _known(item: Item, facts: CardFacts, about: Mapping[str, str]) -> Markup:
     """What the package knows, and what the user wrote or could write."""
     parts = [item["known"].format_map(about)] if "known" in item else []
     return Markup("; ".join([*parts, *([_from_user(facts, item["user"])] if "user" in item else [])]))
@@ -113,7 +113,7 @@ def _assessment(item: Item, about: Mapping[str, str]) -> Markup:
     return Markup(f"fact: {item['fact'].format_map(about)}" + (f"; {JUDGE}" if item.get("judge") else ""))
 
 
-def _from_user(facts: Facts, key: str) -> str:
+def _from_user(facts: CardFacts, key: str) -> str:
     """Says whether the user filled a key of the study's card, and of which names it lacks words."""
     words = getattr(facts.model.study.card, key)
     if not isinstance(words, Mapping):
@@ -127,7 +127,7 @@ def _from_user(facts: Facts, key: str) -> str:
     return absent if len(lacking) == len(names) else f"{GIVEN}, but of {listed(lacking)}: {absent}"
 
 
-def _about(facts: Facts, scores: Scores, has_baselines: bool) -> dict[str, str]:
+def _about(facts: CardFacts, scores: CardScores, has_baselines: bool) -> dict[str, str]:
     """What the items' texts are filled with; Markdown."""
     study, groups, tasks = facts.model.study, facts.cohort.groups, facts.tasks.items()
     subgroups = counted(len(study.subgroups), "column")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,7 +106,7 @@ class Predictor:
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class CardFacts:
     """Patients, labels and predictors of a trained model.
 
     Attributes:
@@ -152,7 +151,7 @@ class Facts:
         return sum(one.n_inputs for one in self.seen_by(task))
 
 
-def read_facts(model: MultiModN, cohort: Cohort) -> Facts:
+def read_facts(model: MultiModN, cohort: Cohort) -> CardFacts:
     """Gathers the facts.
 
     Raises:
@@ -169,7 +168,7 @@ def read_facts(model: MultiModN, cohort: Cohort) -> Facts:
     specs = {spec.name: spec for spec in model.study.tasks}
     tasks = {name: _task(specs[name], task, cohort) for name, task in fitted.tasks.items()}
     presence = cohort.presence[model.order]
-    return Facts(model, cohort, where, learned, presence, tasks, _predictors(model, cohort, learned))
+    return CardFacts(model, cohort, where, learned, presence, tasks, _predictors(model, cohort, learned))
 
 
 def _check(model: MultiModN, cohort: Cohort) -> None:
@@ -237,8 +236,3 @@ def _has_columns(model: MultiModN, name: str) -> bool:
     spec = model.study.steps[name]
     encoder = model._model().first.encoders[name]
     return isinstance(encoder, Encoder) and not encoder.several_rows and not spec.file_columns
-
-
-def pattern_of(presence: Sequence[bool] | Bools, names: Sequence[str]) -> str:
-    """Names the modalities that a patient has."""
-    return "+".join(name for name, has in zip(names, presence, strict=True) if has) or "(none)"

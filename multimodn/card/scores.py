@@ -11,9 +11,11 @@ import torch
 
 from multimodn.audit.findings import Audit
 from multimodn.base.batches import PatientTensors
-from multimodn.card.facts import Facts
+from multimodn.card.facts import CardFacts
 from multimodn.card.sample_size import cox_snell
 from multimodn.errors import DataError, DataWarning
+from multimodn.findings.findings import Findings, findings_of, main_rows
+from multimodn.findings.frames import PerformanceFrame
 from multimodn.findings.numbers import FEWEST
 
 MOST_EXPLAINED = 200
@@ -27,7 +29,7 @@ FEWEST_R2 = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class CardScores:
     """Numbers about the predictions of test patients; frames are empty without them.
 
     Attributes:
@@ -42,7 +44,7 @@ class Scores:
         subgroups_failed: Whether the columns of the study's subgroups could not be read.
     """
 
-    performance: pd.DataFrame
+    performance: PerformanceFrame
     calibration: pd.DataFrame
     summary: pd.DataFrame
     n_explained: int
@@ -59,14 +61,15 @@ class Scores:
 
     def of(self, by: str) -> pd.DataFrame:
         """The rows of each task's main metric for one way to group test patients."""
-        frame = self.performance
-        if frame.empty:
-            return frame
-        chosen = frame["task"].map(frame.main_metric)
-        return frame[(frame["by"] == by) & (frame["metric"] == chosen)]
+        return self.performance if self.performance.empty else main_rows(self.performance, by)
+
+    def findings(self, baselines: pd.DataFrame | None = None) -> Findings:
+        """What the card's sentences are about: rows of `FEWEST` or more patients."""
+        frames = (self.performance, self.calibration, self.coverage, baselines, self.summary)
+        return findings_of(*(one if one is None or one.empty else one[one["n"] >= FEWEST] for one in frames))
 
 
-def read_scores(facts: Facts, n_resamples: int, seed: int) -> Scores:
+def read_scores(facts: CardFacts, n_resamples: int, seed: int) -> CardScores:
     """Scores the test patients, if there are `FEWEST` or more of them.
 
     Args:
@@ -82,11 +85,11 @@ def read_scores(facts: Facts, n_resamples: int, seed: int) -> Scores:
         audited = _audit(facts)
         if facts.n_test < FEWEST:
             nothing = pd.DataFrame()
-            return Scores(nothing, nothing, nothing, 0, {}, nothing, {}, audited, False)
+            return CardScores(PerformanceFrame(), nothing, nothing, 0, {}, nothing, {}, audited, False)
         return _scored(facts, audited, n_resamples, seed)
 
 
-def _scored(facts: Facts, audited: Audit | None, n_resamples: int, seed: int) -> Scores:
+def _scored(facts: CardFacts, audited: Audit | None, n_resamples: int, seed: int) -> CardScores:
     from multimodn.evaluate.performance.performance import calibration_summary, performance
 
     model = facts.model
@@ -100,7 +103,7 @@ def _scored(facts: Facts, audited: Audit | None, n_resamples: int, seed: int) ->
     shares = model.contributions(some, n_pairs=N_PAIRS, seed=seed)
     from multimodn.explain.summary import summarise
 
-    return Scores(
+    return CardScores(
         found,
         calibration_summary(model, patients),
         summarise(shares, n_resamples=n_resamples, seed=seed),
@@ -120,7 +123,7 @@ def _some(patients: PatientTensors, seed: int) -> PatientTensors:
     return patients.subset(torch.from_numpy(drawn))
 
 
-def _audit(facts: Facts) -> Audit | None:
+def _audit(facts: CardFacts) -> Audit | None:
     from multimodn.audit.audit import audit
 
     try:
@@ -129,7 +132,7 @@ def _audit(facts: Facts) -> Audit | None:
         return None
 
 
-def _coverage(facts: Facts, patients: PatientTensors) -> pd.DataFrame:
+def _coverage(facts: CardFacts, patients: PatientTensors) -> pd.DataFrame:
     if getattr(facts.model, "sets", None) is None:
         return pd.DataFrame()
     from multimodn.evaluate.performance.conformal_coverage import coverage
@@ -137,7 +140,7 @@ def _coverage(facts: Facts, patients: PatientTensors) -> pd.DataFrame:
     return coverage(facts.model, patients, LEVEL)
 
 
-def _r2(facts: Facts, patients: PatientTensors) -> dict[str, float]:
+def _r2(facts: CardFacts, patients: PatientTensors) -> dict[str, float]:
     links = facts.model.link(patients)
     found = {}
     for name, one in facts.tasks.items():
@@ -149,7 +152,7 @@ def _r2(facts: Facts, patients: PatientTensors) -> dict[str, float]:
     return found
 
 
-def is_binary(facts: Facts, task: str) -> bool:
+def is_binary(facts: CardFacts, task: str) -> bool:
     """Says whether a task tells two classes apart."""
     one = facts.tasks[task]
     return one.task.link_scale == "log-odds" and len(one.task.link_names) == 1 and one.task.n_strata == 2

@@ -108,6 +108,8 @@ class Difference:
     group: str
     modalities: tuple[str, ...] | None
     value: float
+    value_low: float
+    value_high: float
     difference: float
     low: float
     high: float
@@ -227,7 +229,9 @@ def comparisons_of(comparison: pd.DataFrame | None) -> tuple[Comparison, ...]:
         name = str(task)
         each = [_difference(row, about) for row in _rows(rows)]
         overall = [one for one in each if one.by == "overall"]
-        ours = next(one for one in overall if one.arm == OURS)
+        ours = next((one for one in overall if one.arm == OURS), None)
+        if ours is None:
+            continue
         best = about.best_single.get(name, "").removeprefix("single:")
         others = tuple(one for one in overall if one.arm != OURS)
         groups = tuple(one for one in each if one.by != "overall" and one.arm != OURS)
@@ -251,8 +255,8 @@ def _typed(kind: type[T], row: Mapping[str, Any]) -> T:
 
 def _difference(row: dict[str, Any], about: ComparisonFrame) -> Difference:
     modalities = about.patterns.get(row["group"]) if row["by"] == "pattern" else None
-    ends = {"low": row["difference_low"], "high": row["difference_high"], "modalities": modalities}
-    return _typed(Difference, row | ends)
+    of_value = {"value_low": row["low"], "value_high": row["high"], "modalities": modalities}
+    return _typed(Difference, row | of_value | {"low": row["difference_low"], "high": row["difference_high"]})
 
 
 def _contributions(summary: pd.DataFrame | None) -> tuple[Contribution, ...]:

@@ -105,7 +105,8 @@ def test_the_same_modalities_for_everyone_say_nothing():
 def test_few_patients_prove_little():
     found = audit(make_study(tasks=("death",)), Mechanism("mcar", 0.3).apply(simulate(n=80)))
     assert re.search(
-        r"difference in presence of less than about \d+ points would hardly be noticed", found.tasks[0].verdict
+        r"difference in presence of less than about \d+ percentage points would hardly be detected",
+        found.tasks[0].verdict,
     )
 
 
@@ -121,7 +122,7 @@ def test_holes_are_subsets_without_an_outcome():
     only = next(hole for hole in task.holes if hole.subset == "m1")
     assert (only.n, only.labelled) == ((~high).sum(), (~high).sum())
     assert f"Holes: for 2 pattern(s) with {(~high).sum()} of 600 patients" in task.verdict
-    assert "no high outcome" in task.verdict
+    assert "no patient with the event" in task.verdict
     assert of_task(audit(make_study(), cohort), "size").holes == ()
 
 
@@ -159,7 +160,7 @@ def test_shift_between_parts_and_sites():
     assert (group.parts, group.n, group.shifted) == (("A", "B", "C"), (200, 200, 200), True)
     assert dict(group.presence)["m2"] == pytest.approx([1 - lost[sites == site].mean() for site in "ABC"])
     assert np.array(group.counts).sum(axis=1).tolist() == list(group.n)
-    assert re.search(r"Patterns differ between groups: 'm2' is there for \d\d% in B and \d\d% in [AC]", found.verdict)
+    assert re.search(r"Patterns differ between groups: 'm2' is present for \d\d% in B and \d\d% in [AC]", found.verdict)
     by_site = Split(ids[:200], ids[400:], ids[200:400])
     split = audit(make_study(), cohort, by_site).shifts[0]
     assert split.shifted
@@ -204,4 +205,4 @@ def test_a_task_without_strata_is_not_judged(monkeypatch):
     monkeypatch.setattr(kind, "strata", lambda self, target: target.long() * 0)
     task = audit(study, cohort).tasks[0]
     assert task.auroc.value is None
-    assert task.verdict == "Nothing can be said about 'death': its labels do not fall into groups of outcome."
+    assert task.verdict == "Nothing can be said about 'death': all its labels are in one outcome stratum."

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from multimodn.audit.findings import TaskAudit
-from multimodn.audit.sentences import BLIND, LIMIT, noticeable
-from multimodn.card.facts import Facts, TaskFacts, pattern_of
+from multimodn.audit.sentences import LIMIT, short_verdict
+from multimodn.card.facts import CardFacts, TaskFacts
 from multimodn.card.sample_size import NAGELKERKE, SHRINKAGE, Needed, largest_r2, needed
-from multimodn.card.scores import Scores, is_binary
+from multimodn.card.scores import CardScores, is_binary
 from multimodn.card.wording import given, sentence
+from multimodn.findings import sentences
 from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
+from multimodn.findings.names import pattern_words
 from multimodn.findings.numbers import FEWEST, count, counted, number
 
 MOST_COLUMNS = 12
 """Columns that are named."""
 MOST_PATTERNS = 6
-MODES = {
-    "neutral": "A prediction may learn nothing about the outcome from which modalities a patient has, as far as that "
-    "depends on the outcome: losses are corrected for it in training, and outputs are calibrated for each subset of "
-    "modalities.",
-    "informative": "The model is told which modalities a patient has, and uses it. Its predictions hold only where "
-    "modalities go missing for the same reasons as in these data.",
-    "off": "Absent modalities are skipped and nothing else is done: a prediction may rest on which modalities a "
-    "patient has, and can go wrong where they are missing for other reasons than here.",
-}
 
 
-def predictors_section(facts: Facts) -> list[str]:
+def predictors_section(facts: CardFacts) -> list[str]:
     """Lists the modalities."""
     n = int(facts.learned.sum())
     rows = []
@@ -52,15 +42,15 @@ def predictors_section(facts: Facts) -> list[str]:
         *heading("5. Predictors"),
         *table(header, rows, 2),
         *prose(
-            "Columns are those that the encoder keeps; inputs are the numbers that enter its network, such as "
-            "principal components (a column of categories counts once). Patients and empty cells are those of the "
-            "training patients, empty cells among those who have the modality.",
+            "Columns: those that the encoder keeps. Inputs: the numbers that enter its network, such as principal "
+            "components (a categorical column counts once). Patients and empty cells are counted among the training "
+            "patients, empty cells among those who have the modality.",
         ),
         *items(lines),
     ]
 
 
-def outcomes_section(facts: Facts) -> list[str]:
+def outcomes_section(facts: CardFacts) -> list[str]:
     """Defines what is predicted."""
     rows = []
     for one in facts.tasks.values():
@@ -71,10 +61,10 @@ def outcomes_section(facts: Facts) -> list[str]:
     return [
         *heading("6. Outcomes"),
         *table(["Task", "Kind", "Column", "What is predicted"], rows, 4),
-        *prose("How, when and by whom they were assessed:"),
+        *prose("Assessment (how, when and by whom):"),
         *items(lines),
         *prose(
-            "A patient without a label takes no part in the training and the scores of that task.",
+            "A patient without a label is left out of the training and the scores of that task.",
         ),
     ]
 
@@ -85,8 +75,8 @@ def _classes(one: TaskFacts) -> Markup:
         edges = getattr(one.task, "edges", None)
         until = "" if edges is None else f" up to time {float(edges[-1]):,.4g}, in {len(edges)} intervals"
         classes = getattr(one.task, "classes", None)
-        event = f" is {escaped(repr(classes[1]))} in its column" if classes else " is what its column says"
-        return Markup(f"the chance of no event{until}, and a log-risk; the event{event}")
+        event = f" is {escaped(repr(classes[1]))} in its column" if classes else " is as its column says"
+        return Markup(f"the probability of no event{until}, and a log-risk; the event{event}")
     if one.is_number:
         return Markup("the number, in the units of its column")
     if one.has_labels:
@@ -97,8 +87,8 @@ def _classes(one: TaskFacts) -> Markup:
     return Markup(f"the probability of each class: {listed(names)}")
 
 
-def missing_section(facts: Facts, scores: Scores) -> list[str]:
-    """Says which modalities are missing, how that is handled, and what the audit found."""
+def missing_section(facts: CardFacts, scores: CardScores) -> list[str]:
+    """Reports which modalities are missing, how that is handled, and what the audit found."""
     mode = facts.model.study.missingness
     names = list(facts.presence.columns)
     found = facts.presence.to_numpy()
@@ -106,85 +96,47 @@ def missing_section(facts: Facts, scores: Scores) -> list[str]:
     training, test = (np.bincount(codes.ravel()[rows], minlength=len(patterns)) for rows in (facts.learned, facts.test))
     order = np.argsort(-(training + test), kind="stable")[:MOST_PATTERNS]
     parts = [training, test] if facts.n_test else [training]
-    rows = [(pattern_words(patterns[k], names), *(count(int(part[k])) for part in parts)) for k in order]
+    present = [[name for name, has in zip(names, row, strict=True) if has] for row in patterns]
+    rows = [(pattern_words(present[k], names), *(count(int(part[k])) for part in parts)) for k in order]
     left = len(patterns) - len(order)
     tables = any(one.kind == "table" for one in facts.predictors)
     indicated = [m.name for m in facts.model.study.modalities if getattr(m.options, "indicate_empty", False)]
     absent = [m.name for m in facts.model.study.modalities if getattr(m.options, "on_error", "raise") == "absent"]
     return [
         *heading("7. Missing data"),
-        *prose(f"{code(f'missingness: {mode}')}. {MODES[mode]}"),
+        *prose(f"{code(f'missingness: {mode}')}. {sentences.MISSINGNESS[mode]}"),
         *prose(
-            "An empty cell of a table contributes what the average training patient contributes." if tables else "",
+            "An empty cell of a table counts as the mean of the training patients." if tables else "",
             f"Which cells are empty is an input of {listed(indicated)}." if indicated else "",
-            f"Patients whose files cannot be read count as without {listed(absent)} when they are predicted, though "
-            "they are counted as having it in this card."
+            f"A patient whose files cannot be read is predicted without {listed(absent)}, but counted as having it in "
+            "this card."
             if absent
             else "",
         ),
-        *table(["Modalities that patients have", "Training", *(["Test"] if facts.n_test else [])], rows),
+        *table(["Modalities present", "Training", *(["Test"] if facts.n_test else [])], rows),
         *prose(f"{counted(left, 'rarer combination')} {'is' if left == 1 else 'are'} not listed." if left > 0 else ""),
         *_audit_words(scores),
         *prose(escaped(LIMIT)),
     ]
 
 
-def pattern_words(has: np.typing.NDArray[np.bool_], names: Sequence[str]) -> str:
-    """Writes what a patient has, by what is missing where that is shorter."""
-    if has.all():
-        return "all"
-    if has.sum() > len(has) / 2:
-        return f"all but {', '.join(name for name, one in zip(names, has, strict=True) if not one)}"
-    return pattern_of(has, names).replace("+", ", ")
-
-
-def _audit_words(scores: Scores) -> list[str]:
+def _audit_words(scores: CardScores) -> list[str]:
     if scores.audit is None:
         return prose("The audit of missingness could not be made on these data.")
     n_tests = sum(len(task.modalities) for task in scores.audit.tasks)
-    lines = [_audit_of(task, n_tests) for task in scores.audit.tasks]
-    shifted = [shift.by for shift in scores.audit.shifts if shift.shifted]
-    shift = {"split": "between the parts of the split", "group": "between groups such as sites"}
-    about = [f"Who has which modality differs {shift[by]}." for by in shifted]
+    lines = [f"**{escaped(task.task)}:** {escaped(short_verdict(task, n_tests))}" for task in scores.audit.tasks]
+    between = {"split": "the parts of the split", "group": "groups such as sites"}
+    about = [f"The presence of modalities differs between {between[s.by]}." for s in scores.audit.shifts if s.shifted]
     return [
         *prose(
-            "The audit asked all labelled patients whether presence tells the outcome. An AUROC below 0.5 means that "
-            "what some patients' presence tells does not hold for those left out:"
+            "The audit tested, in all labelled patients, whether the presence of modalities depends on the outcome. An "
+            "AUROC below 0.5 means that what was learned from some patients does not hold for others:"
         ),
         *items([*lines, *about]),
     ]
 
 
-def _audit_of(task: TaskAudit, n_tests: int) -> str:
-    """Words the findings about a task without the counts of small patterns."""
-    name = escaped(task.task)
-    auroc = task.auroc
-    told = "what presence alone predicts cannot be estimated"
-    if auroc.note and auroc.value is not None:
-        told = "presence alone predicts nothing, as all have the same or nothing could be learned from it"
-    elif auroc.value is not None and auroc.low is not None and auroc.high is not None:
-        found = f"AUROC {number(auroc.value)} ({number(auroc.low)} to {number(auroc.high)}) on patients left out"
-        told = f"presence alone predicts {'nothing' if auroc.low <= 0.5 else 'it'}, {found}"
-    alarms = [found.modality for found in task.modalities if found.alarm]
-    if alarms:
-        return f"**{name}: alarm.** Whether patients have {listed(alarms)} depends on the outcome; {told}."
-    blind = noticeable(task.n_low, task.n_high, n_tests)
-    weak = (
-        f" A difference of less than about {100 * min(blind, 1):.0f} points in presence would hardly be noticed."
-        if blind >= BLIND
-        else ""
-    )
-    holes = len({hole.subset for hole in task.holes if hole.is_pattern})
-    more = (
-        f" For {counted(holes, 'combination')} of modalities that patients have, some outcome has no example among "
-        "those who have as much or more."
-        if holes
-        else ""
-    )
-    return f"**{name}:** no alarm; {told}.{weak}{more}"
-
-
-def sample_size_section(facts: Facts, scores: Scores) -> list[str]:
+def sample_size_section(facts: CardFacts, scores: CardScores) -> list[str]:
     """Counts events for each input, and compares with what a regression would need."""
     rows, wanted = [], []
     n_rows = facts.learned
@@ -197,34 +149,33 @@ def sample_size_section(facts: Facts, scores: Scores) -> list[str]:
                 (name, f"{inputs:,}", f"{asked.shrinkage:,}", f"{asked.optimism:,}", f"{asked.risk:,}", count(n))
             )
     lines = [
-        *heading("8. Number of patients"),
-        *prose(f"**Why so many:** {given(facts.model.study.card.sample_size, 'sample_size')}"),
+        *heading("8. Sample size"),
+        *prose(f"**Reason for the sample size:** {given(facts.model.study.card.sample_size, 'sample_size')}"),
         *table(["Task", "Labelled", "Rarest outcome", "Inputs", "Patients per input"], rows),
         *prose(
-            "Training patients. The rarest outcome is the events, the smallest class, or, of numbers, all of them. "
-            "Inputs are candidate predictor parameters after encoding (section 5); the networks have more weights "
-            "than that, held back by the penalty.",
+            "Training patients. Rarest outcome: the events, the smallest class, or, of numbers, all. Inputs are "
+            "candidate predictor parameters after encoding (section 5); the networks have more weights than that, "
+            "shrunk by the penalty.",
         ),
     ]
     if wanted:
-        header = ["Task", "Inputs", f"Shrinkage {SHRINKAGE:g}", "Optimism 0.05", "Risk ± 0.05", "There are"]
+        header = ["Task", "Inputs", f"Shrinkage {SHRINKAGE:g}", "Optimism 0.05", "Risk ± 0.05", "Patients"]
         lines += [
             *prose(
-                "Patients that a regression of as many parameters would need by Riley et al. 2020 "
-                f"(<https://doi.org/10.1136/bmj.m441>), the largest number counting. The anticipated R² is an "
-                f"assumption, {NAGELKERKE:.0%} of the largest possible, which they propose where nothing better is "
-                "known:"
+                "Patients that a regression with as many parameters needs by the criteria of Riley et al. 2020 "
+                "(<https://doi.org/10.1136/bmj.m441>); the largest number counts. The anticipated R² is assumed to be "
+                f"{NAGELKERKE:.0%} of the largest possible, as they propose where nothing better is known:"
             ),
             *table(header, wanted),
             *prose(
                 *_observed(facts, scores),
-                "They were made for regressions without a penalty and do not tell what a penalised network needs.",
+                "The criteria are for regressions without a penalty; what a penalised network needs is unknown.",
             ),
         ]
     return lines
 
 
-def _observed(facts: Facts, scores: Scores) -> list[str]:
+def _observed(facts: CardFacts, scores: CardScores) -> list[str]:
     """What the criteria ask for with the R² that test patients show, where it is of a size that makes sense."""
     texts = []
     for name, r2 in scores.r2.items():
@@ -233,8 +184,8 @@ def _observed(facts: Facts, scores: Scores) -> list[str]:
             continue
         asked = needed(facts.n_inputs(name), share, r2)
         texts.append(
-            f"With the Cox-Snell R² that the test patients show for {escaped(name)} ({number(r2, 3)}), the first two "
-            f"criteria ask for {max(asked.shrinkage, asked.optimism):,}."
+            f"With the Cox-Snell R² of {escaped(name)} in the test patients ({number(r2, 3)}), the first two criteria "
+            f"require {max(asked.shrinkage, asked.optimism):,}."
         )
     return texts
 
@@ -248,13 +199,13 @@ def per_input(events: int, inputs: int) -> str:
     return f"{events / inputs:.2g}" if events < 100 * inputs else f"{events / inputs:.0f}"
 
 
-def prevalence(facts: Facts, task: str) -> float:
+def prevalence(facts: CardFacts, task: str) -> float:
     """Returns the share of the second class among the labelled training patients."""
     one = facts.tasks[task]
     return float((one.truth[one.known & facts.learned, 0] > 0).mean())
 
 
-def criteria(facts: Facts, task: str) -> Needed | None:
+def criteria(facts: CardFacts, task: str) -> Needed | None:
     """Computes the criteria for a task of two classes, if the smaller has `FEWEST` or more training patients."""
     if not is_binary(facts, task) or facts.tasks[task].rarest(facts.learned) < FEWEST or not facts.n_inputs(task):
         return None

@@ -1,68 +1,60 @@
-"""The first sections of a card: in brief, the model, what it is for."""
+"""The first sections of a card: in brief, the model, its intended use."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from multimodn.card.facts import Facts
-from multimodn.card.scores import Scores
-from multimodn.card.wording import given, patients, rows_of, sentence
+from multimodn.card.facts import CardFacts
+from multimodn.card.scores import CardScores
+from multimodn.card.wording import given, patients, rows_of
+from multimodn.findings import sentences
 from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
 from multimodn.findings.names import CHANCE, metric_name
 from multimodn.findings.numbers import FEWEST, count, counted, interval
 
 UPDATES = {
     "residual": "adds the embedding and a learned interaction with the state",
-    "product": "adds the embedding and learned products with what was read before",
+    "product": "adds the embedding and learned products with the state",
     "gated": "moves the state by learned gates",
     "linear": "adds the embedding",
-    "attention": "adds the embedding and what the state found by attention to single items",
+    "attention": "adds the embedding and attention of the state to single items",
 }
 BALANCES = {
     "sum": "the mean of the tasks' losses",
     "uncertainty": "the tasks' losses weighted by learned variances",
-    "upgrad": "the tasks' gradients joined by UPGrad",
-    "pcgrad": "the tasks' gradients joined by PCGrad",
+    "upgrad": "the tasks' gradients combined by UPGrad",
+    "pcgrad": "the tasks' gradients combined by PCGrad",
 }
 
 
-def brief(facts: Facts, scores: Scores, cautions: list[str]) -> list[str]:
-    """Says in a few lines what the model predicts, how well, and what speaks against it."""
-    n_tasks, n = len(facts.tasks), len(facts.presence.columns)
+def brief(facts: CardFacts, scores: CardScores, cautions: list[str]) -> list[str]:
+    """Says in a few lines what the model predicts, how well, and what its main limitations are."""
+    names = facts.presence.columns
     lines = prose(
-        f"One model predicts {counted(n_tasks, 'outcome')} ({listed(facts.tasks)}) from up to "
-        f"{'1 modality' if n == 1 else f'{n} modalities'} ({listed(facts.presence.columns, 20)}).",
-        f"Its weights were learned from {patients(int(facts.learned.sum()))}; "
-        f"{patients(facts.n_test)} were kept apart to test it.",
+        f"One model predicts {counted(len(facts.tasks), 'outcome')} ({listed(facts.tasks)}) from up to "
+        f"{counted(len(names), 'modality')} ({listed(names, 20)}).",
+        f"It was trained on {patients(int(facts.learned.sum()))} and tested on {patients(facts.n_test)}.",
     )
     lines += prose(f"**Intended use:** {given(facts.model.study.card.intended_use, 'intended_use')}")
     if scores.main.empty:
-        lines += prose(
-            "**There are no test patients to measure it on: this card holds no number about how well it does.**"
-        )
+        lines += prose("**There are no test patients: the performance of this model is unknown.**")
     else:
         lines += main_table(facts, scores)
-    return [
-        *lines,
-        *prose("**Before you use it** (all limitations are in section 14):"),
-        *items(cautions),
-    ]
+    return [*lines, *prose("**Before you use it** (all limitations: section 14):"), *items(cautions)]
 
 
-def main_table(facts: Facts, scores: Scores) -> list[str]:
+def main_table(facts: CardFacts, scores: CardScores) -> list[str]:
     """The main metric of each task."""
     rows = []
     for row in rows_of(scores.main):
-        task = facts.tasks[str(row.task)]
         value = interval(row.value, row.low, row.high) if row.n >= FEWEST else "too few patients"
-        chance = CHANCE.get(str(row.metric))
-        rows.append((row.task, task.spec.kind, metric_name(row.metric), value, f"{chance:g}", count(int(row.n))))
-    header = ["Task", "Kind", "Metric", "Test patients, 95% interval", "Without information", "Patients"]
-    return table(header, rows, 3)
+        kind, chance = facts.tasks[str(row.task)].spec.kind, CHANCE.get(str(row.metric))
+        rows.append((row.task, kind, metric_name(row.metric), value, f"{chance:g}", count(int(row.n))))
+    return table(["Task", "Kind", "Metric", "Value (95% interval)", "By chance", "Test patients"], rows, 3)
 
 
-def model_section(facts: Facts) -> list[str]:
+def model_section(facts: CardFacts) -> list[str]:
     """Describes the networks and how they were trained."""
     model, spec = facts.model, facts.model.study.training
     fitted = model._model()
@@ -74,16 +66,14 @@ def model_section(facts: Facts) -> list[str]:
     versions = model.provenance.get("versions", {})
     one = len(fitted.members) == 1
     held = "the validation patients" if one else "another fold of the training and validation patients each"
-    stopped = (
-        f"weights of the epoch with the least loss on {held}" if _has_stopped(facts) else "weights of the last epoch"
-    )
+    stopped = f"the epoch with the lowest loss on {held}" if _has_stopped(facts) else "the last epoch"
     update = Markup(f"{spec.state_size} numbers; an update ({code(spec.update)}) {UPDATES[spec.update]}")
     rows = [
         ("Study", escaped(model.study.name)),
-        ("Networks", f"{len(fitted.members)}, of {n_parameters:,} trained numbers each"),
+        ("Networks", f"{len(fitted.members)}, with {n_parameters:,} trained parameters each"),
         ("Patient state", update),
         ("Epochs", f"{run} of at most {spec.epochs}; {stopped}"),
-        ("Optimiser", f"Adam, first step {spec.learning_rate:g}, {spec.batch_size} patients a batch"),
+        ("Optimiser", f"Adam, learning rate {spec.learning_rate:g}, batches of {spec.batch_size} patients"),
         ("L2 penalty", f"{spec.penalty:g}, as 1 / C of a logistic regression"),
         ("Several tasks", BALANCES[spec.balance]),
         ("Calibration", _calibration(facts)),
@@ -94,10 +84,10 @@ def model_section(facts: Facts) -> list[str]:
     return [
         *heading("1. Model"),
         *prose(
-            "For each modality an encoder turns a patient's values into an embedding, and one after the other these "
-            "update a state of the patient, from which a decoder for each task predicts after every step.",
-            "A modality that a patient lacks is skipped and leaves the state as it was: nothing is imputed"
-            + ("." if one else f"; the mean of {len(fitted.members)} such networks is the prediction."),
+            "For each modality an encoder turns a patient's values into an embedding. The embeddings update a state of "
+            "the patient one after the other, and a decoder for each task predicts from the state after every step.",
+            "A modality that a patient lacks is skipped and leaves the state unchanged: nothing is imputed"
+            + ("." if one else f". The prediction is the mean of {len(fitted.members)} such networks."),
         ),
         *table(["What", "How"], [(name, how) for name, how in rows], 2),
         *prose(f"**Licence of the model:** {given(model.study.card.license, 'license')}"),
@@ -105,27 +95,28 @@ def model_section(facts: Facts) -> list[str]:
     ]
 
 
-def _calibration(facts: Facts) -> Markup | str:
-    """What was fitted to held-out patients after training, by task."""
+def _calibration(facts: CardFacts) -> Markup | str:
+    """What was fitted on held-out patients after training, by task."""
     fitted = facts.model.provenance.get("calibration")
     if not fitted:
         return code("training.calibrate: false") if not facts.model.study.training.calibrate else "not recorded"
-    said: dict[str, list[str]] = {}
-    for task, what in fitted.items():
-        said.setdefault(str(what), []).append(str(task))
-    parts = list(said) if len(said) == 1 else [f"{', '.join(tasks)}: {what}" for what, tasks in said.items()]
-    if not all(what.startswith("identity") for what in said):
-        parts.append("fitted to patients whom each network did not train on")
+    by_method: dict[str, list[str]] = {}
+    for task, method in fitted.items():
+        by_method.setdefault(str(method), []).append(str(task))
+    parts = [f"{', '.join(tasks)}: {method}" for method, tasks in by_method.items()]
+    parts = list(by_method) if len(by_method) == 1 else parts
+    if not all(method.startswith("identity") for method in by_method):
+        parts.append("fitted on patients whom each network did not train on")
     return escaped("; ".join(parts))
 
 
-def _has_stopped(facts: Facts) -> bool:
+def _has_stopped(facts: CardFacts) -> bool:
     """Says whether held-out patients chose the epoch."""
     return facts.n_members > 1 or bool(facts.parts["validation"].any())
 
 
-def use_section(facts: Facts) -> list[str]:
-    """What people said that the model is for."""
+def use_section(facts: CardFacts) -> list[str]:
+    """Intended use, in the user's words."""
     card = facts.model.study.card
     about = {
         "Background": (card.background, "background"),
@@ -139,7 +130,7 @@ def use_section(facts: Facts) -> list[str]:
         *heading("2. Intended use"),
         *lines,
         *prose(
-            sentence("The package that trained this model is a research tool and no medical device"),
-            "It gives probabilities, numbers or risks; it applies no threshold and makes no decision.",
+            sentences.RESEARCH_TOOL,
+            "The model gives probabilities, numbers or risks; it applies no threshold and makes no decision.",
         ),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from multimodn.card.facts import Bools, Facts, TaskFacts
+from multimodn.card.facts import Bools, CardFacts, TaskFacts
 from multimodn.card.sample_size import median_follow_up
 from multimodn.card.wording import given, missing
 from multimodn.errors import DataError
@@ -17,7 +17,7 @@ from multimodn.findings.numbers import FEW, FEWEST, count, counts, quartiles, sh
 from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit
 
 
-def flow_section(facts: Facts) -> list[str]:
+def flow_section(facts: CardFacts) -> list[str]:
     """Counts patients from the sources to the parts, and who has labels and modalities."""
     card = facts.model.study.card
     return [
@@ -32,7 +32,7 @@ def flow_section(facts: Facts) -> list[str]:
     ]
 
 
-def _flow(facts: Facts) -> list[str]:
+def _flow(facts: CardFacts) -> list[str]:
     columns = {
         "All": np.ones(len(facts.cohort), dtype=bool),
         **{p.capitalize(): rows for p, rows in facts.parts.items()},
@@ -67,7 +67,7 @@ def _flow(facts: Facts) -> list[str]:
     ]
 
 
-def _split_words(facts: Facts) -> str:
+def _split_words(facts: CardFacts) -> str:
     spec, groups = facts.model.study.split, facts.cohort.groups
     if isinstance(spec, RandomSplit):
         how = f"The parts were drawn at random (seed {spec.seed}"
@@ -87,7 +87,7 @@ def _split_words(facts: Facts) -> str:
     return f"{how}. No patient is in two parts{apart}. {trained}"
 
 
-def _notes(facts: Facts) -> list[str]:
+def _notes(facts: CardFacts) -> list[str]:
     """Lists the summaries of the notes on the data, which name no patients."""
     notes = facts.cohort.notes
     texts = [
@@ -102,7 +102,7 @@ def _notes(facts: Facts) -> list[str]:
     return [*prose("Notes on the data:"), *items(dict.fromkeys(texts))]
 
 
-def characteristics_section(facts: Facts) -> list[str]:
+def characteristics_section(facts: CardFacts) -> list[str]:
     """Compares training and test patients by subgroup columns and outcomes."""
     parts = {"Training": facts.learned, "Test": facts.test}
     if not facts.n_test:
@@ -126,7 +126,7 @@ def characteristics_section(facts: Facts) -> list[str]:
     ]
 
 
-def _subgroup_rows(facts: Facts, parts: dict[str, Bools]) -> list[tuple[object, ...]]:
+def _subgroup_rows(facts: CardFacts, parts: dict[str, Bools]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for name in facts.model.study.subgroups:
         rows.append((Markup(f"**{escaped(name)}**"), *("" for _ in parts)))
@@ -205,7 +205,7 @@ def _follow_up(one: TaskFacts, mask: Bools) -> str:
     return "not reached" if np.isnan(found) else f"{found:,.4g}"
 
 
-def ethics_section(facts: Facts) -> list[str]:
+def ethics_section(facts: CardFacts) -> list[str]:
     """What people said of approval, money and data."""
     card = facts.model.study.card
     about = {

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multimodn.audit.findings import Audit, Dependence, Hole, Shift, TaskAudit
+from multimodn.audit.findings import Audit, Hole, Shift, TaskAudit
 from multimodn.audit.presence_probe import HARMLESS, probe, verdict
-from multimodn.audit.sentences import stratum_name
+from multimodn.audit.sentences import half_names, stratum_name
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
+from multimodn.findings.numbers import p_value
 from multimodn.model.multimodn import MultiModN
 
 MOST_PATTERNS = 10
@@ -50,10 +51,10 @@ def show_probe(console: Console, model: MultiModN, cohort: Cohort, file: Path) -
     with slow_notice(console, "Probing the model ..."):
         found = probe(model, cohort)
     whose = "test" if tested else "all"
-    console.rule("What the trained model made of it")
+    console.rule("What the trained model learned from presence")
     table = _table(
         console,
-        f"R² of a linear reader of what presence tells of the outcome ({len(cohort):,} {whose} patients)",
+        f"How much a linear probe reads of presence, R² ({len(cohort):,} {whose} patients)",
         ["task", "read from"],
         ["R²", "95 %", ""],
     )
@@ -98,11 +99,12 @@ def _table(console: Console, title: str, left: list[str], right: list[str]) -> T
 
 
 def _show_modalities(console: Console, task: TaskAudit) -> None:
-    title = f"Who has it, of {task.n_low:,} low and {task.n_high:,} high outcomes (p corrected by Holm)"
-    table = _table(console, title, ["modality"], ["low", "high", "Cramér's V", "p", ""])
+    low, high = half_names(len(task.strata))
+    title = f"Presence in {task.n_low:,} patients {low}, {task.n_high:,} {high} (p adjusted by Holm)"
+    table = _table(console, title, ["modality"], [low, high, "Cramér's V", "p", ""])
     for one in task.modalities:
         shares = [_percent(share) for share in (one.present_low, one.present_high)]
-        v, p = ("", "") if one.test == "none" else (f"{one.cramers_v:.2f}", _p(one))
+        v, p = ("", "") if one.test == "none" else (f"{one.cramers_v:.2f}", p_value(one.p_corrected))
         table.add_row(Text(one.modality), *shares, v, p, "[bold red]ALARM[/]" if one.alarm else "")
     console.print(table)
 
@@ -137,7 +139,7 @@ def _show_holes(console: Console, task: TaskAudit) -> None:
 
 
 def _show_shift(console: Console, shift: Shift) -> None:
-    title = f"Who has it, by {shift.by} (Cramér's V {shift.cramers_v:.2f}, corrected p {_number(shift.p_corrected)})"
+    title = f"Presence by {shift.by} (Cramér's V {shift.cramers_v:.2f}, adjusted p {p_value(shift.p_corrected)})"
     names = [f"{part} (n = {n:,})" for part, n in zip(shift.parts, shift.n, strict=True)]
     modalities = [modality for modality, _ in shift.presence]
     shares = [row for _, row in shift.presence]
@@ -152,11 +154,3 @@ def _show_shift(console: Console, shift: Shift) -> None:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
-
-
-def _p(found: Dependence) -> str:
-    return _number(found.p_corrected)
-
-
-def _number(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}"
