@@ -265,7 +265,7 @@ def test_limitations_follow_from_the_numbers(card, model, cohort):
     events = int(cohort.targets["survival"].loc[list(model.split.test), "event"].sum())
     assert f"survival: {events}" in text
     assert "this is no external validation" in text
-    assert "It was not compared with simple models in this run." in text
+    assert "The model was not compared with simple models in this run." in text
     assert "`missingness: off`" in text
     assert "2 of 3 possible combinations" in text
 
