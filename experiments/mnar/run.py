@@ -26,7 +26,7 @@ from rich.console import Console
 from multimodn import Cohort, Study
 from multimodn.errors import DataWarning
 from multimodn.evaluate.results import markdown
-from multimodn.evaluate.stress.report import draw_all, page
+from multimodn.evaluate.stress.report import page, stress_chart
 from multimodn.evaluate.stress.stress import ARMS, Plan, stress
 from multimodn.files import write_text
 from multimodn.training.provenance import versions
@@ -46,7 +46,7 @@ LIMITS = (
     "component is high). Given the outcome it still depends on what is missing, so that no reweighting by outcome can "
     "undo it, and nothing in the data tells it from other mechanisms. Weighting assumes that presence depends on the "
     "outcome, and on covariates that a study names, only; where that is wrong, `neutral` is not neutral.\n\n"
-    "The price of what was lost: at 80 % one in five patients with a high outcome keeps a modality, and one in "
+    "The price of what was lost: at 80 % one in five patients with the event keeps a modality, and one in "
     "twenty-five both. No weighting brings the others back; on HANCOCK, where they are few, the distance of `neutral` "
     "to the oracle when nothing is missing (`complete`) is two to four times that at 60 %.\n\n"
     "The mean-filled late ridge is not neutral; it leans the other way. An absent modality counts as the mean of those "
@@ -149,8 +149,9 @@ def draw_results(scores: pd.DataFrame) -> None:
     """Writes RESULTS.md and the pictures."""
     write_text(HERE / "RESULTS.md", results_page(scores))
     for cohort, part in _pages(scores):
-        title = f"{cohort}: 80 % of high outcomes lose some modalities"
-        draw_all(part, list(part["task"].unique()), title, HERE / f"{cohort.replace(' ', '-')}.png")
+        title = f"{cohort}: 80% of patients with the event lose some modalities"
+        tasks = list(part["task"].unique())
+        stress_chart(part, tasks, title, cohort.replace(" ", "-")).save_png(HERE, is_titled=True)
 
 
 def _read_results() -> pd.DataFrame:
@@ -206,8 +207,8 @@ def results_page(scores: pd.DataFrame) -> str:
     parts = [
         "# Missing not at random",
         "",
-        "Written by `run.py` from `results.csv`. Of the patients with a high outcome, 80 % lose each of the modalities "
-        "named, independently, in training. `same`: so at test; `flipped`: those with a low outcome lose them; "
+        "Written by `run.py` from `results.csv`. Of the patients with the event, 80 % lose each of the modalities "
+        "named, independently, in training. `same`: so at test; `flipped`: those without the event lose them; "
         "`complete`: nobody does; `mcar`: at random; `worst subset`: the worst when everybody has the same subset. "
         "All arms of a cohort on the same folds; `oracle` is `neutral` trained before anything was blanked. `same` "
         "above the oracle's is not skill, it is the shortcut.",

@@ -123,7 +123,7 @@ def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from multimodn.audit.figure import DARK, LIGHT
+    from multimodn.figures.theme import DARK, LIGHT
 
     tasks = [task.name for task in study.tasks]
     arms = {
@@ -132,30 +132,30 @@ def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
         "all modalities, one task": ("multi:{}", "o", 1),
         "all modalities, all tasks": ("multi:all", "s", 1),
     }
-    for name, palette in (("two-by-two.png", LIGHT), ("two-by-two-dark.png", DARK)):
-        style = {"text.color": palette.ink, "font.size": 10, "font.family": "DejaVu Sans"}
+    for name, theme in (("two-by-two.png", LIGHT), ("two-by-two-dark.png", DARK)):
+        style = {"text.color": theme.ink, "font.size": 10, "font.family": "DejaVu Sans"}
         with matplotlib.rc_context(style):
-            figure = Figure(figsize=(9, 4.9), facecolor=palette.paper)
-            axes = figure.add_axes((0.17, 0.17, 0.8, 0.62), facecolor=palette.paper)
+            figure = Figure(figsize=(9, 4.9), facecolor=theme.paper)
+            axes = figure.add_axes((0.17, 0.17, 0.8, 0.62), facecolor=theme.paper)
             for k, (label, (arm, marker, high)) in enumerate(arms.items()):
-                colour = palette.high[0] if high else palette.low[0]
+                colour = theme.high if high else theme.low
                 found = [interval(boot.auroc(arm.format(task), task)) for task in tasks]
                 found.append(interval(np.mean([boot.auroc(arm.format(task), task) for task in tasks], axis=0)))
                 y = np.arange(len(found)) + (k - 1.5) * 0.17
                 for place, (value, low, up) in zip(y, found, strict=True):
                     axes.plot([low, up], [place, place], color=colour, linewidth=1.4)
-                    filled = colour if marker == "s" else palette.paper
+                    filled = colour if marker == "s" else theme.paper
                     axes.plot(value, place, marker, color=colour, markerfacecolor=filled, markersize=6)
                 axes.plot([], [], marker, color=colour, label=label, markerfacecolor=filled)
-            axes.axvline(0.5, color=palette.faint, linewidth=0.8, linestyle=":")
+            axes.axvline(0.5, color=theme.faint, linewidth=0.8, linestyle=":")
             axes.set_yticks(range(len(tasks) + 1), [*tasks, "mean"])
-            axes.axhline(len(tasks) - 0.5, color=palette.grid, linewidth=0.8)
+            axes.axhline(len(tasks) - 0.5, color=theme.grid, linewidth=0.8)
             axes.invert_yaxis()
-            axes.tick_params(colors=palette.ink, length=0)
-            axes.set_xlabel("AUROC", color=palette.ink)
+            axes.tick_params(colors=theme.ink, length=0)
+            axes.set_xlabel("AUROC", color=theme.ink)
             for spine in axes.spines.values():
                 spine.set_visible(False)
-            axes.grid(axis="x", color=palette.grid, linewidth=0.6)
+            axes.grid(axis="x", color=theme.grid, linewidth=0.6)
             figure.text(0.02, 0.955, "Pathology metadata: modalities and tasks", size=14, weight="bold", va="top")
             figure.legend(
                 *axes.get_legend_handles_labels(),
@@ -163,7 +163,7 @@ def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
                 bbox_to_anchor=(0.01, 0.9),
                 ncols=4,
                 frameon=False,
-                labelcolor=palette.ink,
+                labelcolor=theme.ink,
                 fontsize=9,
                 columnspacing=1.2,
                 handletextpad=0.3,
@@ -172,5 +172,5 @@ def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
                 f"HANCOCK, n = {boot.weights.shape[1]} patients, five folds; lines: 95 % interval over resamples "
                 "of patients. Dotted: chance."
             )
-            figure.text(0.02, 0.02, caption, size=8, color=palette.faint)
+            figure.text(0.02, 0.02, caption, size=8, color=theme.faint)
             figure.savefig(folder / name, dpi=130)

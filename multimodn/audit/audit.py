@@ -1,4 +1,4 @@
-"""The audit: whether what is missing in a cohort depends on the outcome, before anything is trained.
+"""The audit: whether missingness in a cohort depends on the outcome, before anything is trained.
 
 `audit` computes, `sentences` words, `write_audit` writes and draws.
 """
@@ -6,23 +6,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from multimodn.audit.figure import DARK, LIGHT, draw
+from multimodn.audit.figure import audit_chart
 from multimodn.audit.findings import Audit, Dependence, Hole, PatternCount, TaskAudit, is_high
-from multimodn.audit.independence import ALPHA, Bools, Counts, holm, independence, matters, presence_auroc
+from multimodn.audit.independence import ALPHA, Bools, Counts, independence, matters, presence_auroc
 from multimodn.audit.pattern_counts import Patterns
 from multimodn.audit.pattern_shifts import find_shifts
-from multimodn.audit.sentences import LIMIT, shift_verdict, task_verdict
+from multimodn.audit.sentences import LIMIT, half_names, shift_verdict, task_verdict
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
-from multimodn.files import replacing, write_text
+from multimodn.files import write_text
+from multimodn.statistics.multiple_testing import holm
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
@@ -33,10 +34,10 @@ MOST_PATTERNS = 2000  # of these; the largest ones
 
 
 def audit(study: Study, cohort: Cohort, split: Split | None = None, *, seed: int = 0) -> Audit:
-    """Asks of each task whether missing modalities tell its outcome, and what that means for training.
+    """Tests for each task whether missing modalities depend on its outcome, and says what that means for training.
 
-    All labelled patients are looked at, those of the test part as well: they are no less subject to the mechanism, and
-    no model is fitted. The outcome is seen through `Task.strata`, fitted on all of them.
+    All labelled patients count, those of the test part too: no model is fitted. The outcome is that of `Task.strata`,
+    fitted on all of them.
 
     Args:
         study: Names the tasks.
@@ -45,7 +46,7 @@ def audit(study: Study, cohort: Cohort, split: Split | None = None, *, seed: int
         seed: Seed of folds, bootstrap and random tables.
 
     Returns:
-        The findings; ``alarms`` names every task and modality whose presence depends on the outcome: p < `ALPHA` after
+        The findings; ``alarms`` are the tasks and modalities whose presence depends on the outcome: p < `ALPHA` after
         Holm's correction for all pairs, and an effect that `matters`.
 
     Raises:
@@ -84,22 +85,23 @@ def _check(study: Study, cohort: Cohort) -> None:
 
 def _task_audit(task: Task, cohort: Cohort, patterns: Patterns, n_tests: int, seed: int) -> TaskAudit:
     """Everything about a task except what needs the other tasks: corrected p, alarms and verdict."""
-    target, labels = task.prepare(cohort.targets[task.name])
-    known = labels.numpy()
-    stratum, pattern = task.strata(target).numpy()[known], patterns.of_patient[known]
+    target, is_labelled = task.prepare(cohort.targets[task.name])
+    rows = is_labelled.numpy()
+    stratum, pattern = task.strata(target).numpy()[rows], patterns.of_patient[rows]
     n_strata, n_patterns = task.n_strata, len(patterns.codes)
     flat = np.bincount(pattern * n_strata + stratum, minlength=n_patterns * n_strata)
     counts = flat.reshape(n_patterns, n_strata)
     labelled = counts.sum(axis=1)
-    rows = zip(patterns.codes, patterns.counts, labelled, counts, strict=True)
     return TaskAudit(
         task=task.name,
         n=len(cohort),
-        labelled=int(known.sum()),
+        labelled=int(rows.sum()),
+        outcomes=tuple(map(str, task.stratum_names)),
+        halves=half_names(task),
         strata=_ints(counts.sum(axis=0)),
         patterns=tuple(
-            PatternCount(patterns.name(code), patterns.members(code), int(n), int(n_known), _ints(strata))
-            for code, n, n_known, strata in rows
+            PatternCount(patterns.name(code), patterns.members(code), int(n), int(n_labelled), _ints(strata))
+            for code, n, n_labelled, strata in zip(patterns.codes, patterns.counts, labelled, counts, strict=True)
         ),
         auroc=presence_auroc(pattern, patterns.presence, _high_strata(stratum, n_strata), seed),
         modalities=_dependences(task.name, patterns, counts, n_tests, seed),
@@ -109,7 +111,7 @@ def _task_audit(task: Task, cohort: Cohort, patterns: Patterns, n_tests: int, se
 
 
 def _high_strata(stratum: Counts, n_strata: int) -> Bools:
-    """Says of each row whether its stratum is in the upper half ``(n,)``."""
+    """Returns whether the stratum of each row is in the upper half ``(n,)``."""
     high: Bools = np.array([is_high(k, n_strata) for k in range(n_strata)])[stratum]
     return high
 
@@ -118,35 +120,32 @@ def _dependences(task: str, patterns: Patterns, counts: Counts, n_tests: int, se
     """Tests each modality; nothing is corrected yet."""
     everyone, n_strata = counts.sum(axis=0), counts.shape[1]
     high = _high_strata(np.arange(n_strata), n_strata)
-    found = []
+    tests = []
     for name, has in zip(patterns.names, patterns.presence.T, strict=True):
         present = counts[has].sum(axis=0)
         table = np.stack([everyone - present, present], axis=1)
         result = independence(table, n_tests=n_tests, seed=seed)
         shares = [float(present[half].sum() / n) if (n := everyone[half].sum()) else None for half in (~high, high)]
-        found.append(
+        tests.append(
             Dependence(
                 task, name, _ints(present), shares[0], shares[1], result.test, result.p, 1.0, result.cramers_v, False
             )
         )
-    return tuple(found)
+    return tuple(tests)
 
 
 def _corrected(tasks: Sequence[TaskAudit]) -> list[TaskAudit]:
     """Corrects p over all pairs that could be tested, and raises the alarms."""
-    tested = [found for task in tasks for found in task.modalities if found.test != "none"]
-    corrected = dict(zip([(found.task, found.modality) for found in tested], holm([f.p for f in tested]), strict=True))
-    return [
-        replace(task, modalities=tuple(_judged(f, corrected.get((f.task, f.modality), 1.0)) for f in task.modalities))
-        for task in tasks
-    ]
+    tested = [one for task in tasks for one in task.modalities if one.test != "none"]
+    adjusted = holm(np.array([one.p for one in tested])).tolist()
+    corrected = {(one.task, one.modality): p for one, p in zip(tested, adjusted, strict=True)}
+    return [replace(task, modalities=tuple(_judged(one, corrected) for one in task.modalities)) for task in tasks]
 
 
-def _judged(found: Dependence, p_corrected: float) -> Dependence:
-    low, high = found.present_low, found.present_high
+def _judged(one: Dependence, corrected: Mapping[tuple[str, str], float]) -> Dependence:
+    p, low, high = corrected.get((one.task, one.modality), 1.0), one.present_low, one.present_high
     difference = high - low if low is not None and high is not None else 0.0
-    alarm = p_corrected < ALPHA and matters(found.cramers_v, difference)
-    return replace(found, p_corrected=p_corrected, alarm=alarm)
+    return replace(one, p_corrected=p, alarm=p < ALPHA and matters(one.cramers_v, difference))
 
 
 def _holes(patterns: Patterns, counts: Counts) -> tuple[Hole, ...]:
@@ -163,15 +162,16 @@ def _holes(patterns: Patterns, counts: Counts) -> tuple[Hole, ...]:
     examples, visitors = within.astype(np.int64) @ counts, within.astype(np.int64) @ patterns.counts
     holes = []
     for stratum in np.flatnonzero(counts.sum(axis=0)):
-        at = np.flatnonzero(examples[:, stratum] == 0)
-        codes = subsets[at]
+        empty = np.flatnonzero(examples[:, stratum] == 0)
+        codes = subsets[empty]
         contains = (codes[:, None] & codes[None, :]) == codes[None, :]
         smallest = contains.sum(axis=1) == 1  # itself
-        known = examples[at].sum(axis=1)
-        is_pattern = np.isin(codes, patterns.codes)
+        labelled, is_pattern = examples[empty].sum(axis=1), np.isin(codes, patterns.codes)
         holes += [
-            Hole(patterns.name(code), int(stratum), int(n), int(n_known), bool(own), bool(least))
-            for code, n, n_known, own, least in zip(codes, visitors[at], known, is_pattern, smallest, strict=True)
+            Hole(patterns.name(code), int(stratum), int(n), int(n_labelled), bool(own), bool(least))
+            for code, n, n_labelled, own, least in zip(
+                codes, visitors[empty], labelled, is_pattern, smallest, strict=True
+            )
         ]
     return tuple(sorted(holes, key=lambda hole: (-hole.n, hole.subset, hole.stratum)))
 
@@ -180,11 +180,11 @@ def _ints(numbers: Counts) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers)
 
 
-def write_audit(found: Audit, folder: Path) -> list[Path]:
-    """Writes ``audit.json``, ``audit.png`` and ``audit-dark.png``, each under another name first.
+def write_audit(result: Audit, folder: Path) -> list[Path]:
+    """Writes ``audit.json``, ``audit.png`` and ``audit-dark.png``, each whole or not at all.
 
     Args:
-        found: What to write.
+        result: What to write.
         folder: Made if it does not exist; files of an earlier audit are replaced.
 
     Returns:
@@ -193,13 +193,10 @@ def write_audit(found: Audit, folder: Path) -> list[Path]:
     Raises:
         StudyError: If the folder is a file, or cannot be written.
     """
-    files = [folder / name for name in ("audit.json", "audit.png", "audit-dark.png")]
+    file = folder / "audit.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(files[0], json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
-        for file, palette in zip(files[1:], (LIGHT, DARK), strict=True):
-            with replacing(file) as temporary:
-                draw(found, temporary, palette)
+        write_text(file, json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
+        return [file, *audit_chart(result).save_png(folder, is_titled=True)]
     except OSError as error:
         raise StudyError(f"Cannot write the audit to {folder}: {error.strerror}. Name another folder.") from None
-    return files

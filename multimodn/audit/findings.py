@@ -14,11 +14,11 @@ class PatternCount:
     """Patients of one presence pattern.
 
     Attributes:
-        pattern: The modalities that they have, joined by +, or ``(none)``.
-        modalities: The same one by one.
+        pattern: Name of the pattern, such as ``labs+image``.
+        modalities: The modalities that they have.
         n: How many they are.
         labelled: How many of them have a label of the task.
-        strata: How many of those are in each outcome stratum, from low to high.
+        strata: How many of those are in each outcome stratum.
     """
 
     pattern: str
@@ -30,10 +30,10 @@ class PatternCount:
 
 @dataclass(frozen=True)
 class PresenceAuroc:
-    """How well the presence of modalities alone tells high from low outcomes.
+    """How well the presence of modalities alone predicts the outcome (its upper half of strata).
 
     Attributes:
-        value: Area under the ROC curve on patients who were left out; None if it is not defined.
+        value: Area under the ROC curve on held-out patients; None if it is not defined.
         low: Lower end of its 95 % interval.
         high: Upper end of its 95 % interval.
         note: Why it is not defined or was not estimated; empty otherwise.
@@ -53,8 +53,8 @@ class Dependence:
         task: The task.
         modality: The modality.
         present: Labelled patients of each outcome stratum who have it.
-        present_low: Share of patients with a low outcome who have it; None without such patients.
-        present_high: The same of patients with a high outcome.
+        present_low: Share of patients in the lower half of strata (no event) who have it; None if there are none.
+        present_high: The same of the upper half (event).
         test: How p was found; ``none`` if everyone or nobody has the modality, or there is one stratum only.
         p: Chance of a dependence like this or stronger if there were none.
         p_corrected: The same, corrected for all pairs of task and modality (Holm).
@@ -80,7 +80,7 @@ class Hole:
 
     Attributes:
         subset: The modalities, joined by +.
-        stratum: The stratum, 0 = lowest.
+        stratum: The stratum, a position in `TaskAudit.outcomes`.
         n: Patients who have all of them.
         labelled: How many of those have a label.
         is_pattern: Whether some patients have exactly these modalities.
@@ -103,8 +103,9 @@ class TaskAudit:
         task: The task.
         n: Patients.
         labelled: Patients with a label.
-        strata: Labelled patients in each outcome stratum, from low to high; the upper half of the strata is the high
-            outcome (the positive class, an event, large values).
+        outcomes: Names of the outcome strata, such as the classes, in order.
+        halves: Names of their lower half (no event, small values) and their upper half.
+        strata: Labelled patients in each outcome stratum.
         patterns: A count for each presence pattern, the largest first.
         auroc: What presence alone predicts.
         modalities: One test a modality.
@@ -116,6 +117,8 @@ class TaskAudit:
     task: str
     n: int
     labelled: int
+    outcomes: tuple[str, ...]
+    halves: tuple[str, str]
     strata: tuple[int, ...]
     patterns: tuple[PatternCount, ...]
     auroc: PresenceAuroc
@@ -126,13 +129,18 @@ class TaskAudit:
 
     @property
     def n_low(self) -> int:
-        """Labelled patients with a low outcome."""
+        """Labelled patients in the lower half of strata."""
         return sum(n for k, n in enumerate(self.strata) if not is_high(k, len(self.strata)))
 
     @property
     def n_high(self) -> int:
-        """Labelled patients with a high outcome."""
+        """Labelled patients in the upper half of strata."""
         return self.labelled - self.n_low
+
+    @property
+    def alarms(self) -> list[Dependence]:
+        """The modalities whose presence depends on the outcome."""
+        return [one for one in self.modalities if one.alarm]
 
 
 @dataclass(frozen=True)
@@ -193,7 +201,7 @@ class Audit:
     @property
     def alarms(self) -> list[Dependence]:
         """The pairs of task and modality whose presence depends on the outcome."""
-        return [found for task in self.tasks for found in task.modalities if found.alarm]
+        return [alarm for task in self.tasks for alarm in task.alarms]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `json` can write: mappings, lists, texts, numbers; nothing that is not finite."""
@@ -202,7 +210,7 @@ class Audit:
 
 
 def is_high(stratum: int, n_strata: int) -> bool:
-    """Says whether a stratum is in the upper half, as `high_outcome` counts it."""
+    """Returns whether a stratum is in the upper half, as `high_outcome` counts it."""
     return stratum >= n_strata / 2
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from multimodn.audit.independence import Bools, Counts
 from multimodn.data.cohort import Cohort
-from multimodn.missingness.patterns import pattern_codes, pattern_name
+from multimodn.findings.names import pattern_name
+from multimodn.missingness.patterns import pattern_codes, pattern_members
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class Patterns:
         Raises:
             DataError: If there are more modalities than a bit code holds.
         """
-        found = pattern_codes(cohort.presence.to_numpy())
-        codes, of_patient, counts = np.unique(found, return_inverse=True, return_counts=True)
+        every = pattern_codes(cohort.presence.to_numpy())
+        codes, of_patient, counts = np.unique(every, return_inverse=True, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -48,9 +49,9 @@ class Patterns:
         return has
 
     def name(self, code: int) -> str:
-        """Writes a subset for people."""
-        return pattern_name(int(code), self.names)
+        """Names a subset."""
+        return pattern_name(self.members(code))
 
     def members(self, code: int) -> tuple[str, ...]:
         """Lists the modalities of a subset."""
-        return tuple(name for m, name in enumerate(self.names) if code >> m & 1)
+        return pattern_members(int(code), self.names)

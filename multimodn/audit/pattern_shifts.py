@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from multimodn.audit.findings import Shift
-from multimodn.audit.independence import ALPHA, FEWEST, Counts, holm, independence, matters
+from multimodn.audit.independence import ALPHA, FEWEST, Counts, independence, matters
 from multimodn.audit.pattern_counts import Patterns
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import PARTS, Split
 from multimodn.errors import DataError, shown
+from multimodn.statistics.multiple_testing import holm
 
 SMALLEST_GROUP = 20
 """Groups with fewer patients are joined into one."""
@@ -46,8 +47,8 @@ def find_shifts(cohort: Cohort, split: Split | None, patterns: Patterns, seed: i
             shifts.append(Shift("group", note=note))
         else:
             shifts.append(_shift("group", group, names, patterns, seed))
-    at = [i for i, shift in enumerate(shifts) if shift.test != "none"]
-    for i, p in zip(at, holm([shifts[i].p for i in at]), strict=True):
+    tested = [i for i, shift in enumerate(shifts) if shift.test != "none"]
+    for i, p in zip(tested, holm(np.array([shifts[i].p for i in tested])).tolist(), strict=True):
         shifts[i] = replace(shifts[i], p_corrected=p, shifted=p < ALPHA and matters(shifts[i].cramers_v))
     return tuple(shifts)
 
@@ -75,11 +76,10 @@ def _parts(cohort: Cohort, split: Split) -> tuple[Counts, list[str]]:
 def _groups(groups: pd.Series[Any]) -> tuple[Counts, list[str], str]:
     """The group of each patient ``(n,)``, -1 = none, names, and why groups are not compared."""
     group, distinct = pd.factorize(groups)
-    n_known = int((group >= 0).sum())
-    if len(distinct) * PATIENTS_PER_GROUP > n_known:
+    n = int((group >= 0).sum())
+    if len(distinct) * PATIENTS_PER_GROUP > n:
         note = (
-            f"Groups are not compared: {len(distinct)} groups of {n_known} patients are taken for families, each too "
-            f"small to have patterns of its own."
+            f"Groups are not compared: {len(distinct)} groups of {n} patients are taken for families, each too small."
         )
         return group, [], note
     names = [str(name) for name in distinct]
@@ -93,15 +93,9 @@ def _groups(groups: pd.Series[Any]) -> tuple[Counts, list[str], str]:
     return group.astype(np.int64), names, "" if len(names) > 1 else "Groups are not compared: there is one only."
 
 
-def _shift(
-    by: Literal["split", "group"],
-    part: Counts,
-    names: list[str],
-    patterns: Patterns,
-    seed: int,
-) -> Shift:
-    known, n_parts, n_patterns = part >= 0, len(names), len(patterns.codes)
-    flat = np.bincount(part[known] * n_patterns + patterns.of_patient[known], minlength=n_parts * n_patterns)
+def _shift(by: Literal["split", "group"], part: Counts, names: list[str], patterns: Patterns, seed: int) -> Shift:
+    has_part, n_parts, n_patterns = part >= 0, len(names), len(patterns.codes)
+    flat = np.bincount(part[has_part] * n_patterns + patterns.of_patient[has_part], minlength=n_parts * n_patterns)
     whole = flat.reshape(n_parts, n_patterns)
     shares = (whole @ patterns.presence.astype(np.int64)) / whole.sum(axis=1, keepdims=True)
     frequent = whole.sum(axis=0) >= FEWEST * n_parts

@@ -1,12 +1,13 @@
-"""What the findings of an audit mean and what to do, in plain language."""
+"""Sentences on the findings of an audit: what they mean and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from multimodn.audit.findings import Dependence, Shift, TaskAudit
+from multimodn.audit.findings import Dependence, Shift, TaskAudit, is_high
 from multimodn.audit.independence import ALPHA, NEGLIGIBLE
+from multimodn.base.task import Task
 from multimodn.errors import shown
 from multimodn.findings.numbers import counted, interval, joined
 
@@ -16,39 +17,40 @@ BLIND, POWER = 0.25, 0.8
 MOST_NAMED = 4  # modalities or patterns in a sentence
 
 LIMIT = (
-    "What no audit can see: missingness that depends on the missing value itself, among patients with the same outcome "
-    "(self-masking). No data show what was never measured; ask the people who order the measurements."
+    "What no audit can see: missingness that depends on the missing value itself, among patients with the same "
+    "outcome (self-masking). No data show what was never measured; ask the people who order the measurements."
 )
 KEEP = "Keep `missingness: neutral` (the default)"
 
 
-def stratum_name(stratum: int, n_strata: int) -> str:
-    """Names an outcome stratum: ``without the event`` or ``with the event`` of two, else ``stratum 3 of 4``."""
-    return half_names(2)[stratum] if n_strata == 2 else f"stratum {stratum + 1} of {n_strata}"
-
-
-def half_names(n_strata: int) -> tuple[str, str]:
-    """Names the lower and the upper half of the outcome strata."""
-    return ("without the event", "with the event") if n_strata == 2 else ("with lower outcomes", "with higher outcomes")
+def half_names(task: Task) -> tuple[str, str]:
+    """Names the lower and the upper half of a task's outcomes: ``with death = no`` and ``with death = yes``."""
+    names, n = task.stratum_names, task.n_strata
+    if task.link_scale == "log-risk":
+        return "without the event", "with the event"
+    if task.link_scale == "units":
+        return f"with lower {task.name}", f"with higher {task.name}"
+    halves = [[str(name) for k, name in enumerate(names) if is_high(k, n) == half] for half in (False, True)]
+    lower, upper = (joined(half, MOST_NAMED, "or") for half in halves)
+    return f"with {task.name} = {lower}", f"with {task.name} = {upper}"
 
 
 def task_verdict(task: TaskAudit, n_tests: int) -> str:
-    """Words the findings about a task: alarms, holes, patterns without labels, and what to do.
+    """Writes the findings about a task: alarms, holes, patterns without labels, and what to do.
 
     Args:
         task: The findings.
         n_tests: Pairs of task and modality among which p is corrected.
     """
-    alarms = [one for one in task.modalities if one.alarm]
-    sentences = _alarmed(task, alarms) if alarms else _silent(task, n_tests)
+    sentences = _alarmed(task) if task.alarms else _no_alarm(task, n_tests)
     return " ".join([*sentences, *_holes(task), *_unlabelled(task)])
 
 
 def short_verdict(task: TaskAudit, n_tests: int) -> str:
-    """Words the same without shares and counts, which may be of few patients."""
-    alarms = [one.modality for one in task.modalities if one.alarm]
-    if alarms:
-        return f"alarm. The presence of {joined(alarms)} depends on the outcome. {_auroc(task)}"
+    """Writes the same without shares and counts, which may be of few patients."""
+    if task.alarms:
+        alarms = joined(one.modality for one in task.alarms)
+        return f"alarm. The presence of {alarms} depends on the outcome. {_auroc(task)}"
     sentences = ["no alarm.", _auroc(task)]
     blind = noticeable(task.n_low, task.n_high, n_tests)
     if blind >= BLIND:
@@ -63,7 +65,7 @@ def short_verdict(task: TaskAudit, n_tests: int) -> str:
 
 
 def shift_verdict(shifts: Sequence[Shift]) -> str:
-    """Words the differences of patterns between parts of the split and between groups."""
+    """Writes the differences of patterns between parts of the split and between groups."""
     sentences = []
     for shift in shifts:
         what = "the parts of the split" if shift.by == "split" else "groups"
@@ -76,19 +78,19 @@ def shift_verdict(shifts: Sequence[Shift]) -> str:
     return " ".join(sentences) or "There are no parts or groups to compare."
 
 
-def _alarmed(task: TaskAudit, alarms: list[Dependence]) -> list[str]:
-    worst = sorted(alarms, key=lambda one: -one.cramers_v)
-    named = "; ".join(_difference(one, len(task.strata)) for one in worst[:MOST_NAMED])
+def _alarmed(task: TaskAudit) -> list[str]:
+    worst = sorted(task.alarms, key=lambda one: -one.cramers_v)
+    named = "; ".join(_difference(one, task.halves) for one in worst[:MOST_NAMED])
     more = f"; and {len(worst) - MOST_NAMED} more" if len(worst) > MOST_NAMED else ""
     return [
-        f"Alarm: whether a patient has {' or '.join(repr(one.modality) for one in worst[:MOST_NAMED])} depends on "
-        f"the outcome of '{task.task}' ({named}{more}).",
+        f"Alarm: whether a patient has {' or '.join(repr(one.modality) for one in worst[:MOST_NAMED])} depends on the "
+        f"outcome of '{task.task}' ({named}{more}).",
         f"{_auroc(task)} A model that sees presence learns this shortcut.",
         f"{KEEP}; use `informative` only if modalities are missing for the same reasons where the model will be used.",
     ]
 
 
-def _silent(task: TaskAudit, n_tests: int) -> list[str]:
+def _no_alarm(task: TaskAudit, n_tests: int) -> list[str]:
     if sum(n > 0 for n in task.strata) < 2:
         return [f"Nothing can be said about '{task.task}': all its labels are in one outcome stratum."]
     if task.auroc.low is not None and task.auroc.low >= 0.5 + NEGLIGIBLE / 2:
@@ -96,13 +98,13 @@ def _silent(task: TaskAudit, n_tests: int) -> list[str]:
             f"No single modality raises an alarm for '{task.task}', but together they predict the outcome: "
             f"{_auroc(task)} {KEEP}."
         ]
-    silence = f"No modality raises an alarm for '{task.task}'. {_auroc(task)}"
+    no_alarm = f"No modality raises an alarm for '{task.task}'. {_auroc(task)}"
     blind = noticeable(task.n_low, task.n_high, n_tests)
     if blind < BLIND:
-        return [f"{silence} Any mode of training is fine."]
-    low, high = half_names(len(task.strata))
+        return [f"{no_alarm} Any mode of training is fine."]
+    low, high = task.halves
     return [
-        f"{silence} But with {task.n_low:,} patients {low} and {task.n_high:,} {high}, a difference in presence of "
+        f"{no_alarm} But with {task.n_low:,} patients {low} and {task.n_high:,} {high}, a difference in presence of "
         f"less than about {_points(blind)} would hardly be detected: `missingness: neutral` (the default) is the safe "
         "choice."
     ]
@@ -138,11 +140,11 @@ def _auroc(task: TaskAudit) -> str:
     return f"Presence alone {'does not predict' if auroc.low <= 0.5 else 'predicts'} the outcome ({text})."
 
 
-def _difference(found: Dependence, n_strata: int) -> str:
-    if found.present_low is None or found.present_high is None:
-        return f"'{found.modality}': Cramér's V {found.cramers_v:.2f}"
-    (low, high), names = (found.present_low, found.present_high), half_names(n_strata)
-    text = f"'{found.modality}': present in {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
+def _difference(one: Dependence, names: tuple[str, str]) -> str:
+    if one.present_low is None or one.present_high is None:
+        return f"'{one.modality}': Cramér's V {one.cramers_v:.2f}"
+    low, high = one.present_low, one.present_high
+    text = f"'{one.modality}': present in {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
     return text if abs(high - low) >= NEGLIGIBLE else f"{text}, and it differs within these halves"
 
 
@@ -157,7 +159,8 @@ def _holes(task: TaskAudit) -> list[str]:
         return []
     largest = sorted(strata, key=lambda name: -n_of[name])
     named = "; ".join(
-        f"{name} (n = {n_of[name]:,}): no patient {_strata_words(strata[name], len(task.strata))}"
+        f"{name} (n = {n_of[name]:,}): no patient with outcome "
+        f"{shown([task.outcomes[k] for k in sorted(strata[name])], MOST_NAMED)}"
         for name in largest[:MOST_NAMED]
     )
     more = f"; and {len(largest) - MOST_NAMED} more" if len(largest) > MOST_NAMED else ""
@@ -168,17 +171,12 @@ def _holes(task: TaskAudit) -> list[str]:
     ]
 
 
-def _strata_words(strata: list[int], n_strata: int) -> str:
-    names = shown([stratum_name(stratum, n_strata) for stratum in sorted(strata)], MOST_NAMED)
-    return names if n_strata == 2 else f"in {names}"
-
-
 def _unlabelled(task: TaskAudit) -> list[str]:
     if not task.unlabelled:
         return []
     return [
-        f"Nobody has a label in {len(task.unlabelled)} pattern(s): {shown(task.unlabelled, MOST_NAMED)}. Predictions "
-        "there cannot be checked with these data."
+        f"No patient has a label in {len(task.unlabelled)} pattern(s): {shown(task.unlabelled, MOST_NAMED)}. "
+        "Predictions there cannot be checked with these data."
     ]
 
 
@@ -194,7 +192,7 @@ def _widest(shift: Shift) -> str:
 def _advice(shift: Shift) -> str:
     if shift.by == "split":
         return (
-            "Test scores then reflect the patterns of the test part: read them by pattern, or use a random, stratified "
-            "split, unless the study's question gives the parts."
+            "Test scores then reflect the patterns of the test part: read them by pattern, or use a random, "
+            "stratified split, unless the study's question gives the parts."
         )
     return "A model of mode `informative` may learn the site from presence: keep `neutral`, and report scores by group."

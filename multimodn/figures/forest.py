@@ -204,13 +204,21 @@ def _mark(theme: Theme, m: int, colours: Sequence[str] | None = None) -> tuple[s
     return MARKERS[m % len(MARKERS)], colour, colour if m % 2 == 0 else theme.paper
 
 
-def draw_key(axes: Axes, theme: Theme, marks: Sequence[str], colours: Sequence[str] | None = None) -> None:
-    """Names the kinds of points, in axes that hold nothing else."""
+def draw_key(
+    axes: Axes,
+    theme: Theme,
+    marks: Sequence[str],
+    *,
+    colours: Sequence[str] | None = None,
+    most_columns: int = 4,
+    is_left: bool = False,
+) -> None:
+    """Names the kinds of points, at a side of axes that hold nothing else."""
     axes.set_axis_off()
     for m, mark in enumerate(marks):
         marker, colour, face = _mark(theme, m, colours)
         axes.plot([], [], marker, ms=5, mew=1.2, mec=colour, mfc=face, label=mark)
     axes.legend(
-        loc="center right", bbox_to_anchor=(1.0, 0.5), ncols=min(len(marks), 4), fontsize=8, handletextpad=0.1,
-        columnspacing=1.2, borderaxespad=0.0,
+        loc="center left" if is_left else "center right", ncols=min(len(marks), most_columns), fontsize=8,
+        handletextpad=0.1, columnspacing=1.2, borderaxespad=0.0,
     )  # fmt: skip

@@ -84,9 +84,8 @@ class Picture:
             self.draw(theme).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", buffer.getvalue(), count=1, flags=re.DOTALL)
         text = text.replace("<svg ", '<svg style="stroke-linejoin: round; stroke-linecap: butt" ', 1)
-        text = re.sub(
-            r">[^<]*</text>", lambda said: said[0].replace("  ", WIDE), text
-        )  # a page makes one of two spaces
+        # A page makes one of two spaces.
+        text = re.sub(r">[^<]*</text>", lambda content: content[0].replace("  ", WIDE), text)
         return _smaller(text.replace("'DejaVu Sans'", FONTS))
 
     def inline_svg(self) -> str:
@@ -105,16 +104,20 @@ class Picture:
         tag = re.sub(r'\bid="', f'id="{self.name}-', tag)
         tag = re.sub(r'href="#', f'href="#{self.name}-', tag)
         tag = re.sub(r"url\(#", f"url(#{self.name}-", tag)
-        return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: _VARIABLES.get(found[0].lower(), found[0]), tag)
+        return re.sub(r"#[0-9a-fA-F]{6}\b", lambda colour: _VARIABLES.get(colour[0].lower(), colour[0]), tag)
 
     def save(self, folder: Path) -> list[Path]:
         """Writes ``name.svg``, ``name.png`` and ``name-dark.png``."""
         folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / f"{self.name}.svg", folder / f"{self.name}.png", folder / f"{self.name}-dark.png"]
-        write_text(files[0], self.svg())
-        for file, theme in zip(files[1:], (LIGHT, DARK), strict=True):
+        write_text(folder / f"{self.name}.svg", self.svg())
+        return [folder / f"{self.name}.svg", *self.save_png(folder)]
+
+    def save_png(self, folder: Path, *, is_titled: bool = False) -> list[Path]:
+        """Writes ``name.png`` and ``name-dark.png``; see `figure`."""
+        files = [folder / f"{self.name}.png", folder / f"{self.name}-dark.png"]
+        for file, theme in zip(files, (LIGHT, DARK), strict=True):
             with replacing(file) as temporary:
-                self.figure(theme).savefig(temporary, format="png", dpi=DPI)
+                self.figure(theme, is_titled=is_titled).savefig(temporary, format="png", dpi=DPI)
         return files
 
 
@@ -125,7 +128,7 @@ def css_variables(theme: Theme) -> str:
 
 def _smaller(svg: str) -> str:
     """Writes places to a hundredth of a point, and many dots of one kind as few paths: a tenth of the size."""
-    svg = re.sub(r"<[^>]*>", lambda tag: _PLACES.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), tag[0]), svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: _PLACES.sub(lambda place: _DECIMALS.sub(r"\1", place[0]), tag[0]), svg)
     sizes = {name: float(radius) for name, radius in _CIRCLE.findall(svg)}
     return _DOTS.sub(lambda run: _dots(run, sizes), svg)
 

@@ -21,8 +21,8 @@ class Theme:
         faint: Text that explains, ticks.
         grid: Lines behind the data.
         band: Areas without a meaning of their own, such as bars that only count.
-        low: Blue: decreases, negative contributions, low outcomes.
-        high: Orange: increases, positive contributions, high outcomes.
+        low: Blue: decreases, negative contributions, patients without the event.
+        high: Orange: increases, positive contributions, patients with the event.
         series: Categories, in this order; after Okabe and Ito, https://jfly.uni-koeln.de/color/.
         diverging: From `low` over nothing to `high`.
         sequential: From nothing to much.
@@ -57,6 +57,12 @@ class Theme:
         """Returns the colours of a cell and of a text on it, for a value from -1 (`low`) over 0 to 1 (`high`)."""
         level = diverging_level(value)
         return self.diverging[level], self.paper if level in STRONG_DIVERGING else self.ink
+
+    def strata(self, n: int) -> list[str]:
+        """Returns colours of n outcomes, in order: blues from strong to light, then oranges from light to strong."""
+        lower, upper = ([round(2 * k / max(m - 1, 1)) for k in range(m)] for m in (n - n // 2, n // 2))
+        blues = [self.diverging[k] for k in lower] if len(lower) > 1 else [self.low]
+        return blues + ([self.diverging[k - 3] for k in upper] if len(upper) > 1 else [self.high][: len(upper)])
 
     def style(self) -> Any:
         """Returns the settings of Matplotlib, a dictionary, under which a figure is drawn; see `rc_context`."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multimodn.errors import DataError
+from multimodn.findings.names import pattern_name
 
 MAX_CODED = 62
 """Largest number of modalities whose subsets fit the bits of an int64."""
@@ -27,14 +28,14 @@ def pattern_codes(presence: Bools) -> NDArray[np.int64]:
     return codes
 
 
-def pattern_name(code: int, modalities: Sequence[str]) -> str:
-    """Names the pattern of a bit code: its modalities joined by +, or ``(none)``."""
-    return "+".join(name for m, name in enumerate(modalities) if code >> m & 1) or "(none)"
+def pattern_members(code: int, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Lists the modalities of a pattern."""
+    return tuple(name for m, name in enumerate(modalities) if code >> m & 1)
 
 
 def pattern_names(presence: Bools, modalities: Sequence[str]) -> NDArray[np.object_]:
     """Names the pattern of each row of a presence matrix ``(n, M)`` like `pattern_name`, for any M; object ``(n,)``."""
     distinct, which = np.unique(presence, axis=0, return_inverse=True)
-    names = ["+".join(np.array(modalities, dtype=object)[row]) or "(none)" for row in distinct]
+    names = [pattern_name(np.array(modalities, dtype=object)[row]) for row in distinct]
     of_row: NDArray[np.object_] = np.array(names, dtype=object)[which.ravel()]
     return of_row

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from multimodn.errors import DataWarning, StudyError
-from multimodn.evaluate.stress.report import draw_all, means, page
+from multimodn.evaluate.stress.report import means, page, stress_chart
 from multimodn.evaluate.stress.run import stress_run
 from multimodn.evaluate.stress.stress import ARMS, Plan, expected_calibration_error, stress
 from tests.training.test_neutral import make_study, simulate
@@ -86,8 +86,8 @@ def test_neutral_beats_skipping_under_the_flip_and_is_drawn(tmp_path):
     assert "worst subset" in auroc
     text = page(scores, "y")
     assert "| flipped:0.8 | skip | -0." in text
-    assert "| arm | Brier score, complete | Brier score, same:0.8 | Brier score, flipped:0.8 | ECE, complete |" in text
-    for file in draw_all(scores, ["y"], "planted", tmp_path / "stress.png"):
+    assert "| arm | Brier score, complete | Brier score, same:0.8 | Brier score, flipped:0.8 | calibration" in text
+    for file in stress_chart(scores, ["y"], "planted").save_png(tmp_path, is_titled=True):
         assert file.read_bytes().startswith(b"\x89PNG")
 
 

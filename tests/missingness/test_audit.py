@@ -122,7 +122,7 @@ def test_holes_are_subsets_without_an_outcome():
     only = next(hole for hole in task.holes if hole.subset == "m1")
     assert (only.n, only.labelled) == ((~high).sum(), (~high).sum())
     assert f"Holes: for 2 pattern(s) with {(~high).sum()} of 600 patients" in task.verdict
-    assert "no patient with the event" in task.verdict
+    assert "no patient with outcome '1'" in task.verdict
     assert of_task(audit(make_study(), cohort), "size").holes == ()
 
 
@@ -138,7 +138,7 @@ def test_a_pattern_without_labels_is_named():
     cohort = without(cohort, "m0", cohort.targets["grade"]["g"].isna())
     found = audit(make_study(), cohort)
     assert of_task(found, "grade").unlabelled == ("m1+m2+m3",)
-    assert "Nobody has a label in 1 pattern(s): m1+m2+m3." in of_task(found, "grade").verdict
+    assert "No patient has a label in 1 pattern(s): m1+m2+m3." in of_task(found, "grade").verdict
     assert of_task(found, "size").unlabelled == ()
 
 

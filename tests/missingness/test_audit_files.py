@@ -58,7 +58,7 @@ def test_the_command_says_what_it_found_and_writes_it(folder, monkeypatch):
     assert {file.name for file in (folder / "audit").iterdir()} == {"audit.json", "audit.png", "audit-dark.png"}
     written = json.loads((folder / "audit" / "audit.json").read_text())
     assert [task["task"] for task in written["tasks"]] == ["death", "size"]
-    monkeypatch.setattr("multimodn.audit.audit.draw", lambda found, file, palette: file.touch())
+    monkeypatch.setattr("multimodn.audit.figure.Picture.save_png", lambda *_, **__: [])
     again = runner.invoke(app.app, ["audit", str(folder / "study.yaml"), "-o", str(folder / "other")])
     assert again.exit_code == 0
     assert json.loads((folder / "other" / "audit.json").read_text()) == written
@@ -114,13 +114,13 @@ def test_files_are_written_whole(found, tmp_path):
 def test_the_picture_names_what_it_shows(found, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(Text, "draw", lambda self, renderer: said.append(self.get_text()))
-    figure.draw(found, tmp_path / "a.png")
-    text, n_patterns = "\n".join(said), len(found.tasks[0].patterns)
+    figure.audit_chart(found).figure(is_titled=True).savefig(tmp_path / "a.png")
+    text, n_patterns = " ".join("\n".join(said).split()), len(found.tasks[0].patterns)
     for part in (
         "▲ m1",
-        "high (n = ",
+        "1 (n = ",
         "600 of 600 patients labelled",
-        f"n = 600 patients, 4 modalities, {n_patterns} patterns, the 12 largest",
+        f"n = 600 patients, 4 modalities, {n_patterns} presence patterns, the 12 largest",
         f"{n_patterns - 12} others",
     ):
         assert part in text, part

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from multimodn.audit.independence import holm, independence, matters, presence_auroc
+from multimodn.audit.independence import independence, matters, presence_auroc
+from multimodn.statistics.multiple_testing import holm
 
 
 def test_chi_squared_where_counts_allow_it_else_an_exact_test():
@@ -34,9 +35,9 @@ def test_random_tables_give_the_exact_p():
 
 
 def test_holm_corrects_like_the_book():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([])).tolist() == []
+    assert holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]
 
 
 def test_auroc_of_presence_is_the_area_on_patients_left_out():

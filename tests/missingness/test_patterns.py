@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.evaluate.stress.mechanisms import Mechanism
-from multimodn.missingness.patterns import pattern_codes, pattern_name
+from multimodn.findings.names import pattern_name
+from multimodn.missingness.patterns import pattern_codes, pattern_members
 from tests.missingness._simulated import simulate
 
 rates = st.floats(0.0, 1.0)
@@ -72,5 +73,5 @@ def test_a_mechanism_needs_what_it_depends_on():
 
 def test_patterns_have_codes_and_names():
     assert pattern_codes(np.array([[True, False, True], [False, False, False]])).tolist() == [5, 0]
-    assert pattern_name(5, ["a", "b", "c"]) == "a+c"
-    assert pattern_name(0, ["a"]) == "(none)"
+    assert pattern_name(pattern_members(5, ["a", "b", "c"])) == "a+c"
+    assert pattern_name(pattern_members(0, ["a"])) == "(none)"

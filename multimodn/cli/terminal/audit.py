@@ -14,7 +14,6 @@ from rich.text import Text
 
 from multimodn.audit.findings import Audit, Hole, Shift, TaskAudit
 from multimodn.audit.presence_probe import HARMLESS, probe, verdict
-from multimodn.audit.sentences import half_names, stratum_name
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
 from multimodn.findings.numbers import p_value
@@ -99,7 +98,7 @@ def _table(console: Console, title: str, left: list[str], right: list[str]) -> T
 
 
 def _show_modalities(console: Console, task: TaskAudit) -> None:
-    low, high = half_names(len(task.strata))
+    low, high = task.halves
     title = f"Presence in {task.n_low:,} patients {low}, {task.n_high:,} {high} (p adjusted by Holm)"
     table = _table(console, title, ["modality"], [low, high, "Cramér's V", "p", ""])
     for one in task.modalities:
@@ -110,10 +109,7 @@ def _show_modalities(console: Console, task: TaskAudit) -> None:
 
 
 def _show_patterns(console: Console, task: TaskAudit) -> None:
-    n_strata = len(task.strata)
-    table = _table(
-        console, "Patterns", ["modalities"], ["n", "labelled", *(stratum_name(k, n_strata) for k in range(n_strata))]
-    )
+    table = _table(console, "Patterns", ["modalities"], ["n", "labelled", *task.outcomes])
     for one in task.patterns[:MOST_PATTERNS]:
         table.add_row(Text(one.pattern), f"{one.n:,}", f"{one.labelled:,}", *(f"{n:,}" for n in one.strata))
     rest = task.patterns[MOST_PATTERNS:]
@@ -132,7 +128,7 @@ def _show_holes(console: Console, task: TaskAudit) -> None:
         console, f"Holes: {len(smallest):,}, and all that contain them", ["no patient with"], ["outcome", "labelled"]
     )
     for hole in smallest[:MOST_HOLES]:
-        table.add_row(Text(hole.subset), stratum_name(hole.stratum, len(task.strata)), f"{hole.labelled:,}")
+        table.add_row(Text(hole.subset), task.outcomes[hole.stratum], f"{hole.labelled:,}")
     if len(smallest) > MOST_HOLES:
         table.add_row(f"[dim]{len(smallest) - MOST_HOLES:,} more, see audit.json[/]", "", "")
     console.print(table)

@@ -25,9 +25,9 @@ class Mechanism:
 
     Attributes:
         kind: ``natural`` blanks nothing; ``complete`` leaves out the patients who lack an affected modality; ``mcar``
-            blanks at random; ``mnar`` blanks where the outcome is high (the positive class, an event, the upper half),
-            ``flipped`` where it is low; ``mar`` where a number that stays observed is above its median; ``self``
-            where the modality's own content is: its first principal component above the median.
+            blanks at random; ``mnar`` blanks in patients with the event (positive class, event, upper half of values),
+            ``flipped`` in those without; ``mar`` where a number that stays observed is above its median; ``self``
+            where the modality's own first principal component is above its median.
         strength: Chance that an affected patient loses a modality, in [0, 1].
         modalities: Those that may be blanked; default: all.
         covariate: For ``mar``, modality and column of the number; default: the first numeric column of the first
@@ -55,9 +55,9 @@ class Mechanism:
         Raises:
             StudyError: If the kind is unknown or the strength is no number in [0, 1].
         """
-        kind, found, strength = text.partition(":")
+        kind, colon, strength = text.partition(":")
         try:
-            number = float(strength) if found else 0.0
+            number = float(strength) if colon else 0.0
         except ValueError:
             raise StudyError(f"Mechanism '{text}': '{strength}' is no number. Write for example mnar:0.8.") from None
         return cls(kind, number, tuple(modalities) if modalities is not None else None)  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ class Mechanism:
 
         Args:
             cohort: The patients.
-            outcome: For ``mnar`` and ``flipped``: whether each patient's outcome is high, indexed by patient; empty =
+            outcome: For ``mnar`` and ``flipped``: whether each patient has the event, indexed by patient; empty =
                 unknown, such patients lose nothing. See `high_outcome`.
             seed: Seed of the draw.
 
@@ -114,7 +114,12 @@ class Mechanism:
                 high = _upper_half(_first_component(cohort.modalities[name]))
                 chance[:, column] = self.strength * high.reindex(cohort.patients, fill_value=False)
         else:
-            high = self._mar(cohort, affected) if self.kind == "mar" else _known(outcome, cohort, str(self))
+            if self.kind == "mar":
+                high = self._mar(cohort, affected)
+            elif outcome is None:
+                raise StudyError(f"Mechanism '{self}' depends on an outcome; name the task.")
+            else:
+                high = outcome.reindex(cohort.patients)
             wanted = high == (0.0 if self.kind == "flipped" else 1.0)
             chance[:, columns] = self.strength * wanted.to_numpy()[:, None]
         return chance
@@ -127,30 +132,25 @@ class Mechanism:
                 if name not in affected
                 for column in frame.select_dtypes("number")
             )
-            found = next(numbers, None)
-            if found is None:
+            number = next(numbers, None)
+            if number is None:
                 raise StudyError(
                     f"Mechanism '{self}': every modality with a numeric column is blanked. Name fewer modalities."
                 )
         else:
-            found = cohort.modalities[self.covariate[0]][self.covariate[1]]
-        return _upper_half(found).reindex(cohort.patients, fill_value=False).astype(float)
+            number = cohort.modalities[self.covariate[0]][self.covariate[1]]
+        return _upper_half(number).reindex(cohort.patients, fill_value=False).astype(float)
 
 
 def high_outcome(task: Task, targets: pd.DataFrame) -> pd.Series[Any]:
-    """Says whether each patient's outcome is in the upper half of the task's strata: 1.0 or 0.0, NaN = no label.
+    """Returns whether each patient has the event: 1.0 or 0.0, NaN = no label.
 
-    That is the positive class, the first label positive, an event, or the upper half of the classes or of the values.
+    An event is the positive class, the first label positive, an event of survival, or the upper half of the classes or
+    of the values.
     """
-    target, known = task.prepare(targets)
-    high = (task.strata(target) >= task.n_strata / 2).double().masked_fill(~known, np.nan)
+    target, is_labelled = task.prepare(targets)
+    high = (task.strata(target) >= task.n_strata / 2).double().masked_fill(~is_labelled, np.nan)
     return pd.Series(high.numpy(), index=targets.index)
-
-
-def _known(outcome: pd.Series[Any] | None, cohort: Cohort, mechanism: str) -> pd.Series[Any]:
-    if outcome is None:
-        raise StudyError(f"Mechanism '{mechanism}' depends on an outcome; name the task.")
-    return outcome.reindex(cohort.patients)
 
 
 def _upper_half(numbers: pd.Series[Any]) -> pd.Series[Any]:

@@ -1,22 +1,22 @@
-"""The page and the picture of a stress test, drawn from its table of scores."""
+"""The page and the figure of a stress test, made of its table of scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from multimodn.audit.figure import DARK, LIGHT, Palette
 from multimodn.evaluate.crossval.crossval import paired
 from multimodn.evaluate.results import markdown
-from multimodn.files import replacing
+from multimodn.figures.forest import Panel, draw_panels, merge_rows
+from multimodn.figures.picture import Picture
+from multimodn.findings.names import metric_name
 
-FIRST = {"auroc": "AUROC", "cindex": "c-index", "r2": "R2"}
+FIRST = ("auroc", "cindex", "r2")
 """The metric that a task is compared by: the first of these that it has."""
-CHANCE = {"brier": "Brier score", "ece": "ECE"}
-MARKERS = {"same": ("s", "same mechanism"), "complete": ("o", "nothing missing"), "flipped": ("D", "flipped")}
+PROBABILITY = ("brier", "ece")
+CONDITIONS = {"complete": "nothing missing", "same": "same mechanism", "flipped": "flipped mechanism"}
 
 
 def first_metric(scores: pd.DataFrame, task: str) -> str:
@@ -41,82 +41,67 @@ def page(scores: pd.DataFrame, task: str, reference: str = "oracle") -> str:
     """Writes one task's results as Markdown: means, and how far each arm is from the oracle, paired by fold."""
     metric = first_metric(scores, task)
     table = means(scores, task, metric)
-    parts = [f"{FIRST[metric]} of {task}, means over folds.", "", markdown(table.reset_index())]
+    parts = [f"{metric_name(metric)} of {task}, means over folds.", "", markdown(table.reset_index())]
     if reference in table.index:
         rows = []
-        for condition in [str(name) for name in table if _kind(name) in MARKERS]:
+        for condition in [str(name) for name in table if _kind(name) in CONDITIONS]:
             some = scores[(scores["condition"] == condition) & (scores["metric"] == metric) & (scores["task"] == task)]
             for arm in table.index.drop(reference):
-                found = paired(some, str(arm), reference).iloc[0]
-                rows.append((condition, arm, found["difference"], found["low"], found["high"]))
+                difference = paired(some, str(arm), reference).iloc[0]
+                rows.append((condition, arm, *difference[["difference", "low", "high"]]))
         columns = ["condition", "arm", f"minus {reference}", "low", "high"]
-        how = f"Difference to the {reference} on the same folds, 95 % bootstrap interval over folds."
+        how = f"Difference to the {reference} on the same folds, with 95% intervals (bootstrap over folds)."
         parts += ["", how, "", markdown(pd.DataFrame(rows, columns=columns))]
     errors = _errors(scores, task)
     if len(errors):
-        parts += ["", "How far predicted chances are off, means over folds.", "", markdown(errors.reset_index())]
+        parts += ["", "Error of predicted probabilities, means over folds.", "", markdown(errors.reset_index())]
     return "\n".join(parts) + "\n"
 
 
 def _errors(scores: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Averages Brier score and calibration error over folds: a row for each arm; empty without chances."""
+    """Averages Brier score and calibration error over folds: a row for each arm; empty without probabilities."""
     columns: dict[str, pd.Series[float]] = {}
-    for metric, name in CHANCE.items():
+    for metric in PROBABILITY:
         if metric in set(scores.loc[scores["task"] == task, "metric"]):
             table = means(scores, task, metric)
-            columns |= {f"{name}, {condition}": table[condition] for condition in table if _kind(condition) in MARKERS}
+            conditions = [condition for condition in table if _kind(condition) in CONDITIONS]
+            columns |= {f"{metric_name(metric)}, {condition}": table[condition] for condition in conditions}
     return pd.DataFrame(columns)
 
 
-def draw_all(scores: pd.DataFrame, tasks: Sequence[str], title: str, file: Path) -> list[Path]:
-    """Draws ``file`` and, beside it, ``-dark``; see `draw`."""
-    files = [file, file.with_name(f"{file.stem}-dark{file.suffix}")]
-    for place, palette in zip(files, (LIGHT, DARK), strict=True):
-        with replacing(place) as temporary:
-            draw(scores, tasks, title, temporary, palette)
-    return files
+def stress_chart(scores: pd.DataFrame, tasks: Sequence[str], title: str, name: str = "stress") -> Picture:
+    """Draws the performance of each arm with nothing missing, under the same and under the flipped mechanism.
 
+    A neutral model has its three points together; one that relies on missingness has them far apart.
 
-def draw(scores: pd.DataFrame, tasks: Sequence[str], title: str, file: Path, palette: Palette = LIGHT) -> None:
-    """Draws for each task a line of dots an arm: the same mechanism, nothing missing, flipped.
-
-    A neutral model has its three dots together; one that leans on missingness has them far apart.
+    Args:
+        scores: The frame of `multimodn.evaluate.stress.stress.stress`.
+        tasks: A panel each.
+        title: What was done.
+        name: Stem of the files.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style: Any = {"text.color": palette.ink, "font.size": 9, "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(style):
-        tables = [means(scores, task, first_metric(scores, task)) for task in tasks]
-        height = 1.7 + 0.27 * max(len(table) for table in tables)
-        figure = Figure(figsize=(3.0 + 4.2 * len(tasks), height), facecolor=palette.paper, layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", weight="bold")
-        n_folds = scores[["repeat", "fold"]].drop_duplicates().shape[0]
-        figure.supxlabel(f"Means over {n_folds} folds; one trained model an arm and fold.", size=8, color=palette.faint)
-        for number, (task, table) in enumerate(zip(tasks, tables, strict=True)):
-            axes = figure.add_subplot(1, len(tasks), number + 1, facecolor=palette.paper)
-            _dots(axes, table, palette, named=number == 0)
-            axes.set_xlabel(f"{FIRST[first_metric(scores, task)]}, {task}", color=palette.ink)
-        figure.savefig(file, dpi=150, format="png")
-
-
-def _dots(axes: Any, table: pd.DataFrame, palette: Palette, *, named: bool) -> None:
-    rows = list(range(len(table)))[::-1]
-    found = {_kind(name): name for name in table if _kind(name) in MARKERS}
-    spread = table[list(found.values())]
-    axes.hlines(rows, spread.min(axis=1), spread.max(axis=1), color=palette.grid, linewidth=3, zorder=1)
-    colours = {"same": palette.high[0], "complete": palette.faint, "flipped": palette.low[0]}
-    for kind, condition in found.items():
-        marker, label = MARKERS[kind]
-        axes.scatter(table[condition], rows, marker=marker, color=colours[kind], label=label, s=34, zorder=2)
-    axes.set_yticks(rows, [str(arm) for arm in table.index] if named else [""] * len(table))
-    axes.tick_params(colors=palette.ink, length=0)
-    axes.grid(axis="x", color=palette.grid, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    if named:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=palette.ink)
+    panels, tables = [], []
+    for task in tasks:
+        metric = first_metric(scores, task)
+        table = means(scores, task, metric).rename(
+            columns=lambda condition: CONDITIONS.get(_kind(condition), condition)
+        )
+        table = table[[words for words in CONDITIONS.values() if words in table]]
+        points = table.rename_axis("row").melt(var_name="mark", ignore_index=False).reset_index()
+        points = points.assign(low=np.nan, high=np.nan)
+        panels.append(Panel(task, metric_name(metric), points, reference=None))
+        tables.append(points.assign(task=task))
+    rows = merge_rows([[str(row) for row in dict.fromkeys(panel.points["row"])] for panel in panels])
+    marks = [words for words in CONDITIONS.values() if any((panel.points["mark"] == words).any() for panel in panels)]
+    n_folds = scores[["repeat", "fold"]].drop_duplicates().shape[0]
+    return Picture(
+        name,
+        title,
+        f"Points: means over {n_folds} folds, one trained model for each arm and fold; no interval.",
+        f"{panels[0].axis} of {panels[0].title} for {len(rows)} arms.",
+        lambda theme: draw_panels(theme, panels, rows, marks, is_range=True, row_height=0.27),
+        pd.concat(tables, ignore_index=True),
+    )
 
 
 def _kind(condition: object) -> str:

@@ -1,4 +1,4 @@
-"""The stress test of a run folder: table, page and picture."""
+"""The stress test of a run folder: table, page and figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import StudyError, did_you_mean
-from multimodn.evaluate.stress.report import draw_all, page
+from multimodn.evaluate.stress.report import page, stress_chart
 from multimodn.evaluate.stress.stress import ARMS, Plan, stress
 from multimodn.files import write_text
 from multimodn.study.study import Study
@@ -40,7 +40,7 @@ def stress_run(
         out: Folder of the results.
         task: Whose outcome decides what goes missing; default: the first.
         modalities: What goes missing; default: the last two.
-        strength: Chance that a high outcome loses each of them, in [0, 1].
+        strength: Chance that a patient with the event loses each of them, in [0, 1].
         arms: Names among `multimodn.evaluate.stress.stress.ARMS`; default: all.
         mechanism: Why modalities go missing in training: ``mnar``, ``mar``, ``mcar`` or ``self``.
         n_folds: Parts of the cross-validation.
@@ -69,7 +69,7 @@ def stress_run(
     write_text(out / "results.csv", scores.assign(cohort=study.name).to_csv(index=False))
     text = page(scores, plan.task)
     write_text(out / "RESULTS.md", text)
-    who = f"high outcomes of {plan.task}" if mechanism == "mnar" else f"patients ({mechanism})"
+    who = f"patients with the event ({plan.task})" if mechanism == "mnar" else f"patients ({mechanism})"
     title = f"{study.name}: {strength:.0%} of {who} lose {' and '.join(blanked)}"
-    draw_all(scores, [plan.task], title, out / "stress.png")
+    stress_chart(scores, [plan.task], title).save_png(out, is_titled=True)
     return text

@@ -35,7 +35,8 @@ from multimodn.evaluate.crossval.cells import CellJob, CellTrainer, Fold, make_j
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
 from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
 from multimodn.files import write_text
-from multimodn.missingness.patterns import pattern_name
+from multimodn.findings.names import pattern_name
+from multimodn.missingness.patterns import pattern_members
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
@@ -52,13 +53,13 @@ class Plan:
     Attributes:
         task: The task whose outcome decides what goes missing in training; all tasks are scored.
         modalities: Those that go missing.
-        strength: Chance that a patient with a high outcome loses each of them, in [0, 1].
+        strength: Chance that a patient with the event loses each of them, in [0, 1]; see `high_outcome`.
         mcar: Rates at which all modalities are blanked at random at test.
         n_folds: Parts of a repeat.
         repeats: How often patients are dealt anew.
         seed: Of the folds, the blanking and the arms.
-        mechanism: Why modalities go missing in training (`multimodn.missingness.patterns.Mechanism`); ``self``, which
-            depends on the missing values, nothing can undo.
+        mechanism: Why modalities go missing in training, see `Mechanism`; ``self``, which depends on the missing
+            values, nothing can undo.
         each_subset: Whether every subset of the modalities is tested alone (up to `MAX_SUBSETS` modalities).
     """
 
@@ -89,8 +90,8 @@ def with_mode(mode: str, arm: str) -> Trainer:
 
 def ridges(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     """Trains ``late_ridge`` and ``late_ridge_mean``."""
-    found = fit_late_ridge(study, training, seed)
-    return {arm: found[arm] for arm in ("late_ridge", "late_ridge_mean")}
+    arms = fit_late_ridge(study, training, seed)
+    return {arm: arms[arm] for arm in ("late_ridge", "late_ridge_mean")}
 
 
 ARMS: Mapping[str, Trainer] = {
@@ -236,16 +237,17 @@ def _conditions(
     names = list(study.steps)
     if plan.each_subset and len(names) <= MAX_SUBSETS:
         for code in range(1, 2 ** len(names)):
-            absent = tuple(name for m, name in enumerate(names) if not code >> m & 1)
+            present = pattern_members(code, names)
+            absent = tuple(name for name in names if name not in present)
             some = Mechanism("mcar", 1.0, absent).apply(test) if absent else test
-            yield f"subset:{pattern_name(code, names)}", some
+            yield f"subset:{pattern_name(present)}", some
 
 
 def _scores(tasks: Mapping[str, Task], test: Cohort, predictions: Predictions) -> Iterator[tuple[str, str, float]]:
     for name, task in tasks.items():
-        target, known = task.prepare(test.targets[name])
-        link = torch.from_numpy(predictions[name])[known]
-        truth = task.link_target(target[known])
+        target, is_labelled = task.prepare(test.targets[name])
+        link = torch.from_numpy(predictions[name])[is_labelled]
+        truth = task.link_target(target[is_labelled])
         for metric, value in task.link_metrics(link, truth).items():
             yield name, metric, value
         if task.link_scale == "log-odds" and len(link):

@@ -9,8 +9,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from multimodn.audit.figure import LIGHT, Palette
 from multimodn.errors import DataError, raise_all, shown
+from multimodn.figures.theme import LIGHT, Theme
 from multimodn.slides.feature_files.features import open_features
 from multimodn.slides.heatmaps.heatmap import draw_heatmap
 from multimodn.slides.reader.open import open_slide
@@ -24,7 +24,7 @@ def draw_attention(
     slides: Sequence[Path],
     out: Path,
     mpp: float | None = None,
-    palette: Palette = LIGHT,
+    palette: Theme = LIGHT,
 ) -> list[Path]:
     """Draws a heat map for each slide of some patients.
 
@@ -55,7 +55,7 @@ def draw_evidence(
     slides: Sequence[Path],
     out: Path,
     mpp: float | None = None,
-    palette: Palette = LIGHT,
+    palette: Theme = LIGHT,
 ) -> list[Path]:
     """Draws a heat map of what each tile did to a prediction, for each slide of some patients.
 
@@ -87,7 +87,7 @@ def _draw(
     slides: Sequence[Path],
     out: Path,
     mpp: float | None,
-    palette: Palette,
+    palette: Theme,
     title: str,
     score_name: str,
 ) -> list[Path]:

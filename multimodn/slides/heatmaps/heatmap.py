@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodn.audit.figure import DARK, LIGHT, Palette
 from multimodn.errors import DataError
+from multimodn.figures.theme import DARK, LIGHT, Theme
 from multimodn.files import replacing
 from multimodn.slides.heatmaps.marks import INK, draw_marks
 from multimodn.slides.reader.slide import Slide
@@ -53,7 +53,7 @@ def draw_heatmap(
     file: Path | str,
     title: str | None = None,
     top_k: int = 6,
-    palette: Palette = LIGHT,
+    palette: Theme = LIGHT,
     score_name: str = "score",
 ) -> None:
     """Draws scores of tiles over their slide, into a PNG file.
@@ -169,7 +169,7 @@ def _checked(
     extent: int,
     scores: NDArray[Any],
     top_k: int,
-    palette: Palette,
+    palette: Theme,
     downsample: float,
 ) -> _Scores:
     from matplotlib import colormaps
@@ -190,7 +190,7 @@ def _checked(
         )
     low, high = float(values.min()), float(values.max())
     if low < 0 < high:
-        ends = (palette.low[0], "#b8bcc2", palette.high[0])
+        ends = (palette.low, "#b8bcc2", palette.high)
         colours = ScalarMappable(TwoSlopeNorm(0, -max(-low, high), max(-low, high)), _diverging(ends))
     else:
         spread = (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -228,7 +228,7 @@ def _panels(panels: list[Axes], picture: NDArray[np.uint8], drawn: _Scores, inch
 
 
 def _colour_bar(
-    figure: Any, drawn: _Scores, palette: Palette, at: tuple[float, float], height: float, total: float
+    figure: Any, drawn: _Scores, palette: Theme, at: tuple[float, float], height: float, total: float
 ) -> None:
     tall = min(height, 2.6)
     axes = figure.add_axes((at[0] / WIDTH, 1 - (at[1] + tall) / total, 0.14 / WIDTH, tall / total))
@@ -240,7 +240,7 @@ def _colour_bar(
         bar.set_ticks([float(drawn.values[0])])
 
 
-def _scale_bar(axes: Axes, slide: Slide, shown: float, palette: Palette) -> None:
+def _scale_bar(axes: Axes, slide: Slide, shown: float, palette: Theme) -> None:
     """Draws a bar of a round length, at most a quarter of the slide, under its left corner."""
     microns = slide.width * slide.mpp
     power = 10.0 ** math.floor(math.log10(microns / 4))
@@ -252,7 +252,7 @@ def _scale_bar(axes: Axes, slide: Slide, shown: float, palette: Palette) -> None
     axes.text(inches + 0.09, 0.16, f"{length:,.4g} µm", size=8, color=palette.ink, va="center_baseline")
 
 
-def _tile(axes: Axes, slide: Slide, drawn: _Scores, k: int, i: int, palette: Palette, inches: float) -> None:
+def _tile(axes: Axes, slide: Slide, drawn: _Scores, k: int, i: int, palette: Theme, inches: float) -> None:
     from matplotlib.patches import Circle, Rectangle
 
     n = min(drawn.extent, LARGEST_TILE)
