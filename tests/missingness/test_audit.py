@@ -122,7 +122,7 @@ def test_holes_are_subsets_without_an_outcome():
     only = next(hole for hole in task.holes if hole.subset == "m1")
     assert (only.n, only.labelled) == ((~high).sum(), (~high).sum())
     assert f"Holes: for 2 pattern(s) with {(~high).sum()} of 600 patients" in task.verdict
-    assert "no patient with outcome '1'" in task.verdict
+    assert "no patient with outcome 1)" in task.verdict
     assert of_task(audit(make_study(), cohort), "size").holes == ()
 
 
