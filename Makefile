@@ -20,6 +20,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 slow: $(READY)
 	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -q $(PARALLEL)

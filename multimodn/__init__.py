@@ -27,6 +27,8 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from multimodn import moved
+
 if TYPE_CHECKING:
     from multimodn.base.batches import Batch
     from multimodn.data.cohort import Cohort
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
     from multimodn.model.sklearn import MultiModNClassifier
     from multimodn.study.study import Study
+
+moved.install()
 
 _HOME = {
     "Batch": "multimodn.base.batches",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     write_text(folder / "study.yaml", study.to_yaml())
     write_text(folder / LOG, json.dumps({"fingerprint": fingerprint, "finished": False}, indent=1))
     model = MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
-    for name, ask in (("acquisition", model.fit_acquisition), ("conformal", model.fit_conformal)):
+    for name, ask in (("acquisition", model.explain.fit_acquisition), ("conformal", model.conformal.fit)):
         try:
             ask(cohort)
         except DataError as error:  # nobody was held out: no reason to lose a trained model
@@ -104,3 +105,9 @@ def _check_folder(folder: Path, fingerprint: dict[str, str], resume: bool) -> No
             f"{folder} cannot be resumed: {' and '.join(changed)} changed since it started. "
             f"Choose another folder for a new run."
         )
+
+
+def load_run(folder: Path) -> MultiModN:
+    """Forwards to `MultiModN.load`; goes with the next release."""
+    warnings.warn("load_run is now MultiModN.load.", DeprecationWarning, stacklevel=2)
+    return MultiModN.load(folder)

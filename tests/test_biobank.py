@@ -112,15 +112,15 @@ def test_a_bundle_predicts_the_same(model, biobank, tmp_path):
 
 
 def test_attention_says_which_tile_of_which_slide(model, biobank):
-    found = model.attention("slides")
+    found = model.explain.attention("slides")
     assert list(found.columns) == ["patient", "file", "x", "y", "attention"]
     np.testing.assert_allclose(found.groupby("patient")["attention"].sum(), 1, atol=1e-6)
     assert found.groupby("patient")["file"].nunique()["p04"] == 2
     assert set(found["patient"]) == set(biobank_patients(biobank, "slides"))
     with pytest.raises(StudyError, match=r"'case' does not look at parts, such as tiles. Those that do: slides"):
-        model.attention("case")
+        model.explain.attention("case")
     with pytest.raises(StudyError, match=r"Unknown modality 'slide'. Did you mean 'slides'"):
-        model.attention("slide")
+        model.explain.attention("slide")
 
 
 def biobank_patients(biobank, modality):

@@ -41,8 +41,8 @@ def test_a_loaded_model_is_bit_identical(model, cohort, path):
     for method in ("predict", "trajectory", "contributions", "evaluate"):
         found, expected = getattr(loaded, method)(cohort), getattr(model, method)(cohort)
         assert found.equals(expected), method
-    state = loaded.model.state_dict()
-    for name, tensor in model.model.state_dict().items():
+    state = loaded.trained.ensemble.state_dict()
+    for name, tensor in model.trained.ensemble.state_dict().items():
         assert np.array_equal(tensor.numpy(), state[name].numpy()), name
     assert loaded.study.to_dict() == model.study.to_dict()
     assert loaded.provenance["data_hash"] == cohort.hash()
@@ -152,18 +152,18 @@ def test_a_bundle_is_replaced_and_nothing_else_is(model, path):
 
 
 def test_the_calibration_of_sets_is_kept(model, cohort, tmp_path):
-    path = model.fit_conformal(cohort).save(tmp_path / "calibrated")
-    model.sets, loaded = None, MultiModN.load(path)
-    assert loaded.conformal(cohort).equals(model.fit_conformal(cohort).conformal(cohort))
+    path = model.conformal.fit(cohort).save(tmp_path / "calibrated")
+    model.trained.conformal_scores, loaded = None, MultiModN.load(path)
+    assert loaded.conformal.predict(cohort).equals(model.conformal.fit(cohort).predict(cohort))
     again = loaded.save(tmp_path / "again")
-    model.sets = None
+    model.trained.conformal_scores = None
     for name in ("conformal.safetensors", "bundle.json"):
         assert (again / name).read_bytes() == (path / name).read_bytes()
 
 
 def test_scores_name_no_patient(model, cohort, tmp_path):
-    path = model.fit_conformal(cohort).save(tmp_path / "calibrated")
-    model.sets = None
+    path = model.conformal.fit(cohort).save(tmp_path / "calibrated")
+    model.trained.conformal_scores = None
     content = (path / "conformal.safetensors").read_bytes()
     assert not any(patient.encode() in content for patient in cohort.patients)
     told = json.loads((path / "bundle.json").read_text())["conformal"]
@@ -171,8 +171,8 @@ def test_scores_name_no_patient(model, cohort, tmp_path):
 
 
 def test_an_edited_calibration_is_refused(model, cohort, tmp_path):
-    path = model.fit_conformal(cohort).save(tmp_path / "calibrated")
-    model.sets = None
+    path = model.conformal.fit(cohort).save(tmp_path / "calibrated")
+    model.trained.conformal_scores = None
     file = path / "conformal.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match=r"conformal\.safetensors is truncated or was edited"):

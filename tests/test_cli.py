@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from multimodn.cli import app
-from multimodn.model.multimodn import load_run
+from multimodn.model.multimodn import MultiModN
 from multimodn.training.module import FusionModule
 from tests._cohorts import make_frames, write_files
 
@@ -172,7 +172,7 @@ def test_help_does_not_wait_for_torch():
 
 
 def test_a_run_keeps_its_scores_with_the_model(trained):
-    kept = pd.DataFrame(load_run(trained / "run").provenance["metrics"])
+    kept = pd.DataFrame(MultiModN.load(trained / "run").provenance["metrics"])
     written = pd.read_csv(trained / "run" / "metrics.csv")
     pd.testing.assert_frame_equal(kept, written, check_dtype=False)
 

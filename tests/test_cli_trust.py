@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from multimodn import Cohort, Study
 from multimodn.cli import app
-from multimodn.model.multimodn import load_run
+from multimodn.model.multimodn import MultiModN
 from tests._cohorts import make_frames, make_study, write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
@@ -52,7 +52,7 @@ def test_coverage_is_the_share_of_test_patients_whose_sets_held_the_truth(traine
     (row,) = pd.read_csv(tmp_path / "counted.csv").query("task == 'size' and pattern == 'all'").to_dict("records")
     sets = pd.read_csv(tmp_path / "sets.csv").query("task == 'size'").set_index("patient")
     assert len(sets) == 40
-    tested = sets.loc[list(load_run(trained / "run").split.test)]
+    tested = sets.loc[list(MultiModN.load(trained / "run").split.test)]
     truth = pd.read_csv(trained / "outcome.csv").set_index("id")["size"].loc[tested.index]
     held = truth.between(tested["low"], tested["high"])
     assert row["n"] == len(tested) == 8

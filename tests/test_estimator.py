@@ -191,12 +191,14 @@ def test_inputs_are_not_changed(model):
 
 def test_members_are_averaged_on_raw_outputs(cohort):
     model = MultiModN(make_study(training={"epochs": 1, "members": 3})).fit(cohort)
-    assert len(model.model.members) == 3
+    assert len(model.trained.ensemble.members) == 3
     batch = model.prepare(cohort).batch(torch.arange(len(cohort)))
     with torch.inference_mode():
-        every = torch.stack([member(batch)["death"] for member in model.model.members])
-        calibration = model.model.calibration
-        whole = calibration(model.model(batch) | {"death": every.mean(0)}, model.model.prior(), batch.presence)["death"]
+        every = torch.stack([member(batch)["death"] for member in model.trained.ensemble.members])
+        calibration = model.trained.ensemble.calibration
+        whole = calibration(
+            model.trained.ensemble(batch) | {"death": every.mean(0)}, model.trained.ensemble.prior(), batch.presence
+        )["death"]
     assert every.std(0).min() > 0
     assert not calibration.is_identity
     expected = whole[:, 0].sigmoid()

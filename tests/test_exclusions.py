@@ -120,7 +120,7 @@ def test_repeated_readings_share_one_encoder_and_show_each_step(tmp_path):
         cohort={"patient": "id", "sources": {"visits": "visits.csv", "outcome": "outcome.csv"}},
     )
     model = MultiModN(Study.from_dict(data, tmp_path)).fit()
-    encoders = list(model.model.first.encoders.values())
+    encoders = list(model.trained.ensemble.first.encoders.values())
     assert encoders[0] is encoders[1] is encoders[2]
     steps = model.trajectory().query("output == 'probability'")
     assert steps.loc["p02", "modality"].tolist() == ["", "labs@1", "labs@2", "labs@3"]
@@ -130,4 +130,4 @@ def test_repeated_readings_share_one_encoder_and_show_each_step(tmp_path):
     pd.testing.assert_frame_equal(model.predict(order=["labs"]), model.predict())
     loaded = MultiModN.load(model.save(tmp_path / "bundle"))
     pd.testing.assert_frame_equal(loaded.predict(), model.predict())
-    assert len(list(loaded.model.first.update.projections)) == 1
+    assert len(list(loaded.trained.ensemble.first.update.projections)) == 1

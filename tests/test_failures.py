@@ -39,7 +39,7 @@ def test_a_patient_who_lacks_a_modality_does_not_take_it_from_the_others(model):
 
 def test_the_encoder_runs_on_exactly_the_patients_who_have_the_modality(model):
     seen = []
-    encoder = model.model.first.encoders["image"]
+    encoder = model.trained.ensemble.first.encoders["image"]
     hook = encoder.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     model.predict(make_cohort())
     hook.remove()
@@ -52,8 +52,8 @@ def test_scales_are_those_of_training_patients(model):
     split = model.split
     tables["labs"].loc[split.test[0], "crp"] = 1e9
     other = MultiModN(make_study()).fit(Cohort.from_frames(tables, targets), split=split)
-    for name, tensor in model.model.state_dict().items():
-        assert torch.equal(tensor, other.model.state_dict()[name]), name
+    for name, tensor in model.trained.ensemble.state_dict().items():
+        assert torch.equal(tensor, other.trained.ensemble.state_dict()[name]), name
 
 
 def test_a_wrong_number_of_columns_is_an_error_and_never_missing(model):
@@ -85,7 +85,7 @@ def test_predicting_twice_gives_the_same(model):
     first = model.predict(cohort)
     torch.manual_seed(123)
     np.testing.assert_array_equal(values(model.predict(cohort)), values(first))
-    assert not model.model.training
+    assert not model.trained.ensemble.training
 
 
 def test_rows_are_joined_by_patient_and_never_by_position(model):

@@ -143,16 +143,19 @@ def cell(
     own = cohort.subset(train)
     split = development_split(study, own)
     model = MultiModN(study).fit(own, split=split, flags=TrainerFlags("cpu"))
-    model.fit_acquisition(own)
-    assert model.model is not None
-    assert model.acquisition is not None
+    model.explain.fit_acquisition(own)
+    assert model.trained.ensemble is not None
+    assert model.trained.acquisition is not None
     seen = own.subset([*split.train, *split.validation])
     held_out = model.prepare(seen, labelled=True), member_rows(study, seen, split)
-    order, by_gain = best_order(model.model, *held_out), mean_gain_order(model.model, *held_out)
+    order, by_gain = best_order(model.trained.ensemble, *held_out), mean_gain_order(model.trained.ensemble, *held_out)
     patients = model.prepare(cohort.subset(test), labelled=True)
     batch = patients.batch(torch.arange(len(patients)))
-    ward, drawn = Ward.of(model.model, batch), resamples(len(patients), N_RESAMPLES, repeat * FOLDS + fold)
-    policy, generator = learned(model.model, model.acquisition, batch), torch.Generator().manual_seed(fold)
+    ward, drawn = Ward.of(model.trained.ensemble, batch), resamples(len(patients), N_RESAMPLES, repeat * FOLDS + fold)
+    policy, generator = (
+        learned(model.trained.ensemble, model.trained.acquisition, batch),
+        torch.Generator().manual_seed(fold),
+    )
     found = {
         "head": curves(ward, ward.walk(policy), drawn),
         "best_order": curves(ward, ward.walk(in_order(order)), drawn),
@@ -165,7 +168,7 @@ def cell(
         after[:, 0] = True
         score = policy(after)
         right = float(((score[:, 1] > score[:, 2]) == by_scan).double().mean())
-    names = [model.model.first.modalities[m] for m in order]
+    names = [model.trained.ensemble.first.modalities[m] for m in order]
     console.print(f"{study.name}, repeat {repeat + 1}, fold {fold + 1}: best order {' '.join(names)}")
     return Cell(repeat, fold, len(patients), found, names, right)
 

@@ -23,7 +23,6 @@ from throughput import compare, fitted_model, make_study, timed
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
 from multimodn.files import write_text
-from multimodn.model.multimodn import load_run
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent
@@ -102,7 +101,7 @@ def measure_tables(n_patients: int, repeats: int) -> dict[str, float]:
     cohort = Cohort.from_frames({f"m{m}": tables[m % len(tables)] for m in range(N_MODALITIES)}, whole.targets)
     study = make_study(N_MODALITIES, update="residual", hidden_size=128, n_layers=2, embedding_size=64)
     model, patients = fitted_model(study, cohort)
-    network, batches = model.model, list(patients.batches(1024))
+    network, batches = model.trained.ensemble, list(patients.batches(1024))
 
     def predict() -> None:
         with torch.inference_mode():
@@ -116,13 +115,13 @@ def measure_tables(n_patients: int, repeats: int) -> dict[str, float]:
 
     def both() -> None:
         model.contributions(patients)
-        model.interactions(patients)
+        model.explain.interactions(patients)
 
     runs: dict[str, Callable[[], object]] = {
         "lattice": subsets,
         "contributions": lambda: model.contributions(patients),
         "interactions": both,
-        "orders": lambda: model.order_sensitivity(patients),
+        "orders": lambda: model.explain.order_sensitivity(patients),
     }
     found: dict[str, float] = {}
     for name, run in runs.items():
@@ -166,7 +165,7 @@ def measure_text(repeats: int) -> dict[str, float]:
 
 def additivity_line(run: Path) -> str:
     """Compares every patient's contributions with the prediction, and that with the model's."""
-    model = load_run(run)
+    model = MultiModN.load(run)
     patients = model.prepare(Cohort.load(model.study))
     shares = model.contributions(patients)
     whole = shares.groupby([shares.index, "task", "output"], sort=False).agg(
@@ -181,7 +180,7 @@ def _distance(model: MultiModN, patients: object, whole: pd.DataFrame) -> float:
     own = {
         (patient, task, output): links[task][i, j].item()
         for task in links
-        for j, output in enumerate(model.model.tasks[task].link_names)
+        for j, output in enumerate(model.trained.ensemble.tasks[task].link_names)
         for i, patient in enumerate(patients.patients)  # type: ignore[attr-defined]
     }
     return float((whole["prediction"] - pd.Series(own).reindex(whole.index)).abs().max())

@@ -152,7 +152,7 @@ def measure_neutrality(n_patients: int, epochs: int, repeats: int, update: str) 
 def measure_prediction(n_patients: int, repeats: int, update: str) -> dict[str, float]:
     study = make_study(update=update)
     fitted, patients = fitted_model(study, simulate(n_patients))
-    network = fitted.model.first
+    network = fitted.trained.ensemble.first
     values = [patients.values[name][patients.position[:, m]] for m, name in enumerate(network.modalities)]
 
     def bare() -> None:
@@ -185,7 +185,7 @@ def measure_contributions(n_patients: int, repeats: int, update: str) -> dict[st
 
 def fitted_model(study: Study, cohort: Cohort) -> tuple[MultiModN, PatientTensors]:
     fitted = MultiModN(study)
-    fitted.model = Ensemble([build_model(study, cohort, seed=0)]).eval()
+    fitted.trained.ensemble = Ensemble([build_model(study, cohort, seed=0)]).eval()
     return fitted, fitted.prepare(cohort)
 
 

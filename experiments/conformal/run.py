@@ -67,18 +67,21 @@ def calibrated(model: MultiModN, training: Cohort, other: Cohort | None) -> Iter
     if other is not None:
         sources["cohort"] = (model.prepare(other, labelled=True), None)
     for source, (whom, held_out) in sources.items():
-        model.sets = calibrate_sets(model._model(), whom, held_out)
+        model.trained.conformal_scores = calibrate_sets(model.trained.ensemble, whom, held_out)
         yield source, model
-    model.sets = calibrate_sets(model._model(), patients, rows, fewest=AUGMENTED)
+    model.trained.conformal_scores = calibrate_sets(model.trained.ensemble, patients, rows, fewest=AUGMENTED)
     yield "held out, blanked only", model
 
 
 def bounds_of(model: MultiModN) -> Conformal:
     """The calibration of survival bounds alone."""
-    assert model.sets is not None
-    kept = [u for u, unit in enumerate(model.sets.units) if unit.kind == "survival"]
-    units, scores = ([each[u] for u in kept] for each in (model.sets.units, model.sets.scores))
-    return replace(model.sets, units=units, scores=scores)
+    assert model.trained.conformal_scores is not None
+    kept = [u for u, unit in enumerate(model.trained.conformal_scores.units) if unit.kind == "survival"]
+    units, scores = (
+        [each[u] for u in kept]
+        for each in (model.trained.conformal_scores.units, model.trained.conformal_scores.scores)
+    )
+    return replace(model.trained.conformal_scores, units=units, scores=scores)
 
 
 def simulate(seed: int, mechanism: str) -> pd.DataFrame:
@@ -114,7 +117,7 @@ def hancock(data: Path, fold: int) -> pd.DataFrame:
     training, test = cohort.subset(kept), cohort.subset(left_out)
     spec = with_seed(whole, fold)
     model = MultiModN(spec).fit(training, split=development_split(spec, training), flags=FLAGS)
-    outcome = high_outcome(model._model().tasks["death"], cohort.targets["death"])
+    outcome = high_outcome(model.trained.tasks["death"], cohort.targets["death"])
     conditions = {"hancock": test}
     for kind in ("mnar", "flipped"):
         lost = Mechanism(kind, 0.6, HANCOCK_LOST)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -125,9 +125,7 @@ def run_arm(arm: str, data: Planted, folder: Path, seed: int) -> list[dict[str, 
 
 def alone(model: MultiModN) -> MultiModN:
     """Returns the first member by itself."""
-    one = MultiModN(model.study)
-    one.model = Ensemble([model.model.first])  # type: ignore[union-attr]
-    return one
+    return MultiModN.of(replace(model.trained, ensemble=Ensemble([model.trained.ensemble.first])))
 
 
 def found(model: MultiModN | None, data: Planted, folder: Path | None = None) -> float:
@@ -141,7 +139,7 @@ def found(model: MultiModN | None, data: Planted, folder: Path | None = None) ->
         files = [read_features(str(folder / "slides" / f"{patient}.h5")) for patient in patients]  # type: ignore[operator]
         scores = np.stack([file.features.astype(np.float64) @ data.direction for file in files])
     else:
-        weights = model.attention("slides").set_index("patient")["attention"]
+        weights = model.explain.attention("slides").set_index("patient")["attention"]
         scores = np.stack([weights[patient].to_numpy() for patient in patients])
     top = np.argsort(-scores, axis=1)[:, :N_PLANTED]
     return float(np.mean([np.isin(mine, tiles).mean() for mine, tiles in zip(data.planted[rows], top, strict=True)]))

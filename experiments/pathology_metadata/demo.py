@@ -139,7 +139,7 @@ def page(model: MultiModN) -> str:
 
 def draw(model: MultiModN, corners: dict[str, tuple[int, int]], file: Path, palette: object) -> int:
     """Draws attention of all pieces on the slide that they were cut from; returns the number of tiles."""
-    found = model.attention("slides")
+    found = model.explain.attention("slides")
     n_tiles = found.groupby("patient")["attention"].transform("size")
     at = np.array([corners[patient] for patient in found["patient"]])
     coords = (found[["x", "y"]].to_numpy() + at).astype(np.int64)

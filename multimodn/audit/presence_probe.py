@@ -59,11 +59,11 @@ def probe(model: MultiModN, cohort: Cohort, *, seed: int = 0) -> pd.DataFrame:
         subsets left have one score.
     """
     patients = model.prepare(cohort, labelled=True)
-    assert model.model is not None
-    read = _read(model.model, patients, seed)
+    assert model.trained.ensemble is not None
+    read = _read(model.trained.ensemble, patients, seed)
     strata = patients.strata[read.patient] if patients.strata is not None else torch.empty(0)
     rows = []
-    for t, (name, task) in enumerate(model.model.tasks.items()):
+    for t, (name, task) in enumerate(model.trained.ensemble.tasks.items()):
         stratum = strata[:, t].numpy()
         score, weight = _balanced(read.subset, stratum, task.n_strata)
         chosen = weight > 0

@@ -140,7 +140,7 @@ class CardFacts:
     @property
     def n_members(self) -> int:
         """Networks of the ensemble."""
-        return len(self.model._model().members)
+        return self.model.trained.n_members
 
     def seen_by(self, task: str) -> list[Predictor]:
         """Returns the predictors that a task may see."""
@@ -158,7 +158,7 @@ def read_facts(model: MultiModN, cohort: Cohort) -> CardFacts:
         NotFittedError: Before training.
         DataError: If the cohort lacks targets, modalities or patients of the split; every problem is listed.
     """
-    fitted, split = model._model(), model.split
+    fitted, split = model.trained.ensemble, model.split
     _check(model, cohort)
     where = {
         part: cohort.patients.isin(pd.Index([] if split is None else getattr(split, part), dtype=object))
@@ -178,7 +178,7 @@ def _check(model: MultiModN, cohort: Cohort) -> None:
     problems = [f"{n_lacking} patient(s) of the split are not in the cohort; give all of them."] if n_lacking else []
     problems += [
         f"task '{name}': the cohort has no targets for it."
-        for name in model._model().tasks
+        for name in model.trained.tasks
         if name not in cohort.targets
     ]
     problems += [
@@ -205,7 +205,7 @@ def _predictors(model: MultiModN, cohort: Cohort, learned: Bools) -> list[Predic
         rows = frame[frame.index.isin(everyone)]
         empty = float(rows.isna().to_numpy().mean()) if rows.size else np.nan
         width = widths.get(name)
-        encoder = model._model().first.encoders[name]
+        encoder = model.trained.ensemble.first.encoders[name]
         n_inputs = int(encoder.embedding_size) if width is None else width  # type: ignore[arg-type]
         columns = tuple(map(str, getattr(encoder, "columns", frame.columns)))
         found.append(Predictor(name, spec.kind, columns, n_inputs, width is None, empty, tuple(spec.exclude_for)))
@@ -234,5 +234,5 @@ def _widths(model: MultiModN, cohort: Cohort, learned: Bools) -> dict[str, int]:
 def _has_columns(model: MultiModN, name: str) -> bool:
     """Says whether a kind reads one row of values of a patient, rather than files or several rows."""
     spec = model.study.steps[name]
-    encoder = model._model().first.encoders[name]
+    encoder = model.trained.ensemble.first.encoders[name]
     return isinstance(encoder, Encoder) and not encoder.several_rows and not spec.file_columns

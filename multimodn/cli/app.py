@@ -190,11 +190,11 @@ def heatmap(
     from multimodn.slides.heatmaps.heatmap import DARK, LIGHT
 
     model, palette = _load(run), DARK if dark else LIGHT
-    name, cohort = modality or model.with_tiles(), _cohort(model, source).subset(patient)
+    name, cohort = modality or model.explain.attended_modality(), _cohort(model, source).subset(patient)
     if task:
-        pictures = draw_evidence(model.attributions(name, cohort, task, output), slides, out, mpp, palette)
+        pictures = draw_evidence(model.explain.attributions(name, cohort, task, output), slides, out, mpp, palette)
     else:
-        pictures = draw_attention(model.attention(name, cohort), slides, out, mpp, palette)
+        pictures = draw_attention(model.explain.attention(name, cohort), slides, out, mpp, palette)
     console.print(f"Wrote {', '.join(file.name for file in pictures) or 'nothing: no slides'} to {out}.")
 
 
@@ -236,9 +236,9 @@ for command in (report, evaluate, conformal, tune, drift):
 
 
 def _load(run: Path) -> MultiModN:
-    from multimodn.model.multimodn import load_run
+    from multimodn.model.multimodn import MultiModN
 
-    return load_run(run)
+    return MultiModN.load(run)
 
 
 def _cohort(model: MultiModN, source: list[str] | None, labelled: bool = False) -> Cohort:

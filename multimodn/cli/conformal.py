@@ -37,9 +37,9 @@ def conformal(
     from multimodn.data.cohort import Cohort
     from multimodn.data.sources import replaced_sources
     from multimodn.evaluate.performance.conformal_coverage import coverage as counted
-    from multimodn.model.multimodn import load_run
+    from multimodn.model.multimodn import MultiModN
 
-    model = load_run(run)
+    model = MultiModN.load(run)
     if source is None and coverage and model.split is not None and len(model.split.test):
         _check_tested(patient, list(model.split.test))
         cohort = model.test_cohort()
@@ -48,7 +48,7 @@ def conformal(
     cohort = cohort.subset(patient) if patient else cohort
     if coverage and source is not None:
         _warn_of_trained(cohort.patients, model.split)
-    found = counted(model, cohort, level) if coverage else model.conformal(cohort, level=level)
+    found = counted(model, cohort, level) if coverage else model.conformal.predict(cohort, level=level)
     if coverage and out is None:
         _show(found, level)
         return

@@ -38,12 +38,12 @@ def drift(
 ) -> None:
     """Compare new patients with those that a model was trained on; exit status 1 where something drifted."""
     from multimodn.cli.terminal.tables import write_frame
-    from multimodn.model.multimodn import load_run
+    from multimodn.model.multimodn import MultiModN
     from multimodn.monitor.drift import drift as compare
     from multimodn.monitor.drift import has_drifted
     from multimodn.monitor.reference import Reference
 
-    model = load_run(run)
+    model = MultiModN.load(run)
     reference = Reference.load(run)
     with errors.status("Comparing patients ..."):
         found = compare(model, reference, _cohort(model, patients))

@@ -39,9 +39,9 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score the test patients of the run's split, all patients of other sources, or those of another hospital."""
-    from multimodn.model.multimodn import load_run
+    from multimodn.model.multimodn import MultiModN
 
-    model = load_run(run)
+    model = MultiModN.load(run)
     if other is not None:
         _external(model, run, other, source, out, allow_overlap=allow_overlap)
         return

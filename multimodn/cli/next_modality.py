@@ -35,12 +35,12 @@ def next_modality(
     """Say which absent modality is expected to help each patient most."""
     from multimodn.cli.terminal.tables import show_next, write_frame
     from multimodn.errors import StudyError, did_you_mean
-    from multimodn.model.multimodn import load_run
+    from multimodn.model.multimodn import MultiModN
 
-    model = load_run(run)
+    model = MultiModN.load(run)
     cohort = _cohort(model, patients, source)
     cohort = cohort.subset(patient) if patient else cohort
-    found = model.next(cohort, costs=_costs(cost))
+    found = model.explain.next(cohort, costs=_costs(cost))
     tasks = ["all", *(spec.name for spec in model.study.tasks)]
     if task not in tasks:
         raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, tasks)}")
@@ -85,7 +85,7 @@ def _source_of(model: MultiModN, table: Path, sources: list[str]) -> str:
     from multimodn.study.study import SourceSpec
 
     columns = set(read_source(SourceSpec(path=str(table)), Path(), model.study.cohort.patient).columns)
-    encoders = model._model().first.encoders
+    encoders = model.trained.ensemble.first.encoders
     needed: dict[str, set[str]] = {name: set() for name in sources}
     for step, spec in model.study.steps.items():
         if spec.source in needed:

@@ -46,7 +46,7 @@ def report(
     seed: Annotated[int, typer.Option(help="Of whatever is drawn at random.")] = 0,
 ) -> None:
     """Write what a model predicts, how well and why, as one HTML file; default: about the test patients."""
-    from multimodn.model.multimodn import load_run
+    from multimodn.model.multimodn import MultiModN
     from multimodn.report.content import Wishes
     from multimodn.report.write import write_report
 
@@ -62,7 +62,7 @@ def report(
     )
     problems: list[str] = []
     with errors.status("Reading the model ...") as status:
-        model = load_run(run)
+        model = MultiModN.load(run)
         written = write_report(
             model,
             run,

@@ -157,7 +157,7 @@ def sets_frame(
 ) -> pd.DataFrame:
     """Returns sets as a frame indexed by patient, a row for each unit and class (one for a number or survival).
 
-    See `multimodn.model.conformal.Reliable.conformal` for the columns.
+    See `multimodn.model.conformal.ConformalPrediction.predict` for the columns.
     """
     parts = []
     modalities = ensemble.first.modalities

@@ -48,7 +48,7 @@ def calibration_table(model: MultiModN, patients: PatientTensors) -> pd.DataFram
             found = calibration_of(task, after, truth).merge(numbers, on="output").assign(update=update)
             parts.append(found[found["shift"].notna()])
     joined = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    order = [task for task in model._model().tasks if task in set(joined["task"])]
+    order = [task for task in model.trained.tasks if task in set(joined["task"])]
     joined["task"] = pd.Categorical(joined["task"], order)
     joined = joined.sort_values("task", kind="stable").astype({"task": object}).reset_index(drop=True)
     first = ["task", "output", "update"]
@@ -66,7 +66,7 @@ def comparison_table(
         ``n_external``, ``n_internal``.
     """
     lines = []
-    for name, task in model._model().tasks.items():
+    for name, task in model.trained.tasks.items():
         ours, n_ours = _resampled(model, external, task, n_resamples, seed)
         theirs, n_theirs = _resampled(model, internal, task, n_resamples, seed + 1)
         for metric, (value, values) in ours.items():
@@ -86,7 +86,7 @@ def with_intervals(
     NaN with few patients, and for what cannot be computed for many resamples at once.
     """
     ends = {}
-    for name, task in model._model().tasks.items():
+    for name, task in model.trained.tasks.items():
         for metric, (_, values) in _resampled(model, patients, task, n_resamples, seed)[0].items():
             if metric not in LEFT_OUT:
                 ends[name, metric] = _interval(values, np.zeros(1) if values is not None else None)
@@ -117,8 +117,8 @@ def compared_with_scores(scores: pd.DataFrame, external: pd.DataFrame) -> pd.Dat
 
 
 def _links(model: MultiModN, patients: PatientTensors) -> Iterator[tuple[Task, Floats, Floats]]:
-    outputs = model._run(patients, model._model())
-    for name, task in model._model().tasks.items():
+    outputs = model.trained.outputs(patients)
+    for name, task in model.trained.tasks.items():
         known = patients.labelled[name]
         if known.any():
             link = task.link(outputs[name][known]).double().numpy()
@@ -165,7 +165,7 @@ def _resampled(
     known = patients.labelled[task.name]
     if not known.any():
         return {}, 0
-    outputs = model._run(patients, model._model())[task.name][known]
+    outputs = model.trained.outputs(patients)[task.name][known]
     target = patients.targets[task.name][known]
     with torch.inference_mode():
         found = field_metrics(task, outputs, target)
@@ -188,13 +188,13 @@ def _interval(values: Floats | None, others: Floats | None) -> tuple[float, floa
 
 def outcome_flow(model: MultiModN, patients: PatientTensors, present: Sequence[str]) -> pd.DataFrame:
     """Counts labelled patients and those of each outcome, task by task, after all patients and modalities."""
-    network = model._model().first
+    network = model.trained.ensemble.first
     has = patients.presence.sum(0).tolist()
     lines: list[tuple[str, str, str, int]] = [("patients", "", "all", len(patients))]
     for name, n in zip(network.modalities, has, strict=True):
         lines.append(("modality", name, "has it" if name in present else "not in this study", int(n)))
     assert patients.strata is not None
-    for t, (name, task) in enumerate(model._model().tasks.items()):
+    for t, (name, task) in enumerate(model.trained.tasks.items()):
         strata = patients.strata[:, t].numpy()
         lines.append(("task", name, "labelled", int((strata >= 0).sum())))
         if (strata >= 0).any():

@@ -87,7 +87,7 @@ def evaluate_external(
         DataError: If the data cannot be used, columns are missing, labels are unknown to the model, nobody has a label,
             or patients were trained on; the message names them.
     """
-    model._model()
+    _ = model.trained  # raises NotFittedError
     on_step("reading the patients")
     name = other.name if isinstance(other, Study) else "another cohort"
     cohort = external_cohort(model, other) if isinstance(other, Study) else other
@@ -192,8 +192,8 @@ def _named_in(model: MultiModN, cohort: Cohort, part: Sequence[str]) -> NDArray[
 
 
 def _lacking(model: MultiModN, cohort: Cohort, labelled: list[str]) -> list[str]:
-    modalities = [name for name in model._model().first.modalities if name not in cohort.modalities]
-    tasks = [name for name in model._model().tasks if name not in labelled]
+    modalities = [name for name in model.trained.modalities if name not in cohort.modalities]
+    tasks = [name for name in model.trained.tasks if name not in labelled]
     notes = [f"Not in this study, so absent for everybody: {', '.join(modalities)}."] if modalities else []
     return [*notes, *([f"Without labels here, so not evaluated: {', '.join(tasks)}."] if tasks else [])]
 

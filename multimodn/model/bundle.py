@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from multimodn.errors import BundleError, MultiModNError
 from multimodn.explain.acquisition.next_modality import Acquisition, Sizes
 from multimodn.files import replacing_folder
 from multimodn.fusion import Ensemble, SequentialFusion
+from multimodn.model.trained import TrainedModel
 from multimodn.study.study import Study
 from multimodn.training.build import join
 
@@ -32,19 +33,7 @@ ACQUISITION = "acquisition.safetensors"
 CONFORMAL = "conformal.safetensors"
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a bundle holds; see `multimodn.model.trained.Trained`."""
-
-    study: Study
-    model: Ensemble
-    split: Split | None
-    provenance: Mapping[str, Any]
-    acquisition: Acquisition | None
-    sets: Conformal | None = None
-
-
-def save(path: Path, content: Content) -> Path:
+def save(path: Path, trained: TrainedModel) -> Path:
     """Writes a bundle to the folder ``path``, replacing a bundle that is there.
 
     The folder is written under another name and renamed, so that ``path`` never holds half a bundle.
@@ -55,11 +44,11 @@ def save(path: Path, content: Content) -> Path:
     if path.exists() and not (path / DESCRIPTION).is_file():
         raise BundleError(f"{path} exists and is not a bundle; choose another path or remove it.")
     with replacing_folder(path) as temporary:
-        _write(temporary, path, content)
+        _write(temporary, path, trained)
     return path
 
 
-def load(path: Path) -> Content:
+def load(path: Path) -> TrainedModel:
     """Reads a bundle and checks that it is what was written.
 
     Raises:
@@ -77,7 +66,7 @@ def load(path: Path) -> Content:
     except (MultiModNError, SafetensorError, RuntimeError, KeyError) as error:
         raise BundleError(f"{path} does not fit this installation of multimodn: {error}") from error
     restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in _PARTS})
-    return Content(study, model.eval(), restored, provenance, head, sets)
+    return TrainedModel(study, model.eval(), restored, dict(provenance), head, sets)
 
 
 def _checked(folder: Path, name: str, digest: str | None) -> Path:
@@ -107,10 +96,10 @@ def _conformal(folder: Path, found: Mapping[str, Any] | None) -> Conformal | Non
 _PARTS = ("train", "validation", "test")
 
 
-def _write(folder: Path, path: Path, given: Content) -> None:
+def _write(folder: Path, path: Path, trained: TrainedModel) -> None:
     # repeated readings share an encoder: the format wants a tensor of its own for each name
-    save_file({name: t.contiguous().clone() for name, t in given.model.state_dict().items()}, folder / WEIGHTS)
-    study, model, split, first = given.study, given.model, given.split, given.model.first
+    save_file({name: t.contiguous().clone() for name, t in trained.ensemble.state_dict().items()}, folder / WEIGHTS)
+    study, model, split, first = trained.study, trained.ensemble, trained.split, trained.ensemble.first
     content = {
         "schema": SCHEMA,
         "study": study.to_dict(),
@@ -120,16 +109,18 @@ def _write(folder: Path, path: Path, given: Content) -> None:
         "tasks": {name: task.config() for name, task in model.tasks.items()},
         "n_members": len(model.members),
         "split": None if split is None else {part: list(getattr(split, part)) for part in _PARTS},
-        "provenance": dict(given.provenance),
+        "provenance": dict(trained.provenance),
         "weights_sha256": _sha256((folder / WEIGHTS).read_bytes()),
     }
-    if given.acquisition is not None:
-        save_file(given.acquisition.state_dict(), folder / ACQUISITION)
+    if trained.acquisition is not None:
+        save_file(trained.acquisition.state_dict(), folder / ACQUISITION)
         digest = _sha256((folder / ACQUISITION).read_bytes())
-        content["acquisition"] = {"heads": [asdict(each) for each in given.acquisition.sizes], "sha256": digest}
-    if given.sets is not None:
-        save_file(given.sets.tensors(), folder / CONFORMAL)
-        content["conformal"] = given.sets.description() | {"sha256": _sha256((folder / CONFORMAL).read_bytes())}
+        content["acquisition"] = {"heads": [asdict(each) for each in trained.acquisition.sizes], "sha256": digest}
+    if trained.conformal_scores is not None:
+        save_file(trained.conformal_scores.tensors(), folder / CONFORMAL)
+        content["conformal"] = trained.conformal_scores.description() | {
+            "sha256": _sha256((folder / CONFORMAL).read_bytes())
+        }
     content["sha256"] = _digest(content)
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
 

@@ -1,26 +1,30 @@
-"""What a trained model promises beside its predictions: sets that hold the truth with a given probability."""
+"""Conformal prediction sets of a trained model: `model.conformal`."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 
+from multimodn.conformal.calibrate import calibrate_sets, sets_frame
+from multimodn.conformal.predict import conformal_sets
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import make_split
-from multimodn.errors import DataError, DataWarning, NotFittedError, shown
-from multimodn.model.explanations import Explained
-from multimodn.model.trained import Patients
+from multimodn.errors import DataError, NotFittedError, shown
+from multimodn.model.trained import Patients, TrainedModel
 
 
-class Reliable(Explained):
-    """The promises of a `MultiModN`.
+class ConformalPrediction:
+    """Calibrates and predicts conformal prediction sets.
 
-    Wherever a method takes ``Patients``, the result of `prepare` will do, and saves parsing a cohort again.
+    Args:
+        trained: The model whose predictions become sets.
     """
 
-    def fit_conformal(self, cohort: Cohort | None = None, *, calibration: Cohort | None = None) -> Self:
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+
+    def fit(self, cohort: Cohort | None = None, *, calibration: Cohort | None = None) -> Self:
         """Calibrates sets on patients who were not trained on; see `multimodn.conformal.calibrate`.
 
         Args:
@@ -32,29 +36,25 @@ class Reliable(Explained):
         Raises:
             DataError: If nobody was held out, or a calibration patient was trained on.
         """
-        from multimodn.conformal.calibrate import calibrate_sets
-        from multimodn.training.fit import member_rows
-
+        trained = self.trained
         if calibration is not None:
             self._check_unseen(calibration)
-            self.sets = calibrate_sets(self._model(), self.prepare(calibration, labelled=True), None)
+            patients = trained.prepare(calibration, labelled=True)
+            trained.conformal_scores = calibrate_sets(trained.ensemble, patients, None)
             return self
-        cohort = Cohort.load(self.study) if cohort is None else cohort
-        split = self.split or make_split(self.study, cohort)
-        seen = cohort.subset([*split.train, *split.validation])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # told when they were trained on
-            patients = self.prepare(seen, labelled=True)
-        held_out = [rows for _, rows in member_rows(self.study, seen, split)]
-        self.sets = calibrate_sets(self._model(), patients, held_out, seed=self.study.training.seed)
+        _, patients, rows = trained.development_patients(cohort)
+        held_out = [held for _, held in rows]
+        trained.conformal_scores = calibrate_sets(
+            trained.ensemble, patients, held_out, seed=trained.study.training.seed
+        )
         return self
 
-    def conformal(self, cohort: Patients | None = None, *, level: float = 0.9) -> pd.DataFrame:
-        """Computes sets that hold the truth with a given probability, for every task.
+    def predict(self, cohort: Patients | None = None, *, level: float = 0.9) -> pd.DataFrame:
+        """Computes sets that hold the true outcome with probability ``level``, for every task.
 
         Args:
             cohort: The patients; default: those of the study's sources.
-            level: That probability.
+            level: The coverage to reach, between 0 and 1.
 
         Returns:
             One row for each patient, task and class (one for a number or a survival time), indexed by patient:
@@ -63,35 +63,38 @@ class Reliable(Explained):
               ``survival`` of a bound;
             - ``in_set``: whether the class belongs to the set; empty of others;
             - ``low``, ``high``: the interval of a number; ``low`` alone: a time that the patient survives;
-            - ``p_value``: of the class, the share of calibration patients who were at least as strange;
-            - ``pattern``: what the patient has of what the task sees; ``calibrated_on``: what the set rests on, less
-              where this pattern was never calibrated; ``method`` (``own``, ``exact``, ``nested``); ``n_calibration``;
-            - ``abstain``: the set tells nothing. It holds all classes or none; the interval is as wide as without any
+            - ``p_value``: of the class, the share of calibration patients with at least this nonconformity score;
+            - ``pattern``: the modalities of the patient that the task sees; ``calibrated_on``: those that the set
+              rests on, fewer where this pattern was never calibrated; ``method`` (``own``, ``exact``, ``nested``);
+              ``n_calibration``;
+            - ``abstain``: the set says nothing. It holds all classes or none; the interval is as wide as without any
               modality; the bound is 0;
             - ``level``.
 
         Raises:
-            NotFittedError: Before `fit_conformal`.
+            NotFittedError: Before `fit`.
             DataError: If the level does not lie between 0 and 1.
         """
-        from multimodn.conformal.calibrate import sets_frame
-        from multimodn.conformal.predict import conformal_sets
+        trained = self.trained
+        if trained.conformal_scores is None:
+            raise NotFittedError("No sets were calibrated: call conformal.fit(), or train with a run.")
+        patients, model, scores = trained.prepare(cohort), trained.ensemble, trained.conformal_scores
+        return sets_frame(model, scores, patients, conformal_sets(model, scores, patients, level), level)
 
-        if self.sets is None:
-            raise NotFittedError("No sets were calibrated: call fit_conformal(), or train with a run.")
-        patients, model = self._prepared(cohort), self._model()
-        sets = conformal_sets(model, self.sets, patients, level)
-        return sets_frame(model, self.sets, patients, sets, level)
+    def __call__(self, *given: Any, **named: Any) -> pd.DataFrame:
+        """Forwards `model.conformal(...)` of before."""
+        warnings.warn("model.conformal(...) is now model.conformal.predict(...).", DeprecationWarning, stacklevel=2)
+        return self.predict(*given, **named)
 
     def _check_unseen(self, calibration: Cohort) -> None:
         """One member's validation patients only stopped it; with several they trained the others."""
-        if self.split is None:
+        split = self.trained.split
+        if split is None:
             return
-        several = len(self._model().members) > 1
-        seen = [*self.split.train, *(self.split.validation if several else ())]
+        seen = [*split.train, *(split.validation if self.trained.n_members > 1 else ())]
         twice = calibration.patients.intersection(pd.Index(seen))
         if len(twice):
             raise DataError(
                 f"{len(twice)} calibration patient(s) were trained on: {shown(list(twice))}. Calibrate on patients "
-                f"whom the model has not seen, or call fit_conformal() without them."
+                f"whom the model has not seen, or call conformal.fit() without them."
             )

@@ -1,45 +1,144 @@
-"""`MultiModN`: fit, predict, evaluate, save, load; what it tells beside stands in `model/conformal.py` and below."""
+"""`MultiModN`: fit, predict, explain, evaluate, save, load."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 from torch import Tensor
 
+from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
+from multimodn.data.covariates import read_covariates
 from multimodn.data.splits import Split, make_split
-from multimodn.errors import DataWarning, shown
+from multimodn.errors import DataWarning, NotFittedError, shown
 from multimodn.files import BUNDLE
 from multimodn.fusion import Ensemble
-from multimodn.model import tables as frames
-from multimodn.model.conformal import Reliable
-from multimodn.model.trained import Patients
+from multimodn.missingness.propensity import weighted
+from multimodn.model import bundle, tables
+from multimodn.model.conformal import ConformalPrediction
+from multimodn.model.explanations import Explanations
+from multimodn.model.results import ContributionFrame, TrajectoryFrame
+from multimodn.model.trained import Patients, TrainedModel
 from multimodn.study.study import Study
+from multimodn.training.build import build_model, prepare
+from multimodn.training.calibrate import calibrate
+from multimodn.training.fit import TrainerFlags, fit_members, member_rows
+from multimodn.training.provenance import provenance
 
-if TYPE_CHECKING:
-    from multimodn.training.fit import TrainerFlags
+_FORWARDS = {
+    name: f"explain.{name}"
+    for name in (
+        "deltas",
+        "summary",
+        "interactions",
+        "synergy",
+        "order_sensitivity",
+        "value_of",
+        "attributions",
+        "attribution_map",
+        "similar",
+        "attention",
+        "next",
+    )
+} | {
+    "fit_acquisition": "explain.fit_acquisition",
+    "fit_conformal": "conformal.fit",
+    "with_tiles": "explain.attended_modality",
+    "model": "trained.ensemble",
+    "acquisition": "trained.acquisition",
+    "sets": "trained.conformal_scores",
+}
+"""Names of before, and where they are now; they go with the next release."""
 
 
-class MultiModN(Reliable):
+class MultiModN:
     """Predicts several tasks from the modalities that each patient has.
 
-    Wherever a method takes a ``cohort``, the result of `prepare` will do, and saves parsing it again.
+    Wherever a method takes ``Patients``, the result of `prepare` will do, and saves parsing a cohort again.
 
     Args:
         study: A `Study`, or the path of a study file.
+
+    Attributes:
+        study: What is trained.
     """
 
     def __init__(self, study: Study | str | Path) -> None:
-        super().__init__(study if isinstance(study, Study) else Study.load(Path(study)))
+        self.study = study if isinstance(study, Study) else Study.load(Path(study))
+        self._trained: TrainedModel | None = None
 
     def __repr__(self) -> str:
-        trained = "not trained" if self.model is None else f"{len(self.model.members)} trained member(s)"
+        trained = "not trained" if self._trained is None else f"{self._trained.n_members} trained member(s)"
         return f"MultiModN({self.study.name!r}, {trained})"
+
+    @classmethod
+    def of(cls, trained: TrainedModel) -> MultiModN:
+        """Wraps a trained model."""
+        model = cls(trained.study)
+        model._trained = trained
+        return model
+
+    @property
+    def trained(self) -> TrainedModel:
+        """The networks, and what is computed from them.
+
+        Raises:
+            NotFittedError: Before `fit` or `load`.
+        """
+        if self._trained is None:
+            raise NotFittedError("This model is not trained: call fit(), or MultiModN.load(path).")
+        return self._trained
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is anything to predict with."""
+        return self._trained is not None
+
+    @property
+    def split(self) -> Split | None:
+        """Training, validation and test patients; None before training."""
+        return None if self._trained is None else self._trained.split
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Seed, versions, hashes of data and split, and how training went; empty before training."""
+        return {} if self._trained is None else self._trained.provenance
+
+    @property
+    def order(self) -> list[str]:
+        """Modality names in the order in which predictions take them."""
+        return self.trained.order
+
+    @property
+    def explain(self) -> Explanations:
+        """Contributions, interactions, attributions, what to measure next, similar patients."""
+        return Explanations(self.trained)
+
+    @property
+    def conformal(self) -> ConformalPrediction:
+        """Conformal prediction sets."""
+        return ConformalPrediction(self.trained)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Forwards names of before."""
+            if name == "trained":  # its property raised, and Python asks here
+                raise NotFittedError("This model is not trained: call fit(), or MultiModN.load(path).")
+            if name not in _FORWARDS:
+                raise AttributeError(f"'MultiModN' has no attribute '{name}'")
+            place = _FORWARDS[name]
+            warnings.warn(f"model.{name} is now model.{place}.", DeprecationWarning, stacklevel=2)
+            value = attrgetter(place)(self)
+            if not name.startswith("fit_"):
+                return value
+            return lambda *given, **named: (value(*given, **named), self)[1]
 
     def fit(
         self,
@@ -53,23 +152,16 @@ class MultiModN(Reliable):
 
         Args:
             cohort: The patients; default: those of the study's sources.
-            split: Who trains, validates and tests; default: the study's.
+            split: Training, validation and test patients; default: the study's.
             folder: Where checkpoints go. The same call after an interruption goes on after the last finished epoch.
             flags: Lightning's flags.
 
         Raises:
             DataError: If the data cannot be used; every problem found is listed.
         """
-        from multimodn.data.covariates import read_covariates
-        from multimodn.missingness.propensity import weighted
-        from multimodn.training.build import build_model, prepare
-        from multimodn.training.calibrate import calibrate
-        from multimodn.training.fit import fit_members, member_rows
-        from multimodn.training.provenance import provenance
-
         cohort = Cohort.load(self.study) if cohort is None else cohort
         split = make_split(self.study, cohort) if split is None else split
-        spec = self.study.training
+        spec, neutral = self.study.training, self.study.missingness == "neutral"
         everyone = [*split.train, *split.validation]
         fitted_on = cohort.subset(everyone if spec.members > 1 else split.train)
         members = [build_model(self.study, fitted_on, spec.seed + k) for k in range(spec.members)]
@@ -77,22 +169,30 @@ class MultiModN(Reliable):
         seen = cohort.subset(everyone)
         rows = member_rows(self.study, seen, split)
         patients = prepare(members[0], seen, labelled=True)
-        if len(split.test):  # what cannot be read of them is told now, not after hours of training
+        if len(split.test):  # what cannot be read of them is an error now, not after hours of training
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DataWarning)  # told when they are predicted
+                warnings.simplefilter("ignore", DataWarning)  # shown when they are predicted
                 prepare(members[0], cohort.subset(split.test), labelled=True)
-        if self.study.presence_covariates and self.study.missingness == "neutral":
+        if self.study.presence_covariates and neutral:
             tasks = [cast(Task, task) for task in members[0].tasks.values()]
             covariates = read_covariates(seen, self.study.presence_covariates)
             patients = weighted(patients, covariates, tasks, members[0].seen)
         del seen
         log = fit_members(self.study, members, patients, rows, folder, flags)
-        self.model, self.split = Ensemble(members).eval(), split
-        self.provenance = provenance(cohort, split, spec.seed) | {"members": log}
+        ensemble = Ensemble(members).eval()
+        facts = provenance(cohort, split, spec.seed) | {"members": log}
         if spec.calibrate:
-            neutral = self.study.missingness == "neutral"
-            self.provenance["calibration"] = calibrate(self.model, patients, rows, spec.seed, neutral=neutral)
+            facts["calibration"] = calibrate(ensemble, patients, rows, spec.seed, neutral=neutral)
+        self._trained = TrainedModel(self.study, ensemble, split, facts)
         return self
+
+    def prepare(self, cohort: Cohort | None = None, *, labelled: bool = False) -> PatientTensors:
+        """Parses patients once, for any number of predictions and explanations; see `TrainedModel.prepare`."""
+        return self.trained.prepare(cohort, labelled=labelled)
+
+    def test_cohort(self) -> Cohort:
+        """Reads the test patients of the split from the study's sources."""
+        return self.trained.test_cohort()
 
     def predict(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Predicts every task for every patient.
@@ -106,10 +206,8 @@ class MultiModN(Reliable):
             ``probability``), ``value``, and ``n_modalities``, the number of modalities that the value rests on.
             A patient without any gets the prior, and a `DataWarning` says so.
         """
-        patients = self._prepared(cohort)
-        order = self._expanded(order)
-        outputs = self._run(patients, lambda batch: self._model()(batch, order))
-        n_used = self._steps(patients, order).sum(2)
+        trained, patients = self.trained, self.trained.prepare(cohort)
+        outputs, n_used = trained.outputs(patients, order), trained.steps_taken(patients, order).sum(2)
         nobody = patients.patients[(n_used == 0).all(0).numpy()]
         if len(nobody):
             names = shown(list(nobody))
@@ -118,13 +216,20 @@ class MultiModN(Reliable):
                 DataWarning,
                 stacklevel=2,
             )
-        return frames.predictions(self._model().tasks, patients.patients, outputs, n_used)
+        return tables.predictions(trained.tasks, patients.patients, outputs, n_used)
 
     def link(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Predicts on the link scale: for each task ``(N, len(link_names))``, such as log-odds."""
-        patients, model, order = self._prepared(cohort), self._model(), self._expanded(order)
-        outputs = self._run(patients, lambda batch: model(batch, order))
-        return {name: task.link(outputs[name]) for name, task in model.tasks.items()}
+        outputs = self.trained.outputs(self.trained.prepare(cohort), order)
+        return {name: task.link(outputs[name]) for name, task in self.trained.tasks.items()}
+
+    def trajectory(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> TrajectoryFrame:
+        """Predicts after every step; see `Explanations.trajectory`."""
+        return self.explain.trajectory(cohort, order=order)
+
+    def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> ContributionFrame:
+        """Divides each prediction among the patient's modalities; see `Explanations.contributions`."""
+        return self.explain.contributions(cohort, n_pairs=n_pairs, seed=seed)
 
     def evaluate(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores the predictions of labelled patients.
@@ -137,38 +242,20 @@ class MultiModN(Reliable):
             One row for each task and metric: ``task``, ``metric``, ``value`` (NaN = undefined on these patients),
             ``n`` (labelled patients).
         """
-        patients = self._labelled(self.test_cohort() if cohort is None else cohort)
-        order = self._expanded(order)
-        outputs = self._run(patients, lambda batch: self._model()(batch, order))
-        return frames.scores(self._model().tasks, patients, outputs)
+        trained = self.trained
+        patients = trained.prepare(trained.test_cohort() if cohort is None else cohort, labelled=True)
+        return tables.scores(trained.tasks, patients, trained.outputs(patients, order))
 
     def save(self, path: str | Path) -> Path:
         """Writes the model as a bundle: a folder with weights (safetensors) and what they mean (JSON)."""
-        from multimodn.model.bundle import Content, save
-
-        content = Content(self.study, self._model(), self.split, self.provenance, self.acquisition, self.sets)
-        return save(Path(path), content)
+        return bundle.save(Path(path), self.trained)
 
     @classmethod
     def load(cls, path: str | Path) -> MultiModN:
-        """Reads a bundle.
+        """Reads a bundle, or the bundle of a run folder.
 
         Raises:
             BundleError: If it is truncated, edited, or of another schema.
         """
-        from multimodn.model.bundle import load
-
-        found = load(Path(path))
-        loaded = cls(found.study)
-        loaded.model, loaded.acquisition, loaded.sets = found.model, found.acquisition, found.sets
-        loaded.split, loaded.provenance = found.split, dict(found.provenance)
-        return loaded
-
-
-def load_run(folder: Path) -> MultiModN:
-    """Loads the bundle of a run folder, or of a bundle's own folder.
-
-    Raises:
-        BundleError: If there is none that can be trusted.
-    """
-    return MultiModN.load(folder / BUNDLE if (folder / BUNDLE).is_dir() else folder)
+        inside = Path(path) / BUNDLE
+        return cls.of(bundle.load(inside if inside.is_dir() else Path(path)))

@@ -223,8 +223,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model = MultiModN(self._study(seed)).fit(
             self._cohort(frame, codes), split=split, flags=TrainerFlags(progress=False)
         )
-        if model.model is not None:
-            model.model.double()  # so that a row's prediction is the same in any company, to the last digits
+        model.trained.ensemble.double()  # so that a row's prediction is the same in any company, to the last digits
         return model
 
     def _study(self, seed: int) -> Study:

@@ -105,7 +105,7 @@ def trust(frame: DriftFrame) -> str:
 
 
 def _check_model(model: MultiModN, reference: Reference) -> None:
-    model._model()
+    _ = model.trained  # raises NotFittedError
     known = {"data_hash": reference.data, "split_hash": reference.split}
     wrong = [name for name, value in known.items() if value and model.provenance.get(name, value) != value]
     if wrong:
@@ -116,7 +116,7 @@ def _check_model(model: MultiModN, reference: Reference) -> None:
 
 
 def _inputs(model: MultiModN, reference: Reference, cohort: Cohort, patients: PatientTensors) -> Iterator[Line]:
-    network = model._model().first
+    network = model.trained.ensemble.first
     problems = []
     for known in reference.modalities:
         frame = cohort.modalities.get(known.name)

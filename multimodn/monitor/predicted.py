@@ -37,7 +37,7 @@ def summarise_predictions(
     model: MultiModN, cohort: Cohort, split: Split
 ) -> tuple[tuple[PredictionReference, ...], str]:
     """Summarises predictions out of sample, and says in words whose they are."""
-    ensemble = model._model()
+    ensemble = model.trained.ensemble
     patients, held_out, test, words = _outside(model, cohort, split)
     if not len(patients):
         return (), words
@@ -59,7 +59,7 @@ def summarise_predictions(
 def member_predictions(model: MultiModN, patients: PatientTensors) -> list[dict[str, Floats]]:
     """Returns what each member alone predicts: for each task ``(n, outputs)``."""
     everyone = torch.arange(len(patients))
-    return [_of_member(model, patients, everyone, k) for k in range(len(model._model().networks))]
+    return [_of_member(model, patients, everyone, k) for k in range(model.trained.n_members)]
 
 
 def counted_predictions(found: Sequence[Floats], edges: Floats) -> tuple[Floats, Floats]:
@@ -72,7 +72,7 @@ def counted_predictions(found: Sequence[Floats], edges: Floats) -> tuple[Floats,
 
 def label_texts(model: MultiModN, cohort: Cohort) -> Iterator[pd.Series[Any]]:
     """Names the outcome stratum of each labelled patient, for each task that the cohort has targets of."""
-    for name, task in model._model().tasks.items():
+    for name, task in model.trained.tasks.items():
         if name in cohort.targets:
             target, known = task.prepare(cohort.targets[name])
             codes = task.strata(target[known]).numpy()
@@ -93,7 +93,7 @@ def held_out_embedding(model: MultiModN, cohort: Cohort, split: Split, modality:
 
 def embedding(model: MultiModN, patients: PatientTensors, modality: str, rows: Tensor | None = None) -> Floats:
     """Returns what the first member's encoder makes of those of the patients who have a modality, ``(n, E)``."""
-    network = model._model().first
+    network = model.trained.ensemble.first
     encoder = cast(Encoder, network.encoders[modality])
     position = patients.position[:, network.modalities.index(modality)]
     position = position if rows is None else position[rows]
@@ -128,7 +128,7 @@ def _outside(model: MultiModN, cohort: Cohort, split: Split) -> tuple[PatientTen
 
 def _of_member(model: MultiModN, patients: PatientTensors, rows: Tensor, k: int) -> dict[str, Floats]:
     """Returns what a member predicts, calibrated as the ensemble is: for each task ``(n, outputs)``."""
-    ensemble = model._model()
+    ensemble = model.trained.ensemble
     with torch.inference_mode():
         parts = [ensemble.member_outputs(k, patients.batch(some)) for some in torch.split(rows, 4096)]
         outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -167,7 +167,7 @@ def make_reference(model: MultiModN, cohort: Cohort) -> Reference:
     from multimodn.data.splits import make_split
     from multimodn.monitor.predicted import held_out_embedding, label_texts, summarise_predictions
 
-    network = model._model().first
+    network = model.trained.ensemble.first
     split = model.split or make_split(model.study, cohort)
     seen = cohort.subset([*split.train, *split.validation])
     modalities = []

@@ -51,8 +51,8 @@ def score_fold(study: Study, training: Cohort, held_out: Cohort) -> dict[str, Ta
         model = MultiModN(study)
         model.fit(training, split=development_split(study, training), flags=TrainerFlags(progress=False))
         patients = model.prepare(held_out, labelled=True)
-        fitted = model._model()
-        outputs = model._run(patients, fitted)
+        fitted = model.trained
+        outputs = model.trained.outputs(patients)
     scores = {}
     for name, task in fitted.tasks.items():
         labelled = patients.labelled[name]

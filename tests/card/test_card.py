@@ -77,9 +77,8 @@ def test_the_parts_of_the_flow_add_up(card):
 
 @pytest.mark.usefixtures("unaudited")
 def test_patients_in_no_part_are_counted(model, cohort, tmp_path):
-    other = MultiModN(model.study)
-    other.model, other.provenance = model.model, model.provenance
-    other.split = replace(model.split, validation=model.split.validation[:-7])
+    split = replace(model.split, validation=model.split.validation[:-7])
+    other = MultiModN.of(replace(model.trained, split=split))
     (flow,) = tables(section(written(other, cohort, tmp_path)[0], 3))
     assert column(flow, "In no part")["Patients"] == "7"
     for row in flow[1:]:
@@ -142,7 +141,7 @@ def test_predictors_tell_who_has_them_and_what_is_empty(card, model, cohort):
     found = {row[0]: row[1:] for row in tables(section(card, 5))[0][1:]}
     train = list(model.split.train)
     labs, image = cohort.modalities["labs"].loc[train], cohort.modalities["image"]
-    columns = model.model.first.encoders["labs"].columns
+    columns = model.trained.ensemble.first.encoders["labs"].columns
     assert found["labs"][:2] == ["table", str(len(columns))]
     assert found["labs"][3] == str(len(train))
     assert found["labs"][4] == f"{labs.isna().to_numpy().mean():.1%}"
@@ -295,9 +294,7 @@ def test_without_test_patients_there_are_no_scores(tmp_path):
 
 @pytest.mark.usefixtures("unaudited")
 def test_fewer_than_five_test_patients_are_not_scored(model, cohort, tmp_path):
-    other = MultiModN(model.study)
-    other.model, other.provenance = model.model, model.provenance
-    other.split = replace(model.split, test=model.split.test[:3])
+    other = MultiModN.of(replace(model.trained, split=replace(model.split, test=model.split.test[:3])))
     text = written(other, cohort, tmp_path)[0]
     assert "fewer than 5 test patients" in section(text, 9)
     assert not tables(section(text, 9))
@@ -324,9 +321,8 @@ def test_a_study_of_one_modality_and_one_task_has_a_card(members, tmp_path):
 def test_conformal_sets_are_checked_if_there_are_any(model, cohort, tmp_path):
     from multimodn.evaluate.performance.conformal_coverage import coverage
 
-    other = MultiModN(model.study)
-    other.model, other.provenance, other.split = model.model, model.provenance, model.split
-    other.fit_conformal(cohort)
+    other = MultiModN.of(replace(model.trained))
+    other.conformal.fit(cohort)
     found = {row[0]: row[1:] for row in tables(section(written(other, cohort, tmp_path)[0], 12))[0][1:]}
     real = coverage(other, cohort.subset(other.split.test)).query("pattern == 'all'").set_index("task")
     for task, row in real.iterrows():

@@ -253,7 +253,7 @@ def test_an_interrupted_fit_of_registries_repeats_exactly(trained, tmp_path, mon
 def test_a_step_counts_by_its_patients_and_a_task_by_its_labelled_ones(trained):
     """Over an epoch the loss of a task is summed over labelled patients, as the penalty supposes."""
     model, _ = trained
-    network, cohort = model.model.first, load(model.study)
+    network, cohort = model.trained.ensemble.first, load(model.study)
     patients = model.prepare(cohort, labelled=True)
     loader = BatchLoader(patients, torch.arange(len(patients)), 16, shuffle=True, alternate=True)
     module = FusionModule(network, model.study.training, loader, 0)

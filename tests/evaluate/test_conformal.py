@@ -29,6 +29,7 @@ from multimodn.evaluate.performance.conformal_coverage import (
     summary,
     tabulate,
 )
+from multimodn.model.trained import TrainedModel
 from tests._cohorts import make_cohort, make_study
 from tests.evaluate._conformal_cases import blanked, make_ensemble, make_patients
 
@@ -229,9 +230,7 @@ def test_survival_bounds_keep_their_promise_under_censoring():
 
 def as_model(ensemble, conformal):
     """A model around random networks."""
-    model = MultiModN(make_study())
-    model.model, model.sets = ensemble, conformal
-    return model
+    return MultiModN.of(TrainedModel(make_study(), ensemble, conformal_scores=conformal))
 
 
 def test_ordered_classes_have_no_gap_and_the_others_may():
@@ -379,11 +378,11 @@ def test_coverage_counts_the_sets_that_hold_the_truth():
     ensemble = make_ensemble(1)
     calibration, test = (make_patients(n, n, ensemble=ensemble) for n in (200, 120))
     model = as_model(ensemble, calibrate_sets(ensemble, calibration, None))
-    found, sets = coverage(model, test, 0.8), model.conformal(test, level=0.8)
+    found, sets = coverage(model, test, 0.8), model.conformal.predict(test, level=0.8)
     assert list(found.columns) == COLUMNS
     for task in ("death", "kind", "stage"):
-        names = model.model.tasks[task].stratum_names
-        truths = [names[code] for code in model.model.tasks[task].strata(test.targets[task]).tolist()]
+        names = model.trained.ensemble.tasks[task].stratum_names
+        truths = [names[code] for code in model.trained.ensemble.tasks[task].strata(test.targets[task]).tolist()]
         own = sets[(sets["task"] == task)].reset_index().set_index(["patient", "output"])["in_set"]
         held = own.loc[list(zip(test.patients, truths, strict=True))].to_numpy(bool)[test.labelled[task].numpy()]
         row = found[(found["task"] == task) & (found["pattern"] == "all")].iloc[0]
@@ -439,29 +438,29 @@ def trained():
 
 def test_a_trained_model_answers_for_every_patient_and_task(trained):
     cohort, model = trained
-    found = model.fit_conformal(cohort).conformal(cohort, level=0.8)
+    found = model.conformal.fit(cohort).predict(cohort, level=0.8)
     assert found.index.nunique() == len(cohort)
     assert len(found) == 4 * len(cohort)
     assert set(found["output"]) == {"alive", "dead", "size", "survival"}
     assert found["in_set"].isna().sum() == 2 * len(cohort)
     assert list(found.index[:4]) == [cohort.patients[0]] * 4
-    assert model.sets.source == "held-out"
+    assert model.trained.conformal_scores.source == "held-out"
     held = sum(len(part) for part in (model.split.train, model.split.validation))
-    assert model.sets.scores[1].count.max() == held
+    assert model.trained.conformal_scores.scores[1].count.max() == held
 
 
 def test_a_cohort_of_its_own_calibrates_the_ensemble(trained):
     cohort, model = trained
-    model.fit_conformal(calibration=cohort.subset(model.split.test))
-    assert model.sets.source == "cohort"
-    assert all((scored.predictor == -1).all() for scored in model.sets.scores)
+    model.conformal.fit(calibration=cohort.subset(model.split.test))
+    assert model.trained.conformal_scores.source == "cohort"
+    assert all((scored.predictor == -1).all() for scored in model.trained.conformal_scores.scores)
 
 
 def test_patients_who_were_trained_on_do_not_calibrate(trained):
     cohort, model = trained
     for part in ("train", "validation"):
         with pytest.raises(DataError, match=r"calibration patient\(s\) were trained on"):
-            model.fit_conformal(calibration=cohort.subset(getattr(model.split, part)))
+            model.conformal.fit(calibration=cohort.subset(getattr(model.split, part)))
 
 
 def test_nobody_held_out_is_an_error():
@@ -469,20 +468,20 @@ def test_nobody_held_out_is_an_error():
     ids = cohort.patients.to_numpy()
     model = MultiModN(make_study()).fit(cohort, split=Split(ids[:30], [], ids[30:]))
     with pytest.raises(DataError, match="there are none: give the split a validation part"):
-        model.fit_conformal(cohort)
+        model.conformal.fit(cohort)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 90])
 def test_a_level_is_a_share(trained, level):
     cohort, model = trained
-    model.fit_conformal(cohort)
+    model.conformal.fit(cohort)
     with pytest.raises(DataError, match="expected a share between 0 and 1"):
-        model.conformal(cohort, level=level)
+        model.conformal.predict(cohort, level=level)
 
 
 def test_sets_need_a_calibration(trained):
     cohort, model = trained
-    model.sets = None
+    model.trained.conformal_scores = None
     for ask in (model.conformal, lambda each: coverage(model, each)):
         with pytest.raises(NotFittedError, match="No sets were calibrated"):
             ask(cohort)

@@ -175,7 +175,7 @@ def altered(cohort, ids, seed):
 
 def fitted(cohort, split, **training):
     model = MultiModN(make_study(**training)).fit(cohort, split=split, flags=TrainerFlags(progress=False))
-    return model.fit_conformal(cohort)
+    return model.conformal.fit(cohort)
 
 
 @pytest.mark.parametrize("training", [{"members": 1}, {"members": 2}], ids=["single", "ensemble"])
@@ -185,18 +185,18 @@ def test_nothing_of_the_test_patients_reaches_weights_calibration_or_conformal_s
     ids = cohort.patients.to_numpy(dtype=object)
     split = Split(ids[20:70], ids[70:], ids[:20])
     model = fitted(cohort, split, **training)
-    assert not model.model.calibration.is_identity
-    assert all(len(scores.score) for scores in model.sets.scores)
-    encoders = {name: encoder.config() for name, encoder in model.model.first.encoders.items()}
+    assert not model.trained.ensemble.calibration.is_identity
+    assert all(len(scores.score) for scores in model.trained.conformal_scores.scores)
+    encoders = {name: encoder.config() for name, encoder in model.trained.ensemble.first.encoders.items()}
     other = fitted(altered(cohort, split.test, 0), split, **training)
     for mine, theirs in (
-        (model.model.state_dict(), other.model.state_dict()),
-        (model.sets.tensors(), other.sets.tensors()),
+        (model.trained.ensemble.state_dict(), other.trained.ensemble.state_dict()),
+        (model.trained.conformal_scores.tensors(), other.trained.conformal_scores.tensors()),
     ):
         assert mine.keys() == theirs.keys()
         assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
-    assert {name: encoder.config() for name, encoder in other.model.first.encoders.items()} == encoders
-    assert other.model.first.tasks["death"].config() == model.model.first.tasks["death"].config()
+    assert {name: encoder.config() for name, encoder in other.trained.ensemble.first.encoders.items()} == encoders
+    assert other.trained.ensemble.first.tasks["death"].config() == model.trained.ensemble.first.tasks["death"].config()
 
 
 @pytest.mark.parametrize("arm", [ours, late_ridge])

@@ -26,7 +26,7 @@ from multimodn.evaluate.performance.performance import (
 from multimodn.evaluate.performance.subgroups import read_subgroups
 from multimodn.metrics import vectorised as _performance_scores
 from multimodn.metrics.vectorised import field_metrics, vectorised
-from multimodn.model.trained import Trained
+from multimodn.model.trained import TrainedModel
 from multimodn.statistics.bootstrap import draws
 from tests._cohorts import make_frames, make_study
 from tests._inputs import make_task
@@ -258,14 +258,15 @@ def test_subgroups_survive_yaml():
     assert study.from_dict(study.to_dict()).subgroups == ["labs.crp"]
 
 
-class Fixed(Trained):
+class FixedOutputs(TrainedModel):
     """Predicts what it is given."""
 
     def __init__(self, task, outputs):
-        self.model, self.outputs = SimpleNamespace(tasks={task.name: task}), {task.name: outputs}
+        super().__init__(None, SimpleNamespace(tasks={task.name: task}))
+        self.fixed = {task.name: outputs}
 
-    def _run(self, *_):
-        return self.outputs
+    def outputs(self, patients, order=None):
+        return self.fixed
 
 
 def fixed(task, outputs, target, known=None):
@@ -273,7 +274,7 @@ def fixed(task, outputs, target, known=None):
     n = len(outputs)
     known = torch.ones(n, dtype=torch.bool) if known is None else known
     patients = PatientTensors(pd.RangeIndex(n), {}, torch.zeros(n, 0), {task.name: target}, {task.name: known})
-    return Fixed(task, outputs), patients
+    return SimpleNamespace(trained=FixedOutputs(task, outputs)), patients
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -440,8 +441,8 @@ def test_chance_alone_explains_the_error_of_true_probabilities():
 
 def test_the_interval_of_an_error_is_not_raised_by_resampling():
     model, patients = simulated("binary", 1.0, n=300)
-    task = model._model().tasks["binary"]
-    target, outputs = patients.targets["binary"], model._run()["binary"]
+    task = model.trained.tasks["binary"]
+    target, outputs = patients.targets["binary"], model.trained.fixed["binary"]
     found = field_metrics(task, outputs, target)
     score = vectorised(task, outputs, target, found)["ece"]
     values = np.concatenate([score(block) for block in draws(300, 400, 0)])

@@ -193,8 +193,7 @@ def test_a_cohort_without_the_training_patients_is_refused(run):
 
 def test_a_split_without_test_patients_is_refused(run):
     model, cohort = run
-    other = MultiModN(model.study)
-    other.model, other.split = model.model, Split(cohort.patients, [], [])
+    other = MultiModN.of(replace(model.trained, split=Split(cohort.patients, [], [])))
     with pytest.raises(DataError, match="no test patients"):
         compare_with_baselines(other, cohort)
 

@@ -46,13 +46,13 @@ def test_every_policy_reads_all_that_is_there_and_nothing_else(study, trained):
     policies, _ = study
     model, patients, rows = trained
     batch = patients.batch(torch.arange(len(patients)))
-    ward = policies.Ward.of(model.model, batch)
+    ward = policies.Ward.of(model.trained.ensemble, batch)
     generator = torch.Generator().manual_seed(0)
     every = [
-        policies.learned(model.model, model.acquisition, batch),
+        policies.learned(model.trained.ensemble, model.trained.acquisition, batch),
         policies.at_random(ward.presence, generator),
-        policies.in_order(policies.best_order(model.model, patients, rows)),
-        policies.in_order(policies.mean_gain_order(model.model, patients, rows)),
+        policies.in_order(policies.best_order(model.trained.ensemble, patients, rows)),
+        policies.in_order(policies.mean_gain_order(model.trained.ensemble, patients, rows)),
     ]
     bits = 1 << torch.arange(4)
     for policy in every:
@@ -67,7 +67,7 @@ def test_every_policy_reads_all_that_is_there_and_nothing_else(study, trained):
 def test_curves_are_the_scores_of_scikit_learn_on_repeated_patients(study, trained):
     policies, _ = study
     model, patients, _ = trained
-    ward = policies.Ward.of(model.model, patients.batch(torch.arange(len(patients))))
+    ward = policies.Ward.of(model.trained.ensemble, patients.batch(torch.arange(len(patients))))
     codes = ward.walk(policies.in_order([0, 1, 2, 3]))
     weights = policies.resamples(len(patients), 2, 0)
     found = policies.curves(ward, codes, weights)
@@ -85,8 +85,11 @@ def test_curves_are_the_scores_of_scikit_learn_on_repeated_patients(study, train
 def test_the_best_order_has_the_least_area_of_all(study, trained):
     policies, _ = study
     model, patients, rows = trained
-    best = policies.best_order(model.model, patients, rows)
-    parts = [policies.Ward.of(policies._alone(model.model, k), patients.batch(out)) for k, (_, out) in enumerate(rows)]
+    best = policies.best_order(model.trained.ensemble, patients, rows)
+    parts = [
+        policies.Ward.of(policies._alone(model.trained.ensemble, k), patients.batch(out))
+        for k, (_, out) in enumerate(rows)
+    ]
 
     def area(order):
         return sum(

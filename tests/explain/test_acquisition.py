@@ -13,7 +13,6 @@ from multimodn.cli.app import app
 from multimodn.errors import BundleError, DataError, NotFittedError, StudyError
 from multimodn.explain.acquisition.examples import examples, n_orders
 from multimodn.explain.acquisition.next_modality import gains
-from multimodn.model.multimodn import load_run
 from multimodn.runs import fit_run
 from tests._cohorts import write_files
 from tests.explain._planted import labels, make_study, table
@@ -44,14 +43,14 @@ def newcomers(n=400, seed=1, names=("triage",)):
 def test_the_modality_that_matters_for_this_patient_is_asked_for(taught):
     model, _ = taught
     cohort, by_scan = newcomers()
-    first = model.next(cohort).query("task == 'y' and rank == 1")["modality"]
+    first = model.explain.next(cohort).query("task == 'y' and rank == 1")["modality"]
     right = np.where(by_scan, "scan", "assay")
     assert (first.loc[cohort.patients].to_numpy() == right).mean() > 0.8
 
 
 def test_gains_are_finite_not_negative_and_least_for_noise(taught):
     model, _ = taught
-    found = model.next(newcomers()[0]).query("task == 'y'")
+    found = model.explain.next(newcomers()[0]).query("task == 'y'")
     assert np.isfinite(found["gain"]).all()
     assert (found["gain"] >= 0).all()
     mean = found.groupby("modality")["gain"].mean()
@@ -64,15 +63,16 @@ def test_gains_are_the_drops_in_loss_that_newcomers_see(taught):
     tables, outcome, _ = gated(2000, 2)
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     patients = model.prepare(cohort, labelled=True)
-    found = model.next(newcomers(2000, 2)[0]).query("task == 'y'")
+    found = model.explain.next(newcomers(2000, 2)[0]).query("task == 'y'")
     batch = patients.batch(torch.arange(len(patients)))
     alone = torch.zeros_like(batch.presence)
     alone[:, 0] = True
     with torch.inference_mode():
-        evidence = model.model.encode(batch)
-        loss = lambda chosen: model.model.tasks["y"](model.model.subset(evidence, chosen)["y"], batch.targets["y"])  # noqa: E731
+        network = model.trained.ensemble
+        evidence = network.encode(batch)
+        loss = lambda chosen: network.tasks["y"](network.subset(evidence, chosen)["y"], batch.targets["y"])  # noqa: E731
         before = loss(alone)
-        for m, name in enumerate(model.model.first.modalities[1:], 1):
+        for m, name in enumerate(model.trained.ensemble.first.modalities[1:], 1):
             more = alone.clone()
             more[:, m] = True
             expected = found.loc[found["modality"] == name, "gain"].mean()
@@ -81,17 +81,17 @@ def test_gains_are_the_drops_in_loss_that_newcomers_see(taught):
 
 def test_nothing_that_a_patient_has_is_proposed(taught):
     model, _ = taught
-    found = model.next(newcomers(20, names=("triage", "noise"))[0])
+    found = model.explain.next(newcomers(20, names=("triage", "noise"))[0])
     assert set(found["modality"]) == {"scan", "assay"}
-    assert model.next(newcomers(20, names=("triage", "scan", "assay", "noise"))[0]).empty
+    assert model.explain.next(newcomers(20, names=("triage", "scan", "assay", "noise"))[0]).empty
 
 
 def test_costs_decide_the_order(taught):
     model, _ = taught
     cohort, _ = newcomers(50)
-    dear = model.next(cohort, costs={"scan": 1e9, "assay": 1e9}).query("rank == 1")
+    dear = model.explain.next(cohort, costs={"scan": 1e9, "assay": 1e9}).query("rank == 1")
     assert set(dear["modality"]) == {"noise"}
-    found = model.next(cohort, costs={"scan": 2.0})
+    found = model.explain.next(cohort, costs={"scan": 2.0})
     worth = (found["gain"] / found["cost"]).groupby([found.index, found["task"]])
     assert (worth.rank(ascending=False, method="first") == found["rank"]).all()
 
@@ -107,17 +107,17 @@ def test_a_wrong_cost_is_named(taught, costs, match):
 
 def test_the_same_seed_teaches_the_same(taught):
     model, cohort = taught
-    before, torch_state = model.next(newcomers(20)[0]), torch.get_rng_state()
-    model.fit_acquisition(cohort)
-    pd.testing.assert_frame_equal(model.next(newcomers(20)[0]), before)
+    before, torch_state = model.explain.next(newcomers(20)[0]), torch.get_rng_state()
+    model.explain.fit_acquisition(cohort)
+    pd.testing.assert_frame_equal(model.explain.next(newcomers(20)[0]), before)
     assert torch.equal(torch.get_rng_state(), torch_state)
 
 
 def test_gains_do_not_depend_on_the_other_patients(taught):
     model, _ = taught
     cohort, _ = newcomers(20)
-    whole = model.next(cohort)
-    alone = model.next(cohort.subset([cohort.patients[7]]))
+    whole = model.explain.next(cohort)
+    alone = model.explain.next(cohort.subset([cohort.patients[7]]))
     np.testing.assert_allclose(alone["gain"], whole.loc[cohort.patients[7], "gain"], rtol=1e-4)
 
 
@@ -125,7 +125,7 @@ def test_a_bundle_keeps_the_head_and_refuses_an_edited_one(taught, tmp_path):
     model, _ = taught
     cohort, _ = newcomers(20)
     model.save(tmp_path / "bundle")
-    pd.testing.assert_frame_equal(MultiModN.load(tmp_path / "bundle").next(cohort), model.next(cohort))
+    pd.testing.assert_frame_equal(MultiModN.load(tmp_path / "bundle").next(cohort), model.explain.next(cohort))
     file = tmp_path / "bundle" / "acquisition.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(BundleError, match=r"acquisition\.safetensors is truncated or was edited"):
@@ -139,7 +139,7 @@ def test_a_model_without_a_head_says_what_to_do(taught, tmp_path):
     loaded = MultiModN.load(tmp_path / "bundle")
     assert "acquisition" not in json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     with pytest.raises(NotFittedError, match="call fit_acquisition"):
-        loaded.next(cohort)
+        loaded.explain.next(cohort)
 
 
 def test_without_held_out_patients_nothing_can_be_learned():
@@ -164,14 +164,16 @@ def run(tmp_path_factory):
 
 
 def test_a_hidden_modality_is_not_proposed_for_its_task(run):
-    model = load_run(run / "run")
+    model = MultiModN.load(run / "run")
     cohort = Cohort.load(model.study, labelled=False)
-    found = model.next(cohort)
+    found = model.explain.next(cohort)
     assert set(found.query("modality == 'image'")["task"]) == {"all", "size", "survival"}
     assert set(found["cost"]) == {4.0}
     patients = model.prepare(cohort)
     with torch.inference_mode():
-        assert not gains(model.model, model.acquisition, patients.batch(torch.arange(8)))[:, 1, 0].any()
+        assert not gains(model.trained.ensemble, model.trained.acquisition, patients.batch(torch.arange(8)))[
+            :, 1, 0
+        ].any()
 
 
 def test_the_command_tells_and_writes(run, tmp_path):
@@ -237,10 +239,12 @@ def test_the_head_is_no_worse_than_a_constant_where_nothing_depends_on_the_patie
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         rows = [(torch.tensor([], dtype=torch.long), torch.arange(300))] * 3
-        steps = [examples(model.model, k, patients, out, None, generator)[0] for k, (_, out) in enumerate(rows)]
+        steps = [
+            examples(model.trained.ensemble, k, patients, out, None, generator)[0] for k, (_, out) in enumerate(rows)
+        ]
         spread, error = 0.0, 0.0
         for k, each in enumerate(steps):
-            head = model.acquisition.heads[0]
+            head = model.trained.acquisition.heads[0]
             gain = (head.member(k, each.features) * head.unit).gather(1, each.taken.view(-1, 1, 1)).squeeze(1)
             mean = torch.stack([each.drop[each.taken == m].mean(0) for m in range(4)])[each.taken]
             spread += (each.drop - mean).square().mean()  # of the best constants, known only afterwards
@@ -259,12 +263,14 @@ def test_a_later_reading_is_proposed_and_learned_after_the_one_before():
     content["modalities"][0]["repeats"] = {"by": "day", "most": 2}
     content["order"] = []
     model = MultiModN(type(make_study(["a"])).from_dict(content)).fit(cohort).fit_acquisition(cohort)
-    found = model.next(Cohort.from_frames({"b": tables["b"].iloc[:3]})).query("task == 'y'")
+    found = model.explain.next(Cohort.from_frames({"b": tables["b"].iloc[:3]})).query("task == 'y'")
     assert set(found["modality"]) == {"a@1"}
     patients = model.prepare(cohort, labelled=True)
     with torch.inference_mode():
-        steps = examples(model.model, 0, patients, torch.arange(80), None, torch.Generator().manual_seed(0))[0]
-    names = model.model.first.modalities
+        steps = examples(model.trained.ensemble, 0, patients, torch.arange(80), None, torch.Generator().manual_seed(0))[
+            0
+        ]
+    names = model.trained.ensemble.first.modalities
     later = steps.taken == names.index("a@2")
     read = steps.features.rest[:, -3:] > 0
     assert later.any()
@@ -308,7 +314,7 @@ def test_a_task_that_nobody_held_out_has_a_label_of_counts_for_nothing():
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y"), "z": outcome.to_frame("y")})
     model = MultiModN(study).fit(cohort)
     cohort.targets["z"].loc[model.split.validation, "y"] = np.nan
-    found = model.fit_acquisition(cohort).next(newcomers(5)[0])
+    found = model.explain.fit_acquisition(cohort).next(newcomers(5)[0])
     assert np.isfinite(found["gain"]).all()
     assert found.query("task == 'z'")["gain"].max() < 1e-4
 
@@ -316,8 +322,8 @@ def test_a_task_that_nobody_held_out_has_a_label_of_counts_for_nothing():
 def test_a_run_without_held_out_patients_is_kept(tmp_path):
     study = write_files(tmp_path, split={"validation": 0.0, "test": 0.2})
     model = fit_run(study, tmp_path / "run")
-    assert model.acquisition is None
-    assert "held out" in load_run(tmp_path / "run").provenance["acquisition"]
+    assert model.trained.acquisition is None
+    assert "held out" in MultiModN.load(tmp_path / "run").provenance["acquisition"]
 
 
 @pytest.mark.parametrize("cost", [float("nan"), float("inf")])

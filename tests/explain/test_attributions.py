@@ -177,7 +177,7 @@ def test_a_column_that_the_model_ignores_gets_nothing():
 @pytest.fixture(scope="module")
 def planted():
     model, cohort = fit(*independent(1500, "ab", (3.0, 0.0)))
-    return model.model, model.prepare(cohort), cohort
+    return model.trained.ensemble, model.prepare(cohort), cohort
 
 
 def test_a_planted_column_gets_the_attribution(planted):

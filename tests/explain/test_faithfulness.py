@@ -18,7 +18,7 @@ def planted():
 
 def shares(model, cohort):
     """The part of each modality in the sum of all mean absolute contributions."""
-    found = model.summary(cohort, n_resamples=2).set_index("modality")["mean_abs"]
+    found = model.explain.summary(cohort, n_resamples=2).set_index("modality")["mean_abs"]
     return found / found.sum(), found.sum()
 
 
@@ -28,7 +28,7 @@ def test_the_modality_that_carries_the_signal_gets_the_credit(planted):
 
 def test_the_value_of_a_noise_modality_is_zero_within_its_interval(planted):
     model, cohort = planted
-    found = model.value_of(cohort=cohort).query("metric == 'auroc'").set_index("modality")
+    found = model.explain.value_of(cohort=cohort).query("metric == 'auroc'").set_index("modality")
     for noise in "bc":
         assert found.loc[noise, "low"] <= 0 <= found.loc[noise, "high"]
     assert found.loc["a", "low"] > 0.2
@@ -46,19 +46,19 @@ def test_two_copies_of_a_modality_share_its_credit():
 def test_an_exclusive_or_of_two_modalities_is_all_synergy(seed):
     model, cohort = fit(*two_bits("xor", seed=seed), update="product", epochs=20)
     assert model.evaluate(cohort).set_index("metric").loc["auroc", "value"] > 0.95
-    assert model.synergy(cohort)["low"].item() > 0.9
+    assert model.explain.synergy(cohort)["low"].item() > 0.9
 
 
 @pytest.mark.parametrize("update", ["residual", "product"])
 def test_a_sum_of_two_modalities_is_no_synergy(update):
     model, cohort = fit(*two_bits("sum"), update=update)
-    assert model.synergy(cohort)["high"].item() < 0.1
+    assert model.explain.synergy(cohort)["high"].item() < 0.1
 
 
 def test_deleting_modalities_by_rank_costs_more_than_at_random():
     model, cohort = fit(*independent(1500, "abcd", (2.0, 1.4, 0.9, 0.4)))
     patients = model.prepare(cohort, labelled=True)
-    batch, network = patients.batch(torch.arange(len(patients))), model.model
+    batch, network = patients.batch(torch.arange(len(patients))), model.trained.ensemble
     found = model.contributions(patients).set_index("modality", append=True)["contribution"]
     size = torch.from_numpy(np.array(found.unstack()[list("abcd")].abs()))
     target = batch.targets["y"]
@@ -96,5 +96,5 @@ def test_contributions_collapse_when_weights_are_drawn_anew(planted):
 
 def test_synergy_of_predictions_that_never_move_is_undefined(planted):
     model, cohort = planted
-    still = model.interactions(cohort).assign(interaction=0.0)
+    still = model.explain.interactions(cohort).assign(interaction=0.0)
     assert np.isnan(synergy(still)["synergy"].item())

@@ -16,34 +16,34 @@ def model(tmp_path_factory):
 
 
 def test_attributions_cover_every_task_and_say_how(model):
-    found = model.attributions("labs")
+    found = model.explain.attributions("labs")
     assert found["task"].unique().tolist() == ["death", "size", "survival"]
     assert set(found["feature"]) == {"crp", "hb", "sodium"}
     assert set(found.convergence_delta) == set(found.index)
     assert "mean of the training patients" in found.baseline
-    one = model.attributions("labs", task="size")
+    one = model.explain.attributions("labs", task="size")
     pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(found[found["task"] == "size"]), check_like=True)
 
 
 def test_an_unknown_modality_or_task_is_named_alone(model):
     with pytest.raises(StudyError, match="Did you mean 'labs'") as caught:
-        model.attributions("lab")
+        model.explain.attributions("lab")
     assert "task" not in str(caught.value)
     with pytest.raises(StudyError, match="Did you mean 'death'"):
-        model.attributions("labs", task="deth")
+        model.explain.attributions("labs", task="deth")
 
 
 def test_a_table_has_no_map_of_pixels(model):
     with pytest.raises(StudyError, match="has no pixels"):
-        model.attribution_map("labs", "p00")
+        model.explain.attribution_map("labs", "p00")
 
 
 def test_similar_patients_are_training_patients_and_nameless(model):
     cohort = Cohort.load(model.study, labelled=False)
-    found = model.similar(cohort.subset(model.split.test[:2]), 3)
+    found = model.explain.similar(cohort.subset(model.split.test[:2]), 3)
     assert len(found) == 6
     assert "similar" not in found
-    named = model.similar(cohort.subset(model.split.test[:2]), 3, ids=True)
+    named = model.explain.similar(cohort.subset(model.split.test[:2]), 3, ids=True)
     assert set(named["similar"]) <= set(model.split.train)
 
 
@@ -52,7 +52,7 @@ def test_frames_draw_themselves_and_slices_too(model):
     assert isinstance(found, ContributionFrame)
     assert found.plot(task="death").axes
     assert isinstance(found[found["modality"] == "labs"].plot(patient="p00", task="death").axes, list)
-    assert isinstance(model.attributions("labs", task="death"), AttributionFrame)
+    assert isinstance(model.explain.attributions("labs", task="death"), AttributionFrame)
 
 
 def test_a_source_without_a_path_is_an_error():

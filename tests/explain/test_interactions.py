@@ -167,7 +167,7 @@ def test_a_summary_averages_those_who_have_the_modality():
 
 def test_a_summary_by_class_keeps_the_classes_apart(fitted):
     model, cohort = fitted
-    found = model.summary(cohort, by="class", n_resamples=20)
+    found = model.explain.summary(cohort, by="class", n_resamples=20)
     assert found.query("task == 'death'")["group"].unique().tolist() == ["alive", "dead"]
     labelled = cohort.targets["death"]["status"].value_counts()
     counts = found.query("task == 'death' and modality == 'labs'").set_index("group")["n"]
@@ -177,7 +177,7 @@ def test_a_summary_by_class_keeps_the_classes_apart(fitted):
 def test_a_patient_without_a_group_is_named(fitted):
     model, cohort = fitted
     with pytest.raises(DataError, match=r"39 patient\(s\) have no group: p01"):
-        model.summary(cohort, by=pd.Series({"p00": "north"}))
+        model.explain.summary(cohort, by=pd.Series({"p00": "north"}))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_deltas_add_up_to_prediction_minus_prior_in_any_order(fitted):
     model, cohort = fitted
     whole = model.contributions(cohort).groupby(["patient", "task", "output"])[["prediction", "prior"]].first()
     for order in (None, ["image", "labs"]):
-        steps = model.deltas(cohort, order=order).groupby(["patient", "task", "output"])["delta"].sum()
+        steps = model.explain.deltas(cohort, order=order).groupby(["patient", "task", "output"])["delta"].sum()
         np.testing.assert_allclose(
             steps, (whole["prediction"] - whole["prior"])[steps.index], atol=2e-2 if order else 1e-5
         )
@@ -198,7 +198,7 @@ def test_deltas_add_up_to_prediction_minus_prior_in_any_order(fitted):
 
 def test_the_order_frame_holds_the_prediction(fitted):
     model, cohort = fitted
-    found = model.order_sensitivity(cohort)
+    found = model.explain.order_sensitivity(cohort)
     assert found["n_orders"].eq(2).all()
     death = found.query("task == 'death'")["prediction"]
     np.testing.assert_allclose(death, model.link(cohort)["death"][:, 0], atol=1e-5)

@@ -31,7 +31,7 @@ def trained():
 @pytest.fixture(scope="module")
 def patients(trained):
     model, cohort = trained
-    return model.model, model.prepare(cohort, labelled=True)
+    return model.trained.ensemble, model.prepare(cohort, labelled=True)
 
 
 def test_the_nearest_are_those_of_the_definition(patients):

@@ -33,7 +33,7 @@ def test_who_gets_tested_does_not_pass_for_value(ordered):
     model, _ = ordered
     tables, outcome = selective(3000, 1)
     value = lambda tables: (  # noqa: E731
-        model.value_of("test", Cohort.from_frames(tables, {"y": outcome.to_frame("y")})).iloc[0]
+        model.explain.value_of("test", Cohort.from_frames(tables, {"y": outcome.to_frame("y")})).iloc[0]
     )
     truth, found = value(selective(3000, 1, given_all=True)[0]), value(tables)
     assert found["unweighted"] > truth["value"] + 0.03
@@ -44,7 +44,7 @@ def test_who_gets_tested_does_not_pass_for_value(ordered):
 
 def test_where_everybody_has_it_nothing_is_weighted(ordered):
     model, cohort = ordered
-    found = model.value_of("history", cohort).iloc[0]
+    found = model.explain.value_of("history", cohort).iloc[0]
     assert found["value"] == found["unweighted"]
     assert found["n_effective"] == found["n"] == len(cohort)
 
@@ -52,7 +52,7 @@ def test_where_everybody_has_it_nothing_is_weighted(ordered):
 def test_resampling_at_once_is_resampling_one_by_one(ordered, monkeypatch):
     model, cohort = ordered
     patients = model.prepare(cohort, labelled=True)
-    task, links = model.model.tasks["y"], model.link(patients)["y"]
+    task, links = model.trained.ensemble.tasks["y"], model.link(patients)["y"]
     target = task.link_target(patients.targets["y"])
     copies = np.random.default_rng(0).integers(1, 9, len(patients))
     fast = _resampled(task, (links, links * 0), target, copies, 5, 0, ["auroc"])["auroc"]
@@ -64,7 +64,7 @@ def test_resampling_at_once_is_resampling_one_by_one(ordered, monkeypatch):
 def test_an_unknown_modality_is_named(ordered):
     model, cohort = ordered
     with pytest.raises(StudyError, match="Did you mean 'test'"):
-        model.value_of("tets", cohort)
+        model.explain.value_of("tets", cohort)
 
 
 def test_a_modality_that_few_have_gets_no_row():
@@ -74,4 +74,4 @@ def test_a_modality_that_few_have_gets_no_row():
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     model = MultiModN(make_study(tables, epochs=1)).fit(cohort)
     few = cohort.subset([*cohort.patients[:5], *cohort.patients[30:]])
-    assert set(model.value_of(cohort=few)["modality"]) == {"a"}
+    assert set(model.explain.value_of(cohort=few)["modality"]) == {"a"}

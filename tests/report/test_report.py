@@ -23,7 +23,7 @@ from multimodn.evaluate.baselines.stored_comparison import cached_comparison, ke
 from multimodn.findings.frames import AttributedFrame
 from multimodn.findings.numbers import interval
 from multimodn.findings.sentences import fusion
-from multimodn.model.explanations import Explained
+from multimodn.model.explanations import Explanations
 from multimodn.report.answers import comparisons
 from multimodn.report.answers import model as collect_answers
 from multimodn.report.answers.choose_patients import choose_patients, labels_for, relabelled
@@ -182,7 +182,7 @@ def test_what_fails_or_cannot_be_computed_is_left_out_with_a_sentence(run, monke
     def fail(*_, **__):
         raise DataError("p07 is broken.")
 
-    monkeypatch.setattr(Explained, "order_sensitivity", fail)
+    monkeypatch.setattr(Explanations, "order_sensitivity", fail)
     monkeypatch.setattr(collect_answers, "MAX_MODALITIES", 1)
     problems = []
     asked = collect(*run, Wishes(**FEW), on_problem=problems.append)

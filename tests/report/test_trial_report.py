@@ -1,10 +1,12 @@
 """A report and the card beside it agree, and neither claims more than it has."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from multimodn import Cohort
+from multimodn import Cohort, MultiModN
 from multimodn.card import write_card
 from multimodn.card.sections.scores import NOT_COMPARED
 from multimodn.card.update import complete_card
@@ -95,14 +97,11 @@ def test_what_was_calibrated_stands_on_the_card(fresh):
 
 def test_no_calibration_stands_on_the_card_too(fresh, tmp_path):
     model, _, _ = fresh
-    study, known = model.study, model.provenance
-    spec = study.training.model_copy(update={"calibrate": False})
-    model.study = study.model_copy(update={"training": spec})
-    model.provenance = {name: value for name, value in known.items() if name != "calibration"}
-    try:
-        write_card(model, Cohort.load(study), tmp_path)
-    finally:
-        model.study, model.provenance = study, known
+    spec = model.study.training.model_copy(update={"calibrate": False})
+    study = model.study.model_copy(update={"training": spec})
+    provenance = {name: value for name, value in model.provenance.items() if name != "calibration"}
+    uncalibrated = MultiModN.of(replace(model.trained, study=study, provenance=provenance))
+    write_card(uncalibrated, Cohort.load(study), tmp_path)
     assert "| Calibration | `training.calibrate: false` |" in (tmp_path / CARD).read_text()
 
 

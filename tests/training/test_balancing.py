@@ -76,7 +76,7 @@ def test_the_sum_is_the_plain_formula():
                 optimizer.step()
             schedule.step()
             weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-    found = fitted.model.first.state_dict()
+    found = fitted.trained.ensemble.first.state_dict()
     assert any(all(torch.equal(found[name], each[name]) for name in found) for each in weights)
 
 
@@ -189,7 +189,7 @@ def test_an_interrupted_fit_repeats_exactly(tmp_path, monkeypatch, balance):
             MultiModN(study).fit(cohort, split=split, folder=tmp_path)
     resumed = MultiModN(study).fit(cohort, split=split, folder=tmp_path)
     assert_same_weights(resumed, whole)
-    assert set(whole.model.first.state_dict()) == set(
+    assert set(whole.trained.ensemble.first.state_dict()) == set(
         MultiModN(make_study()).fit(cohort, split=split).model.first.state_dict()
     )
 
@@ -235,14 +235,14 @@ def test_conflicts_of_a_trained_model_are_bounded_shares(fitted):
     assert found["cosine"].between(-1, 1).all()
     assert found["conflict"].between(0, 1).all()
     assert conflicts(fitted, make_cohort(), n_batches=5).equals(found)
-    assert all(p.grad is None for p in fitted.model.parameters())
+    assert all(p.grad is None for p in fitted.trained.ensemble.parameters())
 
 
 def test_a_task_that_wants_the_opposite_always_conflicts(fitted):
     """The same decoder with opposite labels: a step for the one is a step against the other."""
     from multimodn.evaluate.performance.task_conflicts import _cosine, _gradients
 
-    network = fitted.model.first
+    network = fitted.trained.ensemble.first
     batch = fitted.prepare(make_cohort(), labelled=True).batch(torch.arange(12))
     flipped = {**batch.targets, "death": 1 - batch.targets["death"]}
     other = type(batch)(batch.values, batch.presence, flipped, batch.labelled, batch.strata)

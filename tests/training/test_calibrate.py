@@ -54,10 +54,10 @@ def fitted():
 
 
 def links(model, patients, calibration=None):
-    kept = model.model.calibration
-    model.model.calibration = calibration or kept
+    kept = model.trained.ensemble.calibration
+    model.trained.ensemble.calibration = calibration or kept
     found = model.link(patients)["death"][:, 0].double().numpy()
-    model.model.calibration = kept
+    model.trained.ensemble.calibration = kept
     return found
 
 
@@ -69,7 +69,7 @@ def test_the_slope_of_an_ensemble_is_one_on_new_patients(fitted):
     model, _, _, new = fitted
     patients = model.prepare(new, labelled=True)
     truth = patients.targets["death"].numpy()
-    bare = Calibration(list(model.model.tasks.values()), model.model.first.seen)
+    bare = Calibration(list(model.trained.ensemble.tasks.values()), model.trained.ensemble.first.seen)
     assert slope(links(model, patients, bare), truth) > 1.25
     assert slope(links(model, patients), truth) == pytest.approx(1, abs=0.2)
 
@@ -77,7 +77,7 @@ def test_the_slope_of_an_ensemble_is_one_on_new_patients(fitted):
 def test_where_presence_may_tell_who_ranks_above_whom_stays(fitted):
     model, _, _, new = fitted
     patients = model.prepare(new)
-    bare = Calibration(list(model.model.tasks.values()), model.model.first.seen)
+    bare = Calibration(list(model.trained.ensemble.tasks.values()), model.trained.ensemble.first.seen)
     before, after = links(model, patients, bare), links(model, patients)
     assert (np.diff(after[np.argsort(before, kind="stable")]) >= 0).all()
 
@@ -85,9 +85,9 @@ def test_where_presence_may_tell_who_ranks_above_whom_stays(fitted):
 def test_what_members_disagree_in_scales_the_mean_as_much_as_on_new_patients(fitted):
     model, training, split, new = fitted
     rows = member_rows(model.study, training, split)
-    told = _spread_ratios(model.model, prepare(model.model.first, training, labelled=True), rows)
+    told = _spread_ratios(model.trained.ensemble, prepare(model.trained.ensemble.first, training, labelled=True), rows)
     everyone = torch.arange(len(new))
-    true = _spread_ratios(model.model, model.prepare(new), [(everyone, everyone)])
+    true = _spread_ratios(model.trained.ensemble, model.prepare(new), [(everyone, everyone)])
     assert told["death"] > 1.05
     assert told["death"] == pytest.approx(true["death"], rel=0.05)
 
@@ -98,7 +98,7 @@ def test_a_single_member_is_its_own_mean(fitted):
     split = Split(ids[:300], ids[300:], np.array([], dtype=object))
     model = MultiModN(study(1)).fit(training, split=split, flags=TrainerFlags(progress=False))
     rows = member_rows(model.study, training, split)
-    assert _spread_ratios(model.model, model.prepare(training), rows) == {"death": 1.0}
+    assert _spread_ratios(model.trained.ensemble, model.prepare(training), rows) == {"death": 1.0}
     assert model.provenance["calibration"] == {"death": "one scale"}
 
 

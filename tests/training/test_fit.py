@@ -31,7 +31,7 @@ def interrupt(monkeypatch, epoch: int, where: str = "on_train_epoch_start") -> N
 
 
 def weights(model: MultiModN) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in model.model.state_dict().items()}
+    return {name: tensor.numpy() for name, tensor in model.trained.ensemble.state_dict().items()}
 
 
 def assert_same_weights(one: MultiModN, other: MultiModN) -> None:
@@ -116,18 +116,18 @@ def test_nothing_of_the_test_patients_reaches_the_model(members):
     model = MultiModN(study).fit(make_cohort(), split=split)
     other = MultiModN(study).fit(changed_tests(split), split=split)
     assert_same_weights(other, model)
-    for name, encoder in model.model.first.encoders.items():
-        assert other.model.first.encoders[name].config() == encoder.config()
-    for name, task in model.model.tasks.items():
-        assert other.model.tasks[name].config() == task.config()
+    for name, encoder in model.trained.ensemble.first.encoders.items():
+        assert other.trained.ensemble.first.encoders[name].config() == encoder.config()
+    for name, task in model.trained.ensemble.tasks.items():
+        assert other.trained.ensemble.tasks[name].config() == task.config()
 
 
 def test_a_single_member_is_fitted_on_training_patients_only():
     split = make_split()
     swapped = Split(split.train, split.test, split.validation)
     one, other = (MultiModN(make_study()).fit(make_cohort(), split=part) for part in (split, swapped))
-    for name, encoder in one.model.first.encoders.items():
-        assert other.model.first.encoders[name].config() == encoder.config()
+    for name, encoder in one.trained.ensemble.first.encoders.items():
+        assert other.trained.ensemble.first.encoders[name].config() == encoder.config()
     start, again = (model.trajectory(make_cohort()).query("step == 0").iloc[0] for model in (one, other))
     assert start["task"] == again["task"]
 

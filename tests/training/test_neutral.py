@@ -69,7 +69,7 @@ def test_only_neutral_training_survives_the_flip(models):
 
 def test_contributions_of_a_calibrated_model_add_up(models):
     model = models["neutral"]
-    assert not model.model.calibration.is_identity
+    assert not model.trained.ensemble.calibration.is_identity
     shares = model.contributions(blank(simulate(2, 60), "mcar"))
     total = shares.groupby(level=0)["contribution"].sum()
     ends = shares.groupby(level=0)[["prior", "prediction"]].first()
@@ -92,7 +92,7 @@ def test_modes_survive_a_bundle_bit_for_bit(models, tmp_path):
         loaded = MultiModN.load(model.save(tmp_path / mode))
         assert loaded.study.missingness == mode
         assert torch.equal(loaded.link(cohort)["y"], model.link(cohort)["y"])
-        assert torch.equal(loaded.model.calibration.slopes, model.model.calibration.slopes)
+        assert torch.equal(loaded.trained.ensemble.calibration.slopes, model.trained.ensemble.calibration.slopes)
 
 
 def test_complete_data_give_the_same_network_with_and_without_neutrality():

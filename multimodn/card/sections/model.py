@@ -57,7 +57,7 @@ def main_table(facts: CardFacts, scores: CardScores) -> list[str]:
 def model_section(facts: CardFacts) -> list[str]:
     """Describes the networks and how they were trained."""
     model, spec = facts.model, facts.model.study.training
-    fitted = model._model()
+    fitted = model.trained.ensemble
     members = model.provenance.get("members", [])
     epochs = pd.Series([member.get("epochs", np.nan) for member in members], dtype=float).dropna()
     run = f"{int(epochs.min())} to {int(epochs.max())}" if len(epochs) and epochs.min() < epochs.max() else ""

@@ -116,7 +116,7 @@ def tell(
     ids: bool = False,
 ) -> Story:
     """Asks a model for all that `show_patient` prints; see there."""
-    patients, fitted = model.prepare(cohort), model._model()
+    patients, fitted = model.prepare(cohort), model.trained.ensemble
     names = model.order if order is None else model.study.expanded(order)
     names = [*names, *(name for name in model.order if name not in names)]
     numbers = {name: m for m, name in enumerate(fitted.first.modalities)}
@@ -134,13 +134,13 @@ def tell(
         {name: value[0].double().tolist() for name, value in model.link(patients).items()},
         final,
         model.trajectory(patients, order=order),
-        model.deltas(patients, order=order),
+        model.explain.deltas(patients, order=order),
         model.contributions(patients),
-        model.order_sensitivity(patients),
-        model.interactions(patients) if len(names) <= MAX_MODALITIES else None,
-        model.next(patients) if model.acquisition is not None else None,
-        None if inside is None else model.attributions(inside, cohort),
-        model.similar(patients, similar, ids=ids) if similar else None,
+        model.explain.order_sensitivity(patients),
+        model.explain.interactions(patients) if len(names) <= MAX_MODALITIES else None,
+        model.explain.next(patients) if model.trained.acquisition is not None else None,
+        None if inside is None else model.explain.attributions(inside, cohort),
+        model.explain.similar(patients, similar, ids=ids) if similar else None,
     )
 
 

@@ -122,7 +122,7 @@ def compare_with_baselines(
     from multimodn.evaluate.baselines import train
     from multimodn.evaluate.baselines.ridge import tabular_study
 
-    fitted, wanted = model._model(), train.known_arms(default_arms() if arms is None else arms)
+    fitted, wanted = model.trained.ensemble, train.known_arms(default_arms() if arms is None else arms)
     cohort = Cohort.load(model.study) if cohort is None else cohort
     training_ids, test_ids = _split_of(model, cohort)
     tabular = tabular_study(model.study, cohort)
@@ -195,7 +195,7 @@ def _subgroups(model: MultiModN, cohort: Cohort, patients: PatientTensors, train
 
 
 def _seen(model: MultiModN, name: str) -> list[str]:
-    first = model._model().first
+    first = model.trained.ensemble.first
     return [m for m in first.modalities if name not in model.study.steps[m].exclude_for]
 
 
@@ -203,8 +203,8 @@ def _of_task(
     model: MultiModN, name: str, test: _Test, n_resamples: int, seed: int, patterns: dict[str, tuple[str, ...]]
 ) -> Iterator[dict[str, Any]]:
     """Scores all arms of a task, over all labelled test patients and in groups, whose patterns go into ``patterns``."""
-    first = model._model().first
-    task: Task = model._model().tasks[name]
+    first = model.trained.ensemble.first
+    task: Task = model.trained.tasks[name]
     target, known = test.patients.targets[name], test.patients.labelled[name]
     if name in test.simple:
         known = known & test.simple[name][2]

@@ -150,7 +150,7 @@ def compared(cohort: Cohort, split: Split, task: str, models: tuple[MultiModN, M
     if not known.any():
         return None
     test = cohort.subset(cohort.patients[rows[known]])
-    own = models[0]._model().tasks[task]
+    own = models[0].trained.tasks[task]
     target, labelled = own.prepare(test.targets[task])
     found = [model.link(_inputs(model, test))[task][labelled].double() for model in models]
     return Compared(own, rows[known][labelled.numpy()], target[labelled], (found[0], found[1]))
@@ -203,7 +203,7 @@ def _splits(
 
 def _inputs(model: MultiModN, cohort: Cohort) -> Cohort:
     """Leaves out what a model of fewer modalities does not know."""
-    known = model._model().first.modalities
+    known = model.trained.modalities
     frames = {name: frame for name, frame in cohort.modalities.items() if name in known}
     return cohort if len(frames) == len(cohort.modalities) else Cohort(cohort.patients, frames, files=cohort.files)
 

@@ -186,8 +186,8 @@ def _asked(model: MultiModN, patients: PatientTensors, task: str | None, by: str
     patients.check_labelled()
     if by not in ("overall", "pattern"):
         raise StudyError(f"Calibration cannot be told by '{by}'; expected overall or pattern.")
-    fitted, asked = model._model(), model._tasks(task)
-    outputs = model._run(patients, fitted)
+    fitted, asked = model.trained.ensemble, model.trained.select_tasks(task)
+    outputs = model.trained.outputs(patients)
     for t, (name, one) in enumerate(fitted.tasks.items()):
         known = patients.labelled[name]
         if name not in asked or not known.any():

@@ -25,7 +25,7 @@ from multimodn.missingness.patterns import pattern_names
 
 if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
-    from multimodn.model.conformal import Reliable
+    from multimodn.model.multimodn import MultiModN
 
 FEWEST = 10
 """Labelled patients below whom a pattern has no row of its own."""
@@ -51,7 +51,7 @@ COLUMNS = [
 Floats = NDArray[np.float64]
 
 
-def coverage(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.9) -> pd.DataFrame:
+def coverage(model: MultiModN, cohort: Cohort | PatientTensors, level: float = 0.9) -> pd.DataFrame:
     """Counts how often the sets of labelled patients held the truth.
 
     Args:
@@ -79,7 +79,7 @@ def coverage(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.
     return tabulate(covered(model, cohort, level), level)
 
 
-def covered(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.9) -> pd.DataFrame:
+def covered(model: MultiModN, cohort: Cohort | PatientTensors, level: float = 0.9) -> pd.DataFrame:
     """Says for each labelled patient whether the set held the truth; see `coverage` for arguments and errors.
 
     Returns:
@@ -87,13 +87,13 @@ def covered(model: Reliable, cohort: Cohort | PatientTensors, level: float = 0.9
         ``pattern``, ``missed`` (0 or 1; of survival the inverse chance of having been observed instead of 1), ``size``,
         ``abstain``, ``kind``, ``method``, ``n_calibration``. Those of several models can be joined for `tabulate`.
     """
-    if model.sets is None:
-        raise NotFittedError("No sets were calibrated: call fit_conformal(), or train with a run.")
-    patients = model._labelled(cohort)
+    if model.trained.conformal_scores is None:
+        raise NotFittedError("No sets were calibrated: call conformal.fit(), or train with a run.")
+    patients = model.trained.prepare(cohort, labelled=True)
     patients.check_labelled()
-    ensemble, parts = model._model(), []
-    for u, answer in enumerate(conformal_sets(ensemble, model.sets, patients, level)):
-        name, scores = answer.unit.task, model.sets.scores[u]
+    ensemble, calibration, parts = model.trained.ensemble, model.trained.conformal_scores, []
+    for u, answer in enumerate(conformal_sets(ensemble, calibration, patients, level)):
+        name, scores = answer.unit.task, calibration.scores[u]
         real = truth(answer.unit, ensemble.tasks[name], patients.targets[name], patients.labelled[name])
         missed, size = _missed(answer, real.value)
         columns = {

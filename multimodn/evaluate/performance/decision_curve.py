@@ -61,10 +61,10 @@ def decision_curve(
         DataError: If the patients have no targets.
     """
     patients.check_labelled()
-    asked = model._tasks(task)
+    asked = model.trained.select_tasks(task)
     if task is not None and asked[task].link_scale != "log-odds":
         raise StudyError(f"Task '{task}' predicts no classes: a decision curve needs the probability of an outcome.")
-    outputs = model._run(patients, model._model())
+    outputs = model.trained.outputs(patients)
     parts = []
     for name, one in asked.items():
         known = patients.labelled[name]
@@ -184,10 +184,10 @@ def auroc_by_time(
         See `multimodn.metrics.survival.aurocs_at`.
     """
     patients.check_labelled()
-    asked = model._tasks(task)
+    asked = model.trained.select_tasks(task)
     if task is not None and asked[task].link_scale != "log-risk":
         raise StudyError(f"Task '{task}' does not predict survival.")
-    outputs = model._run(patients, model._model())
+    outputs = model.trained.outputs(patients)
     rows: list[dict[str, object]] = []
     for name, one in asked.items():
         known = patients.labelled[name]

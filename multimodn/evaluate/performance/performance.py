@@ -92,8 +92,8 @@ def performance(
         DataError: If the patients have no targets, or a subgroup's column does not exist.
     """
     patients.check_labelled()
-    fitted = model._model()
-    outputs = model._run(patients, fitted.trajectory, dim=1)  # (M + 1, N, K)
+    fitted = model.trained.ensemble
+    outputs = model.trained.step_outputs(patients)  # (M + 1, N, K)
     groups, whose = _subgroups(model, patients, cohort)
     lines: list[dict[str, Any]] = []
     patterns: dict[str, tuple[str, ...]] = {}

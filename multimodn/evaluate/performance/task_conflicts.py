@@ -14,7 +14,8 @@ from multimodn.base.batches import Batch, BatchLoader, PatientTensors
 from multimodn.fusion import SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
 from multimodn.missingness.label_shift import LabelShift
-from multimodn.model.trained import Patients, Trained
+from multimodn.model.multimodn import MultiModN
+from multimodn.model.trained import Patients
 from multimodn.training.balancing import states_read
 
 COLUMNS = ["task", "other", "cosine", "conflict", "n"]
@@ -22,7 +23,7 @@ N_BATCHES = 30
 
 
 def conflicts(
-    model: Trained, cohort: Patients | None = None, *, n_batches: int = N_BATCHES, seed: int = 0
+    model: MultiModN, cohort: Patients | None = None, *, n_batches: int = N_BATCHES, seed: int = 0
 ) -> pd.DataFrame:
     """Compares the gradients of each two tasks on the patient states that their decoders read.
 
@@ -47,8 +48,8 @@ def conflicts(
         NotFittedError: Before training.
         DataError: If the patients have no labels.
     """
-    fitted = model._model()
-    patients = model._labelled(cohort)
+    fitted = model.trained.ensemble
+    patients = model.trained.prepare(cohort, labelled=True)
     patients.check_labelled()
     assert patients.strata is not None
     rows = _training_rows(model, patients)
@@ -72,7 +73,7 @@ def conflicts(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _training_rows(model: Trained, patients: PatientTensors) -> Tensor:
+def _training_rows(model: MultiModN, patients: PatientTensors) -> Tensor:
     everyone = torch.arange(len(patients))
     if model.split is None:
         return everyone

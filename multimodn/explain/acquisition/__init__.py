@@ -1,1 +1,5 @@
 """Which absent modality to measure next."""
+
+from multimodn import moved
+
+__getattr__ = moved.forward(__name__)

@@ -130,7 +130,7 @@ class Collector:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             everybody = self.model.prepare(self.cohort, labelled=self.is_labelled)
-        classes = tables.classes(self.model._model().tasks, everybody) if self.is_labelled else self.cohort.presence[[]]
+        classes = tables.classes(self.model.trained.tasks, everybody) if self.is_labelled else self.cohort.presence[[]]
         return ReportContent(
             run_facts(self.model, self.run),
             tasks,

@@ -19,7 +19,7 @@ MOST_MEASURED = 500
 """Training patients whose gradients are compared: the batches that are drawn do not need more."""
 NO_SETS = (
     "No conformal sets were calibrated with this model, so that nothing is promised of single predictions. Training "
-    "with multimodn fit calibrates them; for a model that is trained already: model.fit_conformal() and then "
+    "with multimodn fit calibrates them; for a model that is trained already: model.conformal.fit() and then "
     "model.save(...) in Python."
 )
 OTHERS = "was not asked: it takes the training patients of the study, and files of other patients were given."
@@ -29,7 +29,7 @@ def ask_sets(asked: Collector) -> None:
     """Counts how often conformal sets held the truth."""
     from multimodn.evaluate.performance.conformal_coverage import coverage
 
-    if asked.model.sets is None:
+    if asked.model.trained.conformal_scores is None:
         asked.lacking["coverage"] = NO_SETS
     elif not asked.is_labelled:
         asked.lacking["coverage"] = "How often sets hold the truth cannot be counted without outcomes."
@@ -37,7 +37,9 @@ def ask_sets(asked: Collector) -> None:
         reason = "the model and its sets were made from some of these patients. Ask for the test patients alone."
         asked.lacking["coverage"] = f"How often sets hold the truth was not counted: {reason}"
     else:
-        source, n_members = asked.model.sets.source, len(asked.model._model().members)
+        trained = asked.model.trained
+        assert trained.conformal_scores is not None
+        source, n_members = trained.conformal_scores.source, trained.n_members
         counted = coverage(asked.model, asked.patients, LEVEL)
         asked.answers["coverage"] = CoverageFrame.of(counted, source=source, n_members=n_members)
 

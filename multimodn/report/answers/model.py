@@ -48,7 +48,7 @@ def ask_performance(asked: Collector) -> None:
 
 def _predicted(model: MultiModN, patients: PatientTensors, curve: pd.DataFrame) -> pd.DataFrame:
     """The predictions of labelled patients that a calibration curve was made of."""
-    tasks, links, named = model._model().tasks, model.link(patients), model.predict(patients)
+    tasks, links, named = model.trained.tasks, model.link(patients), model.predict(patients)
     parts = []
     for task, output in curve[["task", "output"]].drop_duplicates().itertuples(index=False):
         known = patients.labelled[task].numpy()
@@ -78,7 +78,7 @@ def ask_contributions(asked: Collector) -> None:
 
     asked.answers["summary"] = summed(None)
     if asked.is_labelled:
-        asked.answers["by_class"] = summed(tables.classes(asked.model._model().tasks, some))
+        asked.answers["by_class"] = summed(tables.classes(asked.model.trained.tasks, some))
     sites = asked.cohort.groups
     if sites is None or sites.reindex(some.patients).isna().any() or not 2 <= sites.nunique() <= MOST_GROUPS:
         asked.lacking["by_group"] = "The study names no groups, or too many to compare."
@@ -96,14 +96,14 @@ def ask_interactions(asked: Collector) -> None:
         )
         asked.lacking |= dict.fromkeys(ANSWERS_OF["interactions"], reason)
         return
-    pairs = asked.model.interactions(asked.some(MOST_PAIRED))
+    pairs = asked.model.explain.interactions(asked.some(MOST_PAIRED))
     asked.answers["interactions"] = pairs
     asked.answers["synergy"] = synergy(pairs, asked.wishes.n_resamples, asked.wishes.seed)
 
 
 def ask_orders(asked: Collector) -> None:
     """Predicts in many orders."""
-    asked.answers["orders"] = asked.model.order_sensitivity(asked.some(MOST_EXPLAINED), seed=asked.wishes.seed)
+    asked.answers["orders"] = asked.model.explain.order_sensitivity(asked.some(MOST_EXPLAINED), seed=asked.wishes.seed)
 
 
 def ask_value(asked: Collector) -> None:
@@ -112,15 +112,15 @@ def ask_value(asked: Collector) -> None:
         asked.lacking["value"] = "The value of a modality needs outcomes, and none were given for these patients."
         return
     n = max(50, asked.wishes.n_resamples // 5)
-    asked.answers["value"] = asked.model.value_of(None, asked.shown, n_resamples=n, seed=asked.wishes.seed)
+    asked.answers["value"] = asked.model.explain.value_of(None, asked.shown, n_resamples=n, seed=asked.wishes.seed)
 
 
 def ask_next(asked: Collector) -> None:
     """Asks what to measure next."""
-    if asked.model.acquisition is None:
+    if asked.model.trained.acquisition is None:
         asked.lacking["next"] = "The model was not taught to say what to measure next."
         return
-    asked.answers["next"] = asked.model.next(asked.some(MOST_EXPLAINED))
+    asked.answers["next"] = asked.model.explain.next(asked.some(MOST_EXPLAINED))
 
 
 def ask_patients(asked: Collector) -> None:

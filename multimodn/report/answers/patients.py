@@ -57,14 +57,14 @@ def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str])
         lacks = tuple(name for name in model.order if name not in has)
         modality = _largest_table(model, shares, patient, task, output)
         found.about[patient] = _Alone(reason, _part(model, patient), has, lacks, output, modality)
-    if model.acquisition is None:
+    if model.trained.acquisition is None:
         found.lacking["patient_next"] = "The model was not taught to say what to measure next."
     else:
-        found.frames["patient_next"] = model.next(patients)
-    if model.sets is None:
+        found.frames["patient_next"] = model.explain.next(patients)
+    if model.trained.conformal_scores is None:
         found.lacking["patient_sets"] = NO_SETS
     else:
-        found.frames["patient_sets"] = model.conformal(patients, level=LEVEL)
+        found.frames["patient_sets"] = model.conformal.predict(patients, level=LEVEL)
     _attribute(model, few, found, task)
     return found
 
@@ -101,7 +101,7 @@ def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame, shares: pd.Data
     keys = [str(steps.index.name), "task", "output"]
     found = last[[*keys, "value"]].merge(before[[*keys, "value"]], on=keys, suffixes=("", "_before"))
     found = found.rename(columns={"value": "prediction", "value_before": "before"})
-    scales = {name: task.link_scale for name, task in model._model().tasks.items()}
+    scales = {name: task.link_scale for name, task in model.trained.tasks.items()}
     kept = [_telling(part, scales[str(task)]) for (_, task), part in found.groupby(keys[:2], sort=False)]
     found = pd.concat(kept).set_index(keys[0])
     size = shares["contribution"].abs().groupby([shares.index, shares["task"], shares["modality"]], sort=False).mean()
@@ -148,7 +148,7 @@ def _attribute(model: MultiModN, few: Cohort, found: PatientAnswers, task: str) 
     for modality, output in dict.fromkeys((one.modality, one.output) for one in found.about.values() if one.modality):
         who = [name for name, one in found.about.items() if (one.modality, one.output) == (modality, output)]
         try:
-            parts.append(model.attributions(modality, few.subset(who), task, output))
+            parts.append(model.explain.attributions(modality, few.subset(who), task, output))
         except MultiModNError:
             found.lacking["patient_attributions"] = f"The kind of '{modality}' has no parts to attribute to."
     if parts:

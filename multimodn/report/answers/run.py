@@ -39,7 +39,7 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
         str(known.get("data_hash", "unknown")),
         str(known.get("split_hash", "unknown")),
         int(known.get("seed", model.study.training.seed)),
-        len(model._model().members),
+        model.trained.n_members,
         model.study.missingness,
         {name: _reads(source.model_dump(mode="json", exclude_none=True)) for name, source in sources.items()},
         [name for name in DOCUMENTS if (run / name).is_file()],
@@ -58,7 +58,7 @@ def task_facts(model: MultiModN) -> list[TaskInfo]:
     kinds = {task.name: task.kind for task in model.study.tasks}
     return [
         TaskInfo(name, kinds.get(name, ""), task.link_scale, tuple(task.link_names), main_metric(task))
-        for name, task in model._model().tasks.items()
+        for name, task in model.trained.tasks.items()
     ]
 
 

@@ -39,8 +39,8 @@ def draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: 
     from multimodn.slides.heatmaps.attention import find_places
 
     drawn: list[tuple[str, int, bytes]] = []
-    for modality in with_parts(model._model()):
-        tiles = model.attention(modality, few)
+    for modality in with_parts(model.trained.ensemble):
+        tiles = model.explain.attention(modality, few)
         n_tiles = tiles["patient"].map(tiles["patient"].value_counts())
         first = _first_files(tiles.assign(score=tiles["attention"] * n_tiles))
         for patient, path, extent, part in find_places(first, [slides]):
