@@ -152,7 +152,8 @@ def test_a_bundle_is_replaced_and_nothing_else_is(model, path):
 
 
 def test_the_calibration_of_sets_is_kept(model, cohort, tmp_path):
-    path = model.conformal.fit(cohort).save(tmp_path / "calibrated")
+    model.conformal.fit(cohort)
+    path = model.save(tmp_path / "calibrated")
     model.trained.conformal_scores, loaded = None, MultiModN.load(path)
     assert loaded.conformal.predict(cohort).equals(model.conformal.fit(cohort).predict(cohort))
     again = loaded.save(tmp_path / "again")
@@ -162,7 +163,8 @@ def test_the_calibration_of_sets_is_kept(model, cohort, tmp_path):
 
 
 def test_scores_name_no_patient(model, cohort, tmp_path):
-    path = model.conformal.fit(cohort).save(tmp_path / "calibrated")
+    model.conformal.fit(cohort)
+    path = model.save(tmp_path / "calibrated")
     model.trained.conformal_scores = None
     content = (path / "conformal.safetensors").read_bytes()
     assert not any(patient.encode() in content for patient in cohort.patients)
@@ -171,7 +173,8 @@ def test_scores_name_no_patient(model, cohort, tmp_path):
 
 
 def test_an_edited_calibration_is_refused(model, cohort, tmp_path):
-    path = model.conformal.fit(cohort).save(tmp_path / "calibrated")
+    model.conformal.fit(cohort)
+    path = model.save(tmp_path / "calibrated")
     model.trained.conformal_scores = None
     file = path / "conformal.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
@@ -180,4 +183,4 @@ def test_an_edited_calibration_is_refused(model, cohort, tmp_path):
 
 
 def test_a_bundle_without_sets_is_loaded_without(path):
-    assert MultiModN.load(path).sets is None
+    assert MultiModN.load(path).trained.conformal_scores is None

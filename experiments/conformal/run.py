@@ -75,13 +75,10 @@ def calibrated(model: MultiModN, training: Cohort, other: Cohort | None) -> Iter
 
 def bounds_of(model: MultiModN) -> Conformal:
     """The calibration of survival bounds alone."""
-    assert model.trained.conformal_scores is not None
-    kept = [u for u, unit in enumerate(model.trained.conformal_scores.units) if unit.kind == "survival"]
-    units, scores = (
-        [each[u] for u in kept]
-        for each in (model.trained.conformal_scores.units, model.trained.conformal_scores.scores)
-    )
-    return replace(model.trained.conformal_scores, units=units, scores=scores)
+    every = model.trained.conformal_scores
+    assert every is not None
+    kept = [u for u, unit in enumerate(every.units) if unit.kind == "survival"]
+    return replace(every, units=[every.units[u] for u in kept], scores=[every.scores[u] for u in kept])
 
 
 def simulate(seed: int, mechanism: str) -> pd.DataFrame:
@@ -99,9 +96,8 @@ def simulate(seed: int, mechanism: str) -> pd.DataFrame:
             found = coverage(ready, patients, LEVEL)
             months = pd.DataFrame({"months": test.survival, "dead": 1}, test.survival.index)
             known = replace(patients, targets=patients.targets | {"survival": months})
-            sets, ready.sets = ready.sets, bounds_of(ready)
-            real = coverage(ready, known, LEVEL).assign(task="survival, true times")  # nobody censored
-            ready.sets = sets
+            bounded = MultiModN.of(replace(ready.trained, conformal_scores=bounds_of(ready)))
+            real = coverage(bounded, known, LEVEL).assign(task="survival, true times")  # nobody censored
             parts.append(pd.concat([found, real]).assign(condition=condition, arm=arm, repeat=seed))
     return pd.concat(parts)
 

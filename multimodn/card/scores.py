@@ -133,7 +133,7 @@ def _audit(facts: CardFacts) -> Audit | None:
 
 
 def _coverage(facts: CardFacts, patients: PatientTensors) -> pd.DataFrame:
-    if getattr(facts.model, "sets", None) is None:
+    if facts.model.trained.conformal_scores is None:
         return pd.DataFrame()
     from multimodn.evaluate.performance.conformal_coverage import coverage
 

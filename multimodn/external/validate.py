@@ -235,7 +235,7 @@ def _drift(model: MultiModN, reference: Reference | None, cohort: Cohort) -> Dri
 
 
 def _coverage(model: MultiModN, patients: PatientTensors) -> pd.DataFrame | None:
-    if getattr(model, "sets", None) is None:
+    if model.trained.conformal_scores is None:
         return None
     from multimodn.evaluate.performance.conformal_coverage import coverage
 

@@ -56,6 +56,8 @@ _FORWARDS = {
 }
 """Names of before, and where they are now; they go with the next release."""
 
+_NOT_TRAINED = "This model is not trained: call fit(), or MultiModN.load(path)."
+
 
 class MultiModN:
     """Predicts several tasks from the modalities that each patient has.
@@ -92,7 +94,7 @@ class MultiModN:
             NotFittedError: Before `fit` or `load`.
         """
         if self._trained is None:
-            raise NotFittedError("This model is not trained: call fit(), or MultiModN.load(path).")
+            raise NotFittedError(_NOT_TRAINED)
         return self._trained
 
     @property
@@ -129,8 +131,8 @@ class MultiModN:
 
         def __getattr__(self, name: str) -> Any:
             """Forwards names of before."""
-            if name == "trained":  # its property raised, and Python asks here
-                raise NotFittedError("This model is not trained: call fit(), or MultiModN.load(path).")
+            if hasattr(type(self), name):  # a property raised NotFittedError, an AttributeError: Python asks here
+                raise NotFittedError(_NOT_TRAINED)
             if name not in _FORWARDS:
                 raise AttributeError(f"'MultiModN' has no attribute '{name}'")
             place = _FORWARDS[name]

@@ -482,6 +482,6 @@ def test_a_level_is_a_share(trained, level):
 def test_sets_need_a_calibration(trained):
     cohort, model = trained
     model.trained.conformal_scores = None
-    for ask in (model.conformal, lambda each: coverage(model, each)):
+    for ask in (model.conformal.predict, lambda each: coverage(model, each)):
         with pytest.raises(NotFittedError, match="No sets were calibrated"):
             ask(cohort)

@@ -175,7 +175,8 @@ def altered(cohort, ids, seed):
 
 def fitted(cohort, split, **training):
     model = MultiModN(make_study(**training)).fit(cohort, split=split, flags=TrainerFlags(progress=False))
-    return model.conformal.fit(cohort)
+    model.conformal.fit(cohort)
+    return model
 
 
 @pytest.mark.parametrize("training", [{"members": 1}, {"members": 2}], ids=["single", "ensemble"])

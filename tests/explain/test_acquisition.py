@@ -125,7 +125,7 @@ def test_a_bundle_keeps_the_head_and_refuses_an_edited_one(taught, tmp_path):
     model, _ = taught
     cohort, _ = newcomers(20)
     model.save(tmp_path / "bundle")
-    pd.testing.assert_frame_equal(MultiModN.load(tmp_path / "bundle").next(cohort), model.explain.next(cohort))
+    pd.testing.assert_frame_equal(MultiModN.load(tmp_path / "bundle").explain.next(cohort), model.explain.next(cohort))
     file = tmp_path / "bundle" / "acquisition.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(BundleError, match=r"acquisition\.safetensors is truncated or was edited"):

@@ -169,7 +169,7 @@ def contributions_section(facts: CardFacts, scores: CardScores, found: Findings)
 def sets_section(facts: CardFacts, scores: CardScores, found: Findings) -> list[str]:
     """Reports the coverage of conformal prediction sets."""
     lines = heading("12. Conformal prediction sets")
-    if getattr(facts.model, "sets", None) is None:
+    if facts.model.trained.conformal_scores is None:
         return lines + prose("No conformal prediction sets were calibrated: single predictions have no known coverage.")
     if scores.coverage.empty:
         return lines + prose("Conformal prediction sets were calibrated; there are no test patients to check them on.")
