@@ -25,7 +25,7 @@ def selective(n, seed, given_all=False):
 @pytest.fixture(scope="module")
 def ordered():
     model, cohort = fit(*selective(3000, 0), update="product", epochs=25)
-    model.study = model.study.model_copy(update={"presence_covariates": ["history.h1"]})
+    model.trained.study = model.study.model_copy(update={"presence_covariates": ["history.h1"]})
     return model, cohort
 
 
