@@ -181,7 +181,7 @@ def test_a_study_may_call_such_patients_absent(damaged):
         found = model.predict().query("output == 'probability'")["n_modalities"]
         steps = model.trajectory(Cohort.load(tolerant, labelled=False).subset(["p03"]))
     texts = [str(warning.message) for warning in caught]
-    assert any("'slides': 1 patient(s) count as without it: 'p07'" in text for text in texts)
-    assert any("'slides': 2 patient(s) count as without it: 'p03'" in text for text in texts)
+    assert any("'slides': 1 patient(s) are treated as without it: 'p07'" in text for text in texts)
+    assert any("'slides': 2 patient(s) are treated as without it: 'p03'" in text for text in texts)
     assert found[["p03", "p07"]].tolist() == [4, 3]
     assert "slides" not in set(steps["modality"])

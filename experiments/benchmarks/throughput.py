@@ -23,7 +23,7 @@ from multimodn.data.splits import Split
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.study.study import TrainingSpec
 from multimodn.training.build import build_model, prepare
-from multimodn.training.fit import Job, TrainerFlags, fit_member
+from multimodn.training.fit import MemberFit, TrainerFlags, fit_member
 
 TASKS = ("linear", "two", "interaction")
 
@@ -83,7 +83,7 @@ def fit_epochs(
     rows, nobody = torch.arange(len(patients)), torch.empty(0, dtype=torch.long)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        fit_member(model, Job(patients, rows, nobody, spec, 0, Path(folder), True, TrainerFlags("cpu")))
+        fit_member(model, MemberFit(patients, rows, nobody, spec, 0, Path(folder), True, TrainerFlags("cpu")))
         return (time.perf_counter() - started) / epochs
 
 

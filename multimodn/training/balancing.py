@@ -1,4 +1,4 @@
-"""How the losses of several tasks become one step: their mean, learned weights, or gradients that do not conflict."""
+"""Combines the losses of several tasks: by learned weights, or by gradients that do not conflict."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ from multimodn.fusion import SequentialFusion
 from multimodn.study.study import TrainingSpec
 
 AGGREGATED = {"upgrad": ("torchjd", "qpsolvers", "quadprog"), "pcgrad": ("torchjd",)}
-"""What joins the gradients of tasks, and the libraries that it needs."""
+"""Methods that combine the gradients of tasks, and the libraries that they need."""
 LARGEST_LOG_VARIANCE = 2.0
-"""A learned weight lies between exp(-2) and exp(2): the likelihood of a number has no upper bound, so that without one
-its weight would grow for ever."""
+"""Learned weights are between exp(-2) and exp(2); as the likelihood of a number is unbounded, its weight could grow
+without limit."""
 
 
-def require(spec: TrainingSpec) -> None:
-    """Makes sure that what ``balance`` needs is installed.
-
-    Raises:
-        StudyError: If it is not.
-    """
+def check_installed(spec: TrainingSpec) -> None:
+    """Raises a StudyError if a library for ``balance`` is not installed."""
     for library in AGGREGATED.get(spec.balance, ()):
         try:
             importlib.import_module(library)
@@ -39,11 +35,11 @@ def require(spec: TrainingSpec) -> None:
 
 
 class Uncertainty(nn.Module):
-    """Weighs each task by a learned variance: a task that stays uncertain counts less.
+    """Weighs each task by a learned variance: uncertain tasks have less weight.
 
     With s the log-variance of a task and L its loss, the task adds exp(-s) L + s / 2 (classes, survival) or
-    exp(-s) L / 2 + s / 2 (numbers), equations 7 and 10 of the source. A batch without a label of a task says nothing
-    about its variance, and leaves it.
+    exp(-s) L / 2 + s / 2 (numbers), equations 7 and 10 of the source. A batch without a label of a task does not change
+    its variance.
 
     Args:
         tasks: The tasks of a model.
@@ -66,14 +62,14 @@ class Uncertainty(nn.Module):
             labelled: The label presence of each task in the batch.
         """
         s = self.log_variance.clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
-        known = torch.stack([labelled[name].any() for name in self.names])
+        has_labels = torch.stack([labelled[name].any() for name in self.names])
         each = torch.stack([losses[name] for name in self.names])
-        return torch.where(known, cast(Tensor, self.factor) * torch.exp(-s) * each + s / 2, 0.0).mean()
+        return torch.where(has_labels, cast(Tensor, self.factor) * torch.exp(-s) * each + s / 2, 0.0).mean()
 
 
 @contextmanager
 def states_read(model: SequentialFusion) -> Iterator[dict[int, Tensor]]:
-    """Collects the states ``(S, B, D)`` that decoders read meanwhile; decoders of one view read the same tensor."""
+    """Collects the states ``(S, B, D)`` that decoders read; decoders of one view read the same tensor."""
     read: dict[int, Tensor] = {}
 
     def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -88,13 +84,13 @@ def states_read(model: SequentialFusion) -> Iterator[dict[int, Tensor]]:
 
 
 class Aggregated:
-    """Takes the gradients of tasks apart at the states that their decoders read, and joins them without conflict.
+    """Separates the gradients of tasks at the states that their decoders read, and combines them without conflict.
 
-    A decoder gets the gradient of its own task, divided by the number of tasks as in the mean. What lies before the
-    states, encoders, state update and first state, gets the gradients of all tasks that have a label in the batch,
-    joined by ``upgrad`` (each projected so that it harms no other; Quinton and Rey 2024,
-    https://arxiv.org/abs/2406.16232) or ``pcgrad`` (each freed of what conflicts with another; Yu et al. 2020,
-    https://arxiv.org/abs/2001.06782). Tasks that do not conflict give the gradient of their mean loss.
+    A decoder gets the gradient of its own task, divided by the number of tasks as in the mean. Encoders, state update
+    and first state get the gradients of all tasks with a label in the batch, combined by ``upgrad`` (each projected so
+    that it harms no other; Quinton and Rey 2024, https://arxiv.org/abs/2406.16232) or ``pcgrad`` (each without its
+    conflict with another; Yu et al. 2020, https://arxiv.org/abs/2001.06782). Tasks without conflict give the gradient
+    of their mean loss.
 
     Args:
         model: The network.
@@ -107,7 +103,7 @@ class Aggregated:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Remembers the states that decoders read meanwhile, and forgets those of earlier passes."""
+        """Collects the states that decoders read, instead of those of earlier passes."""
         with states_read(self.model) as self._read:
             yield
 
@@ -120,16 +116,16 @@ class Aggregated:
             share: Scales the step.
         """
         scaled = {name: loss * (share / len(losses)) for name, loss in losses.items()}
-        known = [name for name in scaled if bool(labelled[name].any())]
+        labelled_tasks = [name for name in scaled if bool(labelled[name].any())]
         states, self._read = list(self._read.values()), {}
-        if len(known) < 2:
+        if len(labelled_tasks) < 2:
             torch.stack(list(scaled.values())).sum().backward()  # type: ignore[no-untyped-call]
             return
         from torchjd.aggregation import PCGrad, UPGrad
         from torchjd.autojac import jac_to_grad, mtl_backward
 
-        # one task after another: index_copy and sorting in the states do not go through vmap
-        mtl_backward([scaled[name] for name in known], features=states, parallel_chunk_size=1)
+        # one task after another, as index_copy and sorting do not work in vmap
+        mtl_backward([scaled[name] for name in labelled_tasks], features=states, parallel_chunk_size=1)
         shared = [p for p in self.model.parameters() if getattr(p, "jac", None) is not None]
-        ones = torch.ones(len(known), device=states[0].device, dtype=states[0].dtype)
+        ones = torch.ones(len(labelled_tasks), device=states[0].device, dtype=states[0].dtype)
         jac_to_grad(shared, UPGrad(pref_vector=ones) if self.method == "upgrad" else PCGrad())

@@ -1,4 +1,4 @@
-"""From a study and training patients to an untrained network, and from any patients to its tensors."""
+"""Builds an untrained network from a study and training patients, and prepares tensors of any patients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from multimodn.study.study import ModalitySpec, Study
 Made = TypeVar("Made")
 
 N_SCALE_ROWS = 512
-"""Training patients on which the state update scales its first weights."""
+"""Number of training patients from which the state update scales its initial weights."""
 SCALE_BATCH = 64
 
 
@@ -32,7 +32,7 @@ def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
 
     Args:
         study: What to build.
-        training: The training patients, and nobody else.
+        training: Training patients only.
         seed: Seed of the initial weights.
 
     Raises:
@@ -61,7 +61,7 @@ def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
 
 
 def join(study: Study, encoders: dict[str, Encoder], tasks: list[Task]) -> SequentialFusion:
-    """Joins the encoders of a study's steps and its tasks to a network with first weights."""
+    """Joins the encoders of a study's steps and its tasks to a network with initial weights."""
     excluded = {
         task.name: [name for name, modality in study.steps.items() if task.name in modality.exclude_for]
         for task in study.tasks
@@ -82,7 +82,7 @@ def _fit_encoder(modality: ModalitySpec, training: Cohort) -> Encoder:
 def _readable(
     name: str, frame: pd.DataFrame, on_error: str, make: Callable[[pd.DataFrame], Made]
 ) -> tuple[Made, pd.DataFrame]:
-    """Makes something of a modality's rows, and says which rows; where the study allows it, without unreadable ones."""
+    """Returns the result of ``make`` and its rows, without unreadable ones where the study allows it."""
     try:
         return make(frame), frame
     except UnreadableError as error:
@@ -90,7 +90,7 @@ def _readable(
             raise
         lost = list(error.patients)
         reasons = shown([f"'{patient}': {problem}" for patient, problem in error.patients.items()], 3)
-        message = f"modality '{name}': {len(lost)} patient(s) count as without it: {reasons}"
+        message = f"modality '{name}': {len(lost)} patient(s) are treated as without it: {reasons}"
         warnings.warn(message, DataWarning, stacklevel=2)
         frame = frame[~frame.index.isin(lost)]
         return make(frame), frame
@@ -114,7 +114,7 @@ def fit_tasks(study: Study, training: Cohort) -> list[Task]:
     """Fits the study's tasks on training patients.
 
     Raises:
-        DataError: If labels cannot carry a task; every problem is listed.
+        DataError: If a task cannot be fitted to its labels; every problem is listed.
     """
     problems: list[str] = []
     tasks: list[Task] = []
@@ -129,7 +129,7 @@ def fit_tasks(study: Study, training: Cohort) -> list[Task]:
 
 
 def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> PatientTensors:
-    """Parses a cohort once into the tensors that every member, order and explanation slices.
+    """Prepares the tensors of a cohort, which every member, order and explanation slices.
 
     Args:
         model: Fitted encoders and tasks.
@@ -167,8 +167,8 @@ def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> Patie
         if labelled
     ]
     registry = None if cohort.registry is None else torch.from_numpy(pd.factorize(cohort.registry)[0])
-    known = torch.stack(strata, dim=1) if strata else None
-    return PatientTensors(cohort.patients, values, position, targets, labels, known, registry=registry)
+    joined = torch.stack(strata, dim=1) if strata else None
+    return PatientTensors(cohort.patients, values, position, targets, labels, joined, registry=registry)
 
 
 def _prepare_targets(

@@ -1,16 +1,17 @@
-"""Fits the calibration of a trained ensemble on the patients that each member did not train on.
+"""Fits the calibration of a trained ensemble on the held-out patients of each member.
 
-A mean of networks varies less than each of them does: what they disagree in averages out. So the slope of outcomes on
-the mean is steeper than that on one network, by the ratio of their variances r,
+The mean of networks varies less than each of them. The slope of outcomes on the mean is therefore steeper than that on
+one network, which held-out patients show, by the ratio r of their variances:
 
-    cov(y, mean) / var(mean) = r cov(y, member) / var(member),    r = mean of var(member) / var(mean),
+    cov(y, mean) / var(mean) = r cov(y, member) / var(member),    r = mean of var(member) / var(mean).
 
-and held-out patients only tell the latter. The ratio needs no outcomes: the members are compared on the same patients.
+The ratio needs no outcomes: the members are compared on the same patients.
 
-What one network's evidence is worth is fitted to the outcomes of its held-out patients: under ``missingness: neutral``
-a slope and a shift a modality (`multimodn.training.fit_calibration`); else one scale a task, which keeps the order
-of patients by the probability of a yes-or-no task: temperature scaling about the prior (Platt 1999; Guo et al. 2017, https://arxiv.org/abs/1706.04599,
-section 4.2), times r. Neutral evidence is not scaled up: where presence misleads, being timid is the safer error.
+Each network's evidence is calibrated on the outcomes of its held-out patients: under ``missingness: neutral`` by a
+slope and a shift for each modality (`multimodn.training.fit_calibration`); otherwise by one scale for each task, which
+keeps the ranking of patients in a binary task: temperature scaling about the prior (Platt 1999; Guo et al. 2017,
+https://arxiv.org/abs/1706.04599, section 4.2), times r. Neutral evidence is not multiplied by r: where presence
+misleads, underconfidence is the safer error.
 """
 
 from __future__ import annotations
@@ -26,19 +27,16 @@ from multimodn.fusion.paths import steps_taken
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.training.fit_calibration import HeldOut, fit_calibration, fit_scale
 
+Rows = Sequence[tuple[Tensor, Tensor]]
+
 N_ORDERS = 8
-"""Random orders that each held-out patient is followed along; their prefixes are the subsets."""
+"""Random orders for each held-out patient; their prefixes are the subsets."""
 MAX_ROWS = 4096
-"""Held-out patients of each member, at most: a few numbers need no more."""
+"""Maximum number of held-out patients of each member, enough for a few parameters."""
 
 
 def calibrate(
-    ensemble: Ensemble,
-    patients: PatientTensors,
-    rows: Sequence[tuple[Tensor, Tensor]],
-    seed: int,
-    *,
-    neutral: bool = True,
+    ensemble: Ensemble, patients: PatientTensors, rows: Rows, seed: int, *, neutral: bool = True
 ) -> dict[str, str]:
     """Fits the ensemble's calibration, in place.
 
@@ -47,36 +45,30 @@ def calibrate(
         patients: All patients that any member needs, with targets.
         rows: For each member its training and held-out rows.
         seed: Seed of the orders.
-        neutral: Whether modalities are calibrated apart and presence must say nothing.
+        neutral: Whether each modality is calibrated separately and presence must not be informative.
 
     Returns:
-        For each task what was fitted.
+        For each task a description of the calibration.
     """
     tasks = list(ensemble.tasks.values())
     if patients.strata is None or not any(len(held_out) for _, held_out in rows):
         return {task.name: "identity: no held-out rows" for task in tasks}
     if neutral:
-        return _modalities(ensemble, patients, rows, seed)
-    said, ratios = _scales(ensemble, patients, rows), _spread_ratios(ensemble, patients, rows)
-    for t, task in enumerate(tasks):
-        if not said[task.name].startswith("identity"):
-            ensemble.calibration.scale[t] *= ratios[task.name]
-    return said
+        return _calibrate_modalities(ensemble, patients, rows, seed)
+    return _calibrate_tasks(ensemble, patients, rows)
 
 
 @torch.no_grad()
-def _spread_ratios(
-    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]
-) -> dict[str, float]:
+def _spread_ratios(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> dict[str, float]:
     """For each task the mean square of a member's evidence over that of the mean; 1 for a single member."""
-    everyone = _everyone(rows)
-    some = everyone[torch.randperm(len(everyone), generator=torch.Generator().manual_seed(0))[:MAX_ROWS]]
+    all_rows = _union(rows)
+    some = all_rows[torch.randperm(len(all_rows), generator=torch.Generator().manual_seed(0))[:MAX_ROWS]]
     batch = patients.batch(some)
     evidence: dict[str, list[Tensor]] = {name: [] for name in ensemble.tasks}
     for member in ensemble.networks:
         prior = member.decode(member.initial_state)
-        for name, found in member(batch).items():
-            evidence[name].append((found - prior[name]).double())
+        for name, outputs in member(batch).items():
+            evidence[name].append((outputs - prior[name]).double())
     ratios = {}
     for name, each in evidence.items():
         stacked = torch.stack(each)
@@ -85,42 +77,43 @@ def _spread_ratios(
     return ratios
 
 
-def _everyone(rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    found: Tensor = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
-    return found
+def _union(rows: Rows) -> Tensor:
+    union: Tensor = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
+    return union
 
 
-def _scales(ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, str]:
-    """Fits one scale a task to the held-out patients, with all that each of them has."""
+def _calibrate_tasks(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> dict[str, str]:
+    """Fits one scale for each task to the held-out patients, with all their modalities, times the spread ratio."""
     parts = []
     with torch.no_grad():
         start = {name: prior.double() for name, prior in ensemble.prior().items()}
         for member, (_, held_out) in zip(ensemble.networks, rows, strict=True):
             batch = patients.batch(held_out[:MAX_ROWS])
             parts.append((member(batch), batch))
-    said = {}
+    ratios = _spread_ratios(ensemble, patients, rows)
+    summaries = {}
     for t, (name, task) in enumerate(ensemble.tasks.items()):
         outputs, targets, strata = (
             torch.cat(each)
             for each in zip(
-                *((found[name][b.labelled[name]], b.targets[name][b.labelled[name]], b.strata[b.labelled[name], t])
-                  for found, b in parts if b.strata is not None),
+                *((links[name][b.labelled[name]], b.targets[name][b.labelled[name]], b.strata[b.labelled[name], t])
+                  for links, b in parts if b.strata is not None),
                 strict=True,
             )
         )  # fmt: skip
-        scale, said[name] = fit_scale(task, start[name], outputs.double(), targets, strata)
+        scale, summaries[name] = fit_scale(task, start[name], outputs.double(), targets, strata)
         ensemble.calibration.scale[t] = scale
-    return said
+        if not summaries[name].startswith("identity"):
+            ensemble.calibration.scale[t] *= ratios[name]
+    return summaries
 
 
-def _modalities(
-    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], seed: int
-) -> dict[str, str]:
-    """Fits a slope and a shift a modality to the held-out patients, at subsets of what they have."""
+def _calibrate_modalities(ensemble: Ensemble, patients: PatientTensors, rows: Rows, seed: int) -> dict[str, str]:
+    """Fits a slope and a shift for each modality to the held-out patients, at subsets of their modalities."""
     tasks = list(ensemble.tasks.values())
     assert patients.strata is not None
-    everyone = _everyone(rows)
-    shift = LabelShift(patients.presence[everyone], patients.strata[everyone], tasks, ensemble.first.seen)
+    all_rows = _union(rows)
+    shift = LabelShift(patients.presence[all_rows], patients.strata[all_rows], tasks, ensemble.first.seen)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         parts = [
@@ -138,13 +131,13 @@ def _held_out(model: SequentialFusion, patients: PatientTensors, rows: Tensor, g
     taken: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
     for _ in range(N_ORDERS):
         paths = random_paths(batch.presence, generator)
-        for name, found in model.read(evidence, paths).items():
-            outputs[name].append(found[1:])
+        for name, of_steps in model.read(evidence, paths).items():
+            outputs[name].append(of_steps[1:])
         for visibility in model.visibilities:
             steps = visibility.restrict_paths(paths)
-            at = steps_taken(steps, batch.presence.shape[1])[1:] & (steps.T >= 0).unsqueeze(-1)
+            subsets = steps_taken(steps, batch.presence.shape[1])[1:] & (steps.T >= 0).unsqueeze(-1)
             for name in visibility.tasks:
-                taken[name].append(at)
+                taken[name].append(subsets)
     assert batch.strata is not None
-    whole, subsets = ({name: torch.cat(parts) for name, parts in each.items()} for each in (outputs, taken))
-    return HeldOut(whole, subsets, batch.targets, batch.labelled, batch.strata, batch.weights)
+    joined, joined_subsets = ({name: torch.cat(parts) for name, parts in each.items()} for each in (outputs, taken))
+    return HeldOut(joined, joined_subsets, batch.targets, batch.labelled, batch.strata, batch.weights)

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,13 @@ from torch import Tensor
 from multimodn.base.batches import BatchLoader, PatientTensors
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import Split, folds
+from multimodn.data.splits import Ids, Split, folds
 from multimodn.errors import StudyError
 from multimodn.files import write_text
 from multimodn.fusion import SequentialFusion
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study, TrainingSpec
-from multimodn.training.balancing import AGGREGATED, require
+from multimodn.training.balancing import AGGREGATED, check_installed
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainerFlags:
-    """Lightning's flags for the machine at hand; they change nothing that a model learns but rounding."""
+    """Lightning's flags for the machine; they change a model by rounding only."""
 
     accelerator: str = "auto"
     devices: int | str = 1
@@ -44,37 +44,36 @@ class TrainerFlags:
 
 
 def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor, Tensor]]:
-    """Says which patients each member trains on and which stop it, as row numbers of ``cohort``.
+    """Returns the training and validation rows of ``cohort`` for each member.
 
-    One member uses the split's training and validation patients. Several share both: each leaves out one fold, which
-    stops it, so that every patient trains all members but one.
+    One member uses the split's training and validation patients. Several share both: each leaves out one fold for early
+    stopping, so that every patient trains all members but one.
     """
-    n_members = study.training.members
+    pairs: Iterable[tuple[Ids, Ids]] = [(split.train, split.validation)]
+    if study.training.members > 1:
+        stratify = getattr(study.split, "stratify", None)
+        pairs = folds(cohort, study.training.members, seed=study.training.seed, stratify=stratify)
 
-    def rows(ids: Any) -> Tensor:
+    def rows(ids: Ids) -> Tensor:
         return torch.from_numpy(cohort.patients.get_indexer(pd.Index(ids)))
 
-    if n_members == 1:
-        return [(rows(split.train), rows(split.validation))]
-    stratify = getattr(study.split, "stratify", None)
-    parts = folds(cohort, n_members, repeats=1, seed=study.training.seed, stratify=stratify)
-    return [(rows(kept), rows(left_out)) for kept, left_out in parts]
+    return [(rows(train), rows(validation)) for train, validation in pairs]
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one member trains on, how, and where.
+class MemberFit:
+    """Data and settings for the training of one member.
 
     Attributes:
         patients: All patients that any member needs.
         train: Training rows.
-        validation: Rows that stop the training; may be empty, then all epochs are run.
+        validation: Rows for early stopping; if there are none, all epochs are run.
         spec: The study's training section.
         seed: Seed of this member.
-        folder: Where its checkpoints go.
-        neutral: Whether the losses are corrected for label shift between subsets of the modalities.
+        folder: Folder of its checkpoints.
+        neutral: Whether losses are corrected for label shift between subsets of the modalities.
         flags: Lightning's flags.
-        label: What the progress bar calls it.
+        label: Its name in the progress bar.
     """
 
     patients: PatientTensors
@@ -96,28 +95,27 @@ def fit_members(
     folder: Path | None = None,
     flags: TrainerFlags | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains each member, in place, and leaves it with the weights of its best epoch.
+    """Trains each member, in place, and restores the weights of its best epoch.
 
     Args:
-        study: Its training section is obeyed.
-        models: One untrained network a member.
+        study: Its training section is used.
+        models: One untrained network for each member.
         patients: All patients that any member needs.
         rows: For each member its training and validation rows.
-        folder: Where checkpoints go; a later call with the same folder goes on after the last finished epoch.
-            None: nothing is kept.
+        folder: Folder of checkpoints, from which a later call continues after the last finished epoch; None: nothing is
+            kept.
         flags: Lightning's flags.
 
     Returns:
-        For each member: the checkpoint of its best epoch, the validation loss there, and the epochs run.
+        For each member the checkpoint of its best epoch, its validation loss, and the number of epochs.
 
     Raises:
         StudyError: If ``training.balance`` needs libraries that are not installed.
     """
     from multimodn.training.progress import progress_bar
 
-    flags = flags or TrainerFlags()
-    spec = study.training
-    require(spec)
+    flags, spec = flags or TrainerFlags(), study.training
+    check_installed(spec)
     bar = progress_bar() if flags.progress else None
     results = []
     with bar or nullcontext(), tempfile.TemporaryDirectory() as scratch:
@@ -125,25 +123,25 @@ def fit_members(
             place = (folder or Path(scratch)) / f"member{k}"
             label = f"member {k + 1} of {len(models)}" if len(models) > 1 else "training"
             neutral = study.missingness == "neutral"
-            job = Job(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label)
+            job = MemberFit(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label)
             results.append(fit_member(model, job, bar))
     return results
 
 
-def fit_member(model: SequentialFusion, job: Job, bar: Progress | None = None) -> dict[str, Any]:
-    """Trains one network until its validation loss no longer falls; see `fit_members`."""
+def fit_member(model: SequentialFusion, job: MemberFit, bar: Progress | None = None) -> dict[str, Any]:
+    """Trains one network with early stopping; see `fit_members`."""
     finished = job.folder / "finished.json"
     if not finished.exists():
         _run_trainer(model, job, bar)
     result: dict[str, Any] = json.loads(finished.read_text())
     state = torch.load(job.folder / result["checkpoint"], weights_only=True, map_location="cpu")["state_dict"]
-    own = "model."  # beside the network's there may be the learned weights of tasks, which are no part of it
+    own = "model."  # learned weights of tasks are not part of the network
     model.load_state_dict({name.removeprefix(own): tensor for name, tensor in state.items() if name.startswith(own)})
     model.eval()
     return result
 
 
-def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> None:
+def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) -> None:
     from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
@@ -154,7 +152,7 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
     folder, spec, flags = job.folder, job.spec, job.flags
     folder.mkdir(parents=True, exist_ok=True)
     watched = "validation_loss" if len(job.validation) else None
-    # `save_last` would keep the last epoch that was the best so far, and lose those after it
+    # `save_last` would keep the last epoch that was the best so far, not the last one
     each = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     best = each
     callbacks: list[Any] = [each]
@@ -165,23 +163,17 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
     if bar is not None:
         callbacks.append(EpochProgress(bar, job.label))
     last = folder / "last.ckpt"
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no advertisements between progress bars
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints between progress bars
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice for row-wise data loaders
         trainer = Trainer(
-            accelerator=flags.accelerator,
-            devices=flags.devices,
-            strategy=flags.strategy,
-            max_epochs=spec.epochs,
-            callbacks=callbacks,
-            # each attempt has its own log: a resumed one would delete what the first wrote
+            accelerator=flags.accelerator, devices=flags.devices, strategy=flags.strategy,
+            max_epochs=spec.epochs, callbacks=callbacks,
             logger=loggers(spec.loggers, folder, job.label, spec.model_dump() | {"seed": job.seed}),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             log_every_n_steps=1_000_000,  # losses are logged once an epoch, by the module
-            use_distributed_sampler=False,  # `BatchLoader` deals the rows out
-        )
+            use_distributed_sampler=False,  # `BatchLoader` distributes the rows
+        )  # fmt: skip
         if trainer.world_size > 1 and spec.balance in AGGREGATED:
             raise StudyError(f"training.balance: '{spec.balance}' runs on one device; choose sum or uncertainty.")
         loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed, alternate=True)
@@ -196,10 +188,10 @@ def _run_trainer(model: SequentialFusion, job: Job, bar: Progress | None) -> Non
     }
     if trainer.is_global_zero:
         write_text(folder / "finished.json", json.dumps(result))
-    trainer.strategy.barrier()  # the other processes read what the first one wrote
+    trainer.strategy.barrier()  # the other processes read the result of the first
 
 
-def _label_shift(model: SequentialFusion, job: Job) -> LabelShift | None:
+def _label_shift(model: SequentialFusion, job: MemberFit) -> LabelShift | None:
     patients, rows = job.patients, job.train
     if patients.strata is None:
         return None
@@ -208,7 +200,7 @@ def _label_shift(model: SequentialFusion, job: Job) -> LabelShift | None:
 
 
 def _fit_or_interrupt(trainer: Any, module: Any, stopping: BatchLoader | None, last: Path) -> None:
-    """Trains; after Ctrl-C Lightning would end the process and ignore the signal from then on: neither is ours."""
+    """Trains; after Ctrl-C Lightning would end the process and ignore the signal from then on, which is undone."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, val_dataloaders=stopping, ckpt_path=str(last) if last.exists() else None)

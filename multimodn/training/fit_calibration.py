@@ -1,19 +1,19 @@
-"""Presence-neutral calibration: how far a trained model's evidence can be trusted, by modality.
+"""Presence-neutral calibration of a trained model's evidence, by modality.
 
-A network overfits subsets that few training patients have, and is then too sure of whoever has them. On patients that
-did not train it, at subsets S of what they have, each task's outputs are corrected to
+A network overfits subsets of modalities that few training patients have, and is then overconfident in patients with
+them. On held-out patients, at subsets S of their modalities, each task's outputs are corrected to
 
     output_cal = prior + (1 + sum over m in S of a_m) (output - prior) + sum over m in S of b_m
 
-The slopes a: maximum likelihood with a ridge penalty towards the identity, where the label shift of S is corrected as
-in training (`missingness.label_shift`) and every visit counts alike; temperature scaling (Platt 1999; Guo et al.
-2017, arXiv 1706.04599, section 4.2) with a slope a modality.
+The slopes a: maximum likelihood with a ridge penalty towards the identity; the label shift of S is corrected as in
+training (`missingness.label_shift`), and all visits have equal weight. This is temperature scaling (Platt 1999; Guo et
+al. 2017, arXiv 1706.04599, section 4.2) with a slope for each modality.
 
-The shifts b: over everybody, the mean of P(y | x_S) is P(y), whatever S is, so that being there can never be evidence.
-Held-out patients, weighted by w_S(y), show where the network's mean differs, and the shifts take it back. They are not
-fitted to the outcomes given presence, which would bring the shortcut back.
+The shifts b: over all patients the mean of P(y | x_S) is P(y) for each S, so that presence is never evidence. Held-out
+patients, weighted by w_S(y), show the difference of the network's mean, which the shifts correct. They are not fitted
+to the outcomes given presence, which would bring the shortcut back.
 
-The prior, the prediction without any modality, stays as it is, so that contributions still add up.
+The prior, the prediction without any modality, is not changed, so that contributions still add up.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from multimodn.fusion.network import Outputs, tilt_loss
 from multimodn.missingness.label_shift import LabelShift
 
 MIN_ROWS = 20
-"""Fewest held-out rows, in the rarest stratum half of it, for any correction."""
+"""Minimum number of held-out rows for any correction; a quarter of it in the rarer outcome."""
 
 FULL_ROWS = 100
-"""Fewest held-out rows for a slope and a shift a modality; below, all modalities share them."""
+"""Minimum number of held-out rows for a slope and a shift for each modality; below, all modalities share them."""
 
 LEAST_SCALE = 0.1
-"""Smallest scale: few held-out rows may by chance be ranked the wrong way round, which must not reverse the others."""
+"""Smallest scale: a wrong ranking of few held-out rows, by chance, must not reverse that of all others."""
 
 SHIFT_PENALTY = 1.0
-"""Strength of the ridge penalty on shifts, in rows: a mean is known from few rows, and one held back is a shortcut."""
+"""Strength of the ridge penalty on shifts, in rows: weak, as a mean needs few rows."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Outputs of patients that did not train the network, at subsets of what they have.
+    """Outputs for held-out patients at subsets of their modalities.
 
     Attributes:
         outputs: For each task ``(S, B, K)``.
@@ -78,39 +78,38 @@ def fit_calibration(
         calibration: The identity.
         tasks: Its tasks.
         start: For each task the outputs ``(K,)`` before any modality.
-        held_out: Held-out rows, of each member of an ensemble its own.
-        shift: The label shift of the training rows; None: every subset as it is, and no shifts.
-        penalty: Strength of the ridge penalty on slopes, in rows: a slope that is off by one costs as much as
-            ``penalty`` / 2 rows' worth of log-likelihood.
+        held_out: Held-out rows of each member of an ensemble.
+        shift: The label shift of the training rows; None: no correction, and no shifts.
+        penalty: Strength of the ridge penalty on slopes, in rows: a slope off by one costs ``penalty`` / 2 rows' worth
+            of log-likelihood.
 
     Returns:
-        For each task what was fitted: ``a slope and a shift a modality``, ``one slope and shift`` or
-        ``identity: <why>``.
+        For each task ``a slope and a shift a modality``, ``one slope and shift`` or ``identity: <why>``.
     """
-    said = {}
+    summaries = {}
     for t, task in enumerate(tasks):
         rows = sum(int(part.labelled[task.name].sum()) for part in held_out)
-        rarest = _rarest(held_out, t, task.n_strata)
+        rarest = _rarer(torch.cat([part.strata[:, t] for part in held_out]), task.n_strata)
         if rows < MIN_ROWS or rarest < MIN_ROWS / 4:
-            said[task.name] = f"identity: {rows} held-out rows with a label, {rarest} of the rarer outcome"
+            summaries[task.name] = f"identity: {rows} held-out rows with a label, {rarest} of the rarer outcome"
             continue
         is_shared = rows < FULL_ROWS
         prior, parts = start[task.name].double(), [_cells(task, t, part, shift) for part in held_out]
         slopes = _fit_slopes(task, prior, parts, penalty, is_shared)
         shifts = _fit_shifts(task, prior, parts, slopes, is_shared)
         if not (slopes.isfinite().all() and shifts.isfinite().all()):
-            said[task.name] = "identity: the fit did not converge"
+            summaries[task.name] = "identity: the fit did not converge"
             continue
         calibration.slopes[:, t] = slopes.float()
         calibration.shifts[:, t, : shifts.shape[1]] = shifts.float()
-        said[task.name] = "one slope and shift" if is_shared else "a slope and a shift a modality"
-    return said
+        summaries[task.name] = "one slope and shift" if is_shared else "a slope and a shift a modality"
+    return summaries
 
 
 def fit_scale(
     task: Task, prior: Tensor, outputs: Tensor, targets: Tensor, strata: Tensor, penalty: float = 1.0
 ) -> tuple[float, str]:
-    """Fits one number that evidence is multiplied by, whatever it rests on: presence keeps what it tells.
+    """Fits one factor of all evidence.
 
     Args:
         task: The task.
@@ -121,7 +120,7 @@ def fit_scale(
         penalty: Strength of the ridge penalty towards 1, in rows.
 
     Returns:
-        The scale, not below `LEAST_SCALE`, and what was fitted.
+        The scale, at least `LEAST_SCALE`, and a description.
     """
     rarest = _rarer(strata, task.n_strata)
     if len(outputs) < MIN_ROWS or rarest < MIN_ROWS / 4:
@@ -137,20 +136,17 @@ def fit_scale(
     return max(scale, LEAST_SCALE), "one scale"
 
 
-def _rarest(held_out: Sequence[HeldOut], t: int, n_strata: int) -> int:
-    return _rarer(torch.cat([part.strata[:, t] for part in held_out]), n_strata)
-
-
-def _rarer(known: Tensor, n_strata: int) -> int:
-    low = int(((known >= 0) & (known < n_strata / 2)).sum())
-    return min(low, int((known >= n_strata / 2).sum())) if n_strata > 1 else int((known >= 0).sum())
+def _rarer(strata: Tensor, n_strata: int) -> int:
+    """Counts the rarer of low and high outcomes, or the labels of a task without strata."""
+    low = int(((strata >= 0) & (strata < n_strata / 2)).sum())
+    return min(low, int((strata >= n_strata / 2).sum())) if n_strata > 1 else int((strata >= 0).sum())
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """Labelled (row, subset) pairs, one a line; their weights add up to the number of rows.
+    """Labelled pairs of row and subset; their weights add up to the number of rows.
 
-    Tilts correct the label shift of a likelihood, balance (its weights) that of a mean.
+    Tilts correct the label shift of a likelihood, the weights ``balance`` that of a mean.
     """
 
     outputs: Tensor
@@ -167,15 +163,15 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
     chosen = taken.any(-1) & part.labelled[task.name]
     n_rows = int(chosen.any(0).sum())
     subset, row = chosen.nonzero(as_tuple=True)
-    # every visit counts alike, as in the chances that the label shift is computed from
+    # all visits have equal weight, as in the probabilities of the label shift
     weights = torch.full(row.shape, n_rows / max(len(row), 1), dtype=torch.float64)
     if part.weights is not None:
         weights = weights * part.weights[row, t]
     tilts = balance = None
     if shift is not None and task.n_strata > 1:
         balance = shift.balance(taken, part.strata)[task.name][subset, row].double()
-        found = shift.corrections(taken, part.strata)
-        tilts = found.tilts[task.name][subset, row].double() if task.name in found.tilts else None
+        tilts_of = shift.corrections(taken, part.strata).tilts
+        tilts = tilts_of[task.name][subset, row].double() if task.name in tilts_of else None
     return _Cells(
         part.outputs[task.name][subset, row].double(),
         taken[subset, row].double(),
@@ -207,7 +203,7 @@ def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: flo
 
 
 def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, is_shared: bool) -> Tensor:
-    """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset to the prior, as far as they can."""
+    """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset close to the prior."""
     n_modalities = parts[0].used.shape[1]
     if not task.has_strata_likelihood or parts[0].balance is None:
         return torch.zeros(n_modalities, len(prior), dtype=torch.float64)
@@ -219,7 +215,7 @@ def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tens
         for cells, weights in zip(parts, balances, strict=True):
             outputs = prior + (1 + cells.used @ slopes).unsqueeze(-1) * (cells.outputs - prior)
             likely = task.log_strata(outputs + cells.used @ learned.expand(n_modalities, -1))
-            # by a log-odds, the gradient of this cross-entropy is mean prediction less prior
+            # the gradient of this cross-entropy by a log-odds is mean prediction minus prior
             total = total - (likely @ wanted * weights).sum()
         return total
 
@@ -230,17 +226,16 @@ def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tens
 def _balanced(parts: Sequence[_Cells], wanted: Tensor) -> list[Tensor]:
     """Weights of the cells by which every stratum has exactly the ``wanted`` share of every subset.
 
-    `LabelShift.balance` does that for expected visits; what random orders did visit differs a little, and predictions
-    that are nearly sure could follow that difference by nothing but huge shifts. A subset whose visits lack a stratum
-    balances nothing: weight 0.
+    `LabelShift.balance` does that for expected visits; the visits of random orders differ a little, which nearly
+    certain predictions could follow only by huge shifts. A subset whose visits lack a stratum has weight 0.
     """
     weights = [cells.weights * cells.balance for cells in parts if cells.balance is not None]
     subsets, codes = torch.unique(torch.cat([cells.used for cells in parts]), dim=0, return_inverse=True)
     place = codes * len(wanted) + torch.cat([cells.strata for cells in parts])
     total = torch.zeros(len(subsets) * len(wanted), dtype=torch.float64).index_add(0, place, torch.cat(weights))
-    found = total.view(len(subsets), len(wanted))
-    whole = ((found > 0) | (found.sum(0) == 0)).all(1, keepdim=True)  # but for a stratum that nobody has
-    factors = torch.where(whole, wanted * found.sum(1, keepdim=True) / found, 0.0).flatten()[place]
+    visits = total.view(len(subsets), len(wanted))
+    whole = ((visits > 0) | (visits.sum(0) == 0)).all(1, keepdim=True)  # except for a stratum that no patient has
+    factors = torch.where(whole, wanted * visits.sum(1, keepdim=True) / visits, 0.0).flatten()[place]
     sizes = [len(cells.weights) for cells in parts]
     return [w * f for w, f in zip(weights, torch.split(factors, sizes), strict=True)]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodn.errors import StudyError, did_you_mean
+from multimodn.files import CHECKPOINTS, LOG
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, MLFlowLogger
@@ -26,7 +27,7 @@ def check_loggers(names: Sequence[str]) -> None:
     """Checks that loggers exist and that what they need is installed, without importing it.
 
     Raises:
-        StudyError: If a name is unknown, or the package of a logger is missing; the message says what to install.
+        StudyError: If a name is unknown, or the package of a logger is missing.
     """
     for name in names:
         if name not in MODULES:
@@ -44,51 +45,47 @@ def loggers(
 ) -> list[Logger]:
     """Builds the Lightning loggers of one network.
 
-    ``csv`` writes ``folder/log/version_K/metrics.csv``, which reports read: it is always there, and first.
-    ``tensorboard`` writes ``folder/tensorboard/``. ``mlflow`` writes a file store beside ``folder``, so that the
-    networks of an ensemble are the runs of one experiment; no server is asked, whatever the environment says. Every
-    attempt to train has a log of its own: a resumed one would overwrite the first.
+    ``csv`` writes ``folder/log/version_K/metrics.csv``, which reports read; it is always the first. ``tensorboard``
+    writes ``folder/tensorboard/``. ``mlflow`` writes a file store beside ``folder``: the networks of an ensemble are
+    the runs of one experiment; no server is used, whatever the environment. A resumed run has a new log.
 
     Args:
         names: Among ``csv``, ``tensorboard`` and ``mlflow``.
-        folder: Where the checkpoints of this network go.
+        folder: Folder of the checkpoints of this network.
         label: What is trained, such as ``member 2 of 5``.
-        hyperparameters: What each logger notes beside the losses; hashes of study, data and split are added where
-            ``folder`` lies in a run folder.
+        hyperparameters: Logged beside the losses, with the hashes of the run folder, if there is one.
 
     Raises:
-        StudyError: If a name is unknown, or the package of a logger is missing; the message says what to install.
+        StudyError: See `check_loggers`.
     """
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
     check_loggers(names)
-    found: list[Logger] = [CSVLogger(folder, name="log")]
+    built: list[Logger] = [CSVLogger(folder, name="log")]
     if "tensorboard" in names:
-        found.append(TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False))
+        built.append(TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False))
     if "mlflow" in names:
-        found.append(_mlflow(folder.parent / MLFLOW_STORE, label))
-    noted = {**(hyperparameters or {}), **_hashes(folder)}
-    if noted:
-        for logger in found:
-            logger.log_hyperparams(noted)
-    return found
+        built.append(_mlflow(folder.parent / MLFLOW_STORE, label))
+    logged = {**(hyperparameters or {}), **_hashes(folder)}
+    if logged:
+        for logger in built:
+            logger.log_hyperparams(logged)
+    return built
 
 
 def _mlflow(store: Path, label: str) -> MLFlowLogger:
-    # MLflow looks up and reports to a server of its makers from the moment it is imported, and calls its file store
-    # obsolete; the database that it proposes needs SQLAlchemy and Alembic, which its small client does not bring.
+    # On import MLflow reports to a server of its makers, and calls its file store obsolete; its database needs
+    # SQLAlchemy and Alembic, which its small client does not install.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     from pytorch_lightning.loggers import MLFlowLogger
 
-    logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # "not found. Creating it."
+    logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # "not built. Creating it."
     return MLFlowLogger("multimodn", label, tracking_uri=store.absolute().as_uri())
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """The fingerprint of the run folder that holds the checkpoints, if one does."""
-    from multimodn.files import CHECKPOINTS, LOG
-
+    """The hashes of the run folder of the checkpoints, if there is one."""
     log = folder.parent.parent / LOG
     if folder.parent.name != CHECKPOINTS or not log.exists():
         return {}

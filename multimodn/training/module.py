@@ -22,20 +22,20 @@ from multimodn.training.balancing import AGGREGATED, Aggregated, Uncertainty
 class FusionModule(LightningModule):
     """Trains a `SequentialFusion` on random paths.
 
-    The loss of a batch is the mean over tasks of each task's loss, averaged over the states that its labelled rows
-    pass; `multimodn.training.balancing` has other ways to join tasks. Validation follows the same paths in every epoch,
-    so that its loss moves with the model alone, and is always the plain mean.
+    The loss of a batch is the mean over tasks of each task's loss, averaged over the states of its labelled rows;
+    `multimodn.training.balancing` has other ways to combine tasks. Validation uses the same paths in every epoch, so
+    that its loss depends on the model only, and is always the plain mean.
 
-    Where batches alternate between registries, a step counts by the number of its patients, and a task that the
-    registry has no labels for adds nothing to it: over an epoch each task's likelihood is summed over its labelled
-    patients, against the same penalty as if it had been trained alone.
+    Where batches alternate between registries, a step is weighted by the number of its patients, and a task without
+    labels in the registry adds nothing: over an epoch each task's likelihood is summed over its labelled patients,
+    with the same penalty as in training without the other registries.
 
     Args:
         model: The network.
         spec: The study's training section.
         loader: The training patients.
         seed: Seed of this member of the ensemble.
-        shift: Keeps the losses neutral to which modalities are missing; None: plain skipping.
+        shift: Makes the losses neutral to missingness; None: plain skipping.
     """
 
     def __init__(
@@ -57,12 +57,11 @@ class FusionModule(LightningModule):
         self._counts: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with an L2 penalty, in the loss and not decoupled, so that it is a prior on the weights.
+        """Adam with an L2 penalty in the loss, not decoupled, so that it is a prior on the weights.
 
-        On the product of an encoder's, a gain's and a decoder's weights it acts as a penalty on the whole modality,
-        which lets one that is mere noise shrink away. Biases and the initial state are free: they hold the prior. The
-        loss is a mean over rows and tasks, so the penalty is divided by both: it weighs against each task's likelihood
-        alike, however many tasks are trained together.
+        On the product of the weights of encoder, gain and decoder it penalises the whole modality, so that a modality
+        of noise shrinks to zero. Biases and the initial state, which hold the prior, are not penalised. As the loss is
+        a mean over rows and tasks, the penalty is divided by both, so that the number of tasks does not change it.
         """
         penalised = [p for p in self.model.parameters() if p.dim() > 1]
         free = [p for p in self.model.parameters() if p.dim() <= 1]
@@ -82,12 +81,12 @@ class FusionModule(LightningModule):
         return self.loader
 
     def on_train_epoch_start(self) -> None:
-        """Ties randomness to the epoch's number: what a resumed run draws is what the killed one would have."""
+        """Seeds by the epoch, so that a resumed run draws the same numbers as an uninterrupted one."""
         torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1_009 + self.global_rank)
         self.loader.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Returns the mean loss over tasks, or what takes its place, on a random path for each row."""
+        """Returns the combined loss of the tasks on a random path for each row."""
         with self.aggregated.watching() if self.aggregated is not None else nullcontext():
             losses = self._losses(batch, random_paths(batch.presence))
         self._add(batch, losses)
@@ -99,7 +98,7 @@ class FusionModule(LightningModule):
         return joined * self._share(batch) if self.loader.alternate else joined
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Goes back through ``loss``, or through the losses of tasks one by one where their gradients are joined."""
+        """Propagates ``loss`` back, or the loss of each task where their gradients are combined."""
         if self.aggregated is None or self._last is None:
             super().backward(loss, *args, **kwargs)
             return
@@ -111,7 +110,7 @@ class FusionModule(LightningModule):
         return len(batch) / self.loader.batch_size
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Adds up the losses on paths that are the same in every epoch."""
+        """Adds up the losses on the same paths in every epoch."""
         paths = random_paths(batch.presence.cpu(), torch.Generator().manual_seed(self.seed))
         self._add(batch, self._losses(batch, paths.to(batch.presence.device)))
 
@@ -119,8 +118,8 @@ class FusionModule(LightningModule):
         if self.shift is None or batch.strata is None:
             return self.model.losses(batch, paths)
         taken = steps_taken(paths, batch.presence.shape[1])
-        found = self.shift.corrections(taken, batch.strata, batch.weights)
-        return self.model.losses(batch, paths, found.tilts, found.weights)
+        corrections = self.shift.corrections(taken, batch.strata, batch.weights)
+        return self.model.losses(batch, paths, corrections.tilts, corrections.weights)
 
     def _add(self, batch: Batch, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():
@@ -129,7 +128,7 @@ class FusionModule(LightningModule):
             self._counts[name] = self._counts.get(name, 0) + count
 
     def _log_means(self, stage: str) -> None:
-        # a task without a label in this part of the data has no loss and takes no part in the mean
+        # a task without a label in this part of the data is not in the mean
         means = {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
         self._sums, self._counts = {}, {}
         if means:

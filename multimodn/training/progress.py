@@ -1,4 +1,4 @@
-"""A line that tells a waiting person how far training is."""
+"""The progress bar of training."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 
 class EpochProgress(Callback):
-    """Shows epoch, losses and the time that is left at most, one bar for each member of an ensemble.
+    """Shows epoch, losses and maximum remaining time, one bar for each member of an ensemble.
 
     Args:
-        progress: Where to draw; see `progress_bar`.
+        progress: See `progress_bar`.
         label: What is being trained, such as ``member 2 of 5``.
     """
 

@@ -1,4 +1,4 @@
-"""What every result carries: seed, versions, hashes of data and split."""
+"""The provenance of results: seed, versions, hashes of data and split."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import Split
+from multimodn.data.splits import PARTS, Split
 
 PACKAGES = ("multimodn", "torch", "pytorch-lightning", "numpy", "pandas", "scikit-learn")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Returns the versions of Python and of the packages that results depend on."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+            installed[package] = "not installed as a package"
+    return installed
 
 
 def provenance(cohort: Cohort, split: Split, seed: int) -> dict[str, Any]:
-    """Returns what a reader needs to check or repeat a result."""
-    counts = {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)}
+    """Returns the information to check or repeat a result."""
     return {
         "seed": seed,
         "versions": versions(),
         "data_hash": cohort.hash(),
         "split_hash": split.hash(),
-        "n_patients": counts,
+        "n_patients": {part: len(getattr(split, part)) for part in PARTS},
     }

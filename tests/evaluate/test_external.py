@@ -147,6 +147,22 @@ def test_nobody_may_be_on_both_sides(run, tmp_path):
     assert any("declared other people" in note for note in external.notes)
 
 
+def test_patients_who_were_trained_on_are_refused_in_a_study_of_several_registries_too(run, tmp_path):
+    _, model = run
+    for name, prefix in (
+        ("north", "p"),
+        ("south", "q"),
+    ):  # north has patients of the training data under their own names
+        hospital(tmp_path / name, n=40, prefix=prefix)
+    data = hospital(tmp_path).to_dict()
+    data["cohorts"] = {
+        name: {"sources": {source: f"{name}/{source}.csv" for source in data["cohort"]["sources"]}}
+        for name in ("north", "south")
+    }
+    with pytest.raises(DataError, match=r"24 patient\(s\) have identifiers of patients who were trained on: north/p"):
+        evaluate_external(model, Study.from_dict(data, tmp_path), **FEW)
+
+
 def test_unknown_names_are_told_all_at_once(run, tmp_path):
     _, model = run
     data = hospital(tmp_path).to_dict()

@@ -11,7 +11,7 @@ from multimodn.base.batches import BatchLoader
 from multimodn.errors import StudyError
 from multimodn.evaluate.performance.task_conflicts import conflicts
 from multimodn.fusion import random_paths
-from multimodn.training.balancing import Aggregated, Uncertainty, require
+from multimodn.training.balancing import Aggregated, Uncertainty, check_installed
 from multimodn.training.build import build_model, prepare
 from multimodn.training.fit import fit_members, member_rows
 from tests._cohorts import make_cohort, make_study
@@ -215,7 +215,7 @@ def test_what_is_not_installed_is_told_before_training(monkeypatch):
     study = make_study(training={"balance": "upgrad"})
     with pytest.raises(StudyError, match=r"'upgrad' needs the extra 'multitask'.*pip install"):
         fit_members(study, [], None, [])
-    require(make_study(training={"balance": "uncertainty"}).training)
+    check_installed(make_study(training={"balance": "uncertainty"}).training)
 
 
 @pytest.fixture(scope="module")

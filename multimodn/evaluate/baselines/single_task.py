@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ def single_task(study: Study, cohort: Cohort, split: Split, task: str) -> tuple[
         n_all, n_own = len(split.train) + len(split.validation), len(train) + len(validation)
         more = n_all / max(n_own, 1)
         longer = {"epochs": round(spec.epochs * more), "patience": round(spec.patience * more)}
-        spec, split = spec.model_copy(update=longer), Split(train, validation, split.test)
+        spec, split = spec.model_copy(update=longer), replace(split, train=train, validation=validation)
     return study.model_copy(update={"tasks": own, "training": spec}), cohort, split
 
 
@@ -131,8 +131,7 @@ def trained(study: Study, cohort: Cohort, split: Split) -> MultiModN:
     from multimodn.training.fit import TrainerFlags
 
     seen = cohort.subset(np.concatenate([split.train, split.validation]))
-    nobody = np.array([], dtype=object)
-    own = Split(split.train, split.validation, nobody)
+    own = replace(split, test=np.array([], dtype=object))
     return MultiModN(study).fit(seen, split=own, flags=TrainerFlags(progress=False))
 
 
@@ -198,14 +197,14 @@ def _splits(
         return
     for train, test in folds(cohort, n_folds, repeats, seed, getattr(study.split, "stratify", None)):
         part = development_split(study, cohort.subset(train))
-        yield Split(part.train, part.validation, test)
+        yield replace(part, test=test)
 
 
 def _inputs(model: MultiModN, cohort: Cohort) -> Cohort:
     """Leaves out what a model of fewer modalities does not know."""
     known = model.trained.modalities
     frames = {name: frame for name, frame in cohort.modalities.items() if name in known}
-    return cohort if len(frames) == len(cohort.modalities) else Cohort(cohort.patients, frames, files=cohort.files)
+    return cohort if len(frames) == len(cohort.modalities) else replace(cohort, modalities=frames, targets={})
 
 
 def _line(name: str, cells: Sequence[Compared], n_patients: int, n_resamples: int, seed: int) -> Mapping[str, Any]:
