@@ -9,45 +9,41 @@ import time
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from multimodn.card.card import write_card
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
+from multimodn.evaluate.performance.subgroups import read_subgroups
 from multimodn.files import BUNDLE, CHECKPOINTS, LOG, write_text
 from multimodn.model.multimodn import MultiModN
+from multimodn.monitor.reference import write_reference
 from multimodn.study.study import Study
-
-if TYPE_CHECKING:
-    from multimodn.training.fit import TrainerFlags
+from multimodn.training.fit import TrainerFlags
+from multimodn.training.loggers import check_loggers
 
 
 def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None) -> MultiModN:
     """Trains a study into a run folder.
 
     Writes ``study.yaml``, ``run.json`` (seed, versions, hashes, date, wall time), ``checkpoints/``, ``metrics.csv``
-    (scores of the test patients, if the split has any), ``bundle/``, where the head that says what to measure next and
-    the scores of conformal sets are too, if patients were held out for them, ``reference.json``, against which drift is
-    measured, and at last ``MODEL_CARD.md`` and ``CHECKLIST.md``.
+    (scores of the test patients, if there are any), ``bundle/`` (with the network for what to measure next and the
+    nonconformity scores of held-out patients, if there are any), ``reference.json`` (for drift), ``MODEL_CARD.md`` and
+    ``CHECKLIST.md``.
 
     Args:
         study: What to train.
         folder: The run folder.
-        resume: Go on with an interrupted run, after its last finished epoch.
+        resume: Whether to continue an interrupted run, after its last finished epoch.
         flags: Lightning's flags.
 
     Raises:
         StudyError: If the folder holds a run already, or `resume` finds one of another study or other data.
     """
-    from multimodn.card.card import write_card
-    from multimodn.evaluate.performance.subgroups import read_subgroups
-    from multimodn.monitor.reference import write_reference
-    from multimodn.training.loggers import check_loggers
-
     started = time.monotonic()
     check_loggers(study.training.loggers)
     cohort = Cohort.load(study)
-    read_subgroups(cohort, study.subgroups)  # a misspelt column is told now, not by the report
+    read_subgroups(cohort, study.subgroups)  # reports a misspelt column before training
     split = make_split(study, cohort)
     fingerprint = {
         "study": hashlib.sha256(study.to_yaml().encode()).hexdigest(),
@@ -64,7 +60,7 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     for name, ask in (("acquisition", model.explain.fit_acquisition), ("conformal", model.conformal.fit)):
         try:
             ask(cohort)
-        except DataError as error:  # nobody was held out: no reason to lose a trained model
+        except DataError as error:  # no patients were held out
             model.provenance[name] = str(error)
     if len(split.test):
         scores = model.evaluate(cohort.subset(split.test))
@@ -85,7 +81,7 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
 
 
 def is_helper_process() -> bool:
-    """Says whether Lightning ran the command again for a further device: such a process trains, and writes nothing."""
+    """Whether Lightning started this process for a further device: it trains, and writes nothing."""
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
@@ -97,7 +93,7 @@ def _check_folder(folder: Path, fingerprint: dict[str, str], resume: bool) -> No
         return
     log = json.loads(log_file.read_text())
     if not resume:
-        how = "is finished" if log.get("finished") else "was interrupted: add --resume to go on with it"
+        how = "is finished" if log.get("finished") else "was interrupted: add --resume to continue it"
         raise StudyError(f"{folder} holds a run that {how}. Choose another folder, or remove it.")
     changed = [part for part, value in fingerprint.items() if log["fingerprint"].get(part) != value]
     if changed:

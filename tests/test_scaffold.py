@@ -59,7 +59,7 @@ def test_every_inference_is_stated(tables, tmp_path):
         "{kind: survival, time: days_to_death, event: death}",
         "# numeric (1): age",
         "# categorical (1): sex",
-        "a text of its own for nearly every patient: code",
+        "as nearly every patient has another text: code",
         "kind: embedding   # inferred from .npz",
     ):
         assert comment in text
@@ -110,7 +110,7 @@ def test_tables_that_cannot_be_used_are_named(tables, tmp_path):
         write_study(tables, "ids", ["death"], out)
     with pytest.raises(DataError, match=r"none\.csv does not exist"):
         write_study([tmp_path / "none.csv"], "id", ["death"], out)
-    with pytest.raises(DataError, match=r"a \.npy names no patients"):
+    with pytest.raises(DataError, match=r"a \.npy has no patient identifiers"):
         write_study([tmp_path / "x.npy"], "id", ["death"], out)
     with pytest.raises(StudyError, match=r"Several tables are called clinical_data"):
         write_study([tables[0], tables[0]], "id", ["death"], out)

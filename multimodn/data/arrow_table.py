@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import compute, types
 
 from multimodn.errors import DataError
 
@@ -66,13 +68,13 @@ class Columns:
         Raises:
             DataError: If there are no rows.
         """
-        from pyarrow import chunked_array
-
         if not n_rows:
             raise DataError("there are no rows.")
         block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
         labels = set(self.exact) - {self.patient}
-        others = {name: text_series(chunked_array(parts), parse=name in labels) for name, parts in self._others.items()}
+        others = {
+            name: text_series(pa.chunked_array(parts), parse=name in labels) for name, parts in self._others.items()
+        }
         others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
         self._others, self._wide = {}, {}
         key = text_keys(others.pop(self.patient))
@@ -87,8 +89,6 @@ class Columns:
         return joined
 
     def _is_number(self, field: Any) -> bool:
-        from pyarrow import types
-
         if field.name in self.exact:
             return False
         kind = field.type
@@ -105,16 +105,14 @@ class Columns:
 
     def _store(self, column: Any, name: str, start: int, stop: int) -> None:
         """Writes a piece of a column as float32, and as float64 too if float32 cannot hold its numbers."""
-        from pyarrow import bool_, compute, float32, float64
-
         row = self.numeric[name]
         place = self._numbers[row, start:stop]
-        if column.type == float32():
+        if column.type == pa.float32():
             place[:] = _values(column)
             return
-        if column.type == bool_():
+        if column.type == pa.bool_():
             column = compute.cast(column, "int8")
-        values = _values(compute.cast(column, float64(), safe=False))
+        values = _values(compute.cast(column, pa.float64(), safe=False))
         with np.errstate(over="ignore"):
             place[:] = values
         if name in self._wide or _is_wide(values, place):
@@ -152,39 +150,28 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
         column: A chunked array.
         parse: Whether text columns of numbers only, none with a leading zero, become numbers.
     """
-    from pyarrow import ArrowInvalid, compute, float64, int64, string, types
-
     kind = column.type
     if types.is_dictionary(kind) or types.is_temporal(kind):
-        column = compute.cast(column, string())
-    if parse and types.is_string(kind) and not _has_leading_zero(column):
-        for number in (int64(), float64()):
+        column = compute.cast(column, pa.string())
+    if parse and types.is_string(kind):
+        has_leading_zero = compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py()
+        for number in () if has_leading_zero else (pa.int64(), pa.float64()):
             try:
                 column = compute.cast(column, number)
                 break
-            except ArrowInvalid:
+            except pa.ArrowInvalid:
                 continue
     series: pd.Series[Any] = column.to_pandas()
     return series.reset_index(drop=True)
 
 
-def _has_leading_zero(column: Any) -> bool:
-    from pyarrow import compute
-
-    return bool(compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py())
-
-
 def _own(column: Any) -> Any:
     """Returns a copy, as a column of DuckDB keeps all columns of its batch in memory."""
-    from pyarrow import concat_arrays
-
-    return concat_arrays([column, column.slice(0, 0)])
+    return pa.concat_arrays([column, column.slice(0, 0)])
 
 
 def _values(column: Any) -> np.ndarray[Any, Any]:
-    from pyarrow import ChunkedArray
-
-    options = {} if isinstance(column, ChunkedArray) else {"zero_copy_only": False}
+    options = {} if isinstance(column, pa.ChunkedArray) else {"zero_copy_only": False}
     values: np.ndarray[Any, Any] = column.to_numpy(**options)
     return values
 

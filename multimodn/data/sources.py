@@ -11,8 +11,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv, parquet, types
 
 from multimodn.data.arrow_table import Columns, text_keys
 from multimodn.data.files import read_file_names
@@ -75,8 +78,6 @@ def read_patients(path: Path, patient: str) -> pd.Index:
     Raises:
         DataError: If the file does not exist, is no CSV, or has several columns and none is the key.
     """
-    from pyarrow import ArrowInvalid, csv, string
-
     if not path.is_file():
         raise DataError(f"the file {path} does not exist.")
     try:
@@ -84,16 +85,14 @@ def read_patients(path: Path, patient: str) -> pd.Index:
         column = patient if patient in header else header[0]
         if column != patient and len(header) > 1:
             raise DataError(f"{path} has no key column '{patient}'.{did_you_mean(patient, header)}")
-        options = csv.ConvertOptions(include_columns=[column], column_types={column: string()})
+        options = csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
         return text_keys(csv.read_csv(path, convert_options=options)[column].to_pandas())
-    except ArrowInvalid as error:
+    except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
 
 def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
     """Reads a CSV in blocks, with the types of the first one, or as a whole if they do not fit later cells."""
-    from pyarrow import ArrowInvalid, csv, string
-
     with _open(path) as file:
         header_bytes = len(file.readline(1 << 26))
     read = csv.ReadOptions(block_size=max(BLOCK_BYTES, 64 * header_bytes))
@@ -106,27 +105,25 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
     try:
         schema = csv.open_csv(path, read, parse, convert({})).schema
         kept = _checked_header(schema.names, patient, exact, str(path))
-        exact_types = {name: string() for name in kept}
+        exact_types = {name: pa.string() for name in kept}
         guess = {field.name: _guess(field.type) for field in schema if field.name not in exact_types}
         try:
             stream = csv.open_csv(path, read, parse, convert(guess | exact_types))
             return Columns(stream.schema, patient, kept, _count_lines(path)).read(stream)
-        except ArrowInvalid:  # a later cell is not of the guessed type
+        except pa.ArrowInvalid:  # a later cell is not of the guessed type
             table = csv.read_csv(path, read, parse, convert(exact_types))
             return Columns(table.schema, patient, kept, table.num_rows).read(table.to_batches())
-    except ArrowInvalid as error:
+    except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
 
 def _guess(kind: Any) -> Any:
     """Returns the type with which to read a column whose first cells look like ``kind``."""
-    from pyarrow import float32, float64, string, types
-
     if types.is_integer(kind) or types.is_null(kind):
-        return float64()
+        return pa.float64()
     if types.is_floating(kind):
-        return float32()
-    return kind if types.is_boolean(kind) else string()  # a date stays as it is written
+        return pa.float32()
+    return kind if types.is_boolean(kind) else pa.string()  # a date stays as it is written
 
 
 def _count_lines(path: Path) -> int:
@@ -149,8 +146,6 @@ def _checked_header(names: list[str], patient: str, exact: Collection[str], wher
 
 
 def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
-    from pyarrow import ArrowException, parquet
-
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             names = file.schema_arrow.names
@@ -163,13 +158,11 @@ def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFr
                     columns.add(file.read_row_group(group, columns=wanted), start)
                 start += file.metadata.row_group(group).num_rows
             return columns.table(start)
-    except ArrowException as error:
+    except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from None
 
 
 def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
-    import duckdb
-
     query = str(spec.query)
     database = ":memory:" if spec.database is None else str(folder / spec.database)
     if spec.database is not None and not Path(database).is_file():

@@ -1,4 +1,4 @@
-"""`multimodn init` of folders: what kind of files they hold, and how a file's name tells its patient."""
+"""`multimodn init` of folders: the kind of their files, and the patient in their names."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ KINDS = {
 }
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".tif", ".tiff")
 NAMES = (r"([^/_]+)_[^/]*$", r"([^/-]+)-[^/]*$", r"([^/.]+)\.[^/]*$", r"^(?:.*/)?([^/]+)/[^/]+$")
-"""How a name may tell its patient: up to the first _, - or dot, or as the folder that the file lies in."""
+"""Places of the patient in a name: up to the first _, - or dot, or the folder of the file."""
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """What was found in a folder.
+    """The files of a folder.
 
     Attributes:
         kind: The encoder kind of its files.
         spec: The source, relative to the folder of the study.
         frame: Its files by patient.
-        n_known: Patients of it who are in a table too.
+        n_in_tables: Number of its patients who are in a table too.
     """
 
     kind: str
     spec: SourceSpec
     frame: pd.DataFrame
-    n_known: int
+    n_in_tables: int
 
 
-def look_into(folder: Path, study_folder: Path, patients: Collection[str]) -> FolderSource:
-    """Looks into a folder.
+def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> FolderSource:
+    """Infers kind and patients of the files of a folder.
 
     Args:
         folder: The folder.
-        study_folder: Where the study file will stand.
-        patients: The patients of the tables, whose names are looked for in the names of files.
+        study_folder: The folder of the study file.
+        patients: The patients of the tables, who are looked for in the names of files.
 
     Raises:
         DataError: If it holds no files of a known kind, or slides that have not been embedded.
@@ -63,21 +63,22 @@ def look_into(folder: Path, study_folder: Path, patients: Collection[str]) -> Fo
     suffix = suffixes.most_common(1)[0][0]
     if suffix in SLIDES:
         raise DataError(
-            f"{folder} holds {suffixes[suffix]} {suffix} files. Whole slides are embedded first: `multimodn "
-            f"embed-slides {folder} --out features`, and then `features` is named here. Save small pictures as PNG."
+            f"{folder} holds {suffixes[suffix]} {suffix} files. Embed whole slides first, `multimodn "
+            f"embed-slides {folder} --out features`, and name `features` here. Save small pictures as PNG."
         )
     nested = not any(_suffix(file) == suffix for file in folder.iterdir())
-    relative = Path(_relative(folder, study_folder), "**/*" if nested else "*").as_posix() + suffix
+    relative = os.path.relpath(folder.absolute(), study_folder.absolute())
+    pattern = Path(relative, "**/*" if nested else "*").as_posix() + suffix
     best: FolderSource | None = None
     for expression in (None, *NAMES):
-        spec = SourceSpec(files=relative, patient_from=expression)
+        spec = SourceSpec(files=pattern, patient_from=expression)
         try:
             frame = read_file_names(spec, study_folder)
         except DataError:
             continue
-        found = FolderSource(KINDS[suffix], spec, frame, len(set(frame.index) & set(patients)))
-        if best is None or found.n_known > best.n_known:
-            best = found
+        source = FolderSource(KINDS[suffix], spec, frame, len(set(frame.index) & set(patients)))
+        if best is None or source.n_in_tables > best.n_in_tables:
+            best = source
     assert best is not None  # without an expression every file has a patient
     return best
 
@@ -87,7 +88,3 @@ def _suffix(file: Path) -> str:
     if name.startswith(".") or not file.is_file():
         return ""
     return ".nii.gz" if name.endswith(".nii.gz") else file.suffix.lower()
-
-
-def _relative(folder: Path, study_folder: Path) -> str:
-    return os.path.relpath(folder.absolute(), study_folder.absolute())

@@ -1,4 +1,4 @@
-"""Guesses from the values of a target column what kind of task it is."""
+"""Infers the kind of task from the values of a target column."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ YES = ("yes", "true", "y", "t", "1", "on")
 
 @dataclass(frozen=True)
 class Inferred:
-    """What a target column looks like.
+    """The task that fits a target column.
 
     Attributes:
         kind: A task kind.
         options: Its further keys.
-        reason: What in the values says so.
+        reason: The property of the values behind it.
         alternatives: Kinds to consider instead.
     """
 
@@ -33,13 +33,13 @@ class Inferred:
 
 
 def infer_task(values: pd.Series[Any]) -> Inferred:
-    """Guesses a task kind from a target column.
+    """Infers a task kind from a target column.
 
     Raises:
         DataError: If the column is empty or constant.
     """
-    known = values.dropna()
-    distinct = sorted(known.unique().tolist(), key=lambda value: (isinstance(value, str), value))
+    values = values.dropna()
+    distinct = sorted(values.unique().tolist(), key=lambda value: (isinstance(value, str), value))
     if len(distinct) < 2:
         raise DataError(
             f"target '{values.name}' has {len(distinct)} distinct value(s); nothing can be learned from it."
@@ -47,17 +47,17 @@ def infer_task(values: pd.Series[Any]) -> Inferred:
     listed = shown([_plain(value) for value in distinct])
     if len(distinct) == 2:
         is_plain = not isinstance(distinct[1], str) or str(distinct[1]).lower() in YES
-        positive = _plain(distinct[1] if is_plain else known.value_counts().idxmin())  # events are rare
+        positive = _plain(distinct[1] if is_plain else values.value_counts().idxmin())  # events are rare
         return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
     order = _ordered(distinct)
     if order is not None:
         classes = [_plain(value) for value in order]
         reason = f"values {shown(classes)} look ordered"
         return Inferred("ordinal", {"classes": classes}, reason, "multiclass")
-    if pd.api.types.is_numeric_dtype(known.dtype):
+    if pd.api.types.is_numeric_dtype(values.dtype):
         return Inferred("regression", {}, f"{len(distinct)} distinct numbers", "ordinal, survival")
-    if len(distinct) > max(FEW, len(known) // 5):
-        reason = f"{len(distinct)} distinct texts among {len(known)}, which is much for classes; check the column"
+    if len(distinct) > max(FEW, len(values) // 5):
+        reason = f"{len(distinct)} distinct texts among {len(values)}, which are many for classes; check the column"
         return Inferred("multiclass", {}, reason, "another column")
     return Inferred("multiclass", {}, f"{len(distinct)} texts without an order, {listed}", "ordinal")
 

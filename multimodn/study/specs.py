@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
@@ -35,9 +35,11 @@ class RepeatSpec(Spec):
 class _KindSpec(Spec):
     """What modalities and tasks share: a name, a kind, a source and the kind's own options beside them."""
 
+    group: ClassVar[str]
     name: str
     kind: str
     source: str
+    options: Any = Field(default_factory=dict, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -54,6 +56,29 @@ class _KindSpec(Spec):
     def _valid_name(cls, name: str) -> str:
         return check_name(name)
 
+    @field_validator("kind")
+    @classmethod
+    def _existing_kind(cls, kind: str) -> str:
+        load_kind(cls.group, kind)
+        return kind
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
+        """Validates the kind's options; their problems are placed beside the spec's own keys, not below `options`."""
+        if "kind" not in info.data:  # the kind itself is wrong and already reported
+            return base.Options()
+        options: type[base.Options] = load_kind(cls.group, info.data["kind"]).Options
+        if isinstance(given, options):
+            return given
+        if not isinstance(given, Mapping):
+            raise ValueError(f"expected {options.__qualname__} or a mapping, found {type(given).__name__}.")
+        try:
+            return options.model_validate(dict(given))
+        except ValidationError as error:
+            own = [name for name in cls.model_fields if name != "options"]
+            raise SpecError([((UP, *w), text) for w, text in located(error, [*own, *options.model_fields])]) from None
+
     @model_serializer
     def _dump(self) -> dict[str, Any]:
         unwritten: dict[str, Any] = {"exclude_for": [], "repeats": None, "cost": 1.0}
@@ -61,22 +86,6 @@ class _KindSpec(Spec):
         options: base.Options = given.pop("options")
         own = {name: value.model_dump() if isinstance(value, Spec) else value for name, value in given.items()}
         return {**own, **options.model_dump(mode="json")}
-
-
-def _parse_options(spec: type[Spec], group: str, given: Any, info: ValidationInfo) -> base.Options:
-    """Validates a kind's options; their problems are placed beside the spec's own keys, not below `options`."""
-    if "kind" not in info.data:  # the kind itself is wrong and already reported
-        return base.Options()
-    options: type[base.Options] = load_kind(group, info.data["kind"]).Options
-    if isinstance(given, options):
-        return given
-    if not isinstance(given, Mapping):
-        raise ValueError(f"expected {options.__qualname__} or a mapping, found {type(given).__name__}.")
-    try:
-        return options.model_validate(dict(given))
-    except ValidationError as error:
-        own = [name for name in spec.model_fields if name != "options"]
-        raise SpecError([((UP, *w), text) for w, text in located(error, [*own, *options.model_fields])]) from None
 
 
 class ModalitySpec(_KindSpec):
@@ -94,17 +103,11 @@ class ModalitySpec(_KindSpec):
         options: The encoder kind's options; a study file has them beside the other keys.
     """
 
+    group: ClassVar[str] = "encoders"
     columns: Literal["all"] | list[str] | AllBut = "all"
     exclude_for: list[str] = Field(default_factory=list)
     repeats: RepeatSpec | None = None
     cost: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    options: Any = Field(default_factory=dict, validate_default=True)
-
-    @field_validator("kind")
-    @classmethod
-    def _known_kind(cls, kind: str) -> str:
-        load_kind("encoders", kind)
-        return kind
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -120,11 +123,6 @@ class ModalitySpec(_KindSpec):
                 return list(columns)
             raise ValueError(f"{wrong} is not text; quote it." if wrong else f"{', '.join(twice)} is listed twice.")
         raise ValueError(f"expected all, a list of names or {{all_but: [names]}}, found {columns!r}.")
-
-    @field_validator("options", mode="plain")
-    @classmethod
-    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
-        return _parse_options(cls, "encoders", given, info)
 
     @property
     def step_names(self) -> list[str]:
@@ -159,18 +157,7 @@ class TaskSpec(_KindSpec):
         options: The task kind's options, such as target columns; a study file has them beside the other keys.
     """
 
-    options: Any = Field(default_factory=dict, validate_default=True)
-
-    @field_validator("kind")
-    @classmethod
-    def _known_kind(cls, kind: str) -> str:
-        load_kind("tasks", kind)
-        return kind
-
-    @field_validator("options", mode="plain")
-    @classmethod
-    def _options(cls, given: Any, info: ValidationInfo) -> base.Options:
-        return _parse_options(cls, "tasks", given, info)
+    group: ClassVar[str] = "tasks"
 
     @property
     def target_columns(self) -> list[str]:

@@ -19,7 +19,7 @@ from multimodn.study.sources import CohortSpec, RegistrySpec, SourceSpec, check_
 from multimodn.study.specs import AllBut, ModalitySpec, RepeatSpec, TaskSpec
 from multimodn.study.split import ColumnSplit, FileSplit, RandomSplit, SplitFiles, SplitSpec
 from multimodn.study.training import TrainingSpec
-from multimodn.study.yaml_file import Problem, Spec, SpecError, located, raise_problems, read_yaml, write_yaml
+from multimodn.study.yaml_file import Problem, Spec, SpecError, located, raise_problems, read_yaml_file, write_yaml
 
 __all__ = [
     "AllBut",
@@ -100,15 +100,7 @@ class Study(Spec):
             StudyError: If the file does not exist, is not YAML or is not a study; every problem is listed.
         """
         path = Path(path)
-        try:
-            data = read_yaml(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise StudyError(f"Cannot read the study file {path}: {error.strerror}.") from None
-        except UnicodeDecodeError:
-            raise StudyError(f"{path} is not a text file in UTF-8.") from None
-        except StudyError as error:
-            raise StudyError(f"{path}: {error}") from None
-        return cls.from_dict(data, path.parent, header=str(path))
+        return cls.from_dict(read_yaml_file(path, "study file"), path.parent, header=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, folder: str | Path = ".", *, header: str | None = None) -> Self:

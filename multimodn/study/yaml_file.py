@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,6 +70,22 @@ def read_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise StudyError(f"The text is not valid YAML: {error}") from None
+
+
+def read_yaml_file(path: Path, what: str) -> Any:
+    """Reads a YAML file, which errors call ``what``, as `read_yaml` does.
+
+    Raises:
+        StudyError: If it cannot be read.
+    """
+    try:
+        return read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"Cannot read the {what} {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"{path} is not a text file in UTF-8.") from None
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from None
 
 
 def write_yaml(data: Any) -> str:

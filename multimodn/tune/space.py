@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from multimodn.errors import StudyError, did_you_mean, raise_all
 from multimodn.study.study import ModalitySpec, Study, TrainingSpec
-from multimodn.study.yaml_file import located, read_yaml, worded
+from multimodn.study.yaml_file import located, read_yaml_file, worded
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -118,12 +118,7 @@ def read_space(path: Path) -> Mapping[str, Any]:
     Raises:
         StudyError: If it cannot be read, or is not a mapping.
     """
-    try:
-        given = read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"Cannot read the space {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise StudyError(f"{path} is not a text file in UTF-8.") from None
+    given = read_yaml_file(path, "space")
     if not isinstance(given, Mapping) or not given:
         raise StudyError(
             f"{path}: expected a mapping such as `training.penalty: {{low: 0.1, high: 10, log: true}}`, "
