@@ -190,7 +190,7 @@ def test_an_interrupted_fit_repeats_exactly(tmp_path, monkeypatch, balance):
     resumed = MultiModN(study).fit(cohort, split=split, folder=tmp_path)
     assert_same_weights(resumed, whole)
     assert set(whole.trained.ensemble.first.state_dict()) == set(
-        MultiModN(make_study()).fit(cohort, split=split).model.first.state_dict()
+        MultiModN(make_study()).fit(cohort, split=split).trained.ensemble.first.state_dict()
     )
 
 

@@ -98,7 +98,10 @@ def test_modes_survive_a_bundle_bit_for_bit(models, tmp_path):
 def test_complete_data_give_the_same_network_with_and_without_neutrality():
     cohort = simulate(6, 200)
     split = Split(*(part.to_numpy(dtype=object) for part in np.split(cohort.patients, [150, 200])))
-    weights = [MultiModN(make_study(m)).fit(cohort, split=split).model.first.state_dict() for m in ("neutral", "off")]
+    weights = [
+        MultiModN(make_study(m)).fit(cohort, split=split).trained.ensemble.first.state_dict()
+        for m in ("neutral", "off")
+    ]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], atol=1e-4, rtol=1e-3)
 
