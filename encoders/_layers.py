@@ -1,12 +1,13 @@
 """Layers that the encoders share.
 
-Each input layer answers an encoding whose mean over the training rows is 0 and which is 0 for an empty cell:
-to the layers behind it an empty cell is the average patient, and nothing tells it from one.
+Each input layer returns an encoding whose mean over the training rows is 0 and which is 0 for an empty cell: to the
+layers behind it an empty cell is the average patient.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +16,21 @@ MAX_COMPONENTS = 32
 MAX_ROWS_OF_PROJECTION = 4096
 """Rows, evenly spaced, on which components are fitted where rows and columns are both more than this."""
 
-N_PERIODIC = 8
-"""Width of a periodic embedding, and its number of frequencies."""
+N_PERIODIC = 8  # width of a periodic embedding, and its number of frequencies
 
 
 class Layers(nn.Module):
     """A linear map, and beside it hidden layers (ReLU, dropout) whose sum with it starts at zero.
 
-    Training starts from the linear model, which small cohorts seldom can leave, and bends it only where that pays:
-    a deep stack alone has to find even a straight line through all its layers. Rows do not meet in any layer. Without
-    a hidden layer the dropout acts on the input.
+    Training starts from the linear model, which is mostly the best for small cohorts, and departs from it only where
+    that pays. Rows are independent in every layer. Without a hidden layer the dropout acts on the input.
 
     References:
         Cheng et al. (2016), Wide & deep learning, https://arxiv.org/abs/1606.07792; the start at zero: Zhang, Dauphin
         and Ma (2019), Fixup initialization, https://arxiv.org/abs/1901.09321
     """
+
+    __call__: Callable[..., Tensor]  # torch's own returns Any
 
     def __init__(self, input_size: int, hidden_size: int, n_layers: int, output_size: int, dropout: float) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class Layers(nn.Module):
         return straight if self.bent is None else straight + self.bent(x)
 
     def ignore_first(self, inputs: slice) -> None:
-        """Lets some inputs count for nothing at first."""
+        """Sets the first weights of some inputs to zero."""
         readers = [self.straight] if self.bent is None else [self.straight, cast(nn.Linear, self.bent[0])]
         for layer in readers:
             nn.init.zeros_(layer.weight[:, inputs].data)
@@ -65,7 +66,7 @@ class ScaledInput(nn.Module):
         self.output_size = n_columns
 
     def fit(self, values: Tensor) -> None:
-        """Has nothing to fit: the values are centred already."""
+        """Does nothing: the values are centred already."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Returns ``(n, n_columns)``."""
@@ -75,11 +76,10 @@ class ScaledInput(nn.Module):
 class PiecewiseInput(nn.Module):
     """The scaled number, and its piecewise-linear encoding over a few bins.
 
-    The bins have the normal's quantiles as edges, which on quantile-scaled columns are the column's own
-    quantiles. The layer behind is meant to start with weights of zero on the encoding (inputs `n_columns`
-    onwards), so that training starts from a linear model: version "B" of the embeddings in
-    `rtdl_num_embeddings`, with the small matrix of each column multiplied into that layer. The numbers are
-    those of `rtdl_num_embeddings.PiecewiseLinearEncoding`, bin by bin instead of column by column: faster.
+    The bins have the normal's quantiles as edges, which on quantile-scaled columns are the column's own quantiles. The
+    layer behind starts with weights of zero on the encoding (inputs `n_columns` onwards), so that training starts from
+    a linear model: version "B" of the embeddings in `rtdl_num_embeddings`, with the small matrix of each column
+    multiplied into that layer. The numbers are those of its `PiecewiseLinearEncoding`, bin by bin, which is faster.
 
     References:
         Gorishniy et al. (2022), On embeddings for numerical features in tabular deep learning, equation 1,
@@ -93,7 +93,8 @@ class PiecewiseInput(nn.Module):
 
     def __init__(self, n_columns: int, n_bins: int) -> None:
         super().__init__()
-        edges = piecewise_edges(n_bins)
+        inner = torch.special.ndtri(torch.linspace(0.0, 1.0, n_bins + 1)[1:-1])
+        edges = torch.cat([torch.tensor([-3.0]), inner, torch.tensor([3.0])])  # on the scale of normal scores
         infinite = torch.tensor([torch.inf])
         # (clamp(x, low, high) - low) / width; the first block is x itself, the outer bins have no outer bound
         low = torch.cat([-infinite, -infinite, edges[1:-1]])
@@ -119,12 +120,6 @@ class PiecewiseInput(nn.Module):
         encoded = values.repeat(1, self.n_copies)
         # in place: fresh memory for each intermediate would cost four times as much as the arithmetic
         return encoded.clamp_(self.low, self.high).mul_(self.weight).add_(self.offset).nan_to_num_()
-
-
-def piecewise_edges(n_bins: int) -> Tensor:
-    """Returns the bins' edges on the scale of normal scores, ``(n_bins + 1,)``."""
-    inner = torch.special.ndtri(torch.linspace(0.0, 1.0, n_bins + 1)[1:-1])
-    return torch.cat([torch.tensor([-3.0]), inner, torch.tensor([3.0])])
 
 
 class PeriodicInput(nn.Module):
@@ -165,8 +160,8 @@ class PeriodicInput(nn.Module):
 class LevelInput(nn.Module):
     """Indicators of the level of each categorical column, minus the level's training frequency.
 
-    The layer behind learns a vector for each level. NaN, which stands for empty and for unseen levels, gives
-    0: the mean of those vectors by training frequency.
+    The layer behind learns a vector for each level. NaN (empty or unseen) gives 0, the mean of those vectors weighted
+    by training frequency.
     """
 
     frequency: Tensor
@@ -178,24 +173,24 @@ class LevelInput(nn.Module):
         sizes = torch.tensor([len(levels) for levels in frequencies])
         self.output_size = int(sizes.sum())
         flat = [share for levels in frequencies for share in levels]
-        # all three follow from the configuration, so they need no place in the state
+        # all three follow from the configuration, so they are not in the state
         self.register_buffer("frequency", torch.tensor(flat), persistent=False)
         self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
         self.register_buffer("column", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Returns ``(n, n_levels of all columns)`` for level numbers ``(n, n_columns)``."""
-        is_known = ~codes.isnan()
+        is_level = ~codes.isnan()
         place = torch.nan_to_num(codes).long() + self.first
         indicators = codes.new_zeros(len(codes), self.output_size).scatter_(1, place, 1.0)
-        return (indicators - self.frequency) * is_known[:, self.column]
+        return (indicators - self.frequency) * is_level[:, self.column]
 
 
 class Projection(nn.Module):
     """Fixed projection on the leading principal components of the training rows.
 
-    The scores keep their relative variances (they are not whitened: the small components of a few dozen
-    patients are noise) and are scaled together, so that their mean variance is 1.
+    The scores are not whitened, as the small components of a few dozen patients are noise, but scaled together, so that
+    their mean variance is 1.
     """
 
     components: Tensor
@@ -220,10 +215,15 @@ class Projection(nn.Module):
         largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
         scale = (power[kept].mean() / len(values)).sqrt()
         projection = cls(values.shape[1], len(kept))
-        projection.components.copy_(
-            directions * largest.sign() / scale
-        )  # the sign is a convention: largest is positive
+        projection.components.copy_(directions * largest.sign() / scale)  # by convention the largest is positive
         return projection
+
+    @classmethod
+    def choose(cls, values: Tensor, n_components: int | Literal["auto"] | None) -> Projection | None:
+        """Fits the components that an option asks for; ``auto``: see `automatic_components`, None: no projection."""
+        if n_components == "auto":
+            n_components = automatic_components(*values.shape)
+        return None if n_components is None else cls.fit(values, min(n_components, values.shape[1]))
 
     def forward(self, values: Tensor) -> Tensor:
         """Returns scores ``(n, n_components)``; an empty cell counts as the column's training mean."""
@@ -231,9 +231,9 @@ class Projection(nn.Module):
 
 
 def automatic_components(n_rows: int, n_columns: int) -> int | None:
-    """Returns how many components ``auto`` stands for; None = the table is not wide.
+    """Returns the number of components of ``auto``; None if the table is not wide.
 
-    Wide is: more than 32 columns, and more than one column for two training rows.
+    It is wide with more than 32 columns, and more than one column for two training rows.
     """
     is_wide = n_columns > MAX_COMPONENTS and 2 * n_columns > n_rows
     return max(1, min(MAX_COMPONENTS, n_rows // 3)) if is_wide else None

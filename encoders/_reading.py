@@ -1,11 +1,12 @@
-"""Reads the cells of one column as numbers or as levels; a problem names the patients of what it cannot read.
+"""Reads the cells of one column as numbers or as levels; errors name the patients of unreadable cells.
 
-Empty is: NaN, None, NA, or text of blanks only. Nothing else is taken for empty and nothing is coerced.
+A cell is empty if it is NaN, None, NA, or text of blanks only. Nothing is coerced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,15 +21,12 @@ Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 Booleans: TypeAlias = NDArray[np.bool_]
 
-N_SHOWN = 3
-"""Cells that a message quotes before it only counts."""
-
-MAX_MISSING_NAMED = 20
-"""Missing columns named one by one, each with its nearest name; comparing thousands would take minutes."""
+N_SHOWN = 3  # cells quoted in a message; further ones are counted
+MAX_MISSING_NAMED = 20  # missing columns named with the most similar name; to compare thousands would take minutes
 
 
 def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> None:
-    """Checks that every column is there once; further columns are ignored.
+    """Checks that every column occurs once; further columns are ignored.
 
     Raises:
         DataError: Naming each missing or repeated column.
@@ -41,7 +39,7 @@ def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> N
     ]
     if len(missing) > MAX_MISSING_NAMED:
         problems.append(f"{len(missing)} of {len(wanted)} columns are missing: {shown(missing)}.")
-    else:  # only a column that has no use here can be a mistyped one
+    else:  # only a column without another use can be a mistyped one
         spare = [str(name) for name in counts.keys() - set(wanted)]
         problems += [f"column '{name}' is missing.{did_you_mean(name, spare)}" for name in missing]
     raise_all(problems, DataError, header)
@@ -64,12 +62,7 @@ def is_date(series: Series) -> bool:
 
 
 def parse_numbers(series: Series) -> tuple[Floats, Booleans]:
-    """Parses a column.
-
-    Returns:
-        The numbers ``(n,)``, NaN where the cell is empty or not a number, and which cells are text that is
-        not a number, ``(n,)``.
-    """
+    """Returns the numbers ``(n,)``, NaN if empty or not a number, and which cells are text that is not a number."""
     if is_numeric(series):
         numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
         return numbers, np.zeros(len(series), dtype=np.bool_)
@@ -90,22 +83,22 @@ def is_empty(series: Series) -> Booleans:
 
 
 def cells_shown(series: Series, rows: Booleans) -> str:
-    """Quotes the first of some cells with their patients, and says how many more there are."""
-    found = np.flatnonzero(rows)
-    cells = [f"{series.iloc[i]!r} (patient '{series.index[i]}')" for i in found[:N_SHOWN].tolist()]
-    return shown([*cells, *[""] * (len(found) - len(cells))], N_SHOWN)
+    """Quotes the first of some cells with their patients, and the number of the others."""
+    places = np.flatnonzero(rows)
+    return first_shown((f"{series.iloc[i]!r} (patient '{series.index[i]}')" for i in places.tolist()), len(places))
+
+
+def first_shown(quoted: Iterable[str], n: int, separator: str = ", ") -> str:
+    """Joins the first `N_SHOWN` of n texts, and says how many more there are."""
+    more = [f"... ({n - N_SHOWN} more)"] if n > N_SHOWN else []
+    return separator.join([*islice(quoted, N_SHOWN), *more])
 
 
 def read_numbers(series: Series, problems: list[str], repair: str) -> Floats:
-    """Parses a numeric column and appends to ``problems`` what is not a finite number.
+    """Returns the numbers ``(n,)`` of a column that is indexed by patient, NaN where the cell is empty.
 
-    Args:
-        series: The column, indexed by patient.
-        problems: Receives one message for each kind of fault.
-        repair: What the message advises for text that is not a number.
-
-    Returns:
-        The numbers ``(n,)``, NaN where the cell is empty.
+    A message for each kind of cell that is not a finite number goes to ``problems``, with ``repair`` as the advice for
+    text.
     """
     if is_date(series):
         problems.append(
@@ -131,11 +124,11 @@ def read_numbers(series: Series, problems: list[str], repair: str) -> Floats:
 def read_levels(series: Series) -> tuple[Integers, list[str]]:
     """Reads a categorical column.
 
-    A level is the cell's text without blanks around it; 1, 1.0 and True are all the level '1', so that a
-    column which turned from integer to float (as pandas does beside empty cells) keeps its levels.
+    A level is the cell's text without blanks around it; 1, 1.0 and True are all the level '1', so that a column of
+    integers that pandas made floats, because of empty cells, keeps its levels.
 
     Returns:
-        Which level each cell holds, -1 = empty, ``(n,)``, and the levels in sorted order.
+        The number of each cell's level, -1 = empty, ``(n,)``, and the sorted levels.
     """
     codes, values = pd.factorize(series, use_na_sentinel=True)
     names = np.array([_level_name(value) for value in values], dtype=object)

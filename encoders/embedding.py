@@ -1,4 +1,4 @@
-"""Vectors that another model made of a patient, such as image features: one number a column."""
+"""Vectors from another model, such as image features: one number a column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from multimodn.base.encoder import JSON, Encoder, Options
 from multimodn.base.feature_groups import Parts
-from multimodn.encoders._layers import Layers, Projection, automatic_components
+from multimodn.encoders._layers import Layers, Projection
 from multimodn.encoders._reading import check_columns, is_empty, read_numbers
 from multimodn.encoders._tables.layout import report_dropped
 from multimodn.encoders._tables.scaling import NumericColumn, NumericScaler, fit_column
@@ -31,9 +31,8 @@ class EmbeddingOptions(Options):
         hidden_size: Width of each hidden layer.
         n_layers: Hidden layers; 0 = a linear map.
         dropout: Share of hidden units (without hidden layers: of inputs) set to 0 in training.
-        n_components: Principal components that replace the vector; ``auto`` = a third of the rows, at most
-            32, where there are more than 32 columns and more than one column for two training rows, else
-            none.
+        n_components: Principal components that replace the vector; ``auto`` = a third of the rows, at most 32, where
+            there are more than 32 columns and more than one column for two training rows, else none.
     """
 
     embedding_size: int = Field(default=32, ge=1)
@@ -44,9 +43,8 @@ class EmbeddingOptions(Options):
 
 
 class EmbeddingEncoder(Encoder):
-    """Standardises a vector, projects it where it is wide, and encodes it.
+    """Standardises a vector by the training rows, clipped to +-5, projects it where it is wide, and encodes it.
 
-    Mean and standard deviation are those of the training rows. Standardised values are clipped to +-5.
     Constant columns, such as dead units, are left out with one warning.
     """
 
@@ -59,11 +57,7 @@ class EmbeddingEncoder(Encoder):
         self.scaler = NumericScaler(columns, "standard", n_knots=0)
         self.projection = Projection(len(columns), n_components) if n_components is not None else None
         self.layers = Layers(
-            n_components or len(columns),
-            options.hidden_size,
-            options.n_layers,
-            options.embedding_size,
-            options.dropout,
+            n_components or len(columns), options.hidden_size, options.n_layers, options.embedding_size, options.dropout
         )
 
     @classmethod
@@ -81,23 +75,13 @@ class EmbeddingEncoder(Encoder):
         dropped = {name: "constant" for name, column in fitted.items() if column is None}
         report_dropped(dropped, len(columns), len(frame), HEADER)
         scaler = NumericScaler(columns, "standard", n_knots=0)
-        scaled = scaler.fit(frame)
-        n_components = options.n_components
-        if n_components == "auto":
-            n_components = automatic_components(len(frame), len(columns))
-        projection = None
-        if n_components is not None:
-            projection = Projection.fit(scaled, min(n_components, len(columns)))
-            n_components = projection.components.shape[1]
-        encoder = cls(scaler.columns, n_components, options)
+        projection = Projection.choose(scaler.fit(frame), options.n_components)
+        encoder = cls(scaler.columns, None if projection is None else projection.components.shape[1], options)
         encoder.scaler, encoder.projection = scaler, projection
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Tensor:
-        """Parses rows.
-
-        Args:
-            frame: Any patients who have the modality; columns in any order, further ones are ignored.
+        """Parses rows; columns may have any order, further ones are ignored.
 
         Returns:
             Float32 ``(n, n_inputs)``: standardised columns or component scores.
@@ -111,9 +95,8 @@ class EmbeddingEncoder(Encoder):
         return scaled if self.projection is None else self.projection(scaled)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
-        embedding: Tensor = self.layers(values.to(self.layers.straight.weight.dtype))
-        return embedding
+        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
+        return self.layers(values.to(self.layers.straight.weight.dtype))
 
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
         """Makes each column a part, from its training mean; see `Encoder.parts`."""
@@ -127,8 +110,7 @@ class EmbeddingEncoder(Encoder):
         if parts.reference is not None:
             start = parts.reference.to(weight)
         mixed = start + gates.to(weight) * (content[rows] - start)
-        embedding: Tensor = self.layers(mixed if self.projection is None else mixed @ self.projection.components)
-        return embedding
+        return self.layers(mixed if self.projection is None else mixed @ self.projection.components)
 
     def summary(self) -> pd.DataFrame:
         """Returns ``minimum``, ``median`` and ``maximum`` of every column in the training rows."""
@@ -156,11 +138,11 @@ def _check_cells(frame: pd.DataFrame) -> None:
     for name in frame.columns:
         read_numbers(frame[name], problems, REPAIR)
         n_empty += is_empty(frame[name])
-    found = np.flatnonzero(n_empty)
-    if len(found):
-        patients = [f"'{frame.index[i]}' ({n_empty[i]} cells)" for i in found.tolist()]
+    rows = np.flatnonzero(n_empty)
+    if len(rows):
+        patients = [f"'{frame.index[i]}' ({n_empty[i]} cells)" for i in rows.tolist()]
         problems.append(
-            f"{len(found)} patients have empty cells: {shown(patients)}. An embedding is whole or absent: "
+            f"{len(rows)} patients have empty cells: {shown(patients)}. An embedding is whole or absent: "
             f"give these patients no row at all, or compute their vectors again."
         )
     raise_all(problems, DataError, HEADER)

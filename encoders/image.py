@@ -9,7 +9,7 @@ from torch import Tensor
 
 from multimodn.base.encoder import Options
 from multimodn.encoders._images.encoder import PictureEncoder
-from multimodn.encoders._images.files import Picture, read_image
+from multimodn.encoders._images.files import PixelData, read_image
 from multimodn.encoders._images.options import PictureOptions
 from multimodn.encoders._images.scaling import finish_image
 
@@ -52,11 +52,11 @@ class ImageEncoder(PictureEncoder):
     left_right = 1
 
     @classmethod
-    def read(cls, path: str) -> Picture:
+    def read(cls, path: str) -> PixelData:
         """Reads an image; see `read_image`."""
         return read_image(path)
 
     @classmethod
-    def finish(cls, picture: Picture, options: ImageOptions) -> Tensor:
+    def finish(cls, picture: PixelData, options: ImageOptions) -> Tensor:
         """Scales and resizes an image, float16 ``(channels, rows, columns)``."""
         return finish_image(picture, options.size, options.channels, options.window)

@@ -1,4 +1,4 @@
-"""Irregular time series: a long table with one row for each measurement, such as laboratory values and vital signs."""
+"""Irregular time series: a long table with a row for each measurement, such as laboratory values and vital signs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
 from multimodn.base.feature_groups import Parts
 from multimodn.base.ragged import Ragged
 from multimodn.encoders._layers import Layers
+from multimodn.encoders._reading import first_shown
 from multimodn.encoders._series.layers import MeasurementTransformer, summaries
-from multimodn.encoders._series.rows import Rows, Variable, fit_time, fit_variables, read_rows, scale_rows
+from multimodn.encoders._series.rows import Measurements, Variable, fit_time, fit_variables, read_rows, scale_rows
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
 HEADER = "Encoder 'series'"
@@ -31,14 +32,13 @@ class SeriesOptions(FileOptions):
         time: The column of times: numbers in any unit, such as hours since admission.
         variable: The column that names what was measured.
         value: The column of values: numbers.
-        max_measurements: Measurements kept of a patient, the latest ones; None = all. Time and memory grow with its
-            square.
+        max_measurements: Measurements kept of a patient, the latest ones; None = all. Time and memory are quadratic.
         embedding_size: Width of the embedding that the patient state takes.
         hidden_size: Width of a measurement's token, and of hidden layers; a multiple of ``n_heads``.
         n_heads: Attention heads.
         n_layers: Layers of attention.
         dropout: Share of hidden units set to 0 in training.
-        on_error: What to do with patients without any measurement of a known variable; see `FileOptions`.
+        on_error: What to do with patients without any measurement of a training variable; see `FileOptions`.
     """
 
     time: str = "time"
@@ -63,17 +63,16 @@ class SeriesOptions(FileOptions):
 
 
 class SeriesEncoder(Encoder):
-    """Encodes the measurements of a patient by attention among them, whatever their number and times.
+    """Encodes the measurements of a patient, of any number and at any times, by attention among them.
 
     Values are standardised by the training rows of their variable and clipped to +-5; times by all training rows.
     Beside the attention (`MeasurementTransformer`) a straight path takes the last and the mean value of each variable,
     0 where it was not measured, so that training starts from what a linear model could use.
 
-    Which variables were measured, how often and when is visible to this encoder: inside a modality it is part of the
-    data, unlike the absence of the whole modality. Where a test is ordered only for some patients, the network can
-    learn from who was tested.
+    This encoder sees which variables were measured, how often and when: where a test is ordered only for some patients,
+    the network can learn from who was tested.
 
-    The order of a table's rows does not matter. A variable that training rows never named is left out with a warning.
+    The order of a table's rows does not matter. A variable that is not in the training rows is left out with a warning.
     """
 
     Options: ClassVar[type[Options]] = SeriesOptions
@@ -98,8 +97,8 @@ class SeriesEncoder(Encoder):
         """Builds the encoder from training rows, one for each measurement; see `Encoder.fit`.
 
         Raises:
-            DataError: If a column is missing or holds dates, or a cell is empty or no finite number; the message names
-                patients, times and variables.
+            DataError: If a column is missing or holds dates, or a cell is empty or not a finite number; the message
+                names patients, times and variables.
         """
         rows = read_rows(frame, options.time, options.variable, options.value, HEADER)
         if not len(rows):
@@ -114,32 +113,27 @@ class SeriesEncoder(Encoder):
             `variables`, and scaled value, ordered by time.
 
         Raises:
-            DataError: If a column is missing or holds dates, or a cell is empty or no finite number; the message names
-                patients, times and variables.
-            UnreadableError: Naming all patients who have no measurement of a variable that training rows named.
+            DataError: See `fit`.
+            UnreadableError: Naming all patients who have no measurement of a training variable.
 
         Warns:
-            DataWarning: If measurements are left out: of unknown variables, or beyond `max_measurements`.
+            DataWarning: If measurements are left out: of other variables, or beyond `max_measurements`.
         """
-        options = self.options
-        rows = self._latest(self._known(read_rows(frame, options.time, options.variable, options.value, HEADER)))
+        rows = self._read(frame)
         items = scale_rows(rows, self.variables, self.time_mean, self.time_spread)
         return Ragged(torch.from_numpy(items), torch.from_numpy(rows.counts()).long())
 
     def forward(self, values: Ragged) -> Tensor:
-        """Encodes n prepared rows to ``(n, embedding_size)``; each row for itself."""
+        """Encodes n prepared rows to ``(n, embedding_size)``, each independently of the others."""
         values = Ragged(values.items.to(self.layers.straight.weight.dtype), values.lengths)
-        inputs = [self.transformer(values), summaries(values, len(self.variables))]
-        embedding: Tensor = self.layers(torch.cat(inputs, 1))
-        return embedding
+        return self.layers(torch.cat([self.transformer(values), summaries(values, len(self.variables))], 1))
 
     def parts(self, frame: pd.DataFrame, values: Ragged, patch: int) -> Parts:
         """Makes the value of each measurement a part, with its ``time``; see `Encoder.parts`.
 
-        That something was measured, and when, stays behind closed gates.
+        Closed gates leave that something was measured, and when.
         """
-        options = self.options
-        rows = self._latest(self._known(read_rows(frame, options.time, options.variable, options.value, HEADER)))
+        rows, options = self._read(frame), self.options
         named = np.array(rows.variables, dtype=object)[rows.code]
         names = pd.DataFrame({"feature": named, "value": rows.value, "time": rows.time})
         width = options.hidden_size + options.n_heads * int(max(rows.counts(), default=0))
@@ -175,45 +169,48 @@ class SeriesEncoder(Encoder):
         options = SeriesOptions.model_validate(config["options"])
         return cls(variables, config["time_mean"], config["time_spread"], options)
 
-    def _known(self, rows: Rows) -> Rows:
-        """Leaves out variables that training rows never named, and says so."""
-        names = {variable.name for variable in self.variables}
-        is_known = np.array([name in names for name in rows.variables], dtype=np.bool_)
-        known = rows.where(is_known[rows.code])
-        left = np.flatnonzero(known.counts() == 0).tolist()
-        if left:
-            count, code = rows.counts(), pd.Series(rows.code).groupby(rows.patient).unique()
-            raise UnreadableError(
-                HEADER,
-                {
-                    str(rows.patients[i]): f"none of the {count[i]} measurements is of a variable that training rows "
-                    f"named, but of {shown([rows.variables[j] for j in sorted(code[i])], 3)}."
-                    for i in left
-                },
-            )
-        counts = np.bincount(rows.code, minlength=len(rows.variables))
-        unknown = [f"'{rows.variables[i]}' ({counts[i]} rows)" for i in np.flatnonzero(~is_known).tolist()]
-        if unknown:
-            warnings.warn(
-                f"{HEADER}: {len(rows) - len(known)} of {len(rows)} measurements are of variables that training rows "
-                f"never named, and are left out: {shown(unknown)}.",
-                DataWarning,
-                stacklevel=3,
-            )
-        return known
+    def _read(self, frame: pd.DataFrame) -> Measurements:
+        """Reads the measurements of training variables, at most `max_measurements`; warns of the others."""
+        options = self.options
+        return self._latest(self._fitted(read_rows(frame, options.time, options.variable, options.value, HEADER)))
 
-    def _latest(self, rows: Rows) -> Rows:
-        """Leaves out measurements beyond `max_measurements`, and says so."""
+    def _fitted(self, rows: Measurements) -> Measurements:
+        """Leaves out variables that are not in the training rows, with a warning."""
+        names = {variable.name for variable in self.variables}
+        is_fitted = np.array([name in names for name in rows.variables], dtype=np.bool_)
+        fitted = rows.where(is_fitted[rows.code])
+        without = np.flatnonzero(fitted.counts() == 0).tolist()
+        if without:
+            count, code = rows.counts(), pd.Series(rows.code).groupby(rows.patient).unique()
+            problems = {
+                str(rows.patients[i]): f"none of the {count[i]} measurements is of a variable in the training rows; "
+                f"they are of {shown([rows.variables[j] for j in sorted(code[i])], 3)}."
+                for i in without
+            }
+            raise UnreadableError(HEADER, problems)
+        counts = np.bincount(rows.code, minlength=len(rows.variables))
+        others = [f"'{rows.variables[i]}' ({counts[i]} rows)" for i in np.flatnonzero(~is_fitted).tolist()]
+        if others:
+            warnings.warn(
+                f"{HEADER}: {len(rows) - len(fitted)} of {len(rows)} measurements are of variables that are not in the "
+                f"training rows, and are left out: {shown(others)}.",
+                DataWarning,
+                stacklevel=4,
+            )
+        return fitted
+
+    def _latest(self, rows: Measurements) -> Measurements:
+        """Leaves out measurements beyond `max_measurements`, with a warning."""
         limit = self.options.max_measurements
         if limit is None or not (rows.counts() > limit).any():
             return rows
         kept = rows.latest(limit)
         more = np.flatnonzero(rows.counts() > limit)
-        named = [f"'{rows.patients[i]}' ({rows.counts()[i]})" for i in more[:3].tolist()]
+        named = first_shown((f"'{rows.patients[i]}' ({rows.counts()[i]})" for i in more.tolist()), len(more))
         warnings.warn(
             f"{HEADER}: `max_measurements` is {limit}: the earliest {len(rows) - len(kept)} of {len(rows)} rows, "
-            f"of {len(more)} patients, are left out: {shown([*named, *[''] * (len(more) - len(named))], 3)}.",
+            f"of {len(more)} patients, are left out: {named}.",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         return kept

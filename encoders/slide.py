@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import isnan
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
@@ -18,30 +20,27 @@ from multimodn.encoders._layers import Layers
 from multimodn.encoders._slides.bags import BLOCK_TILES, Bags
 from multimodn.encoders._slides.files import TileSource, load_bags
 from multimodn.encoders._slides.pooling import GatedAttention, Pool, highest
-from multimodn.encoders._slides.tiles import encode_tiles, tile_parts
 
-N_SPREAD_PATIENTS = 64
-"""Training patients, evenly spaced, on whom the first contrasts are measured."""
-N_FREQUENCIES = 4
-"""Frequencies of the position embedding, along either side: half a wave over the tissue, then 2, 4 and 8 halves."""
+N_SPREAD_PATIENTS = 64  # training patients, evenly spaced, on whom the first contrasts are measured
+N_FREQUENCIES = 4  # frequencies of the position embedding, along either side: 1, 2, 4 and 8 half waves over the tissue
+BASELINE = "every tile replaced by the mean tile of the training patients, at its own place"
 
 
 class SlideOptions(FileOptions):
     """Options of a slide modality.
 
     Attributes:
-        column: The column of feature files: HDF5 as `slides.feature_files.features` writes or reads it, a slide a file.
+        column: The column of feature files, one for each slide; see `multimodn.slides.open_features`.
         embedding_size: Width of the embedding that the patient state takes.
-        hidden_size: Width to which a tile's features are mapped, and that of a token; the attention has twice as many
-            gates.
+        hidden_size: Width to which a tile's features are mapped, and of a token; the attention has twice as many gates.
         dropout: Share of the hidden units behind the pool that are set to 0 in training.
-        n_heads: Attentions side by side, each with a mean of its own.
-        coordinates: Whether a tile's place in its slide enters, relative to the extent of the slide's tiles.
-        max_tiles: Tiles of a patient that a training pass sees, drawn anew in each; null = all. Evaluation sees all.
-            Few are quick, and make attention sharper, which need not be sharp to tell classes apart by all of them.
+        n_heads: Attention heads, each with its own mean.
+        coordinates: Whether a tile's position, relative to the extent of the slide's tiles, is an input.
+        max_tiles: Tiles of a patient in a training pass, drawn anew in each; null = all. Evaluation sees all. Few are
+            quick and make attention sharper.
         top_k: In evaluation only this many tiles of a patient, those of highest attention, enter the attention's mean
-            and the tokens; null = all. The plain mean is over all tiles either way, as in training.
-        n_tokens: How many tiles of a patient, those of highest attention, the state may look at one by one.
+            and the tokens; null = all. The plain mean is over all tiles, as in training.
+        n_tokens: How many tiles of a patient, those of highest attention, the state may attend to one by one.
         memory_gb: Features of more than this many gigabytes (10^9 bytes) stay in their files and are read when needed.
     """
 
@@ -61,15 +60,15 @@ class SlideEncoder(Encoder):
     """Pools the tiles of all slides of a patient, by gated attention and by their plain mean.
 
     Features are standardised by mean and standard deviation of the training patients' tiles, each patient with the
-    same weight. A linear map reduces a tile to h. What `Layers` maps to the embedding is the mean m of h over the
-    patient's tiles, and for each head ``asinh((a - m) / s)``, where a is the mean by attention: its contrast. At first
-    attention is mildly uneven and contrasts are small; s is their size then, as too small an input would be learnt from
-    too slowly. They grow a hundredfold once attention finds a few tiles, which the asinh bounds. The plain mean is a
-    straight path to the embedding. Neither the order of tiles nor that of slides counts.
+    same weight. A linear map reduces a tile to h. `Layers` maps to the embedding the mean m of h over the patient's
+    tiles, and for each head its contrast ``asinh((a - m) / s)``, where a is the mean by attention. At first attention
+    is mildly uneven and contrasts are small; s is their initial size, as the network would learn too slowly from too
+    small an input. They grow a hundredfold once attention finds a few tiles, which the asinh bounds. The order of tiles
+    and slides does not matter.
 
-    All feature files of a study must come from the same tile encoder, told by its hash, at the same resolution and with
-    the same stain normaliser. Beside files without a hash (CLAM's and TRIDENT's) only the number of features can be
-    checked, and the encoder's name where both of two such files say it: the rest is up to you.
+    All feature files of a study must come from the same tile encoder (by its hash), at the same resolution and with the
+    same stain normaliser. For files without a hash (CLAM's and TRIDENT's) only the number of features is checked, and
+    the encoder's name where both of two such files state it.
 
     Attributes:
         source: The tile encoder of the training files.
@@ -125,39 +124,33 @@ class SlideEncoder(Encoder):
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Bags:
-        """Reads the feature files of any patients who have slides; see `Encoder.prepare`.
-
-        Raises:
-            DataError: If a file comes from another tile encoder than the training files.
-            UnreadableError: If files are missing, damaged, without a tile, or hold numbers that are not finite.
-        """
+        """Reads the feature files of patients; see `Encoder.prepare`, and `fit` for the errors."""
         options = self.options
         bags, _ = load_bags(frame, options.column, options.memory_gb, self.source, needs_coords=options.coordinates)
         return bags
 
     def forward(self, values: Bags) -> Tensor:
-        """Encodes n patients to ``(n, embedding_size)``; each for itself."""
-        bags = self._seen(values)
-        pool, scores = self._pool(bags)
-        return self._embed(bags, pool, scores)
+        """Encodes n patients to ``(n, embedding_size)``, each independently of the others."""
+        bags = self._drawn(values)
+        return self._embed(*self._means(bags, *self._pool(bags)))
 
     def with_tokens(self, values: Bags) -> tuple[Tensor, Ragged]:
         """Encodes n patients, and returns their tiles of highest attention.
 
         Returns:
             The embedding ``(n, embedding_size)``; for each patient at most ``n_tokens`` tiles h,
-            ``(n_tokens, hidden_size)``, in the order of its tiles. `token_tiles` says which they are.
+            ``(n_tokens, hidden_size)``, in the order of its tiles. `token_tiles` returns which they are.
         """
-        bags = self._seen(values)
+        bags = self._drawn(values)
         pool, scores = self._pool(bags)
-        embedding = self._embed(bags, pool, scores)
+        embedding = self._embed(*self._means(bags, pool, scores))
         chosen = self._top(bags, scores, self.options.n_tokens)
         tokens = self._tiles(chosen, 0, chosen.n_tiles)
         return embedding, Ragged(tokens, chosen.tiles.lengths.to(tokens.device))
 
     @torch.no_grad()
     def token_tiles(self, values: Bags) -> Bags:
-        """Returns the tiles that `with_tokens` gives in evaluation."""
+        """Returns the tiles of the tokens of `with_tokens` in evaluation."""
         return self._top(values, self._pool(values)[1], self.options.n_tokens)
 
     @torch.no_grad()
@@ -166,7 +159,7 @@ class SlideEncoder(Encoder):
 
         Returns:
             Items ``(n_tiles,)``, the mean over heads; they add up to 1 for each patient. With ``top_k`` all other tiles
-            have weight 0. `Bags.places` says in the same order from which file and place each tile comes.
+            have weight 0. `Bags.places` returns file and position of each tile in the same order.
         """
         scores = self._pool(values)[1]
         rows = values.tiles.rows.to(scores.device)
@@ -177,12 +170,50 @@ class SlideEncoder(Encoder):
         return Ragged(weights.mean(1), values.tiles.lengths.to(scores.device))
 
     def parts(self, frame: pd.DataFrame, values: Bags, patch: int) -> Parts:
-        """Makes each tile a part; see `Encoder.parts`."""
-        return tile_parts(values, self.options.hidden_size)
+        """Makes each tile a part, with ``file`` and corner ``x``, ``y`` in level-0 pixels; see `Encoder.parts`."""
+        places = values.places().drop(columns="patient").astype({"file": object})
+        stems = {file: Path(file).stem for file in places["file"].unique()}
+        numbers = places.groupby("file", sort=False).cumcount() + 1
+        named = [
+            f"tile {number if isnan(x) else f'at {x:.0f}, {y:.0f}'} of {stems[file]}"
+            for file, x, y, number in zip(places["file"], places["x"], places["y"], numbers, strict=True)
+        ]
+        names = places.assign(feature=named, value=named)
+        return Parts.one_by_one(names, values.tiles.lengths, values, BASELINE, self.options.hidden_size)
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> tuple[Tensor, Ragged]:
-        """Encodes tiles behind gates; see `Encoder.encode_parts` and `multimodn.encoders._slides.tiles`."""
-        return encode_tiles(self, parts.content, rows, gates)
+        """Encodes tiles behind gates; see `Encoder.encode_parts`.
+
+        The tiles of ``top_k`` and of the tokens are those with open gates: else the embedding would jump on the way.
+        """
+        patients, which = torch.unique(rows, return_inverse=True)
+        n, n_tiles = gates.shape
+        bags = parts.content[patients]
+        blocks = [self._parted(bags, start, stop) for start, stop in _blocks(bags.n_tiles)]
+        content = torch.cat([block for block, _ in blocks])
+        by_patient = (len(patients), n_tiles, -1)
+        # one patient is not copied: a large bag is held once
+        opened = content.view(by_patient)[which] if len(patients) > 1 else content.view(by_patient)
+        gated = opened * gates.to(content).unsqueeze(2)
+        if self.place is not None:
+            place = torch.cat([block for _, block in blocks if block is not None])
+            gated = gated + place.view(by_patient)[which]
+            content = content + place
+        tiles = gated.flatten(0, 1)
+        of_row = torch.arange(n, device=content.device).repeat_interleave(n_tiles)
+        with torch.no_grad():
+            weights = softmax(self.attend(content), bags.tiles.rows.to(content.device), len(patients)).mean(1)
+            weights = weights.view(len(patients), n_tiles)[which].flatten()
+        pool, _ = self._pool_blocks(lambda start, stop: tiles[start:stop], len(tiles), of_row, n)
+        attended, top_k, lengths = pool, self.options.top_k, torch.full((n,), n_tiles, device=content.device)
+        if top_k is not None:
+            kept, _ = highest(weights, of_row, lengths, top_k)
+            top = tiles[kept]
+            attended, _ = self._pool_blocks(lambda start, stop: top[start:stop], len(top), of_row[kept], n)
+        mean = pool.summed / n_tiles
+        contrast = (attended.attention_mean() - mean.unsqueeze(1)).flatten(1)
+        kept, counts = highest(weights, of_row, lengths, min(self.options.n_tokens, top_k or n_tiles))
+        return self._embed(mean, contrast), Ragged(tiles[kept], counts)
 
     def config(self) -> dict[str, JSON]:
         """Returns options and tile encoder; the rest is in the state."""
@@ -193,22 +224,12 @@ class SlideEncoder(Encoder):
         """Rebuilds the module, ready for ``load_state_dict``."""
         return cls(TileSource(**config["source"]), SlideOptions.model_validate(config["options"]))
 
-    def _seen(self, bags: Bags) -> Bags:
-        """In training, draws ``max_tiles`` tiles of each patient."""
+    def _drawn(self, bags: Bags) -> Bags:
+        """Draws ``max_tiles`` tiles of each patient in training."""
         most = self.options.max_tiles
         if not self.training or most is None or not (bags.tiles.lengths > most).any():
             return bags
         return bags.keep(*highest(torch.rand(bags.n_tiles), bags.tiles.rows, bags.tiles.lengths, most))
-
-    def tiles_of(self, bags: Bags) -> tuple[Tensor, Tensor | None]:
-        """Returns what h holds of the features of all tiles and, where it counts, of their place.
-
-        Both are ``(n_tiles, hidden_size)``.
-        """
-        starts = range(0, max(bags.n_tiles, 1), BLOCK_TILES)
-        parts = [self._parted(bags, start, min(start + BLOCK_TILES, bags.n_tiles)) for start in starts]
-        places = [place for _, place in parts if place is not None]
-        return torch.cat([content for content, _ in parts]), torch.cat(places) if places else None
 
     def _tiles(self, bags: Bags, start: int, stop: int) -> Tensor:
         """Returns h of tiles ``start`` to ``stop``, ``(stop - start, hidden_size)``."""
@@ -216,28 +237,35 @@ class SlideEncoder(Encoder):
         return content if place is None else content + place
 
     def _parted(self, bags: Bags, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Returns the two summands of h: of the features and, with coordinates, of the position."""
         features = bags.features(start, stop).to(self.mean)
         content: Tensor = self.reduce((features - self.mean) * self.scale)
         if self.place is None:
             return content, None
         return content, self.place(_waves(bags.positions(start, stop).to(self.mean)))
 
-    def _part(self, bags: Bags, rows: Tensor, start: int, stop: int) -> tuple[Tensor, ...]:
-        tiles = self._tiles(bags, start, stop)
-        scores = self.attend(tiles)
-        return *Pool.of(tiles, scores, rows[start:stop], len(bags)), scores
-
     def _pool(self, bags: Bags) -> tuple[Pool, Tensor]:
         """Pools all tiles, and returns their scores ``(n_tiles, n_heads)`` too."""
         rows = bags.tiles.rows.to(self.mean.device)
-        starts = range(0, max(bags.n_tiles, 1), BLOCK_TILES)
+        return self._pool_blocks(lambda start, stop: self._tiles(bags, start, stop), bags.n_tiles, rows, len(bags))
+
+    def _pool_blocks(
+        self, read: Callable[[int, int], Tensor], n_tiles: int, rows: Tensor, n_rows: int
+    ) -> tuple[Pool, Tensor]:
+        """Pools tiles that are read block by block."""
+
+        def part(start: int, stop: int) -> tuple[Tensor, ...]:
+            tiles = read(start, stop)
+            scores = self.attend(tiles)
+            return *Pool.of(tiles, scores, rows[start:stop], n_rows), scores
+
         pool, scores = None, []
-        for start in starts:
-            part: Any = (bags, rows, start, min(start + BLOCK_TILES, bags.n_tiles))
-            if torch.is_grad_enabled() and len(starts) > 1:  # else a batch of many tiles is held several times over
-                *sums, score = checkpoint(self._part, *part, use_reentrant=False, preserve_rng_state=False)
+        for start, stop in _blocks(n_tiles):
+            if torch.is_grad_enabled() and n_tiles > BLOCK_TILES:  # else many tiles are held several times over
+                made: Any = checkpoint(part, start, stop, use_reentrant=False, preserve_rng_state=False)
             else:
-                *sums, score = self._part(*part)
+                made = part(start, stop)
+            *sums, score = made
             scores.append(score)
             pool = Pool(*sums) if pool is None else pool.join(Pool(*sums))
         assert pool is not None
@@ -251,10 +279,7 @@ class SlideEncoder(Encoder):
         weights = softmax(scores.detach(), rows, len(bags)).mean(1)
         return bags.keep(*highest(weights, rows, lengths, n_most))
 
-    def _embed(self, bags: Bags, pool: Pool, scores: Tensor) -> Tensor:
-        return self.embed_means(*self._means(bags, pool, scores))
-
-    def embed_means(self, mean: Tensor, contrast: Tensor) -> Tensor:
+    def _embed(self, mean: Tensor, contrast: Tensor) -> Tensor:
         """Maps mean tiles ``(n, hidden_size)`` and contrasts ``(n, n_heads x hidden_size)`` to embeddings."""
         embedding: Tensor = self.layers(torch.cat([mean, torch.asinh(contrast / self.spread)], dim=1))
         return embedding
@@ -267,12 +292,11 @@ class SlideEncoder(Encoder):
         if self.options.top_k is not None and not self.training:
             top = self._top(bags, scores, self.options.top_k)
             attended = self._pool(top)[0].attention_mean()
-        contrast = (attended - mean.unsqueeze(1)).flatten(1)
-        return mean, contrast
+        return mean, (attended - mean.unsqueeze(1)).flatten(1)
 
     @torch.no_grad()
     def _fit_spread(self, bags: Bags) -> None:
-        """Measures the first contrasts of some training patients."""
+        """Sets the scale of contrasts to that of the first contrasts of some training patients."""
         some = bags[torch.linspace(0, len(bags) - 1, min(len(bags), N_SPREAD_PATIENTS)).long()]
         self.attend.start(self._pool(some)[1])
         spread = self._means(some, *self._pool(some))[1].square().mean().sqrt()
@@ -281,21 +305,22 @@ class SlideEncoder(Encoder):
 
 
 def _moments(bags: Bags) -> tuple[Tensor, Tensor]:
-    """Returns mean and variance of tiles, float64 ``(feature_size,)`` each.
-
-    Every patient has the same weight, whatever the number of tiles.
-    """
+    """Returns mean and variance of tiles, float64 ``(feature_size,)`` each; every patient has the same weight."""
     n, size = len(bags), bags.store.feature_size
     sums, squares = torch.zeros(2, n, size, dtype=torch.float64)
     rows = bags.tiles.rows
-    for start in range(0, bags.n_tiles, BLOCK_TILES):
-        stop = min(start + BLOCK_TILES, bags.n_tiles)
+    for start, stop in _blocks(bags.n_tiles):
         features = bags.features(start, stop).double()
         sums += total(features, rows[start:stop], n)
         squares += total(features.square(), rows[start:stop], n)
     n_tiles = bags.tiles.lengths.unsqueeze(1)
     mean = (sums / n_tiles).mean(0)
     return mean, (squares / n_tiles).mean(0) - mean.square()
+
+
+def _blocks(n_tiles: int) -> list[tuple[int, int]]:
+    """Returns the first tile of each block and the one after its last; one empty block if there are no tiles."""
+    return [(start, min(start + BLOCK_TILES, n_tiles)) for start in range(0, max(n_tiles, 1), BLOCK_TILES)]
 
 
 def _waves(positions: Tensor) -> Tensor:

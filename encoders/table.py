@@ -15,14 +15,7 @@ from torch import Tensor
 
 from multimodn.base.encoder import JSON, Encoder, Options
 from multimodn.base.feature_groups import Parts
-from multimodn.encoders._layers import (
-    Layers,
-    LevelInput,
-    PeriodicInput,
-    PiecewiseInput,
-    Projection,
-    ScaledInput,
-)
+from multimodn.encoders._layers import Layers, LevelInput, PeriodicInput, PiecewiseInput, Projection, ScaledInput
 from multimodn.encoders._reading import check_columns, is_empty
 from multimodn.encoders._tables.columns import level_numbers
 from multimodn.encoders._tables.layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
@@ -33,10 +26,9 @@ from multimodn.errors import DataWarning, shown
 class TableEncoder(Encoder):
     """Encodes numeric and categorical columns by a small network.
 
-    An empty cell contributes what the average training patient contributes (see
-    `multimodn.encoders._layers`), and so does a level that training never saw, with a warning. `prepare`
-    scales, looks levels up and, in a wide table, projects; `forward` encodes. Constant, all-empty and
-    free-text columns are dropped with one warning.
+    An empty cell counts as the average training patient's (see `multimodn.encoders._layers`), and so does, with a
+    warning, a level that training did not see. `prepare` scales, looks up levels and projects a wide table; `forward`
+    encodes. Constant, all-empty and free-text columns are dropped with one warning.
     """
 
     Options: ClassVar[type[Options]] = TableOptions
@@ -78,14 +70,11 @@ class TableEncoder(Encoder):
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Tensor:
-        """Parses rows.
-
-        Args:
-            frame: Any patients who have the modality; columns in any order, further ones are ignored.
+        """Parses rows; columns may have any order, further ones are ignored.
 
         Returns:
-            Float32 ``(n, n_inputs)``: scaled numbers (training spreads from the training mean, NaN = empty)
-            or component scores, then level numbers (NaN = empty or unseen), then emptiness, 0 or 1.
+            Float32 ``(n, n_inputs)``: scaled numbers (training spreads from the training mean, NaN = empty) or
+            component scores, then level numbers (NaN = empty or unseen), then 1 for an empty cell, else 0.
 
         Raises:
             DataError: If a column is missing, or a cell of a numeric column is not a finite number.
@@ -103,36 +92,23 @@ class TableEncoder(Encoder):
     def _level_numbers(self, frame: pd.DataFrame) -> list[NDArray[np.float32]]:
         numbers, unseen = [], []
         for column in self.layout.categorical:
-            found, levels = level_numbers(frame[column.name], column)
-            numbers.append(found)
+            codes, levels = level_numbers(frame[column.name], column)
+            numbers.append(codes)
             if levels:
                 unseen.append(f"column '{column.name}': {shown(levels)}")
         if unseen:
-            warnings.warn(
-                f"{HEADER}: levels that training did not see count as the average level. {'; '.join(unseen)}",
-                DataWarning,
-                stacklevel=3,
-            )
+            text = f"{HEADER}: levels that training did not see count as the average level. {'; '.join(unseen)}"
+            warnings.warn(text, DataWarning, stacklevel=3)
         return numbers
 
     def forward(self, values: Tensor) -> Tensor:
-        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
-        values = values.to(self.layers.straight.weight.dtype)
-        n_coded = self.n_numeric + len(self.layout.categorical)
-        parts = []
-        if self.numeric is not None:
-            parts.append(self.numeric(values[:, : self.n_numeric]))
-        if self.levels is not None:
-            parts.append(self.levels(values[:, self.n_numeric : n_coded]))
-        if self.layout.indicated:
-            parts.append(values[:, n_coded:])
-        embedding: Tensor = self.layers(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
-        return embedding
+        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
+        return self.layers(self._encoded(values.to(self.layers.straight.weight.dtype), self.n_numeric))
 
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
-        """Makes each column a part, of all that encodes it; see `Encoder.parts`.
+        """Makes each column, with its whole encoding, a part; see `Encoder.parts`.
 
-        The baseline of an encoding is its training mean, 0, where an empty cell stands as well.
+        The baseline of an encoding is its training mean, 0, as that of an empty cell.
         """
         content = values
         if self.projection is not None:  # back from components to columns
@@ -146,30 +122,29 @@ class TableEncoder(Encoder):
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes columns behind gates, after their encoding; see `Encoder.encode_parts`."""
         weight = self.layers.straight.weight
-        encoded, start = self._encoded(parts.content.to(weight)), torch.zeros_like(weight[:1, :1])
+        n = len(self.layout.numeric)
+        encoded, start = self._encoded(parts.content.to(weight), n), torch.zeros_like(weight[:1, :1])
         if parts.reference is not None:
-            start = self._encoded(parts.reference.to(weight))
+            start = self._encoded(parts.reference.to(weight), n)
         mixed = start + gates.to(weight)[:, self._column_of(weight.device)] * (encoded[rows] - start)
         if self.projection is not None:
-            n = len(self.layout.numeric)
             mixed = torch.cat([mixed[:, :n] @ self.projection.components, mixed[:, n:]], 1)
-        embedding: Tensor = self.layers(mixed)
-        return embedding
+        return self.layers(mixed)
 
-    def _encoded(self, content: Tensor) -> Tensor:
-        """Returns what goes into the layers, numeric columns before their projection, ``(n, n_encoded)``."""
-        n_numeric = len(self.layout.numeric)
+    def _encoded(self, values: Tensor, n_numeric: int) -> Tensor:
+        """Returns the inputs of the layers ``(n, n_encoded)``; the first ``n_numeric`` columns are numbers."""
         n_coded = n_numeric + len(self.layout.categorical)
-        encoded = [content[:, n_coded:]]
+        encoded = []
         if self.numeric is not None:
-            numbers = content[:, :n_numeric]
-            encoded.insert(0, torch.nan_to_num(numbers) if self.projection is not None else self.numeric(numbers))
+            encoded.append(self.numeric(values[:, :n_numeric]))
         if self.levels is not None:
-            encoded.insert(-1, self.levels(content[:, n_numeric:n_coded]))
-        return torch.cat(encoded, 1)
+            encoded.append(self.levels(values[:, n_numeric:n_coded]))
+        if self.layout.indicated:
+            encoded.append(values[:, n_coded:])
+        return torch.cat(encoded, 1) if len(encoded) > 1 else encoded[0]
 
     def _column_of(self, device: torch.device) -> Tensor:
-        """Returns the number in `columns` that each entry of `_encoded` belongs to, long ``(n_encoded,)``."""
+        """Returns the number in `columns` of each entry of `_encoded`, long ``(n_encoded,)``."""
         n_numeric = len(self.layout.numeric)
         numbers = torch.arange(n_numeric)
         if self.projection is None and isinstance(self.numeric, PiecewiseInput):  # block by block

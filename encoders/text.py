@@ -1,4 +1,4 @@
-"""Free text, such as reports: a frozen transformer's vector, standardised and encoded."""
+"""Free text, such as reports: the vector of a frozen transformer, standardised and encoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from multimodn.base.cache import OutputCache, content_hash
 from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
 from multimodn.base.feature_groups import Parts
-from multimodn.encoders._layers import Layers, Projection, automatic_components
+from multimodn.encoders._layers import Layers, Projection
 from multimodn.encoders._tables.scaling import CLIP
 from multimodn.encoders._texts import transformer
 from multimodn.encoders._texts.reports import Reports, clean, patient_vectors
@@ -23,8 +23,7 @@ from multimodn.encoders._texts.words import cut_words
 from multimodn.errors import DataError, shown
 
 HEADER = "Encoder 'text'"
-SCHEME = "text 1"
-"""Part of the key of the cache; to be changed with anything that changes what is kept there."""
+SCHEME = "text 1"  # part of the key of the cache; to be changed with anything that changes the cached vectors
 
 
 class TextOptions(FileOptions):
@@ -36,11 +35,10 @@ class TextOptions(FileOptions):
         encoding: The encoding of the files.
         model: The network: ``minilm``, which comes with the extra 'text', or a folder (absolute, or relative to the
             working directory) as `transformers` writes it. Nothing is ever downloaded.
-        window: Text tokens that the network reads at once; default: as many as it takes, at most 256 with the special
-            ones.
+        window: Text tokens that the network reads at once; default: its limit, at most 256 with the special ones.
         overlap: Tokens that a window shares with the one before.
         max_windows: Windows read of a report, from its beginning; default: all.
-        batch_size: Windows that pass the network at once.
+        batch_size: Windows in a batch of the network.
         embedding_size: Width of the embedding that the patient state takes.
         hidden_size: Width of each hidden layer behind the network.
         n_layers: Hidden layers; 0 = a linear map.
@@ -89,13 +87,13 @@ class TextOptions(FileOptions):
 class TextEncoder(Encoder):
     """Encodes the reports of a patient by a frozen network, whose vectors are standardised and, if wide, projected.
 
-    The vector of a patient is the mean over the windows of all their reports, weighted by tokens: a long report
-    counts more. Mean and standard deviation of the vectors are those of the training patients; standardised vectors
-    are clipped to +-5. The network runs once for each report: its outputs are kept on disk, and it is not even loaded
-    where all of them are known. It is no part of the state; a hash of its files is, and another network is refused.
+    The vector of a patient is the mean over the windows of all their reports, weighted by tokens. Mean and standard
+    deviation of the vectors are those of the training patients; standardised vectors are clipped to +-5. The network
+    runs once for each report: its outputs are cached on disk, and it is only loaded if some are missing. It is not in
+    the state, but a hash of its files is in the configuration, and another network is refused.
 
-    A report is data. Control characters (but tab and line ends) and lone surrogates count as blanks, and special
-    tokens in it as words; nothing else is changed. A text of blanks, or without any token, is unreadable.
+    Control characters (but tab and line ends) and lone surrogates in a report count as blanks, and special tokens as
+    words; nothing else is changed. A text of blanks, or without any token, is unreadable.
     """
 
     Options: ClassVar[type[Options]] = TextOptions
@@ -126,7 +124,7 @@ class TextEncoder(Encoder):
         """Builds the encoder from training rows, one for each report; see `Encoder.fit`.
 
         Raises:
-            DataError: If the column is missing or holds something else than text, or all reports read the same.
+            DataError: If the column is missing or does not hold text, or all reports have the same vector.
             UnreadableError: If a report is empty, or its file cannot be read; all of them are named.
             StudyError: If there is no such network, or the windows do not fit it.
             MissingExtraError: If the extra 'text' is not installed.
@@ -138,14 +136,9 @@ class TextEncoder(Encoder):
         if not is_varied.any():
             raise DataError(f"{HEADER}: column '{column}' reads the same for all {len(vectors)} training patients.")
         scale = torch.where(is_varied, 1.0 / spread, 0.0)
-        n_components = options.n_components
-        if n_components == "auto":
-            n_components = automatic_components(*vectors.shape)
-        projection = None
-        if n_components is not None:
-            scaled = ((vectors - centre) * scale).clamp(-CLIP, CLIP).float()
-            projection = Projection.fit(scaled, min(n_components, len(centre)))
-            n_components = projection.components.shape[1]
+        scaled = ((vectors - centre) * scale).clamp(-CLIP, CLIP).float()
+        projection = Projection.choose(scaled, options.n_components)
+        n_components = None if projection is None else projection.components.shape[1]
         encoder = cls(column, len(centre), n_components, transformer.network_hash(folder), options)
         encoder.centre.copy_(centre)
         encoder.scale.copy_(scale)
@@ -153,14 +146,13 @@ class TextEncoder(Encoder):
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Tensor:
-        """Reads reports and has the network encode those that it has not seen before.
+        """Reads reports; the network encodes those that are not in the cache.
 
         Returns:
             Float32 ``(n_patients, n_inputs)``: standardised vectors or component scores.
 
         Raises:
-            DataError: If the column is missing or holds something else than text, or the folder holds another network
-                than the one that the encoder was trained with.
+            DataError: If the column is missing or does not hold text, or the network is not that of the training.
             UnreadableError: If a report is empty, or its file cannot be read; all of them are named.
 
         Warns:
@@ -170,12 +162,11 @@ class TextEncoder(Encoder):
         return self._project(vectors.to(self.centre)).float().cpu()
 
     def forward(self, values: Tensor) -> Tensor:
-        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``; each row for itself."""
-        embedding: Tensor = self.layers(values.to(self.layers.straight.weight.dtype))
-        return embedding
+        """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
+        return self.layers(values.to(self.layers.straight.weight.dtype))
 
     def tokens(self, text: str) -> tuple[Tensor, Tensor]:
-        """Returns the token numbers of a report, long ``(n_tokens,)``, and where in it each begins and ends.
+        """Returns the token numbers of a report, long ``(n_tokens,)``, and where each begins and ends.
 
         The second, long ``(n_tokens, 2)``, counts characters of ``text``.
         """
@@ -183,14 +174,14 @@ class TextEncoder(Encoder):
         return torch.from_numpy(network.token_ids([cleaned])[0]), network.offsets(cleaned)
 
     def differentiable(self, ids: Tensor) -> Tensor:
-        """Encodes reports of equal length all the way from their tokens, with a path for gradients.
+        """Encodes reports of equal length from their tokens, with a path for gradients.
 
         Args:
-            ids: Long ``(n, n_tokens)``, from `tokens`; each row stands for a patient with that report alone.
+            ids: Long ``(n, n_tokens)``, from `tokens`; each row is a patient with that report alone.
 
         Returns:
-            ``(n, embedding_size)``: what `forward` answers for the prepared report. `word_embeddings` is the layer
-            for `captum.attr.LayerIntegratedGradients`.
+            ``(n, embedding_size)``: what `forward` returns for the prepared report. `word_embeddings` is the layer for
+            `captum.attr.LayerIntegratedGradients`.
         """
         vectors = self._network().differentiable(ids, self.options.windowing)
         return self(self._project(vectors.to(self.centre)))
@@ -201,7 +192,7 @@ class TextEncoder(Encoder):
         return cut_words(Reports(frame, self.columns[0], encoding, HEADER), self._network(), self.options.windowing)
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
-        """Encodes reports whose word vectors stand behind gates; see `Encoder.encode_parts`."""
+        """Encodes reports with their word vectors behind gates; see `Encoder.encode_parts`."""
         return self(self._project(parts.content.vectors(rows, gates).to(self.centre)))
 
     @property
@@ -231,10 +222,10 @@ class TextEncoder(Encoder):
 
     def _folder(self) -> Path:
         folder = transformer.network_folder(self.options.model)
-        found = transformer.network_hash(folder)
-        if found != self.network:
+        network_hash = transformer.network_hash(folder)
+        if network_hash != self.network:
             raise DataError(
-                f"{HEADER}: the network in {folder} has the hash {found[:16]}, but the encoder was trained with "
+                f"{HEADER}: the network in {folder} has the hash {network_hash[:16]}, but the encoder was trained with "
                 f"{self.network[:16]}. Restore those files, or train again."
             )
         return folder
@@ -244,7 +235,6 @@ class TextEncoder(Encoder):
 
 
 def _column(frame: pd.DataFrame, options: TextOptions) -> str:
-    """Returns the column that the encoder reads."""
     named = options.file_column or options.column
     if named is None and len(frame.columns) != 1:
         raise DataError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from multimodn.base.encoder import Options
 from multimodn.encoders._images.encoder import PictureEncoder
-from multimodn.encoders._images.files import Picture
+from multimodn.encoders._images.files import PixelData
 from multimodn.encoders._images.options import PictureOptions
 from multimodn.encoders._images.scaling import finish_volume
 from multimodn.encoders._images.volumes import read_volume
@@ -54,11 +54,11 @@ class VolumeEncoder(PictureEncoder):
     keeps_on_disk = True
 
     @classmethod
-    def read(cls, path: str) -> Picture:
+    def read(cls, path: str) -> PixelData:
         """Reads a volume; see `read_volume`."""
         return read_volume(path)
 
     @classmethod
-    def finish(cls, picture: Picture, options: VolumeOptions) -> Tensor:
+    def finish(cls, picture: PixelData, options: VolumeOptions) -> Tensor:
         """Scales, turns, resamples and crops a volume, float16 ``(1, x, y, z)``."""
         return finish_volume(picture, options.spacing, options.size, options.window)

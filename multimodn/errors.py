@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 
 class MultiModNError(Exception):
@@ -41,6 +44,18 @@ class MissingExtraError(MultiModNError, ImportError):
         super().__init__(f"{what} needs the extra '{extra}': pip install \"multimodn[{extra}]\". ({error})")
 
 
+def import_extra(library: str, what: str, extra: str) -> Any:
+    """Imports a library that a plain installation leaves out.
+
+    Raises:
+        MissingExtraError: If it is not installed: ``what`` needs ``extra``.
+    """
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise MissingExtraError(what, extra, error) from None
+
+
 class ShapeError(MultiModNError, ValueError):
     """A tensor has another shape or dtype than the module takes."""
 
@@ -65,6 +80,11 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{hint} Valid: {shown(names)}."
+
+
+def did_you_mean_file(path: Path) -> str:
+    """Returns `did_you_mean` for a path that does not exist, over the files beside it."""
+    return did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
 
 
 def shown(names: Sequence[object], limit: int = 8) -> str:

@@ -1,4 +1,4 @@
-"""What the kinds `image` and `volume` share: the encoder around a network."""
+"""The base of the kinds `image` and `volume`: an encoder around a network."""
 
 from __future__ import annotations
 
@@ -16,25 +16,20 @@ from multimodn.base.cache import OutputCache, content_hash, file_hash
 from multimodn.base.encoder import JSON, Encoder
 from multimodn.base.feature_groups import Parts
 from multimodn.base.ragged import total
-from multimodn.encoders._images.files import Picture
-from multimodn.encoders._images.networks import FEATURE_SIZES, Architecture, Network
+from multimodn.encoders._images.files import PixelData
+from multimodn.encoders._images.networks import FEATURE_SIZES, Architecture, ImageNetwork
 from multimodn.encoders._images.options import PictureOptions
 from multimodn.encoders._images.patches import cut_patches, gated
 from multimodn.encoders._images.scaling import FixedScale, augmented, standardised
-from multimodn.encoders._images.values import Listing, Pictures, Recipe, frozen_features, load_pictures
+from multimodn.encoders._images.values import FileList, Pictures, Recipe, frozen_features, load_pictures
 from multimodn.encoders._layers import Layers
 from multimodn.encoders._reading import check_columns
 from multimodn.errors import DataError, StudyError, UnreadableError
 
 HIDDEN_SIZE = 64
-N_SAMPLED = 256
-"""Training pictures, evenly spaced, that give the mean and standard deviation of pixels."""
-
-N_AT_ONCE = 64
-"""Pictures that pass the network together where no gradients are kept."""
-
-VERSION = "pictures 1"
-"""Part of the cache's key; to be changed with whatever changes the prepared pictures."""
+N_SAMPLED = 256  # training pictures, evenly spaced, for the mean and standard deviation of pixels
+N_AT_ONCE = 64  # pictures in a batch of the network without gradients
+VERSION = "pictures 1"  # part of the cache's key; to be changed with anything that changes the prepared pictures
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of pixels that networks trained on ImageNet expect."""
@@ -44,18 +39,15 @@ class PictureEncoder(Encoder):
     """Encodes the pictures of a patient by one network; the features of several pictures are averaged.
 
     A frozen network runs in `prepare`: its features, cached on disk by the content of the files, are standardised by
-    the training patients' mean and standard deviation. Its weights stay in their file, whose hash the configuration
-    holds. A network that is trained belongs to the module, its weights to the state.
-
-    Attributes:
-        network: The network; None if it is frozen.
+    the training patients' mean and standard deviation; its weights stay in their file, whose hash is in the
+    configuration. The weights of a trained network, ``network`` (else None), are in the state.
     """
 
     several_rows: ClassVar[bool] = True
     header: ClassVar[str]
     spatial_dims: ClassVar[int]
     left_right: ClassVar[int]
-    """The axis of a prepared picture along which left and right lie."""
+    """The axis of a prepared picture from left to right."""
 
     keeps_on_disk: ClassVar[bool] = False
     """Whether prepared pictures are always kept on disk, because preparing them takes longer than reading them."""
@@ -69,7 +61,7 @@ class PictureEncoder(Encoder):
         self.columns, self.embedding_size = [options.column], options.embedding_size
         self.on_error = options.on_error
         self.feature_size = FEATURE_SIZES[options.network]
-        self.network = None if options.frozen else Network(self._architecture())
+        self.network = None if options.frozen else ImageNetwork(self._architecture())
         n_layers = 1 if options.frozen else 0
         self.layers = Layers(self.feature_size, HIDDEN_SIZE, n_layers, self.embedding_size, options.dropout)
         n_scaled = self.feature_size if options.frozen else options.shape[0]
@@ -83,13 +75,13 @@ class PictureEncoder(Encoder):
 
     @classmethod
     @abstractmethod
-    def read(cls, path: str) -> Picture:
-        """Reads a file; a problem with it is a `PictureError`."""
+    def read(cls, path: str) -> PixelData:
+        """Reads a file, or raises a `PictureError`."""
 
     @classmethod
     @abstractmethod
-    def finish(cls, picture: Picture, options: Any) -> Tensor:
-        """Brings a picture to float16 ``options.shape``, values in 0 to 1."""
+    def finish(cls, picture: PixelData, options: Any) -> Tensor:
+        """Scales and resizes a picture to float16 ``options.shape``, values in 0 to 1."""
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: Any) -> Self:
@@ -100,7 +92,7 @@ class PictureEncoder(Encoder):
         Raises:
             StudyError: If the weights cannot be read, or do not fit the network.
             DataError: If the column is missing, or there are no rows.
-            UnreadableError: If pictures that are read here cannot be; then all unreadable ones are named.
+            UnreadableError: If pictures cannot be read; all of them are named.
         """
         check_columns(frame, [options.column], cls.header)
         if not len(frame):
@@ -119,7 +111,7 @@ class PictureEncoder(Encoder):
         try:
             encoder._fit_pixels(cast(Pictures, encoder.prepare(frame.iloc[sampled])))
         except UnreadableError:
-            encoder.prepare(frame)  # names all of them: without some of them the sample would be another
+            encoder.prepare(frame)  # names all of them, not only those of the sample
             raise
         return encoder
 
@@ -137,45 +129,41 @@ class PictureEncoder(Encoder):
         self.mean, self.rate = mean.float(), (square - mean.square()).clamp(min=1e-8).rsqrt().float()
 
     def prepare(self, frame: pd.DataFrame) -> Tensor | Pictures:
-        """Reads the pictures.
-
-        Args:
-            frame: Any patients who have the modality, several rows for several pictures; further columns are ignored.
+        """Reads the pictures, a row each; further columns are ignored.
 
         Returns:
             Of a frozen network, standardised features, float32 ``(n, feature_size)``; else `Pictures`.
 
         Raises:
             DataError: If the column is missing.
-            StudyError: If a frozen network's weights are gone or changed.
+            StudyError: If the weights of a frozen network are missing or changed.
             UnreadableError: If files cannot be read; all of them are named.
         """
         check_columns(frame, self.columns, self.header)
         if self.network is None:
             return (self._frozen(frame) - self.mean.cpu().float()) * self.rate.cpu().float()
-        listing = Listing.of(frame, self.options.column, self.header)
+        listing = FileList.of(frame, self.options.column, self.header)
         return load_pictures(listing, self._recipe(), self.options.memory_gb)
 
     def forward(self, values: Tensor | Pictures) -> Tensor:
-        """Encodes prepared rows to ``(n, embedding_size)``; each row for itself."""
+        """Encodes prepared rows to ``(n, embedding_size)``, each independently of the others."""
         if isinstance(values, Tensor):
             features = values.to(self.layers.straight.weight.dtype)
         elif torch.is_grad_enabled() or len(values) <= N_AT_ONCE:
             features = self._features(values)
-        else:  # prediction: a whole cohort at once would fill the memory with activations
+        else:  # the activations of a whole cohort would fill the memory
             parts = torch.split(torch.arange(len(values)), N_AT_ONCE)
             features = torch.cat([self._features(values[rows]) for rows in parts])
-        embedding: Tensor = self.layers(features)
-        return embedding
+        return self.layers(features)
 
     def parts(self, frame: pd.DataFrame, values: Tensor | Pictures, patch: int) -> Parts:
         """Makes each patch of each picture a part, of its pixels; see `Encoder.parts`.
 
         Raises:
-            StudyError: If a frozen network's weights are gone or changed.
-            UnreadableError: If files that a frozen network read cannot be read any more.
+            StudyError: If the weights of a frozen network are missing or changed.
+            UnreadableError: If files cannot be read any more.
         """
-        listing = Listing.of(frame, self.options.column, self.header)
+        listing = FileList.of(frame, self.options.column, self.header)
         if isinstance(values, Pictures):
             return cut_patches(values, listing, patch, self._normalise(), None)
         pictures = load_pictures(listing, self._recipe(), self.options.memory_gb)
@@ -183,7 +171,7 @@ class PictureEncoder(Encoder):
         return cut_patches(pictures, listing, patch, self._normalise(), network)
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
-        """Encodes pictures whose normalised pixels stand behind gates; see `Encoder.encode_parts`."""
+        """Encodes pictures with their normalised pixels behind gates; see `Encoder.encode_parts`."""
         items, which, shaped, q = parts.content.items(rows, gates)
         frozen = parts.content.frozen
         if frozen is None:
@@ -193,8 +181,7 @@ class PictureEncoder(Encoder):
         else:
             made = parts.content.once(gates, lambda: frozen[1](gated(frozen[0](items.float()), which, shaped, q)))
             features = (made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate
-        embedding: Tensor = self.layers(features)
-        return embedding
+        return self.layers(features)
 
     def _features(self, values: Pictures) -> Tensor:
         assert self.network is not None
@@ -222,7 +209,7 @@ class PictureEncoder(Encoder):
 
     def _frozen(self, frame: pd.DataFrame) -> Tensor:
         """Returns the mean features of each patient's pictures, float32 ``(n, feature_size)``."""
-        listing = Listing.of(frame, self.options.column, self.header)
+        listing = FileList.of(frame, self.options.column, self.header)
         key = [VERSION, self._recipe().key, self.options.network, str(self.weights_hash), self._normalise()]
         cache = OutputCache(content_hash(*key))
         features = frozen_features(listing, self._recipe(), cache, self._frozen_network, self.feature_size)
@@ -235,7 +222,7 @@ class PictureEncoder(Encoder):
                 f"{self.header}: the weights {self.options.weights} are not those that the encoder was fitted with. "
                 f"Restore the file."
             )
-        network = Network(self._architecture())
+        network = ImageNetwork(self._architecture())
         network.load(self.options.weights, self.header)
         normalise = FixedScale(*IMAGENET) if self._normalise() == "imagenet" else FixedScale(None)
         return nn.Sequential(normalise, network).eval()
@@ -245,7 +232,7 @@ class PictureEncoder(Encoder):
         return Architecture(options.network, self.spatial_dims, options.shape[0], options.weights is not None)
 
     def _recipe(self) -> Recipe:
-        """Returns how files become pictures; options that do not bear on that have no part in its key."""
+        """Returns how files become pictures; only options that matter for that are in its key."""
         names = ("size", "channels", "spacing", "window")
         dumped = self.options.model_dump(mode="json")
         key = json.dumps([VERSION, self.header, {name: dumped.get(name) for name in names}])

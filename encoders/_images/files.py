@@ -1,11 +1,17 @@
-"""Reads one image file, PNG, JPEG, TIFF, DICOM or NIfTI, to numbers; whatever is wrong with it is one sentence."""
+"""Reads one image file, PNG, JPEG, TIFF, DICOM or NIfTI, to pixel values.
+
+MONAI's `LoadImage` was compared (1.6.1; `experiments/benchmarks/images_reading.py`). Its values are the same for grey
+and RGB files of Pillow, single grey or RGB frames of DICOM and NIfTI in mm. They are others for palettes, 1-bit, YCbCr
+and transparent images, Exif orientations, DICOM palettes, MONOCHROME1, modality lookup tables and series, and NIfTI in
+other units; and it reads several pages, frames and CMYK as one image. So the libraries below it are used directly.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,86 +23,76 @@ from multimodn.errors import MissingExtraError
 
 Floats = NDArray[np.float32]
 
-MAX_VALUE = 1e30
-"""Size of a pixel that no device measures; a larger one comes from a damaged header."""
+MAX_VALUE = 1e30  # largest pixel value; larger ones come from a damaged header
 
 
 class PictureError(ValueError):
-    """A file cannot be read as the picture that is expected; the text says why and what to do."""
+    """A file cannot be read as the expected image or volume; the message gives the reason and the repair."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What a file holds.
+class PixelData:
+    """An image or a volume as a file stores it."""
 
-    Attributes:
-        pixels: Float32 ``(C, *space)`` in the file's units; an image's space is (rows, columns), a volume's (x, y, z).
-        is_byte: Whether the pixels are display values from 0 to 255.
-        affine: ``(4, 4)``: voxel index to mm, axes pointing right, anterior, superior; None for images.
-    """
-
+    # float32 ``(C, *space)`` in the file's units; the space of an image is (rows, columns), of a volume (x, y, z)
     pixels: Floats
-    is_byte: bool = False
+    is_byte: bool = False  # whether the pixels are display values from 0 to 255
+    # ``(4, 4)``: voxel index to mm, axes pointing right, anterior, superior; None for images
     affine: NDArray[np.float64] | None = None
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keeps remarks of the libraries about harmless flaws of files to itself, and makes errors of the others.
+    """Suppresses warnings of the libraries about harmless flaws of files, and makes errors of the others.
 
-    Filters of warnings belong to the whole process, so this stands around a pool of threads, never in one of them.
+    Filters of warnings belong to the whole process, so this encloses a pool of threads, and is not used inside one.
     """
-    with ExitStack() as stack:
-        for name in ("pydicom", "nibabel", "PIL"):  # they log every warning a second time
-            stack.enter_context(_silenced(logging.getLogger(name)))
-        stack.enter_context(warnings.catch_warnings())
-        # padded pixel data, values that bend the standard: the pixels are whole, or an error follows
+    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel", "PIL")]  # which repeat every warning
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        # padded pixel data, values that deviate from the standard: the pixels are complete, or an error follows
         warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\.|$)")
-        # odd tags of a TIFF or Exif block, which say nothing about the pixels
+        # odd tags of a TIFF or Exif block, which do not affect the pixels
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL(\.|$)")
-        # unlike those, these two say that pixels are missing, or too many to be an image
+        # pixels are missing, or too many
         warnings.filterwarnings("error", message=r"Truncated File Read", category=UserWarning)
         warnings.filterwarnings("error", message=r"Image size .* exceeds limit", category=RuntimeWarning)
-        yield
-
-
-@contextmanager
-def _silenced(logger: logging.Logger) -> Iterator[None]:
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextmanager
 def reading(what: str, library: str) -> Iterator[None]:
-    """Turns whatever a library raises on a broken file into a `PictureError`.
+    """Turns errors of a library on a broken file into `PictureError`, a missing library into `MissingExtraError`.
 
     Args:
-        what: What the file should be.
-        library: Its module; without it, `MissingExtraError` is raised.
+        what: The expected kind of file.
+        library: Name of the library.
     """
     try:
-        # what overflows becomes infinite or NaN, which are refused
+        # overflows become infinite or NaN, which are refused
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             yield
     except (PictureError, MissingExtraError):
         raise
     except ImportError as error:
         raise MissingExtraError(f"Reading {what} files", "images", error) from None
-    except Exception as error:  # a broken file makes these libraries raise anything, from KeyError to struct.error
+    except Exception as error:  # these libraries raise anything, from KeyError to struct.error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        said = " ".join(line.strip() for line in lines[:2])[:200]
-        raise PictureError(f"cannot be read as {what} ({library}: {said}). Export it again.") from error
+        text = " ".join(line.strip() for line in lines[:2])[:200]
+        raise PictureError(f"cannot be read as {what} ({library}: {text}). Export it again.") from error
 
 
-def check_pixels(picture: Picture) -> Picture:
-    """Returns the picture if its pixels are finite and not all alike.
+def check_pixels(picture: PixelData) -> PixelData:
+    """Returns the picture.
 
     Raises:
-        PictureError: A constant picture is refused: it says nothing, and is mostly the rest of a failed export.
+        PictureError: If pixels are not finite, or all the same, as after a failed export.
     """
     pixels = picture.pixels
     if not pixels.size:
@@ -112,34 +108,29 @@ def check_pixels(picture: Picture) -> Picture:
     return picture
 
 
-def read_image(path: str) -> Picture:
+def read_image(path: str) -> PixelData:
     """Reads a 2-D image, ``(1 or 3, rows, columns)``.
 
-    Exif orientations are followed. DICOM pixels are rescaled, MONOCHROME1 is inverted, and colours become RGB. A NIfTI
-    slice that says where it lies is turned so that its rows run from anterior (or superior) down and its columns from
-    the patient's left to right.
+    Exif orientations are applied. DICOM pixels are rescaled, MONOCHROME1 is inverted, and colours become RGB. A NIfTI
+    slice with an orientation is turned so that its rows run from anterior (or superior) down and its columns from the
+    patient's left to right.
 
     Raises:
-        PictureError: If it cannot be read, is no 2-D image, or its pixels are not finite or all alike.
+        PictureError: If it cannot be read, is not a 2-D image, or its pixels are not finite or all the same.
     """
     if Path(path).is_dir():
         raise PictureError("is a folder, expected an image file. Use kind `volume` for a DICOM series.")
-    if is_dicom(path):
-        picture = _dicom_image(path)
-    elif is_nifti(path):
-        picture = _nifti_image(path)
-    else:
-        picture = _pillow_image(path)
-    return check_pixels(picture)
+    read = _dicom_image if is_dicom(path) else _nifti_image if is_nifti(path) else _pillow_image
+    return check_pixels(read(path))
 
 
 def is_nifti(path: str) -> bool:
-    """Tells a NIfTI file by its name."""
+    """Returns whether the name is that of a NIfTI file."""
     return path.lower().endswith((".nii", ".nii.gz"))
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Tells a DICOM file by its name or its first bytes: many have no extension.
+    """Returns whether a file is DICOM by its name or its first bytes, as many have no extension.
 
     Raises:
         PictureError: If there is no such file.
@@ -151,26 +142,26 @@ def is_dicom(path: str | Path) -> bool:
         raise PictureError(f"cannot be opened ({error.strerror}). Correct the path.") from None
 
 
-def _pillow_image(path: str) -> Picture:
+def _pillow_image(path: str) -> PixelData:
     with reading("a PNG, JPEG, TIFF, DICOM or NIfTI image", "Pillow"):
         from PIL import Image, ImageOps
 
         with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
             n_pages = getattr(image, "n_frames", 1)
-            if n_pages > 1 and image.format != "MPO":  # a camera's MPO is a JPEG with previews behind it
-                raise PictureError(f"has {n_pages} pages, expected one. Save the page that counts as a file.")
+            if n_pages > 1 and image.format != "MPO":  # a camera's MPO is a JPEG followed by previews
+                raise PictureError(f"has {n_pages} pages, expected one. Save the right page as a file.")
             image.load()
             return _pillow_picture(ImageOps.exif_transpose(image))
 
 
-def _pillow_picture(image: Any) -> Picture:
+def _pillow_picture(image: Any) -> PixelData:
     mode = image.mode
     if mode in {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}:
-        return Picture(np.asarray(image).astype(np.float32)[None])
+        return PixelData(np.asarray(image).astype(np.float32)[None])
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if np.asarray(image)[..., 3].min() < 255:
-            raise PictureError("has transparent pixels, whose colour is open. Flatten it and save it again.")
+            raise PictureError("has transparent pixels, whose colour is undefined. Flatten it and save it again.")
         mode = "L" if mode in {"L", "LA"} else "RGB"
     elif mode in {"1", "L"}:
         mode = "L"
@@ -179,16 +170,16 @@ def _pillow_picture(image: Any) -> Picture:
     else:
         raise PictureError(f"has colour mode {mode}, expected grey or RGB. Convert it and save it again.")
     pixels = np.asarray(image.convert(mode)).astype(np.float32)
-    return Picture(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), is_byte=True)
+    return PixelData(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), is_byte=True)
 
 
-def _dicom_image(path: str) -> Picture:
+def _dicom_image(path: str) -> PixelData:
     with reading("DICOM", "pydicom"):
         pixels, is_byte = dicom_pixels(read_dicom(path))
     is_colour = pixels.ndim == 3 and pixels.shape[-1] == 3
     if pixels.ndim != 2 and not is_colour:
         raise PictureError(f"has {pixels.shape[0]} frames, expected one. Use kind `volume`, or save the frame.")
-    return Picture(np.moveaxis(pixels, 2, 0) if is_colour else pixels[None], is_byte)
+    return PixelData(np.moveaxis(pixels, 2, 0) if is_colour else pixels[None], is_byte)
 
 
 def read_dicom(path: str | Path) -> Any:
@@ -219,22 +210,15 @@ def dicom_pixels(dataset: Any) -> tuple[Floats, bool]:
     photometric = dataset.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
+    if photometric == "PALETTE COLOR" or dataset.SamplesPerPixel == 3:
         return stored.astype(np.float32), stored.dtype == np.uint8
-    if dataset.SamplesPerPixel == 3:
-        return stored.astype(np.float32), stored.dtype == np.uint8
-    if photometric == "MONOCHROME1":  # the lowest value is white
-        stored = _stored_ends(dataset) - stored.astype(np.float64 if stored.dtype.kind == "f" else np.int64)
+    if photometric == "MONOCHROME1":  # the lowest value is white; the sum of the ends of the stored range stays
+        ends = -1 if dataset.get("PixelRepresentation", 0) else 2 ** int(dataset.get("BitsStored", 0)) - 1
+        stored = ends - stored.astype(np.float64 if stored.dtype.kind == "f" else np.int64)
     return apply_modality_lut(stored, dataset).astype(np.float32), False
 
 
-def _stored_ends(dataset: Any) -> int:
-    """Returns lowest plus highest value that the stored bits can hold."""
-    bits = int(dataset.get("BitsStored", 0))
-    is_signed = bool(dataset.get("PixelRepresentation", 0))
-    return -1 if is_signed else 2**bits - 1
-
-
-def _nifti_image(path: str) -> Picture:
+def _nifti_image(path: str) -> PixelData:
     with reading("NIfTI", "nibabel"):
         import nibabel
 
@@ -251,7 +235,7 @@ def _nifti_image(path: str) -> Picture:
             pixels = pixels.squeeze(max(axis for axis in range(3) if pixels.shape[axis] == 1))
     if pixels.ndim != 2:
         raise PictureError(f"has shape {shape}, expected a 2-D image.")
-    return Picture(np.ascontiguousarray(pixels.T[::-1])[None])
+    return PixelData(np.ascontiguousarray(pixels.T[::-1])[None])
 
 
 def nifti_values(image: Any) -> Floats:
@@ -268,11 +252,7 @@ def nifti_values(image: Any) -> Floats:
 
 
 def check_affine(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns an affine ``(4, 4)`` in mm whose voxels have a volume.
-
-    Raises:
-        PictureError: If they have none.
-    """
+    """Returns an affine ``(4, 4)`` in mm, or raises a PictureError if its voxels have no volume."""
     if not np.isfinite(affine).all() or (np.linalg.norm(affine[:3, :3], axis=0) < 1e-4).any():
         sizes = np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist()
         raise PictureError(f"has voxels of {sizes} mm, expected three positive lengths. Convert it again.")

@@ -1,4 +1,4 @@
-"""MONAI networks from pictures to a vector of features, without statistics of a batch, and their weights."""
+"""MONAI networks that map pictures to feature vectors, independently of the batch, and their weights."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from multimodn.errors import DataWarning, MissingExtraError, StudyError, shown
+from multimodn.errors import DataWarning, StudyError, import_extra, shown
 
 N_GROUPS = 8
 SMALL_WIDTHS = (8, 16, 32, 64)
@@ -24,33 +24,26 @@ MIN_SIZES = {"small": 16, "resnet10": 16, "resnet18": 16, "densenet121": 32, "sw
 """Least pixels along every axis of a picture."""
 
 HEADS = ("fc", "class_layers", "classifier", "conv_seg", "rotation_head", "contrastive_head", "convTrans3d", "norm")
-"""Names of layers that published weights hold behind the features."""
+"""Layers of published weights that follow the features."""
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides the layers of a network.
+    """The layers of a network."""
 
-    Attributes:
-        name: `small`, `resnet10`, `resnet18`, `densenet121` or `swin`.
-        spatial_dims: 2 or 3.
-        channels: Channels of a picture.
-        is_pretrained: Whether weights are given; without, batch norms become group norms.
-    """
-
-    name: str
-    spatial_dims: int
-    channels: int
-    is_pretrained: bool
+    name: str  # `small`, `resnet10`, `resnet18`, `densenet121` or `swin`
+    spatial_dims: int  # 2 or 3
+    channels: int  # channels of a picture
+    is_pretrained: bool  # whether weights are given; without them, batch norms become group norms
 
 
-class Network(nn.Module):
-    """Maps pictures ``(n, C, *space)`` to features ``(n, feature_size)``, each picture for itself.
+class ImageNetwork(nn.Module):
+    """Maps pictures ``(n, C, *space)`` to features ``(n, feature_size)``, each independently of the others.
 
-    Networks that are trained from the start have group norms (Wu and He, 2018, https://arxiv.org/abs/1803.08494) where
-    their authors wrote batch norms; those of pretrained networks always use the statistics that came with the weights.
+    Networks without pretrained weights have group norms (Wu and He, 2018, https://arxiv.org/abs/1803.08494) in place of
+    batch norms; batch norms of pretrained networks always use the statistics that came with the weights.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -64,7 +57,7 @@ class Network(nn.Module):
         if not len(pictures):
             return pictures.new_zeros(0, self.feature_size)
         features: Any = self.body(pictures)
-        if isinstance(features, list):  # of a transformer: one grid of features a depth
+        if isinstance(features, list):  # of a transformer: a grid of features for each depth
             features = features[-1].flatten(2).mean(2)
         return torch.as_tensor(features)
 
@@ -88,7 +81,7 @@ class Network(nn.Module):
         given = {_own_name(name): tensor for name, tensor in read_weights(path, header).items()}
         counters = {name for name in wanted if name.endswith("num_batches_tracked")}
         missing = [name for name in wanted if name not in given and name not in counters]
-        problems = [f"{len(missing)} of {len(wanted)} tensors are not there: {shown(missing, 4)}"] if missing else []
+        problems = [f"{len(missing)} of {len(wanted)} tensors are missing: {shown(missing, 4)}"] if missing else []
         problems += [
             f"{name} has shape {tuple(given[name].shape)}, expected {tuple(wanted[name].shape)}"
             for name in wanted
@@ -108,8 +101,8 @@ class Network(nn.Module):
 class _Small(nn.Module):
     """Four strided convolutions; the mean and the maximum of every depth are features.
 
-    Shallow depths let a linear layer read brightness and texture at once, which small cohorts learn first; the first
-    has no norm, which would hide how bright a picture is.
+    So a linear layer can read brightness and texture, which small cohorts learn first; the first depth has no norm,
+    which would remove brightness.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -163,10 +156,7 @@ def _densenet(architecture: Architecture) -> nn.Module:
 
 
 def _swin(architecture: Architecture) -> nn.Module:
-    try:
-        import_module("einops")  # MONAI's transformer would ask for it only when it runs
-    except ImportError as error:
-        raise MissingExtraError("Network 'swin'", "images", error) from None
+    import_extra("einops", "Network 'swin'", "images")  # MONAI's transformer would import it only when it runs
     from monai.networks.nets.swin_unetr import SwinTransformer
 
     network: nn.Module = SwinTransformer(
@@ -200,7 +190,7 @@ def _replace_batch_norms(module: nn.Module) -> None:
 
 
 def read_weights(path: str, header: str) -> dict[str, Tensor]:
-    """Reads the tensors of a .safetensors file, or of what `torch.save` made of a state dict.
+    """Reads the tensors of a .safetensors file, or of a state dict saved by `torch.save`.
 
     Raises:
         StudyError: If the file does not exist, or holds anything else.
@@ -209,19 +199,17 @@ def read_weights(path: str, header: str) -> dict[str, Tensor]:
         raise StudyError(f"{header}: `weights` names the file {path}, which does not exist.")
     try:
         if path.lower().endswith(".safetensors"):
-            from safetensors.torch import load_file
-
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file of another kind makes the readers raise anything
-        said = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise StudyError(f"{header}: the weights {path} cannot be read: {said[0]}") from None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers raise anything on a file of another kind
+        lines = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise StudyError(f"{header}: the weights {path} cannot be read: {lines[0]}") from None
     for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    tensors = {name: x for name, x in found.items() if isinstance(x, Tensor)} if isinstance(found, dict) else {}
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    tensors = {name: x for name, x in content.items() if isinstance(x, Tensor)} if isinstance(content, dict) else {}
     if not tensors:
-        raise StudyError(f"{header}: {path} holds no tensors by name. Save the network's `state_dict`.")
+        raise StudyError(f"{header}: {path} holds no named tensors. Save the network's `state_dict`.")
     return tensors
 
 

@@ -17,19 +17,19 @@ class PictureOptions(FileOptions):
 
     Attributes:
         column: The column of file paths.
-        weights: A file of the network's weights, .safetensors or .pt; none: training starts from random ones.
+        weights: A file of the network's weights, .safetensors or .pt; default: training starts from random ones.
         frozen: Whether the network keeps the given weights: its features are computed once, and only the layers behind
             them are trained.
-        normalise: What is subtracted from pixels and divides them: mean and standard deviation of the ``training``
-            pictures, of each ``picture`` itself, or of ``imagenet``. ``auto`` = ``training`` without weights; with
-            them, ``imagenet`` for colours and ``picture`` for grey.
-        window: Values that become black and white, in the file's units, such as Hounsfield units; see the kind for
-            what holds without.
+        normalise: Mean and standard deviation by which pixels are standardised: of the ``training`` pictures, of each
+            ``picture`` itself, or of ``imagenet``. ``auto`` = ``training`` without weights; with them, ``imagenet`` for
+            colours and ``picture`` for grey.
+        window: Values that become black and white, in the file's units, such as Hounsfield units; for the default see
+            the kind.
         embedding_size: Width of the embedding that the patient state takes.
         dropout: Share of the features (of frozen networks: of hidden units) set to 0 in training.
-        augment: ``light`` = in training, pictures are turned (up to 10 degrees), shifted (5 %), zoomed (10 %) and, half
-            of them, mirrored left to right.
-        memory_gb: Prepared pictures up to this size stay in memory; more are read from the disk, batch by batch.
+        augment: ``light`` = in training, pictures are rotated (up to 10 degrees), shifted (5 %), zoomed (10 %) and half
+            of them mirrored left to right.
+        memory_gb: Prepared pictures up to this size stay in memory; more are read from disk, batch by batch.
     """
 
     column: str = "file"
@@ -51,7 +51,7 @@ class PictureOptions(FileOptions):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.frozen and self.weights is None:
-            raise ValueError("`frozen: true` needs `weights`: a network of random numbers would stay one.")
+            raise ValueError("`frozen: true` needs `weights`: random ones would stay random.")
         if self.frozen and self.augment != "none":
             raise ValueError("`augment` does nothing to a frozen network, whose features are computed once.")
         if self.frozen and self.normalise == "training":

@@ -1,4 +1,4 @@
-"""The pixels of pictures, behind gates in front of a network."""
+"""The pixels of pictures, behind gates before a network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from multimodn.base.feature_groups import Once, Parts
 from multimodn.base.ragged import Ragged, total
-from multimodn.encoders._images.values import Listing, Pictures
+from multimodn.encoders._images.values import FileList, Pictures
 
 AXES = {2: ("y", "x"), 3: ("x", "y", "z")}
-N_AT_ONCE = 16
-"""Pictures whose pixels are averaged together."""
+N_AT_ONCE = 16  # pictures whose pixels are averaged together
 
 BASELINES = {
     "training": "a picture of the mean grey or colour of the training pictures",
@@ -26,23 +25,17 @@ BASELINES = {
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """The pictures of n patients, and the network that reads them where it is frozen.
+    """The pictures of n patients, and the network that reads them where it is frozen."""
 
-    Attributes:
-        pictures: As prepared for the network, before it is normalised.
-        frozen: Normalisation and network; None = each encoder has its own.
-        once: Members of an ensemble share the frozen network's answers.
-    """
-
-    pictures: Pictures
-    frozen: nn.Sequential | None
-    once: Once = field(default_factory=Once)
+    pictures: Pictures  # as prepared for the network, before normalisation
+    frozen: nn.Sequential | None  # normalisation and network; None = each encoder has its own
+    once: Once = field(default_factory=Once)  # shares the frozen network's outputs among the members of an ensemble
 
     def items(self, rows: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Reads the pictures of some patients who all have q of them.
+        """Reads the pictures of some patients with q pictures each.
 
         Returns:
-            Those of the different patients ``(u x q, C, *space)``; which patient each row of ``gates`` is, long
+            The pictures of the different patients ``(u x q, C, *space)``; the patient of each row of ``gates``, long
             ``(k,)``; gates ``(k, q, 1, *space)``; q.
         """
         patients, which = torch.unique(rows, return_inverse=True)
@@ -52,17 +45,17 @@ class Pixels:
 
 
 def gated(items: Tensor, which: Tensor, gates: Tensor, q: int) -> Tensor:
-    """Returns normalised pictures behind gates, ``(k x q, C, *space)``; 0 is what they all fade to."""
+    """Returns normalised pictures behind gates, ``(k x q, C, *space)``; closed gates give 0."""
     own = items.view(-1, q, *items.shape[1:])[which]
     return (own * gates.to(items)).flatten(0, 1)
 
 
 def cut_patches(
-    pictures: Pictures, listing: Listing, patch: int, normalise: str, frozen: nn.Sequential | None
+    pictures: Pictures, listing: FileList, patch: int, normalise: str, frozen: nn.Sequential | None
 ) -> Parts:
     """Makes each patch of each picture a part, with its ``file`` and its first pixel ``x``, ``y`` (and ``z``).
 
-    Pixels are those of the prepared picture, at which the network looks; ``value`` is their mean, 0 to 1.
+    Pixels are those of the prepared picture; ``value`` is their mean, 0 to 1.
     """
     store = pictures.store
     channels, *grid = store.shape[1:] if isinstance(store, Tensor) else store.shape
@@ -95,10 +88,8 @@ def cut_patches(
 
 def _means(pictures: Pictures, of_pixel: Tensor, n_patches: int) -> np.ndarray:
     """Returns the mean of the pixels of each patch of each picture, ``(n_pictures x n_patches,)``."""
-    counts = torch.bincount(of_pixel, minlength=n_patches)
-    found = []
-    parts: list[Tensor] = list(torch.split(pictures.files.items, N_AT_ONCE))
-    for places in parts:
-        pixels = pictures.store[places].float().mean(1).flatten(1)
-        found.append((total(pixels.T, of_pixel, n_patches) / counts[:, None]).T)
-    return torch.cat(found).flatten().double().numpy()
+    counts, means = torch.bincount(of_pixel, minlength=n_patches), []
+    for start in range(0, max(len(pictures.files.items), 1), N_AT_ONCE):
+        pixels = pictures.store[pictures.files.items[start : start + N_AT_ONCE]].float().mean(1).flatten(1)
+        means.append((total(pixels.T, of_pixel, n_patches) / counts[:, None]).T)
+    return torch.cat(means).flatten().double().numpy()

@@ -1,8 +1,8 @@
-"""Prepared pictures, in memory or on the disk, and the threads that read them."""
+"""Prepared pictures, in memory or on disk, and the threads that read them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,48 +21,31 @@ from multimodn.encoders._images.files import PictureError, quiet_libraries
 from multimodn.encoders._images.volumes import slice_files
 from multimodn.errors import DataError, UnreadableError
 
-N_THREADS = 4
-"""Files that are read at once; each may take several times a volume's size of memory."""
-
-N_TOGETHER = 16
-"""Pictures that pass a frozen network together."""
+N_THREADS = 4  # files that are read at once; each may take several times the memory of a volume
+N_TOGETHER = 16  # pictures that pass a frozen network together
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a file becomes a picture.
+    """How a file becomes a picture."""
 
-    Attributes:
-        key: A hash of all that decides it.
-        shape: Shape of a picture, ``(C, *space)``.
-        keeps_on_disk: Whether every picture is kept in the cache, in memory or not.
-        prepare: Reads a file to float16 ``shape``; a problem with the file is a `PictureError`.
-    """
-
-    key: str
-    shape: tuple[int, ...]
-    keeps_on_disk: bool
-    prepare: Callable[[str], Tensor]
+    key: str  # a hash of all that decides it
+    shape: tuple[int, ...]  # shape of a picture, ``(C, *space)``
+    keeps_on_disk: bool  # whether every picture is cached on disk, even if it is in memory
+    prepare: Callable[[str], Tensor]  # reads a file to float16 ``shape``, or raises a `PictureError`
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The files of some patients, those of a patient one after another.
+class FileList:
+    """The files of some patients, patient by patient."""
 
-    Attributes:
-        header: Begins a message.
-        files: Paths; empty where the cell is.
-        owners: The patient of each file.
-        lengths: Long ``(n,)``: how many files each patient has.
-    """
-
-    header: str
-    files: list[str]
-    owners: list[str]
-    lengths: Tensor
+    header: str  # begins a message
+    files: list[str]  # paths; empty where the cell is
+    owners: list[str]  # the patient of each file
+    lengths: Tensor  # long ``(n,)``: number of files of each patient
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, column: str, header: str) -> Listing:
+    def of(cls, frame: pd.DataFrame, column: str, header: str) -> FileList:
         """Lists the files that a column names, patients in the order of ``frame.index.unique()``."""
         codes, patients = pd.factorize(frame.index)
         order = np.argsort(codes, kind="stable")
@@ -72,9 +55,9 @@ class Listing:
         return cls(f"{header}, column '{column}'", files, [str(owner) for owner in cells.index], lengths)
 
     def attempt(self, places: Iterable[int], work: Callable[[int, str], object]) -> dict[int, str]:
-        """Does ``work(place, file)`` for some files, in threads; returns what is wrong with those that failed."""
+        """Does ``work(place, file)`` for some files, in threads; returns the problems of those that failed."""
 
-        def tried(place: int) -> str | None:
+        def problem_of(place: int) -> str | None:
             try:
                 if not self.files[place]:
                     raise PictureError("(an empty cell) names no file. Name one, or remove the row.")
@@ -85,31 +68,21 @@ class Listing:
 
         listed = list(places)
         with quiet_libraries(), ThreadPoolExecutor(N_THREADS) as pool:
-            found = zip(listed, pool.map(tried, listed), strict=True)
-            return {place: problem for place, problem in found if problem is not None}
+            problems = zip(listed, pool.map(problem_of, listed), strict=True)
+            return {place: problem for place, problem in problems if problem is not None}
 
     def report(self, problems: dict[int, str]) -> None:
-        """Raises one error for all problems; does nothing if there is none.
-
-        Raises:
-            UnreadableError: Naming every patient and file.
-        """
+        """Raises one UnreadableError that names every patient and file with a problem, if there is any."""
         of_patient: dict[str, list[str]] = {}
         for place in sorted(problems):
             of_patient.setdefault(self.owners[place], []).append(f"{self.files[place]} {problems[place]}".strip())
         if of_patient:
-            raise UnreadableError(self.header, {patient: "; ".join(found) for patient, found in of_patient.items()})
+            raise UnreadableError(self.header, {patient: "; ".join(texts) for patient, texts in of_patient.items()})
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Pictures on the disk, read when they are asked for.
-
-    Attributes:
-        cache: Where they are.
-        contents: The content hash of each file.
-        shape: Shape of a picture.
-    """
+class CachedPictures:
+    """Pictures of one shape in a cache on disk, by the content hash of each file, read on request."""
 
     cache: OutputCache
     contents: list[str]
@@ -125,9 +98,8 @@ class Kept:
         if not wanted:
             return torch.zeros(0, *self.shape, dtype=torch.half)
         with ThreadPoolExecutor(N_THREADS) as pool:
-            found = list(pool.map(self.cache.get, wanted))
-        arrays = [array for array in found if array is not None]
-        if len(arrays) < len(found):
+            arrays = [array for array in pool.map(self.cache.get, wanted) if array is not None]
+        if len(arrays) < len(wanted):
             raise DataError(
                 f"prepared pictures have been deleted from {self.cache.folder}. Start again, or raise `memory_gb`."
             )
@@ -136,17 +108,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of n rows; those that are not in memory are read only when `stacked` asks for them.
+    """The pictures of n rows; those on disk are read by `stacked`."""
 
-    Attributes:
-        store: Float16 pictures ``(N, *shape)``, in memory or on the disk, shared by all slices.
-        files: For each row the places of its pictures in ``store``.
-        device: Where `stacked` puts them.
-    """
-
-    store: Tensor | Kept
-    files: Ragged
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    store: Tensor | CachedPictures  # float16 pictures ``(N, *shape)``, in memory or on disk, shared by all slices
+    files: Ragged  # for each row the positions of its pictures in ``store``
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # where `stacked` puts them
 
     def __len__(self) -> int:
         return len(self.files)
@@ -156,15 +122,15 @@ class Pictures:
         return replace(self, files=self.files[rows.cpu()])
 
     def to(self, device: torch.device) -> Pictures:
-        """Returns the same rows, which `stacked` will put on ``device``."""
+        """Returns the same rows, to be put on ``device`` by `stacked`."""
         return replace(self, device=torch.device(device))
 
     def stacked(self) -> Ragged:
-        """Returns the pictures, float16 ``(n_pictures, *shape)``, those of a row one after another."""
+        """Returns the pictures, float16 ``(n_pictures, *shape)``, row by row."""
         return Ragged(self.store[self.files.items], self.files.lengths).to(self.device)
 
 
-def load_pictures(listing: Listing, recipe: Recipe, memory_gb: float) -> Pictures:
+def load_pictures(listing: FileList, recipe: Recipe, memory_gb: float) -> Pictures:
     """Reads and prepares pictures.
 
     Raises:
@@ -179,7 +145,7 @@ def load_pictures(listing: Listing, recipe: Recipe, memory_gb: float) -> Picture
         if in_memory and not recipe.keeps_on_disk:
             memory[place] = recipe.prepare(path)
             return
-        contents[place] = content_of(path)
+        contents[place] = content_key(path)
         array: NDArray[Any] | None = cache.get(contents[place])
         if array is None:
             array = recipe.prepare(path).numpy()
@@ -188,41 +154,42 @@ def load_pictures(listing: Listing, recipe: Recipe, memory_gb: float) -> Picture
             memory[place] = torch.from_numpy(array)
 
     listing.report(listing.attempt(range(n_files), load))
-    store = memory if in_memory else Kept(cache, contents, recipe.shape)
+    store = memory if in_memory else CachedPictures(cache, contents, recipe.shape)
     return Pictures(store, Ragged(torch.arange(n_files), listing.lengths))
 
 
 def frozen_features(
-    listing: Listing, recipe: Recipe, cache: OutputCache, build: Callable[[], nn.Module], feature_size: int
+    listing: FileList, recipe: Recipe, cache: OutputCache, build: Callable[[], nn.Module], feature_size: int
 ) -> Tensor:
-    """Returns a network's features of each file, float32 ``(n_files, feature_size)``.
-
-    The network is built only if a file's features are not in the cache.
+    """Returns a network's features of each file, float32 ``(n_files, feature_size)``, if possible from the cache.
 
     Raises:
         UnreadableError: If files cannot be read; all of them are named.
     """
     contents = [""] * len(listing.files)
-    problems = listing.attempt(range(len(contents)), lambda place, path: contents.__setitem__(place, content_of(path)))
-    found = {content: cache.get(content) for content in set(contents) - {""}}
-    places = {content: place for place, content in enumerate(contents) if content and found[content] is None}
+    problems = listing.attempt(range(len(contents)), lambda place, path: contents.__setitem__(place, content_key(path)))
+    outputs = {content: cache.get(content) for content in set(contents) - {""}}
+    places = sorted({content: i for i, content in enumerate(contents) if content and outputs[content] is None}.values())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     network: nn.Module | None = None
-    for part in _parts(sorted(places.values())):
+    for start in range(0, len(places), N_TOGETHER):
         pictures: dict[int, Tensor] = {}
-        problems |= listing.attempt(part, partial(_prepare_into, pictures, recipe))
+        problems |= listing.attempt(places[start : start + N_TOGETHER], partial(_prepare_into, pictures, recipe))
         if pictures:
-            network = network or build().to("cuda" if torch.cuda.is_available() else "cpu")
-            places_done = sorted(pictures)  # threads may finish in another order
-            outputs = _run(network, [pictures[place] for place in places_done])
-            for place, features in zip(places_done, outputs, strict=True):
-                cache.put(contents[place], features)
-                found[contents[place]] = features
+            network = network or build().to(device)
+            done = sorted(pictures)  # threads may finish in another order
+            with torch.no_grad():
+                batch = torch.stack([pictures[place] for place in done]).to(device).float()
+                features = network(batch).cpu().numpy()
+            for place, output in zip(done, features, strict=True):
+                cache.put(contents[place], output)
+                outputs[contents[place]] = output
     failed = {contents[place]: problem for place, problem in problems.items() if contents[place]}
     problems |= {place: failed[content] for place, content in enumerate(contents) if content in failed}
     listing.report(problems)
     table = torch.zeros(len(contents), feature_size)
     for place, content in enumerate(contents):
-        table[place] = torch.as_tensor(found[content])
+        table[place] = torch.as_tensor(outputs[content])
     return table
 
 
@@ -230,23 +197,8 @@ def _prepare_into(pictures: dict[int, Tensor], recipe: Recipe, place: int, path:
     pictures[place] = recipe.prepare(path)
 
 
-def _parts(places: list[int]) -> Iterable[list[int]]:
-    return (places[start : start + N_TOGETHER] for start in range(0, len(places), N_TOGETHER))
-
-
-@torch.no_grad()
-def _run(network: nn.Module, pictures: Sequence[Tensor]) -> NDArray[np.float32]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    features: NDArray[np.float32] = network(torch.stack(list(pictures)).to(device).float()).cpu().numpy()
-    return features
-
-
-def content_of(path: str) -> str:
-    """Returns a hash of a file, or of the files of a series' folder.
-
-    Raises:
-        PictureError: If it cannot be opened.
-    """
+def content_key(path: str) -> str:
+    """Returns a hash of a file, or of the files of a series folder; a PictureError if it cannot be opened."""
     try:
         return folder_hash(slice_files(Path(path))) if Path(path).is_dir() else file_hash(path)
     except OSError as error:

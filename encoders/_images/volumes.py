@@ -1,4 +1,8 @@
-"""Reads one 3-D volume, NIfTI, a folder of DICOM slices or multi-frame DICOM, with its place in the patient."""
+"""Reads one 3-D volume, NIfTI, a folder of DICOM slices or multi-frame DICOM, with its position in the patient.
+
+MONAI's `PydicomReader` stacks slices by instance number instead of position, drops those without one, does not notice
+missing slices, and ignores the positions of multi-frame files; its `NibabelReader` ignores the units of space.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from numpy.typing import NDArray
 
 from multimodn.encoders._images.files import (
     Floats,
-    Picture,
     PictureError,
+    PixelData,
     check_affine,
     check_pixels,
     dicom_pixels,
@@ -26,46 +30,36 @@ from multimodn.errors import shown
 
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 MAX_UNEVEN = 0.1
-"""Share of the distance between slices by which single distances, and shifts in the plane, may differ."""
+"""Largest difference of distances between slices, and of shifts in the plane, as a share of the usual distance."""
 
 NOT_SLICES = {"dicomdir", "thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One plane of a DICOM volume, in the patient's coordinates (mm; left, posterior, superior).
+    """One plane of a DICOM volume, in the patient's coordinates (mm; left, posterior, superior)."""
 
-    Attributes:
-        pixels: ``(rows, columns)``.
-        position: Centre of the first pixel, ``(3,)``.
-        directions: Unit vectors along a row and down a column, ``(2, 3)``.
-        spacing: Distance between rows, and between columns.
-    """
-
-    pixels: Floats
-    position: NDArray[np.float64]
-    directions: NDArray[np.float64]
-    spacing: tuple[float, float]
+    pixels: Floats  # ``(rows, columns)``
+    position: NDArray[np.float64]  # centre of the first pixel, ``(3,)``
+    directions: NDArray[np.float64]  # unit vectors along a row and down a column, ``(2, 3)``
+    spacing: tuple[float, float]  # distance between rows, and between columns
 
 
-def read_volume(path: str) -> Picture:
+def read_volume(path: str) -> PixelData:
     """Reads a volume: pixels ``(1, x, y, z)`` as the file orders them, and its affine.
 
     Raises:
-        PictureError: If it cannot be read, is no 3-D volume, does not say where its voxels lie, has slices missing, or
-            its voxels are not finite or all alike.
+        PictureError: If it cannot be read, is not a 3-D volume, does not state where its voxels lie, has slices
+            missing, or its voxels are not finite or all the same.
     """
-    if Path(path).is_dir():
-        return check_pixels(_series(Path(path)))
-    if is_dicom(path):
-        return check_pixels(_frames(path))
-    if is_nifti(path):
-        return check_pixels(_nifti(path))
-    raise PictureError("is no volume; expected NIfTI (.nii, .nii.gz), a DICOM file or a folder of DICOM slices.")
+    if not Path(path).is_dir() and not is_dicom(path) and not is_nifti(path):
+        raise PictureError("is not a volume; expected NIfTI (.nii, .nii.gz), a DICOM file or a folder of DICOM slices.")
+    read = _series if Path(path).is_dir() else _frames if is_dicom(path) else _nifti
+    return check_pixels(read(path))
 
 
 def slice_files(folder: Path) -> list[Path]:
-    """Returns the files of a series folder; hidden ones and the indexes of file managers are none."""
+    """Returns the files of a series folder without hidden ones and the indexes of file managers."""
     return sorted(
         file
         for file in folder.iterdir()
@@ -73,7 +67,7 @@ def slice_files(folder: Path) -> list[Path]:
     )
 
 
-def _nifti(path: str) -> Picture:
+def _nifti(path: str) -> PixelData:
     with reading("NIfTI", "nibabel"):
         import nibabel
 
@@ -89,19 +83,19 @@ def _nifti(path: str) -> Picture:
         header = image.header
         if not header["sform_code"] and not header["qform_code"]:
             raise PictureError(
-                "does not say where its voxels lie: sform and qform are not set. Convert it again from its source."
+                "does not state where its voxels lie: sform and qform are not set. Convert it again from its source."
             )
         affine = np.array(image.affine, dtype=np.float64)
         affine[:3] *= MILLIMETRES[header.get_xyzt_units()[0]]
-        return Picture(nifti_values(image)[None], affine=check_affine(affine))
+        return PixelData(nifti_values(image)[None], affine=check_affine(affine))
 
 
-def _series(folder: Path) -> Picture:
+def _series(path: str) -> PixelData:
     with reading("a DICOM series", "pydicom"):
-        files = slice_files(folder)
+        files = slice_files(Path(path))
         others = [file.name for file in files if not is_dicom(file)]
         if others:
-            raise PictureError(f"holds files that are no DICOM slices: {shown(others)}. Move them elsewhere.")
+            raise PictureError(f"holds files that are not DICOM slices: {shown(others)}. Move them elsewhere.")
         if len(files) == 1:
             return _frames(str(files[0]))
         datasets = {file.name: read_dicom(file) for file in files}
@@ -110,13 +104,12 @@ def _series(folder: Path) -> Picture:
         series = {str(dataset.get("SeriesInstanceUID")) for dataset in datasets.values()}
         if len(series) > 1:
             raise PictureError(f"holds {len(series)} series. Give each its own folder and name one of them.")
-        slices = {name: _slice(name, dataset) for name, dataset in datasets.items()}
+        tags = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+        slices = {
+            name: _slice(name, _grey(name, dataset, 2), [dataset.get(tag) for tag in tags])
+            for name, dataset in datasets.items()
+        }
     return _stack(slices)
-
-
-def _slice(name: str, dataset: Any) -> Slice:
-    place = [dataset.get(tag) for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")]
-    return _placed(name, _grey(name, dataset, 2), place)
 
 
 def _grey(name: str, dataset: Any, n_axes: int) -> Floats:
@@ -127,21 +120,20 @@ def _grey(name: str, dataset: Any, n_axes: int) -> Floats:
     return pixels
 
 
-def _placed(name: str, pixels: Floats, place: list[Any]) -> Slice:
+def _slice(name: str, pixels: Floats, place: list[Any]) -> Slice:
     """Returns a slice from position, orientation and spacing as DICOM gives them."""
-    missing = [
-        what for what, given in zip(("position", "orientation", "pixel spacing"), place, strict=True) if not given
-    ]
+    names = ("position", "orientation", "pixel spacing")
+    missing = [what for what, value in zip(names, place, strict=True) if not value]
     if missing:
         raise PictureError(f"{name} does not give its {' and '.join(missing)} in mm. Export the original series.")
-    position, directions, spacing = (np.array([float(number) for number in given]) for given in place)
+    position, directions, spacing = (np.array([float(number) for number in value]) for value in place)
     if len(position) != 3 or len(directions) != 6 or len(spacing) != 2 or (spacing <= 0).any():
         raise PictureError(f"{name} has position {position}, orientation {directions} and pixel spacing {spacing}.")
     return Slice(pixels, position, directions.reshape(2, 3), (float(spacing[0]), float(spacing[1])))
 
 
-def _frames(path: str) -> Picture:
-    """Reads a multi-frame file; each frame's place stands in its functional groups, or in those that all share."""
+def _frames(path: str) -> PixelData:
+    """Reads a multi-frame file; the position of a frame is in its own functional groups or in the shared ones."""
     with reading("DICOM", "pydicom"):
         dataset = read_dicom(path)
         n_frames = int(dataset.get("NumberOfFrames") or 1)
@@ -152,10 +144,10 @@ def _frames(path: str) -> Picture:
         pixels = _grey("the file", dataset, 3)
         slices = {}
         for number, (frame, group) in enumerate(zip(pixels, own, strict=True), 1):
-            place = [_given(group, shared, *tag) for tag in _PLACE]
-            slope, intercept = (_given(group, shared, "PixelValueTransformationSequence", tag) for tag in _RESCALE)
+            place = [_tag(group, shared, *tag) for tag in _PLACE]
+            slope, intercept = (_tag(group, shared, "PixelValueTransformationSequence", tag) for tag in _RESCALE)
             frame = frame * np.float32(1 if slope is None else slope) + np.float32(intercept or 0)
-            slices[f"frame {number}"] = _placed(f"frame {number}", frame, place)
+            slices[f"frame {number}"] = _slice(f"frame {number}", frame, place)
     return _stack(slices)
 
 
@@ -167,7 +159,7 @@ _PLACE = (
 _RESCALE = ("RescaleSlope", "RescaleIntercept")
 
 
-def _given(own: Any, shared: Any, sequence: str, tag: str) -> Any:
+def _tag(own: Any, shared: Any, sequence: str, tag: str) -> Any:
     for group in (own, shared):
         items = group.get(sequence)
         if items and items[0].get(tag) is not None:
@@ -175,7 +167,7 @@ def _given(own: Any, shared: Any, sequence: str, tag: str) -> Any:
     return None
 
 
-def _stack(slices: dict[str, Slice]) -> Picture:
+def _stack(slices: dict[str, Slice]) -> PixelData:
     """Orders slices along their normal and joins them.
 
     Raises:
@@ -206,13 +198,13 @@ def _stack(slices: dict[str, Slice]) -> Picture:
             f"{names[order[gap]]} and {names[order[gap + 1]]}. Add the missing slices."
         )
     step = steps.mean(0)
-    if np.abs(steps - step).max() > MAX_UNEVEN * usual:  # a tilted gantry shifts all of them alike
+    if np.abs(steps - step).max() > MAX_UNEVEN * usual:  # a tilted gantry shifts all of them equally
         raise PictureError("has slices whose corners do not lie on a line. Export the original series.")
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = first.directions[0] * first.spacing[1], first.directions[1] * first.spacing[0]
     affine[:3, 2], affine[:3, 3] = step, positions[order[0]]
     affine[:2] *= -1  # DICOM's axes point left and posterior
-    return Picture(np.stack([planes[i].pixels.T for i in order], axis=2)[None], affine=check_affine(affine))
+    return PixelData(np.stack([planes[i].pixels.T for i in order], axis=2)[None], affine=check_affine(affine))
 
 
 def _is_alike(one: Slice, other: Slice) -> bool:

@@ -1,4 +1,4 @@
-"""The tiles of each patient: features of all slides, held in memory or read from their files when needed."""
+"""The tiles of each patient, in memory or read from their files when needed."""
 
 from __future__ import annotations
 
@@ -11,34 +11,24 @@ import torch
 from torch import Tensor
 
 from multimodn.base.ragged import Ragged
+from multimodn.slides.feature_files.features import open_features
 
-BLOCK_TILES = 16_384
-"""Tiles that are checked, or encoded, at once."""
+BLOCK_TILES = 16_384  # tiles that are checked, or encoded, at once
 
 
 @dataclass(frozen=True, eq=False)
 class TileStore:
-    """All tiles of some files; those of a file, and the files of a patient, stand one after another.
+    """All tiles of some files, file by file, patient by patient."""
 
-    Attributes:
-        patients: The patients, in their order.
-        paths: The files.
-        owners: Long ``(n_files,)``: the patient of each file, ascending.
-        lengths: Long ``(n_files,)``: tiles of each file.
-        coords: Upper left corner of each tile, level-0 pixels, float32 ``(n_tiles, 2)``: x, y;
-            NaN where a file has none.
-        features: ``(n_tiles, feature_size)``, float16 if every file holds float16, else float32; None: they stay in
-            their files.
-        feature_size: Features of a tile.
-    """
-
-    patients: pd.Index
-    paths: tuple[str, ...]
-    owners: Tensor
-    lengths: Tensor
+    patients: pd.Index  # the patients, in their order
+    paths: tuple[str, ...]  # the files
+    owners: Tensor  # long ``(n_files,)``: the patient of each file, ascending
+    lengths: Tensor  # long ``(n_files,)``: tiles of each file
+    # upper left corner of each tile, level-0 pixels, float32 ``(n_tiles, 2)``: x, y; NaN where a file has none
     coords: Tensor
+    # ``(n_tiles, feature_size)``, float16 if every file holds float16, else float32; None = in their files
     features: Tensor | None
-    feature_size: int
+    feature_size: int  # features of a tile
 
     @cached_property
     def ends(self) -> Tensor:
@@ -50,7 +40,7 @@ class TileStore:
         return torch.searchsorted(self.ends, tiles, right=True)
 
     def read(self, tiles: Tensor) -> Tensor:
-        """Returns features of tiles, ``(n, feature_size)``; tiles of one file stand together in ``tiles``."""
+        """Returns features of tiles, ``(n, feature_size)``; grouped by file in ``tiles``."""
         if self.features is not None:
             return self.features[tiles]
         if not len(tiles):
@@ -77,20 +67,15 @@ class TileStore:
 
 @dataclass(frozen=True, eq=False)
 class Bags:
-    """The tiles of n patients: what the slide encoder prepares; a slice of it is a batch.
+    """The tiles of n patients, the prepared values of the slide encoder; a slice of it is a batch.
 
-    A slice holds no features, only which tiles it means: `features` reads a part of them on demand. So a batch costs
-    no more memory than the encoder takes at once, whether the features are in memory or in their files.
-
-    Attributes:
-        store: The files behind it.
-        rows: Long ``(n,)``: the patient of each row in ``store.patients``.
-        tiles: The tiles of each row: their numbers in the store.
+    A slice holds the numbers of its tiles, and `features` reads a part of them on demand: so a batch takes no more
+    memory than the encoder uses at once.
     """
 
-    store: TileStore
-    rows: Tensor
-    tiles: Ragged
+    store: TileStore  # the tiles of all files
+    rows: Tensor  # long ``(n,)``: the patient of each row in ``store.patients``
+    tiles: Ragged  # the tiles of each row: their numbers in the store
 
     @classmethod
     def of(cls, store: TileStore) -> Bags:
@@ -108,7 +93,7 @@ class Bags:
         return replace(self, rows=self.rows[rows], tiles=self.tiles[rows])
 
     def to(self, device: torch.device) -> Bags:
-        """Returns the bags as they are: features go to the encoder's device part by part, when they are read."""
+        """Returns the bags unchanged: features go to the encoder's device block by block, when they are read."""
         return self
 
     @property
@@ -132,24 +117,18 @@ class Bags:
         return (self.store.coords[tiles] - low[files]) / extent[files].clamp(min=1.0)
 
     def places(self) -> pd.DataFrame:
-        """Says where each tile comes from, for maps of attention.
+        """Returns where each tile comes from, in the order of `SlideEncoder.attention`.
 
-        Returns:
-            A row for each tile in the order of the tiles, which is that of `SlideEncoder.attention`: ``patient``,
-            ``file`` (the feature file) and ``x``, ``y``, the tile's upper left corner in level-0 pixels (NaN where a
-            file has no coordinates, as a ``.pt`` of CLAM).
+        Columns are ``patient``, ``file`` (the feature file) and ``x``, ``y``, the tile's upper left corner in level-0
+        pixels (NaN where a file has no coordinates, as a ``.pt`` of CLAM).
         """
         tiles = self.tiles.items
         files = self.store.files(tiles)
         codes, paths = pd.factorize(np.array(self.store.paths, dtype=object))
         x, y = self.store.coords[tiles].numpy().T
-        columns = {
-            "patient": pd.Categorical.from_codes(self.store.owners[files].numpy(), self.store.patients),
-            "file": pd.Categorical.from_codes(codes[files.numpy()], pd.Index(paths)),
-            "x": x,
-            "y": y,
-        }
-        return pd.DataFrame(columns)
+        patient = pd.Categorical.from_codes(self.store.owners[files].numpy(), self.store.patients)
+        file = pd.Categorical.from_codes(codes[files.numpy()], pd.Index(paths))
+        return pd.DataFrame({"patient": patient, "file": file, "x": x, "y": y})
 
 
 def read_rows(path: str, start: int, stop: int) -> Tensor:
@@ -158,7 +137,5 @@ def read_rows(path: str, start: int, stop: int) -> Tensor:
     Raises:
         DataError: If the file is damaged, or a feature is not finite.
     """
-    from multimodn.slides.feature_files.features import open_features
-
     with open_features(path) as file:
         return torch.from_numpy(file.rows(start, stop))

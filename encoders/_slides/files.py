@@ -1,9 +1,8 @@
-"""Reads the feature files of slides, and checks that they can stand beside each other."""
+"""Reads the feature files of slides, and checks that they were made in the same way."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,45 +13,34 @@ from multimodn.base.encoder import JSON
 from multimodn.encoders._reading import Series, check_columns, is_empty
 from multimodn.encoders._slides.bags import BLOCK_TILES, Bags, TileStore, read_rows
 from multimodn.errors import DataError, UnreadableError, raise_all
-
-if TYPE_CHECKING:
-    from multimodn.slides.feature_files.features import FeatureMeta
+from multimodn.slides.feature_files.features import FeatureMeta, open_features
 
 HEADER = "Encoder 'slide'"
-SAME_RESOLUTION = 0.01
-"""Resolutions that differ by no more than this share are the same one."""
+SAME_RESOLUTION = 0.01  # largest share by which equal resolutions differ
 
 
 @dataclass(frozen=True)
 class TileSource:
-    """What made the features of a study; None = its files do not say.
+    """How the features of a study were made; None = not stated by its files."""
 
-    Attributes:
-        feature_size: Features of a tile.
-        encoder: Name of the tile encoder.
-        encoder_hash: Its hash.
-        tile_mpp: Microns per pixel of a tile.
-        stain: Name of the stain normaliser.
-    """
-
-    feature_size: int
-    encoder: str | None = None
-    encoder_hash: str | None = None
-    tile_mpp: float | None = None
-    stain: str | None = None
+    feature_size: int  # features of a tile
+    encoder: str | None = None  # name of the tile encoder
+    encoder_hash: str | None = None  # its hash
+    tile_mpp: float | None = None  # microns per pixel of a tile
+    stain: str | None = None  # name of the stain normaliser
 
     @classmethod
     def of(cls, feature_size: int, meta: FeatureMeta) -> TileSource:
-        """Takes from a file what decides whether its features can stand beside another's."""
+        """Takes from a file's metadata what must be the same in all files."""
         return cls(feature_size, meta.encoder, meta.encoder_hash, meta.tile_mpp, meta.stain)
 
     def difference(self, other: TileSource) -> str | None:
-        """Says in what ``other`` differs from this source; None = in nothing that both of them say."""
+        """Returns in what ``other`` differs from this source, of what both state; None = nothing."""
         if other.feature_size != self.feature_size:
             return f"{other.feature_size} features a tile, expected {self.feature_size}"
         if self.encoder_hash and other.encoder_hash:
             is_same = self.encoder_hash == other.encoder_hash
-        else:  # names are given by each program as it likes: only those of files without a hash can be compared
+        else:  # programs name encoders in their own ways: only names of files without a hash can be compared
             nameless = self.encoder_hash or other.encoder_hash or None in (self.encoder, other.encoder)
             is_same = bool(nameless) or self.encoder == other.encoder
         if not is_same:
@@ -73,7 +61,7 @@ def _named(source: TileSource) -> str:
 
 
 @dataclass(frozen=True)
-class _File:
+class _OpenedFile:
     path: str
     patient: str
     source: TileSource
@@ -84,17 +72,17 @@ class _File:
 def load_bags(
     frame: pd.DataFrame, column: str, memory_gb: float, source: TileSource | None = None, *, needs_coords: bool = False
 ) -> tuple[Bags, TileSource]:
-    """Reads the feature files of patients; every file is read and checked once, also where features stay in it.
+    """Reads the feature files of patients; all are read and checked once, even if their features stay on disk.
 
     Args:
         frame: A row for each slide, indexed by patient.
         column: Holds the absolute paths.
         memory_gb: Features of more gigabytes than this stay in their files.
-        source: What the files must come from; None: all from the same.
+        source: How the files must have been made; None = all in the same way.
         needs_coords: Whether a file without coordinates is unreadable.
 
     Returns:
-        The patients in the order of ``frame.index.unique()``, and what their files come from.
+        The patients in the order of ``frame.index.unique()``, and how their files were made.
 
     Raises:
         DataError: If the column is missing, a patient has a file twice, or files come from different encoders.
@@ -103,7 +91,10 @@ def load_bags(
     check_columns(frame, [column], HEADER)
     patients = frame.index.unique()
     cells = frame[column].iloc[np.argsort(patients.get_indexer(frame.index), kind="stable")]
-    _check_repeats(cells)
+    pairs = pd.MultiIndex.from_arrays([cells.index, cells])
+    repeated = pairs[pairs.duplicated() & ~is_empty(cells)].unique()
+    twice = [f"patient '{patient}' has the file {path} twice; keep one row." for patient, path in repeated]
+    raise_all(twice, DataError, HEADER)
     problems: dict[str, list[str]] = {}
     files = _open_all(cells, problems, needs_coords)
     source = _check_sources(files, source) if files or source is not None else TileSource(0)
@@ -114,7 +105,7 @@ def load_bags(
         features = torch.empty(sum(lengths), source.feature_size, dtype=dtype)
     _read_all(files, features, problems)
     if problems:
-        raise UnreadableError(HEADER, {patient: " ".join(found) for patient, found in problems.items()})
+        raise UnreadableError(HEADER, {patient: " ".join(texts) for patient, texts in problems.items()})
     store = TileStore(
         patients,
         tuple(file.path for file in files),
@@ -127,17 +118,8 @@ def load_bags(
     return Bags.of(store), source
 
 
-def _check_repeats(cells: Series) -> None:
-    pairs = pd.MultiIndex.from_arrays([cells.index, cells])
-    twice = pairs[pairs.duplicated() & ~is_empty(cells)].unique()
-    problems = [f"patient '{patient}' has the file {path} twice; keep one row." for patient, path in twice]
-    raise_all(problems, DataError, HEADER)
-
-
-def _open_all(cells: Series, problems: dict[str, list[str]], needs_coords: bool) -> list[_File]:
-    from multimodn.slides.feature_files.features import open_features
-
-    files = list[_File]()
+def _open_all(cells: Series, problems: dict[str, list[str]], needs_coords: bool) -> list[_OpenedFile]:
+    files = list[_OpenedFile]()
     for patient, path, has_none in zip(cells.index, cells, is_empty(cells).tolist(), strict=True):
         try:
             if has_none:
@@ -147,14 +129,14 @@ def _open_all(cells: Series, problems: dict[str, list[str]], needs_coords: bool)
                 if coords is None and needs_coords:
                     raise DataError(f"{path} has no coordinates; make it again, or leave `coordinates` out.")
                 corners = torch.full((file.n, 2), torch.nan) if coords is None else torch.from_numpy(coords).float()
-                files.append(_File(path, patient, TileSource.of(file.feature_size, file.meta), half, corners))
+                files.append(_OpenedFile(path, patient, TileSource.of(file.feature_size, file.meta), half, corners))
         except DataError as error:
             problems.setdefault(patient, []).append(str(error))
     return files
 
 
-def _check_sources(files: list[_File], source: TileSource | None) -> TileSource:
-    """Checks that all files come from ``source``, or from the first that says what it comes from; returns that."""
+def _check_sources(files: list[_OpenedFile], source: TileSource | None) -> TileSource:
+    """Checks that all files were made as ``source``, else the first file with a hash, states; returns it."""
     if source is None:
         first = next((file for file in files if file.source.encoder_hash), files[0])
         source, reference = first.source, f"as in {first.path}"
@@ -171,8 +153,8 @@ def _check_sources(files: list[_File], source: TileSource | None) -> TileSource:
     return source
 
 
-def _read_all(files: list[_File], features: Tensor | None, problems: dict[str, list[str]]) -> None:
-    """Reads and so checks the features of all files, and keeps them in ``features`` if there is such a place."""
+def _read_all(files: list[_OpenedFile], features: Tensor | None, problems: dict[str, list[str]]) -> None:
+    """Reads, and so checks, the features of all files, into ``features`` unless that is None."""
     first = 0
     for file in files:
         try:

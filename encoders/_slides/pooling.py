@@ -14,20 +14,19 @@ from multimodn.base.ragged import total
 class GatedAttention(nn.Module):
     """Scores tiles: in the paper's notation ``w^T (tanh(V h) * sigm(U h))``, for each of several w (heads).
 
-    Attention starts mildly uneven, towards tiles that are unlike the average. From w = 0 or a random w a run may as
-    well set out away from what it should find, and then seldom comes back. So U starts as V, rows of V come in pairs v
-    and -v, and both have the same w > 0: a pair gives ``tanh(x) tanh(x / 2)`` with ``x = v^T h``, which is never
-    negative and grows to either side. The v are orthogonal, so that all directions of h count about alike: with random
-    ones a rare shift in an unlucky direction drowned in the others. `start` scales w.
+    Attention starts mildly uneven, towards tiles that are unlike the average: from w = 0 or a random w training may
+    start in the wrong direction and seldom recovers. So U starts as V, rows of V come in pairs v and -v, and both have
+    the same w > 0: a pair gives ``tanh(x) tanh(x / 2)`` with ``x = v^T h``, which is never negative and grows to either
+    side. The v are orthogonal, so that all directions of h count about equally; with random ones a rare shift in one
+    direction was lost among the others. `start` scales w.
 
-    The matrices are stored flat: training penalises the size of matrices, a prior on how much a modality says, and not
-    that of vectors. Where to look says nothing by itself, and as long as nothing is found its gradient is so small that
-    the penalty alone would decide: attention would end before it began.
+    The matrices are stored flat, because training penalises the size of matrices but not of vectors: as long as
+    attention has found nothing, its gradient is so small that the penalty alone would decide.
 
     Args:
         input_size: Width of a tile's h.
         attention_size: Rows of V and of U.
-        n_heads: Number of w; they share V and U.
+        n_heads: Number of w, with common V and U.
 
     References:
         Ilse, Tomczak and Welling (2018), Attention-based deep multiple instance learning, equation 9,
@@ -59,29 +58,23 @@ class GatedAttention(nn.Module):
 
 
 class Pool(NamedTuple):
-    """What some tiles of n patients add up to; two parts of the same patients' tiles can be joined.
+    """Sums over some tiles of n patients; those of two parts of the same patients' tiles can be joined.
 
-    The softmax is taken while the tiles pass by: all weights are relative to the highest score so far.
-
-    Attributes:
-        highest: Highest score, ``(n, n_heads)``; minus infinity for a patient without a tile in this part.
-        weight: Sum of ``exp(score - highest)``, ``(n, n_heads)``.
-        attended: Sum of ``exp(score - highest) h``, ``(n, n_heads, size)``.
-        summed: Sum of h, ``(n, size)``.
+    The softmax is computed online: all weights are relative to the highest score so far.
 
     References:
         Milakov and Gimelshein (2018), Online normalizer calculation for softmax, algorithm 3,
         https://arxiv.org/abs/1805.02867
     """
 
-    highest: Tensor
-    weight: Tensor
-    attended: Tensor
-    summed: Tensor
+    highest: Tensor  # highest score, ``(n, n_heads)``; minus infinity for a patient without a tile in this part
+    weight: Tensor  # sum of ``exp(score - highest)``, ``(n, n_heads)``
+    attended: Tensor  # sum of ``exp(score - highest) h``, ``(n, n_heads, size)``
+    summed: Tensor  # sum of h, ``(n, size)``
 
     @classmethod
     def of(cls, tiles: Tensor, scores: Tensor, rows: Tensor, n_rows: int) -> Pool:
-        """Adds up tiles ``(n_tiles, size)`` with scores ``(n_tiles, n_heads)`` by patient, long ``(n_tiles,)``."""
+        """Sums tiles ``(n_tiles, size)`` with scores ``(n_tiles, n_heads)`` by patient, long ``(n_tiles,)``."""
         place = rows.unsqueeze(1).expand_as(scores)
         highest = scores.new_full((n_rows, scores.shape[1]), -torch.inf)
         highest = highest.scatter_reduce(0, place, scores.detach(), "amax")
@@ -90,7 +83,7 @@ class Pool(NamedTuple):
         return cls(highest, total(weights, rows, n_rows), torch.stack(attended, 1), total(tiles, rows, n_rows))
 
     def join(self, other: Pool) -> Pool:
-        """Returns what both parts add up to."""
+        """Returns the sums over both parts."""
         highest = torch.maximum(self.highest, other.highest)
         reference = highest.clamp(min=torch.finfo(highest.dtype).min)  # no tile in either: exp(-inf), not NaN
         ours, theirs = (self.highest - reference).exp(), (other.highest - reference).exp()
@@ -102,18 +95,14 @@ class Pool(NamedTuple):
         )
 
     def attention_mean(self) -> Tensor:
-        """Returns the mean of h by attention, equation 8 of the paper, ``(n, n_heads, size)``."""
+        """Returns the mean of h by attention, equation 8 of Ilse et al., ``(n, n_heads, size)``."""
         return self.attended / self.weight.unsqueeze(2)
 
 
 def highest(keys: Tensor, rows: Tensor, lengths: Tensor, n_most: int) -> tuple[Tensor, Tensor]:
-    """Finds the items of each row with the highest keys.
+    """Finds the ``n_most`` items of each row with the highest keys ``(n_items,)``; of equal keys the first.
 
-    Args:
-        keys: ``(n_items,)``.
-        rows: The row of each item, long ``(n_items,)``, ascending.
-        lengths: Items of each row, long ``(n,)``.
-        n_most: How many are kept of a row; all, where it has fewer. Of equal keys the first are kept.
+    ``rows`` is the row of each item, long ``(n_items,)``, ascending, and ``lengths`` the items of each, long ``(n,)``.
 
     Returns:
         The numbers of the kept items, ascending, long, and how many each row keeps, long ``(n,)``.

@@ -1,4 +1,4 @@
-"""Decides what each column of a table is: numeric, categorical, or of no use."""
+"""Infers the kind of each column of a table: numeric, categorical, or of no use."""
 
 from __future__ import annotations
 
@@ -9,71 +9,44 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from multimodn.encoders._reading import (
-    Booleans,
-    Series,
-    cells_shown,
-    is_date,
-    parse_numbers,
-    read_levels,
-)
+from multimodn.encoders._reading import Series, cells_shown, is_date, parse_numbers, read_levels
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
 
-MAX_LEVELS = 256
-"""Levels that a categorical column keeps, the most frequent ones; a rarer level counts as unseen."""
+MAX_LEVELS = 256  # levels that a categorical column keeps, the most frequent ones; others count as unseen
 
-SELDOM_CATEGORY = 20
-"""A text column with more levels than this, and more than one level for two filled cells, is no category."""
+MANY_LEVELS = 20
+"""A text column with more levels than this, and more than one level for two filled cells, is not categorical."""
 
 
 @dataclass(frozen=True)
 class CategoricalColumn:
-    """What training rows told about a categorical column.
+    """Statistics of a categorical column in the training rows."""
 
-    Attributes:
-        name: The column.
-        levels: Its levels, as text.
-        frequency: The share of each level among the non-empty training cells.
-        n_empty: Empty training cells.
-    """
-
-    name: str
-    levels: list[str]
-    frequency: list[float]
-    n_empty: int
+    name: str  # the column
+    levels: list[str]  # its levels, as text
+    frequency: list[float]  # the share of each level among the non-empty training cells
+    n_empty: int  # empty training cells
 
 
 @dataclass
 class ColumnKinds:
-    """The kinds of a table's columns.
+    """The kinds of a table's columns."""
 
-    Attributes:
-        numeric: Numeric columns with more than two values, or declared.
-        two_valued: Numeric columns with two values, not declared: levels in a narrow table, numbers in a wide
-            one.
-        categorical: Text columns and declared ones.
-        dropped: Why a column is of no use.
-    """
-
-    numeric: list[str] = field(default_factory=list)
+    numeric: list[str] = field(default_factory=list)  # numeric columns with more than two values, or declared
+    # numeric columns with two values, not declared: levels in a narrow table, numbers in a wide one
     two_valued: list[str] = field(default_factory=list)
-    categorical: list[str] = field(default_factory=list)
-    dropped: dict[str, str] = field(default_factory=dict)
+    categorical: list[str] = field(default_factory=list)  # text columns and declared ones
+    dropped: dict[str, str] = field(default_factory=dict)  # the reason why a column is of no use
 
 
 def check_declared(frame: pd.DataFrame, declared: Mapping[str, Sequence[str]], header: str) -> None:
-    """Checks the columns that the options name.
-
-    Args:
-        frame: The training rows.
-        declared: The columns that each option names.
-        header: Begins the message.
+    """Checks the columns that each option names.
 
     Raises:
         StudyError: If the frame lacks one, or one is declared both categorical and numeric.
     """
     problems = [
-        f"'{option}' names column '{name}', which is not there.{did_you_mean(name, map(str, frame.columns))}"
+        f"'{option}' names column '{name}', which does not exist.{did_you_mean(name, map(str, frame.columns))}"
         for option, names in declared.items()
         for name in names
         if name not in frame.columns
@@ -84,13 +57,7 @@ def check_declared(frame: pd.DataFrame, declared: Mapping[str, Sequence[str]], h
 
 
 def infer_kinds(frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequence[str], header: str) -> ColumnKinds:
-    """Infers the kind of every column that is not declared.
-
-    Args:
-        frame: Training rows, each column once.
-        categorical: Columns declared categorical.
-        numeric: Columns declared numeric.
-        header: Begins the message.
+    """Infers from training rows the kind of every column that is not declared categorical or numeric.
 
     Raises:
         DataError: If most cells of a text column, but not all, are numbers; or a column holds dates.
@@ -98,31 +65,37 @@ def infer_kinds(frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequen
     kinds, problems = ColumnKinds(), list[str]()
     is_categorical, is_declared_numeric = set(categorical), set(numeric)
     for name in frame.columns:
-        if name in is_categorical:
+        series = frame[name]
+        if name in is_categorical or (
+            isinstance(series.dtype, pd.CategoricalDtype) and name not in is_declared_numeric
+        ):
             kinds.categorical.append(name)
-        elif name in is_declared_numeric:
+        elif name in is_declared_numeric or is_date(series):  # dates are refused where numbers are read
             kinds.numeric.append(name)
         else:
-            _infer(name, frame[name], kinds, problems)
+            _infer(name, series, kinds, problems)
     raise_all(problems, DataError, header)
     return kinds
 
 
 def _infer(name: str, series: Series, kinds: ColumnKinds, problems: list[str]) -> None:
-    if is_date(series) or isinstance(series.dtype, pd.CategoricalDtype):
-        # dates are refused, with their repair, where numbers are read
-        (kinds.numeric if is_date(series) else kinds.categorical).append(name)
-        return
     numbers, unreadable = parse_numbers(series)
     if unreadable.any():
+        n_filled, n_values = int(series.notna().sum()), series.nunique()
         if int(unreadable.sum()) < int((~np.isnan(numbers)).sum()):
-            problems.append(_mixed(series, unreadable))
+            problems.append(
+                f"column '{series.name}' holds numbers, but {int(unreadable.sum())} of {len(series)} cells are not "
+                f"numbers: {cells_shown(series, unreadable)}. Clean these cells (empty = unknown), or declare the "
+                f"column under `categorical` if its numbers are codes."
+            )
+        elif n_values > MANY_LEVELS and 2 * n_values > n_filled:
+            kinds.dropped[name] = f"free text or an identifier ({n_values} values in {n_filled} cells)"
         else:
-            _infer_text(name, series, kinds)
+            kinds.categorical.append(name)
         return
     filled = numbers[~np.isnan(numbers)]
     seen = pd.unique(filled[:1000])
-    seen = seen if len(seen) > 2 else pd.unique(filled)  # a look at some cells mostly suffices
+    seen = seen if len(seen) > 2 else pd.unique(filled)  # some cells mostly suffice
     if len(seen) == 0:
         kinds.dropped[name] = "empty"
     elif len(seen) == 1:
@@ -131,25 +104,8 @@ def _infer(name: str, series: Series, kinds: ColumnKinds, problems: list[str]) -
         (kinds.two_valued if len(seen) == 2 else kinds.numeric).append(name)
 
 
-def _infer_text(name: str, series: Series, kinds: ColumnKinds) -> None:
-    n_filled = int(series.notna().sum())
-    n_values = series.nunique()
-    if n_values > SELDOM_CATEGORY and 2 * n_values > n_filled:
-        kinds.dropped[name] = f"free text or an identifier ({n_values} values in {n_filled} cells)"
-    else:
-        kinds.categorical.append(name)
-
-
-def _mixed(series: Series, unreadable: Booleans) -> str:
-    return (
-        f"column '{series.name}' holds numbers, but {int(unreadable.sum())} of {len(series)} cells are not "
-        f"numbers: {cells_shown(series, unreadable)}. Clean these cells (empty = unknown), or declare the "
-        f"column under `categorical` if its numbers are codes."
-    )
-
-
 def fit_levels(series: Series) -> CategoricalColumn | str:
-    """Fits a categorical column on training cells, or tells why it is of no use."""
+    """Fits a categorical column on training cells, or returns why it is of no use."""
     codes, levels = read_levels(series)
     counts = np.bincount(codes[codes >= 0], minlength=len(levels))
     if len(levels) < 2:

@@ -1,9 +1,9 @@
-"""What a table's columns become: its options, and what the training rows decide under them."""
+"""Options of a table, and its layout: which columns enter, and how."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -13,13 +13,7 @@ from pydantic import Field
 from multimodn.base.encoder import JSON, Options
 from multimodn.encoders._layers import automatic_components
 from multimodn.encoders._reading import check_columns, read_numbers
-from multimodn.encoders._tables.columns import (
-    CategoricalColumn,
-    ColumnKinds,
-    check_declared,
-    fit_levels,
-    infer_kinds,
-)
+from multimodn.encoders._tables.columns import CategoricalColumn, ColumnKinds, check_declared, fit_levels, infer_kinds
 from multimodn.encoders._tables.scaling import MAX_KNOTS, NumericColumn, Scaling, fit_column
 from multimodn.errors import DataError, DataWarning, StudyError, raise_all, shown
 
@@ -39,14 +33,12 @@ class TableOptions(Options):
         dropout: Share of hidden units (without hidden layers: of inputs) set to 0 in training.
         numeric: How a numeric column enters; ``auto`` = ``scaled`` in a wide table, else ``piecewise``.
         n_bins: Bins of the piecewise-linear encoding of a column.
-        scaling: ``auto`` = ``standard`` (robust, log1p for skewed columns) in a wide table, else
-            ``quantile``.
-        categorical: Columns of codes, against the inference from the data.
-        numeric_columns: Columns of numbers, against the inference from the data.
-        indicate_empty: Whether the network sees which cells are empty. Where a test is asked for only in some
-            patients, the network then learns from who was tested.
-        n_components: Principal components that replace the numeric columns; ``auto`` = a third of the rows,
-            at most 32, in a wide table, else none.
+        scaling: ``auto`` = ``standard`` (robust, log1p for skewed columns) in a wide table, else ``quantile``.
+        categorical: Columns of codes, whatever the data suggest.
+        numeric_columns: Columns of numbers, whatever the data suggest.
+        indicate_empty: Whether the network sees which cells are empty, and so may learn from who was tested.
+        n_components: Principal components that replace the numeric columns; ``auto`` = a third of the rows, at most 32,
+            in a wide table, else none.
         units: The unit of a column, for reports.
     """
 
@@ -66,27 +58,16 @@ class TableOptions(Options):
 
 @dataclass(frozen=True)
 class TableLayout:
-    """What training rows decided about a table, apart from tensors.
+    """The layout of a table as decided on training rows."""
 
-    Attributes:
-        numeric: Numeric columns.
-        categorical: Categorical columns.
-        dropped: Columns of no use, and why.
-        indicated: Columns whose emptiness is an input.
-        encoding: How numeric columns enter.
-        scaling: How they are scaled.
-        n_knots: Quantiles kept of each column.
-        n_components: Principal components that replace the numeric columns; None = they enter one by one.
-    """
-
-    numeric: list[NumericColumn]
-    categorical: list[CategoricalColumn]
-    dropped: dict[str, str]
-    indicated: list[str]
-    encoding: Numeric
-    scaling: Scaling
-    n_knots: int
-    n_components: int | None
+    numeric: list[NumericColumn]  # numeric columns
+    categorical: list[CategoricalColumn]  # categorical columns
+    dropped: dict[str, str]  # columns of no use, and the reason
+    indicated: list[str]  # columns whose empty cells are an input
+    encoding: Numeric  # how numeric columns enter
+    scaling: Scaling  # how they are scaled
+    n_knots: int  # quantiles kept of each column
+    n_components: int | None  # principal components that replace the numeric columns; None = they enter one by one
 
     @property
     def columns(self) -> list[str]:
@@ -101,18 +82,10 @@ class TableLayout:
         return cls(**{**config, "numeric": numeric, "categorical": categorical})
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which columns enter how, before anything is fitted."""
-
-    numeric: list[str]
-    levels: list[str]
-    encoding: Numeric
-    scaling: Scaling
-    n_components: int | None
-
-
-def _plan(kinds: ColumnKinds, options: TableOptions, n_rows: int) -> _Plan:
+def _plan(
+    kinds: ColumnKinds, options: TableOptions, n_rows: int
+) -> tuple[list[str], list[str], Numeric, Scaling, int | None]:
+    """Returns the numeric columns, those of levels, encoding, scaling and number of components, before any fit."""
     # hundreds of 0/1 columns, such as mutations, are a wide table too
     automatic = automatic_components(n_rows, len(kinds.numeric) + len(kinds.two_valued))
     is_wide = automatic is not None
@@ -130,49 +103,45 @@ def _plan(kinds: ColumnKinds, options: TableOptions, n_rows: int) -> _Plan:
         scaling = options.scaling
     numeric = kinds.numeric + (kinds.two_valued if is_wide else [])
     levels = kinds.categorical + ([] if is_wide else kinds.two_valued)
-    return _Plan(numeric, levels, encoding, scaling, n_components if encoding == "scaled" else None)
+    return numeric, levels, encoding, scaling, n_components if encoding == "scaled" else None
 
 
 def fit_layout(frame: pd.DataFrame, options: TableOptions) -> TableLayout:
-    """Decides what enters, and how, from training rows; means and components are fitted after it.
+    """Decides from training rows which columns enter, and how; means and components are fitted after it.
 
     Raises:
         DataError: If no column is of use, or a cell cannot be read.
-        StudyError: If the options name a column that is not there, or contradict each other.
+        StudyError: If the options name a column that does not exist, or contradict each other.
     """
     check_columns(frame, dict.fromkeys(frame.columns), HEADER)
-    declared: dict[str, Sequence[str]] = {
-        "categorical": options.categorical,
-        "numeric_columns": options.numeric_columns,
-        "units": list(options.units),
-    }
-    check_declared(frame, declared, HEADER)
+    declared = {"categorical": options.categorical, "numeric_columns": options.numeric_columns}
+    check_declared(frame, {**declared, "units": list(options.units)}, HEADER)
     kinds = infer_kinds(frame, options.categorical, options.numeric_columns, HEADER)
-    plan = _plan(kinds, options, len(frame))
+    numeric_names, level_names, encoding, scaling, n_components = _plan(kinds, options, len(frame))
     problems, dropped = list[str](), dict(kinds.dropped)
     numeric: list[NumericColumn] = []
-    for name in plan.numeric:
+    for name in numeric_names:
         numbers = read_numbers(frame[name], problems, REPAIR)
-        column = fit_column(name, numbers, plan.scaling, is_robust=True)
+        column = fit_column(name, numbers, scaling, is_robust=True)
         if column is not None:
             numeric.append(column)
         else:
             dropped[name] = "constant"
     raise_all(problems, DataError, HEADER)
     categorical: list[CategoricalColumn] = []
-    for name in plan.levels:
-        found = fit_levels(frame[name])
-        if isinstance(found, CategoricalColumn):
-            categorical.append(found)
+    for name in level_names:
+        fitted = fit_levels(frame[name])
+        if isinstance(fitted, CategoricalColumn):
+            categorical.append(fitted)
         else:
-            dropped[name] = found
+            dropped[name] = fitted
     report_dropped(dropped, len(numeric) + len(categorical), len(frame), HEADER)
     n_empty = {column.name: column.n_empty for column in numeric}
     n_empty |= {column.name: column.n_empty for column in categorical}
     indicated = [name for name, count in n_empty.items() if count] if options.indicate_empty else []
-    n_components = min(plan.n_components, len(numeric), len(frame)) if plan.n_components and numeric else None
+    n_components = min(n_components, len(numeric), len(frame)) if n_components and numeric else None
     n_knots = min(MAX_KNOTS, max(2, len(frame)))
-    return TableLayout(numeric, categorical, dropped, indicated, plan.encoding, plan.scaling, n_knots, n_components)
+    return TableLayout(numeric, categorical, dropped, indicated, encoding, scaling, n_knots, n_components)
 
 
 def report_dropped(dropped: Mapping[str, str], n_kept: int, n_rows: int, header: str) -> None:

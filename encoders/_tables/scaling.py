@@ -1,9 +1,8 @@
 """Scaling of numeric columns: fitted on training rows, applied once when rows are prepared.
 
-`standard`: (x - centre) / spread, clipped to +-5, after log1p where a non-negative column is heavily skewed
-to the right (counts, expression): a rule that leaves symmetric measurements alone. `quantile`: the normal
-score of the rank, by linear interpolation between at most 255 quantiles of the training rows; it needs no
-log. Either way the training mean is subtracted afterwards, so that 0 is the neutral value.
+`standard`: (x - centre) / spread, clipped to +-5, after log1p where a non-negative column is heavily skewed to the
+right (counts, expression). `quantile`: the normal score of the rank, by linear interpolation between at most 255
+quantiles of the training rows. The training mean is subtracted afterwards, so that 0 is the neutral value.
 """
 
 from __future__ import annotations
@@ -20,51 +19,35 @@ from torch import Tensor, nn
 from multimodn.encoders._reading import Floats, read_numbers
 from multimodn.errors import DataError, raise_all
 
-CLIP = 5.0
-"""Bound of standard-scaled values, in training spreads."""
+CLIP = 5.0  # bound of standard-scaled values, in training spreads
 
 LARGEST = float(np.finfo(np.float32).max)
 
 MAX_KNOTS = 255
-SKEWED = 2.0
-"""Sample skewness above which a non-negative column enters as log1p (an exponential distribution has 2)."""
+SKEWED = 2.0  # sample skewness above which a non-negative column enters as log1p (an exponential distribution has 2)
 
 Scaling = Literal["quantile", "standard"]
 
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """What training rows told about a numeric column.
+    """Statistics of a numeric column in the training rows."""
 
-    Attributes:
-        name: The column.
-        minimum: Smallest value seen, in the column's unit; so are ``median`` and ``maximum``.
-        n_empty: Empty training cells.
-        is_log: Whether log1p comes before centre and spread.
-        centre: Subtracted first; after log1p if there is one.
-        spread: Divided by next, > 0.
-        scaled_mean: Mean of the scaled training values, subtracted last.
-    """
-
-    name: str
-    minimum: float
+    name: str  # the column
+    minimum: float  # smallest value, in the column's unit; so are ``median`` and ``maximum``
     median: float
     maximum: float
-    n_empty: int
-    is_log: bool = False
-    centre: float = 0.0
-    spread: float = 1.0
-    scaled_mean: float = 0.0
+    n_empty: int  # empty training cells
+    is_log: bool = False  # whether log1p comes before centre and spread
+    centre: float = 0.0  # subtracted first; after log1p if there is one
+    spread: float = 1.0  # divided by next, > 0
+    scaled_mean: float = 0.0  # mean of the scaled training values, subtracted last
 
 
 def fit_column(name: str, numbers: Floats, scaling: Scaling, *, is_robust: bool) -> NumericColumn | None:
-    """Fits one column; None if its non-empty cells hold fewer than two distinct values.
+    """Fits one column on its training cells ``(n,)``, NaN = empty; None if they have fewer than two distinct values.
 
-    Args:
-        name: The column.
-        numbers: Training cells ``(n,)``, NaN = empty.
-        scaling: How they will be scaled.
-        is_robust: Median and interquartile range instead of mean and standard deviation.
+    With ``is_robust``, centre and spread are median and interquartile range, not mean and standard deviation.
     """
     seen = np.sort(numbers[~np.isnan(numbers)])
     if not len(seen) or seen[0] == seen[-1]:
@@ -109,9 +92,8 @@ def _skewness(ordered: Floats) -> float:
 class NumericScaler(nn.Module):
     """Scales the numeric columns of a table.
 
-    The quantiles are a buffer in float32, relative to the column's centre and spread (float64, in the
-    configuration): no precision is lost on large numbers, and the buffers can live on devices without
-    float64.
+    The quantiles are a buffer in float32, relative to the column's centre and spread (float64, in the configuration):
+    no precision is lost on large numbers, and devices without float64 can hold them.
     """
 
     knots: Tensor
@@ -125,11 +107,7 @@ class NumericScaler(nn.Module):
         self.register_buffer("scores", torch.zeros(shape))
 
     def fit(self, frame: pd.DataFrame) -> Tensor:
-        """Fits quantiles and means from training rows that `fit_column` has read without a problem.
-
-        Returns:
-            What `forward` answers for these rows.
-        """
+        """Fits quantiles and means from training rows that `fit_column` could read; returns them scaled."""
         if self.scaling == "quantile":
             for index, column in enumerate(self.columns):
                 numbers = read_numbers(frame[column.name], [], "")
@@ -145,9 +123,9 @@ class NumericScaler(nn.Module):
 
     def _standardise(self, index: int, numbers: Floats) -> NDArray[np.float32]:
         column = self.columns[index]
-        # training saw nothing below 0 there, so such a cell counts as 0, like a cell beyond the clip
+        # training saw nothing below 0 there: such a cell counts as 0, like a cell beyond the clip
         values = np.log1p(np.maximum(numbers, 0.0)) if column.is_log else numbers
-        with np.errstate(over="ignore"):  # infinity is brought back just below
+        with np.errstate(over="ignore"):  # infinity is clipped below
             relative = (values - column.centre) / column.spread
         return relative.clip(-LARGEST, LARGEST).astype(np.float32)
 
@@ -156,25 +134,16 @@ class NumericScaler(nn.Module):
         relative = self._standardise(index, numbers)
         if self.scaling == "standard":
             scaled = np.clip(relative.astype(np.float64), -CLIP, CLIP)
-        else:  # tied knots have equal scores, so interpolation at a tie answers that score
-            scaled = np.interp(
-                relative, self.knots[index].float().cpu().numpy(), self.scores[index].float().cpu().numpy()
-            )
+        else:  # tied knots have equal scores, so interpolation at a tie gives that score
+            knots, scores = (buffer[index].float().cpu().numpy() for buffer in (self.knots, self.scores))
+            scaled = np.interp(relative, knots, scores)
         return scaled - self.columns[index].scaled_mean
 
     def forward(self, frame: pd.DataFrame, repair: str, header: str) -> Tensor:
-        """Scales all columns.
-
-        Args:
-            frame: Rows with at least these columns.
-            repair: What an error advises for text that is not a number.
-            header: Begins the error message.
-
-        Returns:
-            Float32 ``(n, n_columns)``, NaN = empty.
+        """Scales all columns to float32 ``(n, n_columns)``, NaN = empty.
 
         Raises:
-            DataError: If a cell is not a finite number; every such column is named.
+            DataError: If a cell is not a finite number; every such column is named. ``repair`` is the advice for text.
         """
         problems = list[str]()
         scaled = np.empty((len(frame), len(self.columns)), dtype=np.float32)
@@ -192,7 +161,7 @@ def _quantile_knots(seen: NDArray[np.float32], n_knots: int) -> tuple[NDArray[np
     below = position.astype(np.int64)
     above = np.minimum(below + 1, len(ordered) - 1)
     knots = (ordered[below] + (ordered[above] - ordered[below]) * (position - below)).astype(np.float32)
-    knots = np.maximum.accumulate(knots)  # rounding must not disturb their order
+    knots = np.maximum.accumulate(knots)  # rounding must not change their order
     edge = 0.5 / n_knots
     scores = torch.special.ndtri(torch.from_numpy(probability.clip(edge, 1.0 - edge))).numpy()
     tie, _ = pd.factorize(knots)

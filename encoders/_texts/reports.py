@@ -1,4 +1,4 @@
-"""Reads reports from cells or files, and has a frozen network encode those whose outputs are not on disk yet."""
+"""Reads reports from cells or files, and encodes those whose outputs are not cached on disk by a frozen network."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.cache import OutputCache, content_hash
-from multimodn.encoders._reading import Series, check_columns
+from multimodn.encoders._reading import check_columns
 from multimodn.encoders._texts.transformer import TextVectors
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
-CHARACTERS_AT_ONCE = 1_000_000
-"""Texts are handed to the network in parts of about this size, and kept on disk after each."""
-
-N_COUNTS = 3
-"""Numbers that are kept behind each vector: its weight, the tokens of its text, and those read."""
+CHARACTERS_AT_ONCE = 1_000_000  # texts are encoded in parts of about this size, and cached after each
+N_COUNTS = 3  # numbers cached behind each vector: its weight, the tokens of its text, and those read
 
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters but tab and line ends, and halves of characters, which no tokenizer takes."""
+"""Control characters but tab and line ends, and lone surrogates, which no tokenizer takes."""
 
 
 def clean(text: str) -> str:
@@ -35,16 +30,10 @@ def clean(text: str) -> str:
 
 
 class Reports:
-    """The reports of a frame, one a row, of which only one is in memory at a time where they are files.
-
-    Args:
-        frame: Rows of patients, indexed by patient.
-        column: Its column of texts or paths.
-        encoding: The encoding of the files; None = the cells are the texts.
-        header: Begins error messages.
+    """The reports in a column of texts, or, with an encoding, of paths of files, one of which is in memory at a time.
 
     Raises:
-        DataError: If the column is missing, or a cell is no text.
+        DataError: If the column is missing, or a cell is not text.
     """
 
     def __init__(self, frame: pd.DataFrame, column: str, encoding: str | None, header: str) -> None:
@@ -54,15 +43,12 @@ class Reports:
         has_report = frame[column].notna().to_numpy()
         self.cells: list[str] = frame.loc[has_report, column].tolist()
         self.rows = rows[has_report]
-        self._check(frame.loc[has_report, column])
-
-    def _check(self, filled: Series) -> None:
         wrong = [i for i, cell in enumerate(self.cells) if not isinstance(cell, str)]
         if wrong:
-            what = "texts" if self.encoding is None else "paths of text files"
-            cells = [f"{self.cells[i]!r} (patient '{filled.index[i]}')" for i in wrong]
+            what = "texts" if encoding is None else "paths of text files"
+            cells = [f"{self.cells[i]!r} (patient '{self.patients[self.rows[i]]}')" for i in wrong]
             raise DataError(
-                f"{self.header}: column '{self.column}' holds {filled.dtype}, expected {what}: {shown(cells, 3)}. "
+                f"{header}: column '{column}' holds {frame[column].dtype}, expected {what}: {shown(cells, 3)}. "
                 f"Name the right column."
             )
 
@@ -70,7 +56,7 @@ class Reports:
         """Returns a report, cleaned.
 
         Raises:
-            ValueError: Saying what is wrong with it.
+            ValueError: If it cannot be read, or is empty.
         """
         cell = self.cells[report]
         if self.encoding is None:
@@ -99,23 +85,19 @@ class Reports:
         return keys
 
     def raise_unreadable(self, problems: dict[int, str]) -> None:
-        """Raises one error for the problems of some reports and for patients without any report.
-
-        Raises:
-            UnreadableError: If there are such.
-        """
+        """Raises one UnreadableError for all problems of reports and all patients without a report, if any."""
         of_patient: dict[int, list[str]] = {}
         for patient in np.setdiff1d(np.arange(len(self.patients)), self.rows).tolist():
             of_patient[patient] = [f"there is no report: column '{self.column}' is empty."]
         for report, problem in problems.items():
             of_patient.setdefault(int(self.rows[report]), []).append(problem)
         if of_patient:
-            listed = {str(self.patients[patient]): " ".join(found) for patient, found in sorted(of_patient.items())}
+            listed = {str(self.patients[patient]): " ".join(texts) for patient, texts in sorted(of_patient.items())}
             raise UnreadableError(self.header, listed)
 
 
 def _read_file(path: str, encoding: str) -> str:
-    # the mark that some editors write before the first character is no part of the text
+    # some editors write a byte order mark before the first character
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
     try:
         data = Path(path).read_bytes()
@@ -124,7 +106,7 @@ def _read_file(path: str, encoding: str) -> str:
     try:
         return data.decode(codec)
     except UnicodeDecodeError as error:
-        # codecs with a mark count from behind it
+        # codecs with a byte order mark count from behind it
         offset = error.start + len(data) - len(error.object)
         raise ValueError(
             f"the file {path} is not {encoding}: byte {offset} is 0x{data[offset]:02x} ({error.reason}). Save it as "
@@ -133,19 +115,13 @@ def _read_file(path: str, encoding: str) -> str:
 
 
 def patient_vectors(reports: Reports, encode: Callable[[Sequence[str]], TextVectors], cache: OutputCache) -> Tensor:
-    """Returns the mean vector of each patient's reports, weighted by tokens.
+    """Returns the mean vector of each patient's reports, weighted by tokens, float64 ``(n_patients, size)``.
 
-    Args:
-        reports: At least one.
-        encode: Called for reports that are not in the cache, some at a time.
-        cache: Of the network and the way in which texts are cut.
-
-    Returns:
-        Float64 ``(n_patients, size)``.
+    At least one report; those that are not in the cache (of this network and windowing) are encoded, some at a time.
 
     Raises:
         UnreadableError: Naming all patients with a report that cannot be read or has no token.
-        DataError: If the network answers something that is no finite number.
+        DataError: If the network returns a number that is not finite.
 
     Warns:
         DataWarning: If the end of reports is left out.
@@ -153,19 +129,29 @@ def patient_vectors(reports: Reports, encode: Callable[[Sequence[str]], TextVect
     keys = reports.keys()
     outputs = {key: output for key in dict.fromkeys(keys) if (output := cache.get(key)) is not None}
     for part in _parts(reports, {key: report for report, key in enumerate(keys) if key not in outputs}):
-        found = encode(list(part.values()))
-        counts = torch.stack([found.weights, found.n_tokens, found.n_read], 1)
-        for key, output in zip(part, torch.cat([found.vectors, counts.double()], 1).float().numpy(), strict=True):
+        encoded = encode(list(part.values()))
+        counts = torch.stack([encoded.weights, encoded.n_tokens, encoded.n_read], 1)
+        for key, output in zip(part, torch.cat([encoded.vectors, counts.double()], 1).float().numpy(), strict=True):
             if not np.isfinite(output).all():
-                raise DataError(f"{reports.header}: the network answers numbers that are not finite; use another one.")
+                raise DataError(f"{reports.header}: the network returns numbers that are not finite; use another one.")
             cache.put(key, output)
             outputs[key] = output
     rows = torch.from_numpy(reports.rows)
     stacked = torch.from_numpy(np.stack([outputs[key] for key in keys])).double()
     vectors, (weights, n_tokens, n_read) = stacked[:, :-N_COUNTS], stacked[:, -N_COUNTS:].T
-    tokenless = f"the text of column '{reports.column}' has no token that the network knows."
+    tokenless = f"the text of column '{reports.column}' has no token of the network's vocabulary."
     reports.raise_unreadable({int(report): tokenless for report in torch.nonzero(n_tokens == 0)})
-    _warn_of_cuts(reports, n_tokens.long().numpy(), n_read.long().numpy())
+    cut: list[int] = torch.nonzero(n_read < n_tokens).flatten().tolist()
+    if cut:
+        named = [
+            f"'{reports.patients[reports.rows[i]]}' ({n_read[i]:.0f} of {n_tokens[i]:.0f} tokens are read)" for i in cut
+        ]
+        warnings.warn(
+            f"{reports.header}: `max_windows` leaves out the end of {len(cut)} of {len(n_tokens)} reports: "
+            f"{shown(named, 3)}.",
+            DataWarning,
+            stacklevel=3,
+        )
     n_patients = len(reports.patients)
     summed = torch.zeros(n_patients, vectors.shape[1], dtype=torch.float64)
     summed.index_add_(0, rows, vectors * weights[:, None])
@@ -183,15 +169,3 @@ def _parts(reports: Reports, wanted: dict[str, int]) -> Iterator[dict[str, str]]
             part, size = {}, 0
     if part:
         yield part
-
-
-def _warn_of_cuts(reports: Reports, n_tokens: NDArray[np.int64], n_read: NDArray[np.int64]) -> None:
-    cut: list[Any] = np.flatnonzero(n_read < n_tokens).tolist()
-    if cut:
-        named = [f"'{reports.patients[reports.rows[i]]}' ({n_read[i]} of {n_tokens[i]} tokens are read)" for i in cut]
-        warnings.warn(
-            f"{reports.header}: `max_windows` leaves out the end of {len(cut)} of {len(n_tokens)} reports: "
-            f"{shown(named, 3)}.",
-            DataWarning,
-            stacklevel=4,
-        )

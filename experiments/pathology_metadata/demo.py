@@ -26,11 +26,11 @@ from rich.console import Console
 from multimodn import Cohort, MultiModN, Study
 from multimodn.errors import DataWarning
 from multimodn.evaluate.results import markdown
+from multimodn.figures.theme import DARK, LIGHT
 from multimodn.files import write_text
 from multimodn.runs import fit_run
 from multimodn.slides import draw_heatmap, embed_slides, open_slide
 from multimodn.slides.embedding.embed import EmbedOptions
-from multimodn.slides.heatmaps.heatmap import DARK, LIGHT
 from multimodn.training.fit import TrainerFlags
 
 HERE = Path(__file__).parent

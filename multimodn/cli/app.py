@@ -186,8 +186,8 @@ def heatmap(
     dark: Annotated[bool, typer.Option(help="On a dark ground.")] = False,
 ) -> None:
     """Draw where a model looked on the slides of a patient; with --task, what it found there."""
+    from multimodn.figures.theme import DARK, LIGHT
     from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
-    from multimodn.slides.heatmaps.heatmap import DARK, LIGHT
 
     model, palette = _load(run), DARK if dark else LIGHT
     name, cohort = modality or model.explain.attended_modality(), _cohort(model, source).subset(patient)

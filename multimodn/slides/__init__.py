@@ -1,7 +1,6 @@
 """Whole-slide images: reading, tissue, tiles, their embeddings, heat maps.
 
-What this package exports is imported when it is first used, so that a command that needs no slides does not wait for
-the libraries that do.
+Exported names are imported when they are first used, so that commands without slides start quickly.
 """
 
 from importlib import import_module
@@ -25,32 +24,17 @@ if TYPE_CHECKING:
     from multimodn.slides.tiles.tiling import Tiling, tile_extent, tile_grid
     from multimodn.slides.tiles.tissue import Tissue, TissueOptions, draw_tissue, find_tissue
 
-_HOME = {
-    "EmbedError": "embedding.cohort",
-    "EmbedOptions": "embedding.embed",
-    "FeatureMeta": "feature_files.features",
-    "Slide": "reader.slide",
-    "SlideError": "reader.slide",
-    "SlideFeatures": "feature_files.features",
-    "SlideResult": "embedding.embed",
-    "TileEncoder": "embedding.tile_encoders",
-    "Tiling": "tiles.tiling",
-    "Tissue": "tiles.tissue",
-    "TissueOptions": "tiles.tissue",
-    "draw_heatmap": "heatmaps.heatmap",
-    "draw_tissue": "tiles.tissue",
-    "embed_slide": "embedding.embed",
-    "embed_slides": "embedding.cohort",
-    "find_slides": "embedding.cohort",
-    "find_tissue": "tiles.tissue",
-    "load_tile_encoder": "embedding.tile_encoders",
-    "normaliser": "tiles.stain",
-    "open_features": "feature_files.features",
-    "open_slide": "reader.open",
-    "read_features": "feature_files.features",
-    "tile_extent": "tiles.tiling",
-    "tile_grid": "tiles.tiling",
-    "write_features": "feature_files.features",
+_MODULES = {
+    "embedding.cohort": ("EmbedError", "embed_slides", "find_slides"),
+    "embedding.embed": ("EmbedOptions", "SlideResult", "embed_slide"),
+    "embedding.tile_encoders": ("TileEncoder", "load_tile_encoder"),
+    "feature_files.features": ("FeatureMeta", "SlideFeatures", "open_features", "read_features", "write_features"),
+    "heatmaps.heatmap": ("draw_heatmap",),
+    "reader.open": ("open_slide",),
+    "reader.slide": ("Slide", "SlideError"),
+    "tiles.stain": ("normaliser",),
+    "tiles.tiling": ("Tiling", "tile_extent", "tile_grid"),
+    "tiles.tissue": ("Tissue", "TissueOptions", "draw_tissue", "find_tissue"),
 }
 
 __all__ = [
@@ -84,6 +68,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used."""
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -86,11 +86,11 @@ def write_weights(path, name, spatial_dims, channels, seed=0):
     """Random weights of a network, with its batch norms' statistics."""
     from safetensors.torch import save_file
 
-    from multimodn.encoders._images.networks import Architecture, Network
+    from multimodn.encoders._images.networks import Architecture, ImageNetwork
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Network(Architecture(name, spatial_dims, channels, is_pretrained=True))
+        network = ImageNetwork(Architecture(name, spatial_dims, channels, is_pretrained=True))
         for key, tensor in network.state_dict().items():
             if key.endswith("running_mean"):
                 tensor.normal_()

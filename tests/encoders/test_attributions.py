@@ -199,7 +199,7 @@ def test_many_tiles_are_pooled_block_by_block(monkeypatch):
         return embedding, *torch.autograd.grad(embedding.square().sum(), gates)
 
     whole = run()
-    monkeypatch.setattr("multimodn.encoders._slides.tiles.BLOCK_TILES", 3)
+    monkeypatch.setattr("multimodn.encoders.slide.BLOCK_TILES", 3)
     for one, other in zip(run(), whole, strict=True):
         assert_close(one, other)
 

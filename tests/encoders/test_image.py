@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from multimodn.encoders._images import encoder as _pictures
 from multimodn.encoders._images import networks as _picture_networks
 from multimodn.encoders._images.files import quiet_libraries
-from multimodn.encoders._images.networks import FEATURE_SIZES, MIN_SIZES, Architecture, Network
+from multimodn.encoders._images.networks import FEATURE_SIZES, MIN_SIZES, Architecture, ImageNetwork
 from multimodn.encoders.image import ImageEncoder, ImageOptions
 from multimodn.errors import DataError, DataWarning, MissingExtraError, StudyError, UnreadableError
 from tests.encoders._image_cases import CASES, image_frame, listed, write_nifti, write_png, write_weights
@@ -218,7 +218,7 @@ def test_frozen_features_are_cached_by_content(monkeypatch, tmp_path):
     def refuse(*_):
         raise AssertionError("the network was built")
 
-    monkeypatch.setattr(_picture_networks.Network, "__init__", refuse)
+    monkeypatch.setattr(_picture_networks.ImageNetwork, "__init__", refuse)
     again = ImageEncoder.fit(listed(moved), encoder.options)
     assert torch.equal(again.prepare(listed(moved)), values)
     with pytest.raises(AssertionError, match="the network was built"):
@@ -263,7 +263,7 @@ def test_changed_or_missing_weights_are_refused(tmp_path):
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("name", ["small", "resnet10", "resnet18", "densenet121"])
 def test_networks_train_on_one_smallest_picture(name, spatial_dims):
-    network = Network(Architecture(name, spatial_dims, 1, is_pretrained=False)).train()
+    network = ImageNetwork(Architecture(name, spatial_dims, 1, is_pretrained=False)).train()
     picture = torch.rand(1, 1, *[MIN_SIZES[name]] * spatial_dims)
     features = network(picture)
     assert features.shape == (1, FEATURE_SIZES[name])
@@ -289,7 +289,7 @@ def test_batch_norms_of_given_weights_keep_their_statistics(tmp_path):
 
 
 def test_weights_are_loaded_whatever_their_container_and_prefix(tmp_path):
-    network = Network(Architecture("densenet121", 2, 3, is_pretrained=True))
+    network = ImageNetwork(Architecture("densenet121", 2, 3, is_pretrained=True))
     names = {name: torch.rand(tensor.shape).to(tensor) for name, tensor in network.body.state_dict().items()}
     torchvision = {f"module.{name.replace('.layers.', '.')}": tensor for name, tensor in names.items()}
     torch.save({"state_dict": torchvision | {"module.fc.weight": torch.ones(2)}}, tmp_path / "w.pt")
@@ -301,14 +301,14 @@ def test_weights_that_do_not_fit(tmp_path):
     weights = write_weights(tmp_path / "w.safetensors", "small", 2, 3)
     with pytest.raises(StudyError, match=r"has shape \(8, 3, 3, 3\), expected \(8, 1, 3, 3\)"):
         ImageEncoder.fit(image_frame(4), ImageOptions(size=24, channels=1, weights=weights))
-    with pytest.raises(StudyError, match=r"\d+ of \d+ tensors are not there: conv1.weight"):
+    with pytest.raises(StudyError, match=r"\d+ of \d+ tensors are missing: conv1.weight"):
         ImageEncoder.fit(image_frame(4), ImageOptions(size=24, network="resnet10", weights=weights))
-    network = Network(Architecture("small", 2, 3, is_pretrained=True))
+    network = ImageNetwork(Architecture("small", 2, 3, is_pretrained=True))
     torch.save(network.body.state_dict() | {"extra.weight": torch.ones(2)}, tmp_path / "w.pt")
     with pytest.warns(DataWarning, match="not used: extra"):
         ImageEncoder.fit(image_frame(4), ImageOptions(size=24, weights=str(tmp_path / "w.pt")))
     torch.save([torch.ones(2)], tmp_path / "list.pt")
-    with pytest.raises(StudyError, match="holds no tensors by name"):
+    with pytest.raises(StudyError, match="holds no named tensors"):
         ImageEncoder.fit(image_frame(4), ImageOptions(size=24, weights=str(tmp_path / "list.pt")))
     (tmp_path / "text.pt").write_text("text")
     with pytest.raises(StudyError, match=r"the weights .*text.pt cannot be read"):

@@ -190,7 +190,7 @@ def test_patients_without_a_known_variable_are_unreadable(frame):
     with warnings.catch_warnings(), pytest.raises(UnreadableError, match="none of the 1 measurements") as caught:
         encoder.prepare(pd.concat([frame, more]))
     assert list(caught.value.patients) == ["new", "other"]
-    assert "but of potassium" in caught.value.patients["new"]
+    assert "they are of potassium" in caught.value.patients["new"]
 
 
 def test_the_latest_measurements_are_kept(frame):

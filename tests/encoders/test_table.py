@@ -14,7 +14,7 @@ from rtdl_num_embeddings import PiecewiseLinearEncoding
 from torch.testing import assert_close
 
 from multimodn.encoders import TableEncoder, TableOptions
-from multimodn.encoders._layers import LevelInput, PeriodicInput, PiecewiseInput, Projection, piecewise_edges
+from multimodn.encoders._layers import LevelInput, PeriodicInput, PiecewiseInput, Projection
 from multimodn.errors import DataError, DataWarning, StudyError
 from tests.encoders._frames import fitted, mixed_table, wide_table
 
@@ -192,7 +192,9 @@ def test_large_numbers_keep_their_differences():
 def test_piecewise_encoding_agrees_with_rtdl_num_embeddings(n_bins):
     ours = PiecewiseInput(3, n_bins)
     values = torch.randn(50, 3) * 2
-    theirs = PiecewiseLinearEncoding([piecewise_edges(n_bins)] * 3)(values).view(50, 3, n_bins)
+    inner = torch.special.ndtri(torch.linspace(0.0, 1.0, n_bins + 1)[1:-1])
+    edges = torch.cat([torch.tensor([-3.0]), inner, torch.tensor([3.0])])
+    theirs = PiecewiseLinearEncoding([edges] * 3)(values).view(50, 3, n_bins)
     assert_close(ours(values)[:, 3:].view(50, n_bins, 3).transpose(1, 2), theirs)
     assert torch.equal(ours(values)[:, :3], values)
 

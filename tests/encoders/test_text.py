@@ -205,7 +205,7 @@ def test_blank_texts_are_unreadable_and_all_are_named(frame, blank):
 def test_a_text_without_tokens_is_unreadable(frame):
     encoder = fit(frame)
     for _ in range(2):  # from the network, then from the cache
-        with pytest.raises(UnreadableError, match="no token that the network knows") as caught:
+        with pytest.raises(UnreadableError, match="no token of the network's vocabulary") as caught:
             encoder.prepare(pd.concat([frame, one("\u200b\u200b", "P9")]))
         assert list(caught.value.patients) == ["P9"]
 

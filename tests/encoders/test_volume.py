@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 from torch.testing import assert_close
 
-from multimodn.encoders._images.networks import FEATURE_SIZES, Architecture, Network
+from multimodn.encoders._images.networks import FEATURE_SIZES, Architecture, ImageNetwork
 from multimodn.encoders._images.volumes import read_volume
 from multimodn.encoders.volume import VolumeEncoder, VolumeOptions
 from multimodn.errors import MissingExtraError, UnreadableError
@@ -199,7 +199,7 @@ def test_a_multi_frame_file_is_the_series(tmp_path):
     [
         (lambda f, v: (f / "001").unlink(), r"slices at uneven distances: mostly 2 mm, but 4 mm between \d+ and \d+"),
         (lambda f, v: write_slice(f / "x", v[..., 0].T, (-31, -35, 5)), "has several slices at one place"),
-        (lambda f, v: (f / "report.txt").write_text("text"), "holds files that are no DICOM slices: report.txt"),
+        (lambda f, v: (f / "report.txt").write_text("text"), "holds files that are not DICOM slices: report.txt"),
         (
             lambda f, v: write_slice(f / "x", v[..., 0].T, (-31, -35, 41), SeriesInstanceUID="1.2.3"),
             "holds 2 series. Give each its own folder",
@@ -272,7 +272,7 @@ def test_nifti_files_that_are_no_volume(tmp_path):
     write_nifti(tmp_path / "slice.nii", values[..., :1], TWO_MM)
     assert "a single slice. Use kind `image`" in problem(tmp_path / "slice.nii")
     (tmp_path / "a.png").write_text("text")
-    assert "is no volume; expected NIfTI" in problem(tmp_path / "a.png")
+    assert "is not a volume; expected NIfTI" in problem(tmp_path / "a.png")
     assert "cannot be opened (No such file or directory)" in problem(tmp_path / "gone.nii.gz")
 
 
@@ -280,7 +280,7 @@ def test_nifti_without_a_place(tmp_path):
     import nibabel
 
     nibabel.save(nibabel.Nifti1Image(anatomy().astype(np.float32), None), tmp_path / "nowhere.nii")
-    assert "does not say where its voxels lie" in problem(tmp_path / "nowhere.nii")
+    assert "does not state where its voxels lie" in problem(tmp_path / "nowhere.nii")
     data = write_nifti(tmp_path / "flat.nii", anatomy(), TWO_MM).read_bytes()
     rows = np.frombuffer(data[280:328], dtype=np.float32).reshape(3, 4).copy()  # the header's sform
     rows[2] = 0
@@ -386,7 +386,7 @@ def test_swin_pools_its_last_grid(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "einops", ModuleType("einops"))
     monkeypatch.setattr(swin_unetr, "rearrange", rearrange)
-    network = Network(Architecture("swin", 3, 1, is_pretrained=False)).train()
+    network = ImageNetwork(Architecture("swin", 3, 1, is_pretrained=False)).train()
     features = network(torch.rand(1, 1, 32, 32, 32))
     assert features.shape == (1, FEATURE_SIZES["swin"])
     features[0, 0].backward()

@@ -73,5 +73,5 @@ def test_slides_that_are_not_found_are_listed_together(biobank, tmp_path):
 def test_a_feature_file_without_places_is_an_error(biobank, tmp_path):
     file = tmp_path / "one.h5"
     write_features(file, np.ones((2, 4), np.float32), np.zeros((2, 2), np.int64), FeatureMeta(slide="one.tif"))
-    with pytest.raises(DataError, match="does not say where its tiles are"):
+    with pytest.raises(DataError, match="does not state where its tiles are"):
         draw_attention(tiles(file), [biobank / "scans"], tmp_path / "maps")

@@ -169,7 +169,7 @@ def test_a_full_disk_is_reported_and_the_next_run_goes_on(tmp_path, folder, spec
         write(self, data)
 
     monkeypatch.setattr(Spool, "_write", full)
-    with pytest.raises(EmbedError, match=r"a\.tif: \[Errno 28\] No space left.*it goes on after the last whole batch"):
+    with pytest.raises(EmbedError, match=r"a\.tif: \[Errno 28\] No space left.*it resumes after the last whole batch"):
         embed_slides([folder / "a.tif"], tmp_path, spec, OPTIONS)
     assert not (tmp_path / "a.h5").exists()
     monkeypatch.undo()
@@ -206,11 +206,11 @@ def test_what_the_system_refuses_to_write_is_reported(tmp_path, folder, spec, wh
     """Of the spool, the third or a later batch; of the feature file, its head or what HDF5 writes when it closes."""
     with (
         largest_file(n_bytes),
-        pytest.raises(EmbedError, match=r"File too large.*it goes on after the last whole batch"),
+        pytest.raises(EmbedError, match=r"File too large.*it resumes after the last whole batch"),
     ):
         embed_slides([folder / "a.tif"], tmp_path, spec, OPTIONS)
     assert not list(tmp_path.glob("*.h5"))
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*.h5.*.partial"))
     (result,) = embed_slides([folder / "a.tif"], tmp_path, spec, OPTIONS)
     assert result.n_resumed == (n_resumed or result.n_tiles)
     assert (tmp_path / "a.h5").read_bytes() == whole
@@ -418,7 +418,7 @@ def test_the_table_lists_all_feature_files_of_the_folder(tmp_path, folder, spec)
 
 def test_a_damaged_feature_file_of_the_folder_is_reported(tmp_path, folder, spec):
     (tmp_path / "old.h5").write_bytes(b"x")
-    with pytest.raises(EmbedError, match=r"old\.h5 is truncated, or no HDF5 file"):
+    with pytest.raises(EmbedError, match=r"old\.h5 is truncated, or not an HDF5 file"):
         embed_slides([folder / "a.tif"], tmp_path, spec, OPTIONS)
     assert (tmp_path / "a.h5").exists()
 

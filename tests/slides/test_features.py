@@ -169,7 +169,7 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     path = tmp_path / "a.h5"
     write_features(path, *arrays(500), META)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(DataError, match=r"a\.h5 is truncated, or no HDF5 file"):
+    with pytest.raises(DataError, match=r"a\.h5 is truncated, or not an HDF5 file"):
         read_features(path)
 
 

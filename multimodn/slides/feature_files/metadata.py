@@ -1,4 +1,4 @@
-"""What feature files say about themselves: this package's, CLAM's and TRIDENT's."""
+"""Metadata of feature files: of this package, CLAM and TRIDENT."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from multimodn.errors import DataError, MissingExtraError
+from multimodn.errors import DataError
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class FeatureMeta:
-    """What a feature file says about itself; None = it does not say.
+    """Metadata of a feature file; None = not stated.
 
     Attributes:
         slide: File name of the slide.
@@ -36,7 +37,7 @@ class FeatureMeta:
         encoder: Name of the tile encoder.
         encoder_hash: SHA-256 of the tile encoder.
         stain: Name of the stain normaliser; ``none`` = none.
-        batch_size: Tiles that were read and kept at a time.
+        batch_size: Tiles that were read and saved at a time.
         device: ``cpu`` or the accelerator that the network ran on.
         parameters: Hash over what decides the features: all of the above but `batch_size` and `device`, and their type.
         version: Of the multimodn that wrote the file.
@@ -68,23 +69,21 @@ def read_tensor(path: Path) -> Any:
     Raises:
         DataError: If it is damaged or holds something else.
     """
-    import torch
-
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         first = str(error).strip().splitlines()[:1]
         raise DataError(
-            f"{path} is damaged, or holds something else than a tensor; only tensors are read, as a pickle may run "
-            f"code. Write it with torch.save(tensor, ...). ({''.join(first)})"
+            f"{path} is damaged, or does not hold a tensor; only tensors are read, as a pickle may run code. Write it "
+            f"with torch.save(tensor, ...). ({''.join(first)})"
         ) from None
-    if not isinstance(found, torch.Tensor):
-        raise DataError(f"{path} holds a {type(found).__name__}, expected one tensor (n, F).")
-    return (found if found.dtype in (torch.float16, torch.float32) else found.to(torch.float32)).numpy()
+    if not isinstance(content, torch.Tensor):
+        raise DataError(f"{path} holds a {type(content).__name__}, expected one tensor (n, F).")
+    return (content if content.dtype in (torch.float16, torch.float32) else content.to(torch.float32)).numpy()
 
 
 def write_meta(file: Any, coords: NDArray[np.int64], meta: FeatureMeta) -> None:
-    """Writes the corners, and what is known as attributes of an open HDF5 file."""
+    """Writes corners and metadata to an open HDF5 file."""
     file.attrs["multimodn_schema"] = SCHEMA
     for field in fields(meta):
         value = getattr(meta, field.name)
@@ -98,12 +97,12 @@ def write_meta(file: Any, coords: NDArray[np.int64], meta: FeatureMeta) -> None:
 
 def read_meta(attributes: Any) -> FeatureMeta:
     """Returns what `write_meta` wrote."""
-    found = {field.name: attributes[field.name] for field in fields(FeatureMeta) if field.name in attributes}
-    return FeatureMeta(**{name: _plain(value) for name, value in found.items()})
+    names = [field.name for field in fields(FeatureMeta) if field.name in attributes]
+    return FeatureMeta(**{name: _plain(attributes[name]) for name in names})
 
 
 def foreign_meta(stored: Any, coords: Any) -> FeatureMeta:
-    """Returns what another program wrote beside the datasets of features and corners; see `open_features`."""
+    """Returns the metadata that another program wrote to the datasets of features and corners; see `open_features`."""
     at_coords = {} if coords is None else {name: _plain(value) for name, value in coords.attrs.items()}
     at_features = {name: _plain(value) for name, value in stored.attrs.items()}
     size, extent, overlap = (at_coords.get(name) for name in ("patch_size", "patch_size_level0", "overlap"))
@@ -122,7 +121,7 @@ def foreign_meta(stored: Any, coords: Any) -> FeatureMeta:
 
 
 def _plain(value: Any) -> Any:
-    """Returns an attribute as Python has it; TRIDENT writes None as text."""
+    """Returns an attribute as a Python value; TRIDENT writes None as text."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):
@@ -131,18 +130,5 @@ def _plain(value: Any) -> Any:
 
 
 def canonical(options: Mapping[str, Any]) -> str:
-    """Returns options as one JSON text, the same for the same options."""
+    """Returns options as JSON, the same for the same options."""
     return json.dumps(options, sort_keys=True)
-
-
-def h5py() -> Any:
-    """Returns the module.
-
-    Raises:
-        MissingExtraError: If it is not installed.
-    """
-    try:
-        import h5py as module
-    except ImportError as error:
-        raise MissingExtraError("A feature file", "slides", error) from None
-    return module

@@ -1,4 +1,4 @@
-"""The picture of a slide's tile scores: the slide, the scores laid over it, and the tiles that score highest."""
+"""The heat map of a slide: the slide, tile scores laid over it, and the tiles with the highest scores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multimodn.errors import DataError
-from multimodn.figures.theme import DARK, LIGHT, Theme
+from multimodn.figures.theme import LIGHT, Theme
 from multimodn.files import replacing
 from multimodn.slides.heatmaps.marks import INK, draw_marks
 from multimodn.slides.reader.slide import Slide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["DARK", "LIGHT", "draw_heatmap", "score_map"]
 
 Floats = NDArray[np.float64]
 
@@ -34,8 +32,8 @@ BADGE = 0.105  # inches: radius of a number
 
 
 @dataclass(frozen=True)
-class _Scores:
-    """What is drawn: places in level-0 pixels, how many of them are one of the picture, scores, highest, colours."""
+class _TileScores:
+    """What is drawn: corners and sides in level-0 pixels, level-0 pixels per pixel, scores, highest tiles, colours."""
 
     coords: NDArray[np.int64]
     extent: int
@@ -58,21 +56,21 @@ def draw_heatmap(
 ) -> None:
     """Draws scores of tiles over their slide, into a PNG file.
 
-    Left the slide; right the same in grey under the scores, where tiles overlap their mean; below the highest-scoring
-    tiles, of overlapping ones the higher, at full resolution, with the numbers that they have above. Colours run from
-    dark to light (viridis: even steps of lightness, which colour-blind eyes see too); of scores of both signs from blue
-    over grey to orange, grey at zero.
+    Left the slide; right the slide in grey under the scores (the mean where tiles overlap); below the tiles with the
+    highest scores, of overlapping ones the higher, at full resolution, with their numbers. Colours run from dark to
+    light (viridis: even steps of lightness, visible to colour-blind readers); of scores of both signs from blue over
+    grey (zero) to orange.
 
     Args:
         slide: An open slide.
         coords: Upper left corners of the tiles ``(n, 2)``, level-0 pixels.
         extent: Side of a tile, level-0 pixels.
-        scores: One a tile ``(n,)``.
-        file: Where to write.
+        scores: ``(n,)``.
+        file: The PNG file to write.
         title: Default: the name of the slide file.
-        top_k: How many tiles are shown.
-        palette: `LIGHT` or `DARK`.
-        score_name: What a score is, for colour bar and caption.
+        top_k: Number of tiles shown.
+        palette: `multimodn.figures.theme.LIGHT` or ``DARK``.
+        score_name: The name of the score, for colour bar and caption.
 
     Raises:
         DataError: If there are no tiles, not as many scores as tiles, one is not finite, or a tile lies off the slide.
@@ -85,13 +83,13 @@ def draw_heatmap(
     from matplotlib.figure import Figure
 
     picture = slide.thumbnail(THUMBNAIL)
-    drawn = _checked(slide, coords, extent, scores, top_k, palette, slide.width / picture.shape[1])
-    shape, at = _layout(slide.height / slide.width)
+    drawn = _tile_scores(slide, coords, extent, scores, top_k, palette, slide.width / picture.shape[1])
+    shape, corners = _layout(slide.height / slide.width)
     across = min(max(len(drawn.top), 3), MOST_IN_A_ROW)
     tile = (WIDTH - 2 * SIDE - (across - 1) * 0.16) / MOST_IN_A_ROW
     rows = math.ceil(len(drawn.top) / MOST_IN_A_ROW)
     strip = STRIP + rows * (tile + 0.32) if rows else 0.0
-    body = at[1][1] + shape[1]
+    body = corners[1][1] + shape[1]
     total = body + BELOW + strip + CAPTION
     style: Any = {"text.color": palette.ink, "font.size": 9, "font.family": "DejaVu Sans", "text.parse_math": False}
     with matplotlib.rc_context(style):
@@ -103,12 +101,12 @@ def draw_heatmap(
             return made
 
         figure.text(SIDE / WIDTH, 1 - 0.26 / total, title or slide.path.name, size=14, weight="bold", va="top")
-        headings = ("The slide", _sentence(f"{score_name}, {len(drawn.values):,} tiles"))
-        for (left, top), heading in zip(at, headings, strict=True):
+        headings = ("The slide", f"{score_name[:1].upper()}{score_name[1:]}, {len(drawn.values):,} tiles")
+        for (left, top), heading in zip(corners, headings, strict=True):
             y = 1 - (top - 0.1) / total
             figure.text(left / WIDTH, y, heading, size=10.5, weight="bold", va="bottom")
-        _panels([axes(*corner, *shape) for corner in at], picture, drawn, shape[0] / picture.shape[1])
-        _colour_bar(figure, drawn, palette, (at[1][0] + shape[0] + 0.16, at[1][1]), shape[1], total)
+        _panels([axes(*corner, *shape) for corner in corners], picture, drawn, shape[0] / picture.shape[1])
+        _colour_bar(figure, drawn, palette, (corners[1][0] + shape[0] + 0.16, corners[1][1]), shape[1], total)
         _scale_bar(axes(SIDE, body, WIDTH - 2 * SIDE, BELOW), slide, shape[0], palette)
         for k, i in enumerate(drawn.top.tolist()):
             row, column = divmod(k, MOST_IN_A_ROW)
@@ -136,17 +134,9 @@ def _layout(aspect: float) -> tuple[tuple[float, float], list[tuple[float, float
 def score_map(
     coords: NDArray[np.int64], extent: int, scores: NDArray[Any], downsample: float, shape: tuple[int, int]
 ) -> Floats:
-    """Returns the mean score of the tiles over each pixel of a thumbnail, NaN where there is no tile.
+    """Returns the mean score of the tiles over each pixel of a thumbnail ``shape``, NaN where there is no tile.
 
-    Args:
-        coords: Upper left corners ``(n, 2)``, level-0 pixels.
-        extent: Side of a tile, level-0 pixels.
-        scores: One a tile ``(n,)``.
-        downsample: Level-0 pixels per thumbnail pixel.
-        shape: Height and width of the thumbnail.
-
-    Returns:
-        ``shape``.
+    Corners ``(n, 2)`` and side of tiles are in level-0 pixels, of which ``downsample`` make a thumbnail pixel.
     """
     first = np.rint(coords / downsample).astype(np.int64)
     last = np.maximum(np.rint((coords + extent) / downsample).astype(np.int64), first + 1)
@@ -163,25 +153,19 @@ def score_map(
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _checked(
-    slide: Slide,
-    coords: NDArray[np.int64],
-    extent: int,
-    scores: NDArray[Any],
-    top_k: int,
-    palette: Theme,
-    downsample: float,
-) -> _Scores:
+def _tile_scores(
+    slide: Slide, coords: Any, extent: int, scores: NDArray[Any], top_k: int, palette: Theme, downsample: float
+) -> _TileScores:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize, TwoSlopeNorm
+    from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
 
     coords, values = np.asarray(coords, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     if coords.ndim != 2 or coords.shape[1:] != (2,) or values.shape != coords.shape[:1] or not len(values):
         raise DataError(f"{slide.path}: corners {coords.shape} and scores {values.shape}; expected (n, 2) and (n,).")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise DataError(f"{slide.path}: the scores of {len(bad)} tiles are no finite numbers, first of tile {bad[0]}.")
+        raise DataError(f"{slide.path}: the scores of {len(bad)} tiles are not finite, first of tile {bad[0]}.")
     off = np.flatnonzero((coords < 0).any(axis=1) | (coords >= (slide.width, slide.height)).any(axis=1))
     if len(off):
         raise DataError(
@@ -190,16 +174,16 @@ def _checked(
         )
     low, high = float(values.min()), float(values.max())
     if low < 0 < high:
-        ends = (palette.low, "#b8bcc2", palette.high)
-        colours = ScalarMappable(TwoSlopeNorm(0, -max(-low, high), max(-low, high)), _diverging(ends))
+        diverging = LinearSegmentedColormap.from_list("low to high", (palette.low, "#b8bcc2", palette.high))
+        colours = ScalarMappable(TwoSlopeNorm(0, -max(-low, high), max(-low, high)), diverging)
     else:
         spread = (low, high) if high > low else (low - 0.5, high + 0.5)
         colours = ScalarMappable(Normalize(*spread), colormaps["viridis"])
-    return _Scores(coords, int(extent), downsample, values, _highest(coords, int(extent), values, top_k), colours)
+    return _TileScores(coords, int(extent), downsample, values, _highest(coords, int(extent), values, top_k), colours)
 
 
 def _highest(coords: NDArray[np.int64], extent: int, values: Floats, k: int) -> NDArray[np.int64]:
-    """Returns the highest tiles, highest first, without those that overlap a higher one."""
+    """Returns the tiles with the highest scores, highest first, without those that overlap a higher one."""
     left, chosen = values.copy(), list[int]()
     while len(chosen) < k and left.max() > -np.inf:
         chosen.append(int(left.argmax()))
@@ -207,14 +191,8 @@ def _highest(coords: NDArray[np.int64], extent: int, values: Floats, k: int) -> 
     return np.array(chosen, dtype=np.int64)
 
 
-def _diverging(ends: tuple[str, str, str]) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("low to high", ends)
-
-
-def _panels(panels: list[Axes], picture: NDArray[np.uint8], drawn: _Scores, inches: float) -> None:
-    """Draws the slide, and in grey under its scores; ``inches``: of a pixel of the picture."""
+def _panels(panels: list[Axes], picture: NDArray[np.uint8], drawn: _TileScores, inches: float) -> None:
+    """Draws the slide, and the slide in grey under its scores; ``inches`` is the side of a pixel of the picture."""
     values = score_map(drawn.coords, drawn.extent, drawn.values, drawn.downsample, picture.shape[:2])
     grey = np.repeat((picture @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2) / 255
     colours = drawn.colours.to_rgba(np.nan_to_num(values))[..., :3]
@@ -228,10 +206,10 @@ def _panels(panels: list[Axes], picture: NDArray[np.uint8], drawn: _Scores, inch
 
 
 def _colour_bar(
-    figure: Any, drawn: _Scores, palette: Theme, at: tuple[float, float], height: float, total: float
+    figure: Any, drawn: _TileScores, palette: Theme, corner: tuple[float, float], height: float, total: float
 ) -> None:
     tall = min(height, 2.6)
-    axes = figure.add_axes((at[0] / WIDTH, 1 - (at[1] + tall) / total, 0.14 / WIDTH, tall / total))
+    axes = figure.add_axes((corner[0] / WIDTH, 1 - (corner[1] + tall) / total, 0.14 / WIDTH, tall / total))
     bar = figure.colorbar(drawn.colours, cax=axes, alpha=COVER)
     axes.set_facecolor("#ffffff")  # as on the glass of the slide
     bar.outline.set_visible(False)
@@ -252,7 +230,7 @@ def _scale_bar(axes: Axes, slide: Slide, shown: float, palette: Theme) -> None:
     axes.text(inches + 0.09, 0.16, f"{length:,.4g} µm", size=8, color=palette.ink, va="center_baseline")
 
 
-def _tile(axes: Axes, slide: Slide, drawn: _Scores, k: int, i: int, palette: Theme, inches: float) -> None:
+def _tile(axes: Axes, slide: Slide, drawn: _TileScores, k: int, i: int, palette: Theme, inches: float) -> None:
     from matplotlib.patches import Circle, Rectangle
 
     n = min(drawn.extent, LARGEST_TILE)
@@ -263,13 +241,13 @@ def _tile(axes: Axes, slide: Slide, drawn: _Scores, k: int, i: int, palette: The
     colour = drawn.colours.to_rgba(drawn.values[i])
     axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, ec=colour, lw=3.0, clip_on=False))
     radius = BADGE / inches
-    at = (1.9 * radius, 1.9 * radius)
-    axes.add_patch(Circle(at, radius, fc="#ffffff", ec=INK, lw=0.9))
-    axes.text(*at, str(k + 1), size=7.5, color=INK, ha="center", va="center_baseline")
+    centre = (1.9 * radius, 1.9 * radius)
+    axes.add_patch(Circle(centre, radius, fc="#ffffff", ec=INK, lw=0.9))
+    axes.text(*centre, str(k + 1), size=7.5, color=INK, ha="center", va="center_baseline")
     axes.text(0.0, 1 + 0.09 / inches, f"{drawn.values[i]:#.3g}", size=8.5, color=palette.ink, va="top")
 
 
-def _caption(slide: Slide, drawn: _Scores, score_name: str) -> str:
+def _caption(slide: Slide, drawn: _TileScores, score_name: str) -> str:
     side = drawn.extent * slide.mpp
     lines = [
         f"{slide.path.name}: {slide.width:,} x {slide.height:,} pixels of {slide.mpp:.3g} µm; tiles of {side:,.0f} µm. "
@@ -281,7 +259,3 @@ def _caption(slide: Slide, drawn: _Scores, score_name: str) -> str:
             f"above and its {score_name} beneath, framed in its colour."
         )
     return "\n".join(lines)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

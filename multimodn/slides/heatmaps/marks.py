@@ -12,20 +12,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#14171c"
-"""On the slide, which is light whatever the palette."""
+"""On the slide, which is light in every theme."""
 
 Floats = NDArray[np.float64]
 
 
 def draw_marks(axes: Axes, corners: Floats, side: float, size: tuple[int, int], radius: float) -> None:
-    """Outlines tiles and numbers them, each number at its tile where nothing else is.
+    """Outlines tiles ``(k, 2)`` and numbers them, each number at a free place near its tile.
 
-    Args:
-        axes: Shows the slide; all that follows is in its pixels.
-        corners: Upper left corners of the tiles ``(k, 2)``.
-        side: Of a tile.
-        size: Width and height of the picture.
-        radius: Of a number.
+    Upper left corners and side of tiles, size (width, height) of the picture and radius of numbers are in its pixels.
     """
     from matplotlib.patches import Circle, Rectangle
 
@@ -36,25 +31,25 @@ def draw_marks(axes: Axes, corners: Floats, side: float, size: tuple[int, int], 
     for k, middle in enumerate(middles):
         places = _places(middle, side, radius)
         inside = [p for p in places if radius <= p[0] <= width - radius and radius <= p[1] <= height - radius] or places
-        at = next((place for place in inside if _is_free(place, taken, middles, side, radius)), inside[0])
-        taken.append(at)
-        if math.dist(at, middle) > side:
-            axes.plot([at[0], middle[0]], [at[1], middle[1]], color=INK, lw=0.8, zorder=1.5)
-        axes.add_patch(Circle(at, radius, fc="#ffffff", ec=INK, lw=0.9, zorder=4))
-        axes.text(*at, str(k + 1), size=7.5, color=INK, ha="center", va="center_baseline", zorder=5)
+        centre = next((place for place in inside if _is_free(place, taken, middles, side, radius)), inside[0])
+        taken.append(centre)
+        if math.dist(centre, middle) > side:
+            axes.plot([centre[0], middle[0]], [centre[1], middle[1]], color=INK, lw=0.8, zorder=1.5)
+        axes.add_patch(Circle(centre, radius, fc="#ffffff", ec=INK, lw=0.9, zorder=4))
+        axes.text(*centre, str(k + 1), size=7.5, color=INK, ha="center", va="center_baseline", zorder=5)
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
 
 
 def _places(middle: Floats, side: float, radius: float) -> list[tuple[float, float]]:
-    """Returns where a number may go, the best first: on a corner of a tile that stays visible, or around it."""
+    """Returns possible places of a number, the best first: on a corner of a tile that stays visible, or around it."""
     half = side / 2
     turns = [k * math.pi / 4 for k in (5, 7, 3, 1, 4, 0, 6, 2)]  # y points down
     corners = [(math.copysign(half, math.cos(t)), math.copysign(half, math.sin(t))) for t in turns[:4]]
     rings = [half + (1.5 + ring) * radius for ring in range(8)]
     around = [(away * math.cos(t), away * math.sin(t)) for away in rings for t in turns]
-    found = (corners if side > 3 * radius else []) + around
-    return [(float(middle[0] + x), float(middle[1] + y)) for x, y in found]
+    offsets = (corners if side > 3 * radius else []) + around
+    return [(float(middle[0] + x), float(middle[1] + y)) for x, y in offsets]
 
 
 def _is_free(

@@ -1,4 +1,4 @@
-"""Where a slide file states its resolution, and what to say where it does not."""
+"""The resolution of a slide, from what its file states."""
 
 from __future__ import annotations
 
@@ -12,55 +12,49 @@ from typing import Any
 from multimodn.slides.reader.slide import Level, SlideError
 
 FINEST, COARSEST = 0.02, 20.0
-"""A statement outside these (microns per pixel) is a default of some program, such as 72 dpi, not a microscope's."""
-SQUARE = 0.02
+"""Bounds of a plausible resolution, microns per pixel; others are defaults of programs, such as 72 dpi."""
+SQUARE = 0.02  # share by which the sides of a square pixel may differ
 TO_MICRONS = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "nm": 1e-3}
 TIFF_UNITS = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre, in microns
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What one place in a file says.
+    """The resolution that one place of a file states."""
 
-    Attributes:
-        source: The place, such as ``Aperio MPP``.
-        x: Microns per pixel, horizontally; None = says nothing.
-        y: Microns per pixel, vertically.
-    """
-
-    source: str
-    x: float | None
-    y: float | None
+    source: str  # the place, such as ``Aperio MPP``
+    x: float | None  # microns per pixel, horizontally; None = not stated
+    y: float | None  # microns per pixel, vertically
 
 
 def resolve(path: Path, statements: Sequence[Statement]) -> float:
-    """Returns the microns per pixel of the first place that states a microscope's.
+    """Returns the first plausible resolution, microns per pixel.
 
     Raises:
-        SlideError: If none does, or pixels are not square; the message says what was looked at.
+        SlideError: If there is none, or pixels are not square; the message lists what was read.
     """
-    looked = list[str]()
+    rejected = list[str]()
     for statement in statements:
         x, y = statement.x, statement.y
         if x is None or y is None:
-            looked.append(f"{statement.source} (absent)")
+            rejected.append(f"{statement.source} (absent)")
         elif not (FINEST <= x <= COARSEST and FINEST <= y <= COARSEST):
-            looked.append(f"{statement.source} ({x:.4g} microns per pixel, which no slide scanner has)")
+            rejected.append(f"{statement.source} ({x:.4g} microns per pixel, which no slide scanner has)")
         elif abs(x - y) > SQUARE * max(x, y):
             raise SlideError(
-                f"{path}: {statement.source} says {x:.4g} x {y:.4g} microns per pixel; only square pixels are read. "
+                f"{path}: {statement.source} states {x:.4g} x {y:.4g} microns per pixel; only square pixels are read. "
                 f"If this is wrong, give the right one with --mpp (mpp=)."
             )
         else:
             return (x + y) / 2
     raise SlideError(
-        f"{path}: the file does not state its resolution. Looked at: {', '.join(looked)}. Give the microns per pixel "
+        f"{path}: the file does not state its resolution. Read: {', '.join(rejected)}. Give the microns per pixel "
         f"of its finest level with --mpp (mpp=): about 0.25 for a 40x scan, 0.5 for 20x."
     )
 
 
 def tiff_statements(page: Any) -> list[Statement]:
-    """Reads what a TIFF says: Aperio's description, OME-XML, resolution tags."""
+    """Reads the resolution from a TIFF page: Aperio's description, OME-XML, resolution tags."""
     description = str(page.description or "")
     aperio = _number(re.search(r"\bMPP\s*=\s*([0-9.]+)", description))
     return [

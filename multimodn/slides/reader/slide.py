@@ -1,4 +1,4 @@
-"""Opens a whole-slide image, whatever its format, and reads regions of it at a physical resolution."""
+"""An open whole-slide image of any format; regions of it are read at a physical resolution."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodn.errors import DataError, MissingExtraError
+from multimodn.errors import DataError, import_extra
 
-MAX_BYTES = 500_000_000
-"""Most bytes that one call reads or returns."""
-BLOCK_PIXELS = 4096 * 4096
-"""Most source pixels that are held while a region is scaled down."""
-SAME_RESOLUTION = 0.01
-"""Resolutions that differ by no more than this are the same one: scanners state theirs no better."""
+MAX_BYTES = 500_000_000  # most bytes that one call reads or returns
+BLOCK_PIXELS = 4096 * 4096  # most source pixels that are held while a region is scaled down
+SAME_RESOLUTION = 0.01  # resolutions that differ by no more than this are the same one: scanners state theirs no better
 MAX_UPSAMPLING = 1.05
-BACKENDS = ("tifffile", "openslide", "cucim", "image", "monai")
 WHITE = 255
 CONVERT = (
     "Convert it to a tiled pyramid, for instance: vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg"
@@ -39,34 +34,28 @@ class UnsuitedError(SlideError):
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the pyramid.
+    """One level of the pyramid."""
 
-    Attributes:
-        width: Pixels.
-        height: Pixels.
-        downsample: Level-0 pixels per pixel of this level, along either side; 1 for level 0.
-    """
-
-    width: int
-    height: int
-    downsample: float
+    width: int  # pixels
+    height: int  # pixels
+    downsample: float  # level-0 pixels per pixel of this level, along either side; 1 for level 0
 
 
 class Slide(ABC):
-    """An open slide; every backend returns the same pixels for the same question. Threads may share one.
+    """An open slide; every backend returns the same pixels. Threads may share one.
 
-    A region asked for at ``mpp`` comes from the coarsest pyramid level that is at least as fine. Three cases:
+    A region at ``mpp`` comes from the coarsest pyramid level that is at least as fine. If ``mpp`` is
 
-    - the level has the resolution asked, within 1 %: its pixels as they are;
-    - the resolution asked is a whole multiple of the level's, within 1 %: the mean of each k x k pixels;
+    - the resolution of the level, within 1 %: its pixels as they are;
+    - a whole multiple of it, within 1 %: the mean of each k x k pixels;
     - else: resampled with an antialiasing filter (Hamming window of the width of an output pixel).
 
-    In the first two the region starts on the level's nearest pixel, and `scale` says how large an output pixel
-    is, so that neighbouring regions join without gap or seam. Beyond the slide's edge all is white.
+    In the first two the region starts on the level's nearest pixel, and `scale` is the size of an output pixel,
+    so that neighbouring regions join without gap or seam. Beyond the slide's edge all is white.
 
     Attributes:
         path: The file.
-        backend: Which library reads it; one of `BACKENDS`.
+        backend: The library that reads it.
         width: Level-0 pixels.
         height: Level-0 pixels.
         mpp: Microns per pixel at level 0.
@@ -81,10 +70,7 @@ class Slide(ABC):
 
     @abstractmethod
     def _pixels(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Returns a window ``(height, width, 3)`` in pixels of ``level`` that lies inside the level.
-
-        What the reader keeps is returned read-only.
-        """
+        """Returns a window ``(height, width, 3)`` inside a level, in its pixels; cached pixels are read-only."""
 
     @abstractmethod
     def close(self) -> None:
@@ -93,7 +79,7 @@ class Slide(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def scale(self, mpp: float | None) -> float:
@@ -116,7 +102,7 @@ class Slide(ABC):
         return whole * downsample if abs(scale / downsample - whole) <= SAME_RESOLUTION * whole else scale
 
     def read(self, x: int, y: int, width: int, height: int, mpp: float | None = None) -> NDArray[np.uint8]:
-        """Reads a region.
+        """Reads a region, RGB ``(height, width, 3)``.
 
         Args:
             x: Left edge, level-0 pixels.
@@ -124,9 +110,6 @@ class Slide(ABC):
             width: Output pixels.
             height: Output pixels.
             mpp: Microns per output pixel; None = level 0.
-
-        Returns:
-            RGB ``(height, width, 3)``.
 
         Raises:
             SlideError: If ``mpp`` is finer than the slide, the region would take more than 500 MB, or the file is
@@ -136,18 +119,12 @@ class Slide(ABC):
         return region if region.flags.writeable else region.copy()
 
     def read_tiles(self, xy: NDArray[np.int64], size: int, mpp: float) -> NDArray[np.uint8]:
-        """Reads many square regions.
+        """Reads many square regions, RGB ``(n, size, size, 3)``, with the same pixels and errors as `read`.
 
         Args:
             xy: Upper left corners ``(n, 2)``, level-0 pixels.
             size: Side of a tile, output pixels.
             mpp: Microns per output pixel.
-
-        Returns:
-            RGB ``(n, size, size, 3)``; the same pixels as `read` gives one by one.
-
-        Raises:
-            SlideError: See `read`.
         """
         scale = self.scale(mpp)
         if len(xy):
@@ -158,10 +135,9 @@ class Slide(ABC):
         return tiles
 
     def thumbnail(self, max_size: int = 1024) -> NDArray[np.uint8]:
-        """Returns the whole slide, its longer side at most ``max_size`` pixels.
+        """Returns the whole slide, its longer side at most ``max_size`` pixels, from the smallest suitable level.
 
-        It comes from the smallest level with enough pixels. A slide without small levels is read whole, block by
-        block: slow, but in no more memory.
+        A slide without small levels is read whole, block by block: slowly, but in no more memory.
         """
         scale = max(1.0, max(self.width, self.height) / max_size)
         width, height = (max(1, int(side / scale + 1e-9)) for side in (self.width, self.height))
@@ -183,8 +159,8 @@ class Slide(ABC):
             first, upper = math.floor(left + 0.5), math.floor(top + 0.5)
             if whole == 1:
                 return self._window(i, first, upper, width, height)
-            return self._blocks(width, height, whole, lambda *at: self._reduced(i, first, upper, whole, *at))
-        return self._blocks(width, height, ratio, lambda *at: self._resampled(i, left, top, ratio, *at))
+            return self._blocks(width, height, whole, lambda *block: self._reduced(i, first, upper, whole, *block))
+        return self._blocks(width, height, ratio, lambda *block: self._resampled(i, left, top, ratio, *block))
 
     def _blocks(
         self, width: int, height: int, ratio: float, block: Callable[[int, int, int, int], NDArray[np.uint8]]
@@ -251,13 +227,5 @@ def check_mpp(mpp: float, what: str, path: Path) -> None:
 
 
 def pillow() -> Any:
-    """Returns `PIL.Image`.
-
-    Raises:
-        MissingExtraError: If it is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("Resampling a slide", "slides", error) from None
-    return Image
+    """Returns `PIL.Image`."""
+    return import_extra("PIL.Image", "Resampling a slide", "slides")

@@ -1,4 +1,4 @@
-"""Tiled TIFF read segment by segment: the parts that a region needs are decoded, each once, and copied."""
+"""Reads tiled TIFF segment by segment: those that a region needs are decoded once each, and copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodn.errors import MissingExtraError
+from multimodn.errors import import_extra
 from multimodn.slides.reader.checks import TIFF_STARTS
 from multimodn.slides.reader.resolution import levels_of, resolve, tiff_statements
 from multimodn.slides.reader.slide import CONVERT, MAX_BYTES, WHITE, Slide, SlideError, UnsuitedError
@@ -27,27 +27,16 @@ APERIO_YCBCR = 33003
 
 @dataclass(frozen=True)
 class _Segments:
-    """How one level lies in the file.
+    """Where and how the file stores the segments of one level."""
 
-    Attributes:
-        width: Of a segment, pixels.
-        height: Of a segment, pixels.
-        across: Segments in a row.
-        offsets: Of each segment in the file, bytes.
-        counts: Bytes of each segment; 0 = not stored.
-        decode: Turns bytes and index into pixels.
-        tables: JPEG tables that segments share.
-        is_ycbcr: Whether decoded segments are luma and chroma still.
-    """
-
-    width: int
-    height: int
-    across: int
-    offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    decode: Callable[..., Any]
-    tables: bytes | None
-    is_ycbcr: bool
+    width: int  # of a segment, pixels
+    height: int  # of a segment, pixels
+    across: int  # segments in a row
+    offsets: NDArray[np.int64]  # of each segment in the file, bytes
+    counts: NDArray[np.int64]  # bytes of each segment; 0 = not stored
+    decode: Callable[..., Any]  # turns bytes and index into pixels
+    tables: bytes | None  # JPEG tables that segments share
+    is_ycbcr: bool  # whether decoded segments are luma and chroma still
 
 
 class TifffileSlide(Slide):
@@ -60,12 +49,12 @@ class TifffileSlide(Slide):
     backend = "tifffile"
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
-        try:
-            import imagecodecs  # noqa: F401
-            import tifffile
-        except ImportError as error:
-            raise MissingExtraError("Reading a slide with tifffile", "slides", error) from None
-        _check_magic(path)
+        import_extra("imagecodecs", "Reading a slide with tifffile", "slides")
+        tifffile = import_extra("tifffile", "Reading a slide with tifffile", "slides")
+        with path.open("rb") as head:
+            magic = head.read(8)
+        if magic[:4] not in TIFF_STARTS:
+            raise UnsuitedError(f"{path}: not a TIFF (it starts with {magic!r}).")
         try:
             with tifffile.TiffFile(path) as file:
                 pages = _pyramid(path, file)
@@ -79,7 +68,7 @@ class TifffileSlide(Slide):
         levels = levels_of([(page.imagewidth, page.imagelength) for page in pages])
         super().__init__(path, resolve(path, statements) if mpp is None else mpp, levels)
         self._segments = segments
-        self._file = _File(path)
+        self._file, self._lock = path.open("rb", buffering=0), Lock()
         self._cache = _Cache(CACHE_BYTES)
         self._try_decoding()
 
@@ -105,12 +94,12 @@ class TifffileSlide(Slide):
 
     def _segment(self, level: int, index: int, keep: bool = True) -> NDArray[np.uint8]:
         """Returns a decoded segment; threads may decode the same one twice, which is rare and harmless."""
-        found = self._cache.get((level, index))
-        if found is None:
-            found = self._decoded(level, index)
+        segment = self._cache.get((level, index))
+        if segment is None:
+            segment = self._decoded(level, index)
             if keep:
-                self._cache.put((level, index), found)
-        return found
+                self._cache.put((level, index), segment)
+        return segment
 
     def _decoded(self, level: int, index: int) -> NDArray[np.uint8]:
         layout = self._segments[level]
@@ -118,7 +107,7 @@ class TifffileSlide(Slide):
         count = int(layout.counts[index])
         if count == 0:
             return np.full(shape, WHITE, dtype=np.uint8)
-        data = self._file.read(int(layout.offsets[index]), count)
+        data = self._read(int(layout.offsets[index]), count)
         try:
             decoded = layout.decode(data, index, jpegtables=layout.tables)[0]
         except Exception as error:  # each codec has an exception of its own
@@ -129,30 +118,13 @@ class TifffileSlide(Slide):
         pixels: NDArray[np.uint8] = decoded[0]
         if layout.is_ycbcr:
             pixels = _to_rgb(pixels)
-        if pixels.shape != shape:  # an edge segment may be stored without its padding
-            padded = np.full(shape, WHITE, dtype=np.uint8)
-            padded[: pixels.shape[0], : pixels.shape[1]] = pixels
-            return padded
-        return pixels
+        if pixels.shape == shape:
+            return pixels
+        padded = np.full(shape, WHITE, dtype=np.uint8)  # an edge segment may be stored without its padding
+        padded[: pixels.shape[0], : pixels.shape[1]] = pixels
+        return padded
 
-    def _try_decoding(self) -> None:
-        """Decodes one segment: a codec that imagecodecs lacks is found here, and another backend may have it."""
-        stored = np.flatnonzero(self._segments[-1].counts)
-        if len(stored):
-            try:
-                self._segment(len(self._segments) - 1, int(stored[0]))
-            except SlideError as error:
-                self.close()
-                raise UnsuitedError(str(error)) from None
-
-
-class _File:
-    """Reads at offsets; threads share it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._file, self._lock = path, path.open("rb", buffering=0), Lock()
-
-    def read(self, offset: int, count: int) -> bytes:
+    def _read(self, offset: int, count: int) -> bytes:
         if hasattr(os, "pread"):
             data = os.pread(self._file.fileno(), count, offset)
         else:
@@ -160,12 +132,18 @@ class _File:
                 self._file.seek(offset)
                 data = self._file.read(count)
         if len(data) != count:
-            raise SlideError(f"{self._path}: truncated while it was read; copy it again.")
+            raise SlideError(f"{self.path}: truncated while it was read; copy it again.")
         return data
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+    def _try_decoding(self) -> None:
+        """Decodes one segment, so that another backend is tried where imagecodecs lacks the codec."""
+        stored = np.flatnonzero(self._segments[-1].counts)
+        if len(stored):
+            try:
+                self._segment(len(self._segments) - 1, int(stored[0]))
+            except SlideError as error:
+                self.close()
+                raise UnsuitedError(str(error)) from None
 
 
 class _Cache:
@@ -208,8 +186,7 @@ def _pyramid(path: Path, file: Any) -> list[Any]:
     full = tiled[0]
     if full.dtype != np.uint8 or full.samplesperpixel not in (3, 4):
         raise SlideError(f"{path}: {full.samplesperpixel} channels of {full.dtype}; expected RGB of 8 bits.")
-    problem = _unsuited(full)
-    if problem:
+    if problem := _unsuited(full):
         raise UnsuitedError(f"{path}: {problem}.")
     pyramid = [full]
     for page in tiled[1:]:
@@ -250,13 +227,6 @@ def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     size = (pixels.shape[1], pixels.shape[0])
     return np.asarray(Image.frombytes("YCbCr", size, np.ascontiguousarray(pixels).tobytes()).convert("RGB"))
-
-
-def _check_magic(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head[:4] not in TIFF_STARTS:
-        raise UnsuitedError(f"{path}: not a TIFF (it starts with {head!r}).")
 
 
 def _check_length(path: Path, segments: list[_Segments]) -> None:

@@ -1,4 +1,4 @@
-"""Makes tiles from laboratories that stain differently look alike."""
+"""Stain normalisation, for tiles from laboratories that stain differently."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ LEAST_STAINED = 0.01
 
 
 class Normaliser:
-    """Maps tiles ``(n, h, w, 3)`` uint8 to tiles of the same form, each for itself.
-
-    Attributes:
-        n_unchanged: Tiles so far that were passed through because too little of them is stained.
-    """
-
-    def __init__(self) -> None:
-        self.n_unchanged = 0
+    """Maps each of the tiles ``(n, h, w, 3)``, uint8, to one of the same form; this one changes nothing."""
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Returns the tiles as they are."""
@@ -34,17 +27,18 @@ class MacenkoNormaliser(Normaliser):
     """Brings haematoxylin and eosin to reference colours and strengths, by MONAI's `NormalizeHEStains`.
 
     Macenko et al., A method for normalizing histology slides for quantitative analysis, ISBI 2009. A tile is returned
-    unchanged, and counted, where less than 1 % of its pixels are stained or MONAI finds no two stains.
+    unchanged, and counted in ``n_unchanged``, where less than 1 % of its pixels are stained or MONAI finds no two
+    stains.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
 
         self._transform: Any = NormalizeHEStains()
+        self.n_unchanged = 0
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Normalises tiles ``(n, h, w, 3)``; each for itself, whatever the others are."""
+        """Normalises tiles ``(n, h, w, 3)``, each independently of the others."""
         stained = (tiles.max(axis=-1) < STAINED).mean(axis=(1, 2)) >= LEAST_STAINED
         result = tiles.copy()
         for i in np.flatnonzero(stained).tolist():

@@ -1,4 +1,4 @@
-"""Where on a slide to cut tiles."""
+"""The grid of tiles of a slide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tiling:
 
     Attributes:
         size: Side of a tile, output pixels.
-        mpp: Microns per output pixel; 0.5 is what is called 20x.
+        mpp: Microns per output pixel; 0.5 is called 20x.
         overlap: Share of its side that a tile has in common with its neighbour, from 0 to below 1.
         tissue: Least share of a tile that must be tissue, from 0 (every tile) to 1.
     """
@@ -52,13 +52,8 @@ def tile_extent(slide: Slide, tiling: Tiling) -> int:
 def tile_grid(slide: Slide, tissue: Tissue, tiling: Tiling) -> NDArray[np.int64]:
     """Returns the tiles of a regular grid from (0, 0) that lie inside the slide and have enough tissue.
 
-    Args:
-        slide: The slide.
-        tissue: Its mask.
-        tiling: Size, resolution, overlap, and what is enough.
-
     Returns:
-        Upper left corners x, y ``(n, 2)`` in level-0 pixels, row by row; ``(0, 2)`` if none has enough.
+        Upper left corners x, y ``(n, 2)`` in level-0 pixels, row by row; ``(0, 2)`` if no tile has enough tissue.
 
     Raises:
         SlideError: If ``tiling.mpp`` is finer than the slide.
@@ -71,7 +66,7 @@ def tile_grid(slide: Slide, tissue: Tissue, tiling: Tiling) -> NDArray[np.int64]
 
 
 def _starts(length: int, side: float, overlap: float) -> NDArray[np.int64]:
-    """Returns where tiles start along one side; each starts where `read` would start the next output pixel."""
+    """Returns where tiles start along one side, each at the edge of an output pixel of `Slide.read`."""
     step = max(1.0, side * (1 - overlap))
     n = int(max(0, np.floor((length - side) / step + ROUNDING) + 1))
     starts = np.floor(np.arange(n) * step + 0.5).astype(np.int64)
@@ -79,10 +74,10 @@ def _starts(length: int, side: float, overlap: float) -> NDArray[np.int64]:
 
 
 def _shares(tissue: Tissue, xs: NDArray[np.int64], ys: NDArray[np.int64], side: float) -> NDArray[np.float64]:
-    """Returns the share of tissue of each tile, ``(len(ys), len(xs))``, exactly, parts of mask pixels included.
+    """Returns the exact share of tissue of each tile, ``(len(ys), len(xs))``, parts of mask pixels included.
 
-    The integral image of a mask, interpolated linearly between its pixels' edges, is the area of tissue above and to
-    the left of a point; the tissue of a tile is the sum of four of them, with signs.
+    The integral image of the mask, interpolated linearly between the edges of its pixels, is the area of tissue above
+    and to the left of a point; the tissue of a tile is the sum of four of them, with signs.
     """
     height, width = tissue.mask.shape
     area = np.zeros((height + 1, width + 1))
@@ -93,10 +88,10 @@ def _shares(tissue: Tissue, xs: NDArray[np.int64], ys: NDArray[np.int64], side: 
 
 
 def _between(area: NDArray[Any], first: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
-    def at(position: NDArray[Any]) -> NDArray[Any]:
+    def area_up_to(position: NDArray[Any]) -> NDArray[Any]:
         position = np.clip(position, 0, len(area) - 1)
         below = np.minimum(position.astype(np.int64), len(area) - 2)
         part = (position - below)[:, None]
         return np.asarray(area[below] * (1 - part) + area[below + 1] * part)
 
-    return np.asarray(at(last) - at(first))
+    return np.asarray(area_up_to(last) - area_up_to(first))

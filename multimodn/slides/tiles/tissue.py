@@ -1,15 +1,15 @@
-"""Which parts of a slide are tissue that can be looked at."""
+"""Finds the tissue of a slide that is stained, in focus and free of ink."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from multimodn.errors import MissingExtraError, StudyError, raise_all
+from multimodn.errors import StudyError, import_extra, raise_all
 from multimodn.files import replacing
 from multimodn.slides.reader.slide import Slide, pillow
 
@@ -24,18 +24,17 @@ OUTLINE = (18, 130, 75)
 
 @dataclass(frozen=True)
 class TissueOptions:
-    """How tissue is told from glass.
+    """How tissue is found.
 
     Attributes:
         mpp: Microns per pixel of the mask.
-        least_saturation: Otsu's threshold is kept above this, so that an empty slide's noise is no tissue.
-        most_saturation: And below this, so that a slide full of tissue is not cut in half.
+        least_saturation: Lower bound of Otsu's threshold, so that the noise of an empty slide is not tissue.
+        most_saturation: Upper bound of it, so that a slide full of tissue is not cut in half.
         smallest: Pieces below this area (mm2) are specks, which are left out.
         hole: Holes below this area (mm2) are filled; smaller than a tile, so that no tile is glass.
         ink: Whether blue, green and black ink is left out.
-        sharpness: Least sharpness, from 0 to 1 (see `sharpness`), below which tissue is out of focus; 0 = do not look.
-            Tissue of OpenSlide's CMU-1 has 0.33 to 0.6; blurred by a Gaussian of 2 microns, 0.13 to 0.31; of 3, 0.07 to
-            0.19.
+        sharpness: Below this (0 to 1, see `sharpness`) tissue is out of focus and left out; 0 = no check. Tissue of
+            OpenSlide's CMU-1 has 0.33 to 0.6; blurred by a Gaussian of 2 microns, 0.13 to 0.31; of 3, 0.07 to 0.19.
         focus_mpp: Microns per pixel at which sharpness is measured.
     """
 
@@ -77,15 +76,8 @@ class Tissue:
 def find_tissue(slide: Slide, options: TissueOptions | None = None) -> Tissue:
     """Finds tissue that is stained, in focus and free of ink.
 
-    Saturation (HSV) above Otsu's threshold (1979), smoothed, without ink; small holes filled, specks removed; then
-    without what is out of focus.
-
-    Args:
-        slide: The slide.
-        options: See `TissueOptions`.
-
-    Returns:
-        The mask, at `TissueOptions.mpp` or the slide's own resolution where that is coarser.
+    Smoothed saturation (HSV) above Otsu's threshold (1979); small holes are filled, ink and specks removed, then what
+    is out of focus. The mask is at `TissueOptions.mpp`, or the slide's own resolution where that is coarser.
     """
     options = options or TissueOptions()
     scale = slide.scale(max(options.mpp, slide.mpp))
@@ -108,28 +100,26 @@ def saturation(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def ink(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Returns where ``image`` shows pen, with a margin: strong blue or green, or black.
+    """Returns where ``image`` shows ink, with a margin: strong blue or green, or black.
 
-    Haematoxylin and eosin pass red better than green everywhere, and a blue counterstain is pale; ink that has least
-    red and much colour is neither.
+    Haematoxylin and eosin pass red better than green everywhere, and a blue counterstain is pale; ink passes red least
+    and has a strong colour.
     """
-    ndimage = _ndimage()
     red, green, blue = (image[..., i].astype(np.int16) for i in range(3))
     colour = saturation(image)
     is_green = (green > blue) & (green > red + 10) & (colour > GREEN_SATURATION)
     is_blue = (red < green) & (green <= blue) & (colour > INK_SATURATION)
     is_black = (image.max(axis=-1) < BLACK) & (image.max(axis=-1) - image.min(axis=-1) < BLACK_CHROMA)
-    found = ndimage.binary_opening(is_green | is_blue | is_black, iterations=1)
-    return np.asarray(ndimage.binary_dilation(found, iterations=3), dtype=np.bool_)
+    strokes = ndimage.binary_opening(is_green | is_blue | is_black, iterations=1)
+    return np.asarray(ndimage.binary_dilation(strokes, iterations=3), dtype=np.bool_)
 
 
 def sharpness(grey: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Returns how much of the local gradient a small blur takes away, 0 (blurred already) to 1, around each pixel.
+    """Returns the share of the local gradient that a small blur removes, 0 (blurred already) to 1, around each pixel.
 
     Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur metric, SPIE 6492,
     2007, in windows: 1 minus the ratio of mean absolute gradients after and before a 3 x 3 mean.
     """
-    ndimage = _ndimage()
     before, after = (
         ndimage.uniform_filter(np.abs(np.gradient(x, axis=0)) + np.abs(np.gradient(x, axis=1)), window)
         for x in (grey, ndimage.uniform_filter(grey, 3))
@@ -145,7 +135,6 @@ def draw_tissue(slide: Slide, tissue: Tissue, file: Path) -> None:
     covered = (round(slide.width / tissue.downsample), round(slide.height / tissue.downsample))
     mask = image.fromarray(tissue.mask).crop((0, 0, *covered)).resize(size, image.Resampling.NEAREST)
     inside = np.asarray(mask)
-    ndimage = _ndimage()
     edge = ndimage.binary_dilation(inside, iterations=2) & ~ndimage.binary_erosion(inside, iterations=1, border_value=1)
     drawn = np.where(inside[..., None], picture, (picture * 0.6 + 255 * 0.4).astype(np.uint8))
     drawn[edge] = OUTLINE
@@ -155,21 +144,22 @@ def draw_tissue(slide: Slide, tissue: Tissue, file: Path) -> None:
 
 
 def _stained(image: NDArray[np.uint8], options: TissueOptions) -> NDArray[np.bool_]:
-    colour = _ndimage().gaussian_filter(saturation(image), 1.0)
-    threshold = float(_skimage("filters").threshold_otsu(colour)) if np.ptp(colour) > 0 else 1.0
+    filters = import_extra("skimage.filters", "Finding tissue", "slides")
+    colour = ndimage.gaussian_filter(saturation(image), 1.0)
+    threshold = float(filters.threshold_otsu(colour)) if np.ptp(colour) > 0 else 1.0
     return np.asarray(colour > np.clip(threshold, options.least_saturation, options.most_saturation))
 
 
 def _without_small(mask: NDArray[np.bool_], n_pixels: float) -> NDArray[np.bool_]:
     """Removes pieces of fewer than ``n_pixels``."""
-    pieces, _ = _ndimage().label(mask)
+    pieces, _ = ndimage.label(mask)
     is_large = np.bincount(pieces.ravel()) >= n_pixels
     is_large[0] = False
     return np.asarray(is_large[pieces], dtype=np.bool_)
 
 
 def _in_focus(slide: Slide, mask: NDArray[np.bool_], scale: float, options: TissueOptions) -> NDArray[np.bool_]:
-    """Measures sharpness block by block, where there is tissue, and returns it at the mask's size."""
+    """Returns where tissue is sharp enough, at the mask's size; measured block by block."""
     fine = slide.scale(max(options.focus_mpp, slide.mpp))
     step = max(1, int(BLOCK * fine / scale))
     focused = np.ones_like(mask)
@@ -182,30 +172,15 @@ def _in_focus(slide: Slide, mask: NDArray[np.bool_], scale: float, options: Tiss
 
 
 def _block_focus(
-    slide: Slide, shape: tuple[int, ...], at: tuple[int, int], scale: float, fine: float
+    slide: Slide, shape: tuple[int, ...], corner: tuple[int, int], scale: float, fine: float
 ) -> NDArray[np.float32]:
     ratio = scale / fine
     margin = WINDOW // 2
     height, width = (round(side * ratio) + 2 * margin for side in shape)
-    x, y = (round(start * scale - margin * fine) for start in at)
+    x, y = (round(start * scale - margin * fine) for start in corner)
     grey = slide.read(x, y, width, height, slide.mpp * fine).mean(axis=-1, dtype=np.float32)
     rows, columns = (
         np.minimum(((np.arange(side) + 0.5) * ratio).astype(int) + margin, full - 1)
         for side, full in zip(shape, grey.shape, strict=True)
     )
     return np.asarray(sharpness(grey, WINDOW)[np.ix_(rows, columns)])
-
-
-def _skimage(part: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(f"skimage.{part}")
-    except ImportError as error:
-        raise MissingExtraError("Finding tissue", "slides", error) from None
-
-
-def _ndimage() -> Any:
-    from scipy import ndimage
-
-    return ndimage
