@@ -49,6 +49,7 @@ def test_the_package_and_its_commands_load_without_any_extra():
         "import sys\n"
         f"for name in {blocked.split()!r}: sys.modules[name] = None\n"
         "import multimodn, multimodn.cli.app, multimodn.model.multimodn, multimodn.encoders, multimodn.slides\n"
+        "assert 'rtdl_num_embeddings' not in sys.modules\n"  # an import is light
         "from multimodn.base.encoder import kinds, load_kind\n"
         "for kind in kinds('encoders'): load_kind('encoders', kind)\n"
         "heavy = {'monai', 'captum', 'pytorch_lightning', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
