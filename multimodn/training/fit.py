@@ -74,6 +74,7 @@ class MemberFit:
         neutral: Whether losses are corrected for label shift between subsets of the modalities.
         flags: Lightning's flags.
         label: Its name in the progress bar.
+        resumable: Whether every epoch is kept, so that a later call can continue; else only the best one is.
     """
 
     patients: PatientTensors
@@ -85,6 +86,7 @@ class MemberFit:
     neutral: bool = True
     flags: TrainerFlags = field(default_factory=TrainerFlags)
     label: str = "training"
+    resumable: bool = True
 
 
 def fit_members(
@@ -123,7 +125,9 @@ def fit_members(
             place = (folder or Path(scratch)) / f"member{k}"
             label = f"member {k + 1} of {len(models)}" if len(models) > 1 else "training"
             neutral = study.missingness == "neutral"
-            job = MemberFit(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label)
+            job = MemberFit(
+                patients, train, validation, spec, spec.seed + k, place, neutral, flags, label, folder is not None
+            )
             results.append(fit_member(model, job, bar))
     return results
 
@@ -157,8 +161,11 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
     best = each
     callbacks: list[Any] = [each]
     if watched:
-        best = ModelCheckpoint(folder, "best", monitor=watched, enable_version_counter=False)
-        callbacks.insert(0, best)
+        weights_only = not job.resumable
+        best = ModelCheckpoint(
+            folder, "best", monitor=watched, save_weights_only=weights_only, enable_version_counter=False
+        )
+        callbacks = [best, each] if job.resumable else [best]
         callbacks.append(EarlyStopping(watched, patience=spec.patience, check_finite=True))
     if bar is not None:
         callbacks.append(EpochProgress(bar, job.label))
