@@ -29,7 +29,11 @@ def limitations(facts: CardFacts, scores: CardScores, found: Findings) -> list[s
         scores: What was measured.
         found: The findings of the test patients.
     """
-    calibration = [*sentences.unusual_slopes(found), *sentences.unknown_calibration(found)]
+    calibration = [
+        *sentences.miscalibrated(found),
+        *sentences.unusual_slopes(found),
+        *sentences.unknown_calibration(found),
+    ]
     return [
         *_of_test(facts, found),
         *_of_events(facts),

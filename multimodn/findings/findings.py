@@ -68,13 +68,9 @@ class Calibration:
 
     @property
     def has_unusual_slope(self) -> bool:
-        """Whether the slope lies outside `SLOPES`, or its interval excludes 1."""
-        return self.slope < SLOPES[0] or self.slope > SLOPES[1] or self.slope_low > 1 or self.slope_high < 1
-
-    @property
-    def may_be_chance(self) -> bool:
-        """Whether the interval of the slope includes 1, or is unknown."""
-        return not (self.slope_low > 1 or self.slope_high < 1)
+        """Whether the slope lies outside `SLOPES`, and its interval includes 1 or is unknown."""
+        is_clear = self.slope_low > 1 or self.slope_high < 1
+        return not is_clear and (self.slope < SLOPES[0] or self.slope > SLOPES[1])
 
 
 @dataclass(frozen=True)

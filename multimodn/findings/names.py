@@ -18,6 +18,7 @@ METRICS = {
     "crps": "CRPS",
     "ece": "calibration error",
     "brier": "Brier score",
+    "pearson": "Pearson's r",
     "integrated_brier": "integrated Brier score",
     "uno_cindex": "Uno's C-index",
     "auroc_over_time": "AUROC over time",
@@ -50,6 +51,12 @@ def arm_name(arm: object) -> str:
 def survival_time(output: object) -> str | None:
     """Returns t of the output ``survival@t``, the probability of no event up to time t; None of any other output."""
     return str(output).removeprefix(_SURVIVAL) if str(output).startswith(_SURVIVAL) else None
+
+
+def output_words(output: object) -> str:
+    """Names an output of a task; ``survival@5.98958`` is ``no event up to 5.99``."""
+    time = survival_time(output)
+    return str(output) if time is None else f"no event up to {float(time):,.4g}"
 
 
 def lower_class(output: object) -> str | None:

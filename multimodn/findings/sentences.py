@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from multimodn.findings.findings import SIGNIFICANT, Calibration, Comparison, Difference, Findings, Score
+from multimodn.findings.findings import SIGNIFICANT, SLOPES, Calibration, Comparison, Difference, Findings, Score
 from multimodn.findings.names import BEST, LATE, arm_name, metric_name, pattern_words
 from multimodn.findings.numbers import counted, interval, joined, number, percent
 
@@ -138,15 +138,19 @@ def _departure(known: Sequence[Calibration]) -> str:
     return f"are {joined(found)}" if found else "do not differ from what was observed by more than chance"
 
 
-def unusual_slopes(found: Findings) -> list[str]:
-    """Names the outputs that are overconfident or underconfident, with their slopes."""
-    far = [one for one in found.calibration if one.has_unusual_slope]
+def miscalibrated(found: Findings) -> list[str]:
+    """Names the outputs whose predictions are clearly overconfident or underconfident, with their slopes."""
     named = [
-        *_of((_slope(one) for one in far if one.slope < 1), "overconfident for {}"),
-        *_of((_slope(one) for one in far if one.slope > 1), "underconfident for {}"),
+        *_of((_slope(one) for one in found.calibration if one.slope_high < 1), "overconfident for {}"),
+        *_of((_slope(one) for one in found.calibration if one.slope_low > 1), "underconfident for {}"),
     ]
-    chance = " Where the interval includes 1, this may be chance." if any(one.may_be_chance for one in far) else ""
-    return [f"Predictions are {'; '.join(named)}.{chance}"] if named else []
+    return [f"Predictions are {'; '.join(named)}."] if named else []
+
+
+def unusual_slopes(found: Findings) -> list[str]:
+    """Names the outputs whose slope is outside of `SLOPES`, possibly by chance."""
+    far = [_slope(one) for one in found.calibration if one.has_unusual_slope]
+    return _of(far, f"Possibly by chance, the slope is outside {SLOPES[0]:g} to {SLOPES[1]:g} for {{}}.")
 
 
 def unknown_calibration(found: Findings) -> list[str]:

@@ -136,7 +136,7 @@ def test_few_patients_are_a_caution(found):
 
 def test_scores_in_the_box_have_intervals_where_there_are_any(found, page):
     texts = " ".join(text_of(page.sections[0]))
-    assert "3 tasks (death, size and survival)" in texts
+    assert "3 outcomes (death, size and survival)" in texts
     assert "none of whom the model was trained on" in texts
     assert "mode neutral" in texts
     row = found.answers["performance"].query("task == 'size' and metric == 'r2' and by == 'overall'").iloc[0]

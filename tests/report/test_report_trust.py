@@ -252,7 +252,7 @@ def of_set(outputs, in_set, low=np.nan, high=np.nan, abstain=False):
             "abstains: \N{MINUS SIGN}1.5 to 3, no narrower than without any",
         ),
         (TIME, of_set(["survival"], [pd.NA], 120.0), "no event before 120"),
-        (TIME, of_set(["survival"], [pd.NA], 0.0, abstain=True), "abstains: no time without the event"),
+        (TIME, of_set(["survival"], [pd.NA], 0.0, abstain=True), "abstains: no time can be given"),
     ],
 )
 def test_a_set_in_words(task, rows, words):

@@ -60,8 +60,8 @@ def _flow(facts: CardFacts) -> list[str]:
         rows.append(("with every modality", *(count(int((whole & part).sum())) for part in columns.values())))
     return [
         *prose(
-            f"The cohort is everyone who stands in a source that the study reads: {len(facts.cohort):,} patients. "
-            "Whom a query, or a person before it, left out is not known here."
+            f"The cohort is every patient in a source that the study reads: {len(facts.cohort):,} patients. Earlier "
+            "exclusions, by a query or a person, are not known."
         ),
         *table(["", *columns], rows),
     ]
@@ -110,18 +110,19 @@ def characteristics_section(facts: CardFacts) -> list[str]:
     rows = [*_subgroup_rows(facts, parts), *(row for one in facts.tasks.values() for row in _outcome_rows(one, parts))]
     named = facts.model.study.subgroups
     return [
-        *heading("4. What the patients are like"),
+        *heading("4. Characteristics"),
         *prose(
-            "Training patients are those whom weights were learned from"
-            + (", the validation patients among them." if facts.n_members > 1 else "."),
+            "Training patients include the validation patients, on whom other networks were trained."
+            if facts.n_members > 1
+            else "",
             "Shares are of the patients who have the value. Groups of 1 to 4 patients are not counted exactly, nor are "
-            "others from which they would follow.",
+            "others from which they could be derived.",
         ),
         *table(["", *(f"{name} (n = {count(int(mask.sum()))})" for name, mask in parts.items())], rows),
         *(
             []
             if named
-            else prose(f"No column is named to compare groups of patients by ({code('subgroups')} of the study).")
+            else prose(f"No column is named to compare groups of patients ({code('subgroups')} of the study).")
         ),
     ]
 

@@ -14,8 +14,8 @@ from multimodn.findings import sentences
 from multimodn.findings.findings import Findings
 from multimodn.findings.frames import Patterns
 from multimodn.findings.markdown import code, escaped, heading, items, listed, prose, table
-from multimodn.findings.names import OURS, arm_name, metric_name, pattern_words
-from multimodn.findings.numbers import FEW, FEWEST, count, counted, counts, interval, number, percent
+from multimodn.findings.names import OURS, arm_name, metric_name, output_words, pattern_words
+from multimodn.findings.numbers import FEW, FEWEST, cell, count, counted, counts, interval, number, percent
 
 CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")
 """Metrics that the section on calibration reports for each output."""
@@ -130,7 +130,7 @@ def calibration_section(facts: CardFacts, scores: CardScores, found: Findings) -
         )
         chance = "" if np.isnan(row.ece_chance) else f" ({number(row.ece_chance)})"
         error = "" if np.isnan(row.ece) else f"{number(row.ece)}{chance}"
-        rows.append((row.task, row.output, slope, intercept, error, count(int(row.n))))
+        rows.append((row.task, output_words(row.output), slope, intercept, error, count(int(row.n))))
     return [
         *lines,
         *prose(*map(escaped, sentences.calibration(found))),
@@ -177,7 +177,7 @@ def sets_section(facts: CardFacts, scores: CardScores, found: Findings) -> list[
         (
             one.task if one.output in (one.task, "") else f"{one.task}: {one.output}",
             interval(one.coverage, one.low, one.high),
-            f"{one.size:.3g}",
+            cell(one.size),
             percent(one.abstained),
             count(one.n),
         )

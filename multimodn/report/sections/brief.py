@@ -28,7 +28,7 @@ def brief_section(content: ReportContent) -> Section:
         *sentences.calibration(found),
         *sentences.coverage(found),
         *sentences.contributions(found),
-        f"Missing data, mode {mode}: {sentences.MISSINGNESS[mode]}",
+        f"Missing data, mode {mode}. {sentences.MISSINGNESS[mode]}",
     ]
     blocks: list[Block] = [Prose(text, "caution") for text in cautions(content)]
     performance = content.get("performance")
@@ -46,7 +46,7 @@ def _who(content: ReportContent) -> str:
     if content.who == "patients of the given files":
         seen = ", who come from other files than the study's"
     return (
-        f"One model predicts {counted(len(content.tasks), 'task')} ({joined(task.name for task in content.tasks)}) "
+        f"One model predicts {counted(len(content.tasks), 'outcome')} ({joined(task.name for task in content.tasks)}) "
         f"from up to {counted(len(content.modalities), 'modality')}. This report is about {content.n_shown:,} "
         f"{content.who}{seen}."
     )
@@ -68,4 +68,4 @@ def cautions(content: ReportContent) -> list[str]:
     if content.get("performance") is None:
         texts.append(f"There are no scores. {content.why_not('performance')}")
     found = content.findings
-    return [*texts, *sentences.score_cautions(found), *sentences.unusual_slopes(found), *sentences.low_coverage(found)]
+    return [*texts, *sentences.score_cautions(found), *sentences.miscalibrated(found), *sentences.low_coverage(found)]

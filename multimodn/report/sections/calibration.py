@@ -8,6 +8,7 @@ import pandas as pd
 from multimodn.figures.calibration import MOST_OUTPUTS, calibration_chart
 from multimodn.figures.decision import decision_chart
 from multimodn.findings import sentences
+from multimodn.findings.names import output_words
 from multimodn.findings.numbers import interval
 from multimodn.report.content import ReportContent
 from multimodn.report.html.page import Block, Numbers, Prose, Section, Subsection
@@ -78,7 +79,7 @@ def _slopes(slopes: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "task": slopes["task"],
-            "output": slopes["output"],
+            "output": slopes["output"].map(output_words),
             "slope": [one or ("predictions alike" if other else "too few outcomes") for one, other in both],
             "intercept": [text or "too few outcomes" for text in intercept],
             "calibration error": slopes["ece"],

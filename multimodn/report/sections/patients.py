@@ -9,7 +9,7 @@ from multimodn.figures.attributions import attribution_bars
 from multimodn.figures.trajectory import trajectory_lines
 from multimodn.figures.waterfall import waterfall
 from multimodn.figures.wording import slug
-from multimodn.findings.names import survival_time
+from multimodn.findings.names import output_words, survival_time
 from multimodn.findings.numbers import counted, joined, percent
 from multimodn.report.content import ChosenPatient, ReportContent
 from multimodn.report.html.page import Block, FactList, Numbers, Photo, Prose, Section, Subsection
@@ -95,15 +95,14 @@ def _outputs(content: ReportContent, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _quantity(output: str) -> str:
-    time = survival_time(output)
-    if time is not None:
-        return f"no event up to {time}"
-    return output if output in ("probability", "mean", "risk") else f"most likely: {output}"
+    if output in ("probability", "mean", "risk") or survival_time(output) is not None:
+        return output_words(output)
+    return f"most likely: {output}"
 
 
 def _facts(one: ChosenPatient) -> list[tuple[str, str]]:
     facts = [("Has", joined(one.has, 40) or "nothing"), ("Lacks", joined(one.lacks, 40) or "nothing")]
-    return [*facts, ("Subsection of the split", one.part)] if one.part else facts
+    return [*facts, ("Part of the split", one.part)] if one.part else facts
 
 
 def _inside(content: ReportContent, one: ChosenPatient, task: str) -> list[Block]:

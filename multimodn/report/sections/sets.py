@@ -107,7 +107,7 @@ def set_words(rows: pd.DataFrame, task: TaskInfo) -> str:
         return joined([_classes(str(label), part) for label, part in rows.groupby(units, sort=False)], MOST_CLASSES)
     low, high, abstains = float(rows["low"].iloc[0]), float(rows["high"].iloc[0]), bool(rows["abstain"].iloc[0])
     if np.isnan(high):
-        return "abstains: no time without the event" if abstains else f"no event before {low:,.4g}"
+        return "abstains: no time can be given" if abstains else f"no event before {low:,.4g}"
     words = f"{low:.4g} to {high:.4g}".replace("-", MINUS).replace("inf", INFINITY)
     return f"abstains: {words}, no narrower than without any modality" if abstains else words
 
