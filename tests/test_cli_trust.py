@@ -46,7 +46,7 @@ def test_tune_writes_a_study_and_ends_when_the_trials_are_there(trained, tmp_pat
 
 def test_coverage_is_the_share_of_test_patients_whose_sets_held_the_truth(trained, tmp_path):
     status, said = call("conformal", trained / "run", "--coverage", "--level", 0.6)
-    assert (status, "How often sets at 60% held the truth" in said) == (0, True)
+    assert (status, "Coverage of 60% conformal prediction sets" in said) == (0, True)
     for name, flags in {"sets": (), "counted": ("--coverage",)}.items():
         assert call("conformal", trained / "run", *flags, "--level", 0.6, "-o", tmp_path / f"{name}.csv")[0] == 0
     (row,) = pd.read_csv(tmp_path / "counted.csv").query("task == 'size' and pattern == 'all'").to_dict("records")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from multimodn import Cohort, MultiModN
-from multimodn.cli.terminal.bars import Line, bar, diverging, dot, show_lines
+from multimodn.cli.terminal.bars import BarLine, bar, diverging, dot, show_lines
 from multimodn.cli.terminal.patient import Story, show_patient, show_story, tell
 from multimodn.findings.numbers import MINUS
 from tests._cohorts import make_frames, make_study
@@ -133,7 +133,7 @@ def test_the_sentence_names_what_moved_it_in_the_direction_of_the_prediction_fir
     text = printed(story(TASKS["binary"], 4, shares=shares, link={"binary": [-1.8]}))
     assert "Down mainly by labs (-2.00) and modality_2 (-0.30), up by modality_1 (+0.50)." in " ".join(text.split())
     still = printed(story(TASKS["binary"], 4, shares=shares.assign(contribution=0.001)))
-    assert "No modality moves it." in still
+    assert "No modality contributes." in still
 
 
 def test_the_likeliest_class_and_the_next_are_shown_others_on_request():
@@ -187,18 +187,16 @@ def test_the_spread_over_orders_holds_the_prediction():
 def test_the_strongest_pair_is_named_and_a_weak_one_is_not():
     one = story(TASKS["binary"], 4)
     pairs = one.pairs.assign(interaction=np.where(one.pairs["modality"] == one.pairs["other"], 9.0, 0.001))
-    assert "Only together" not in printed(story(TASKS["binary"], 4, pairs=pairs))
+    assert "Interaction:" not in printed(story(TASKS["binary"], 4, pairs=pairs))
     pairs.loc[2, "interaction"] = -1.5
     one_pair = f"{pairs.loc[2, 'modality']} and {pairs.loc[2, 'other']} -1.50"
     text = " ".join(printed(story(TASKS["binary"], 4, pairs=pairs)).split())
-    assert f"Only together: {one_pair}, the strongest of 6 pairs." in text
-    assert "Only together" not in printed(story(TASKS["binary"], 4, pairs=None))
+    assert f"Interaction: {one_pair}, the strongest of 6 pairs." in text
+    assert "Interaction:" not in printed(story(TASKS["binary"], 4, pairs=None))
 
 
 def test_what_a_task_must_not_see_is_said():
-    assert "Must not see labs, which the patient has." in printed(
-        story(TASKS["binary"], 2, hidden={"binary": ["labs"]})
-    )
+    assert "Hidden from this task: labs." in printed(story(TASKS["binary"], 2, hidden={"binary": ["labs"]}))
 
 
 @pytest.mark.parametrize(("costs", "said"), [([1, 1, 1, 1], "a (0.200 nats), then b"), ([1, 2, 1, 1], "nats, cost 2)")])
@@ -212,7 +210,7 @@ def test_what_to_measure_next_is_ranked(costs, said):
     }
     text = " ".join(printed(story(TASKS["binary"], 2, following=pd.DataFrame(rows))).split())
     assert said in text
-    assert ("for its cost" in text) == (len(set(costs)) > 1)
+    assert ("loss per cost" in text) == (len(set(costs)) > 1)
     assert "and 1 more." in text
 
 
@@ -231,7 +229,7 @@ def test_similar_patients_are_listed_with_outcomes_and_without_names():
     text = printed(story(TASKS["binary"], 2, similar=pd.DataFrame(rows)))
     assert "1. distance 0.50, 2 of its 2 modalities shared. binary: 1." in text
     assert "2. distance 0.75, 1 of its 1 modality shared. no outcome known." in text
-    assert "rare outcomes may tell who they are" in text
+    assert "rare outcomes may identify them" in text
     named = printed(story(TASKS["binary"], 2, similar=pd.DataFrame(rows | {"similar": ["x9", "y7"]})))
     assert "1. x9, distance" in named
 
@@ -257,7 +255,7 @@ def test_bars_and_dots_are_as_long_as_their_share():
 
 def test_lines_without_values_have_no_column_for_them():
     file = io.StringIO()
-    show_lines(Console(file=file, width=80), ("value", "attribution"), [Line("x", size=1.0)], 1.0)
+    show_lines(Console(file=file, width=80), ("value", "attribution"), [BarLine("x", size=1.0)], 1.0)
     assert "value" not in file.getvalue()
     assert "attribution" in file.getvalue()
 

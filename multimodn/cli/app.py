@@ -1,46 +1,33 @@
-"""The command line: from a first study file to training, predictions, what they tell, and whether to trust them."""
+"""The command line: from a first study file to training, predictions, explanations and their evaluation."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from multimodn.cli.conformal import conformal
 from multimodn.cli.drift import drift
 from multimodn.cli.embed_slides import embed_slides
 from multimodn.cli.evaluate import evaluate
 from multimodn.cli.next_modality import next_modality
+from multimodn.cli.options import Out, Run, Sources, console, errors, load_cohort, load_model
 from multimodn.cli.report import report
 from multimodn.cli.tune import tune
 
-if TYPE_CHECKING:
-    from multimodn.data.cohort import Cohort
-    from multimodn.model.multimodn import MultiModN
-
 app = typer.Typer(
-    help="Clinical prediction from whatever data a patient happens to have.",
+    help="Clinical prediction from multimodal data with missing modalities.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
-
-Run = Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")]
-Sources = Annotated[
-    list[str] | None,
-    typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
-]
 Order = Annotated[str | None, typer.Option(help="Modalities in the order of the steps: a,b,c.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")]
 
 
 def main() -> None:
-    """Runs the command line; an error that we foresaw is a message and exit status 2, not a traceback."""
+    """Runs the command line; a foreseen error is a message and exit status 2, not a traceback."""
     from multimodn.errors import DataWarning, MultiModNError
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
@@ -68,18 +55,18 @@ def init(
     from multimodn.scaffold.write_study import write_study
 
     write_study(tables, id, target, out, overwrite=overwrite)
-    console.print(f"Wrote {out}. Read its comments, change what was inferred wrongly, then: multimodn fit {out}")
+    console.print(f"Wrote {out}. Read its comments, correct what was inferred wrongly, then: multimodn fit {out}")
 
 
 @app.command()
 def audit(
-    study: Annotated[Path, typer.Argument(help="A study file; or a run folder, whose model is probed too.")],
+    study: Annotated[Path, typer.Argument(help="A study file; or a run folder, to probe its model too.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder to write; default: audit beside the study or in the run."),
     ] = None,
 ) -> None:
-    """Ask whether what is missing tells the outcome, what to do then, and what a trained model made of it."""
+    """Test whether missingness depends on the outcome, and whether a trained model learned from it."""
     from multimodn.audit.audit import audit as audit_study
     from multimodn.audit.audit import write_audit
     from multimodn.cli.terminal.audit import show_audit, show_probe, slow_notice
@@ -87,7 +74,7 @@ def audit(
     from multimodn.data.splits import make_split
     from multimodn.study.study import Study
 
-    model = _load(study) if study.is_dir() else None
+    model = load_model(study) if study.is_dir() else None
     asked = model.study if model else Study.load(study)
     folder = out or (study if model else study.parent) / "audit"
     with slow_notice(errors, f"Auditing {asked.name} ..."):
@@ -106,7 +93,7 @@ def audit(
 def fit(
     study: Annotated[Path, typer.Argument(help="A study file.")],
     run: Annotated[Path, typer.Option(help="The run folder to write.")] = Path("run"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     accelerator: Annotated[str, typer.Option(help="Lightning's: cpu, gpu, auto, ...")] = "auto",
     devices: Annotated[int, typer.Option(help="Lightning's: how many.")] = 1,
     strategy: Annotated[
@@ -123,7 +110,7 @@ def fit(
     try:
         model = fit_run(Study.load(study), run, resume=resume, flags=flags)
     except KeyboardInterrupt:
-        errors.print("Interrupted. The same command with --resume goes on after the last finished epoch.")
+        errors.print("Interrupted. The same command with --resume continues after the last finished epoch.")
         raise typer.Exit(130) from None
     if is_helper_process():
         return
@@ -140,8 +127,8 @@ def predict(run: Run, source: Sources = None, order: Order = None, out: Out = No
     """Predict every task for every patient, from whatever modalities they have."""
     from multimodn.cli.terminal.tables import write_frame
 
-    model = _load(run)
-    write_frame(console, model.predict(_cohort(model, source), order=_names(order)), out)
+    model = load_model(run)
+    write_frame(console, model.predict(load_cohort(model, source), order=_names(order)), out)
 
 
 @app.command()
@@ -150,17 +137,18 @@ def explain(
     patient: Annotated[list[str] | None, typer.Option(help="Patient to explain; default: all, as a table.")] = None,
     source: Sources = None,
     order: Order = None,
-    inside: Annotated[str | None, typer.Option(help="A modality whose columns, words or tiles are shown.")] = None,
+    inside: Annotated[str | None, typer.Option(help="A modality whose columns, words or tiles are shown, too.")] = None,
     similar: Annotated[int, typer.Option(help="How many of the most similar training patients are shown.")] = 0,
     ids: Annotated[bool, typer.Option("--ids", help="Name the similar patients.")] = False,
-    all_classes: Annotated[bool, typer.Option("--all-classes", help="Not only the likeliest two classes.")] = False,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="All classes, not only the top two.")] = False,
     out: Out = None,
 ) -> None:
-    """Show what each modality did to the predictions."""
-    from multimodn.cli.terminal.tables import show_patient, write_frame
+    """Show what each modality contributes to the predictions."""
+    from multimodn.cli.terminal.patient import show_patient
+    from multimodn.cli.terminal.tables import write_frame
 
-    model = _load(run)
-    cohort = _cohort(model, source)
+    model = load_model(run)
+    cohort = load_cohort(model, source)
     if not patient:
         write_frame(console, model.contributions(cohort), out)
         return
@@ -178,19 +166,19 @@ def heatmap(
     slides: Annotated[list[Path], typer.Argument(help="The slides, or folders that hold them.")],
     patient: Annotated[list[str], typer.Option(help="Whose slides; may be given several times.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("heatmaps"),
-    modality: Annotated[str | None, typer.Option(help="Default: the only one that looks at tiles.")] = None,
-    task: Annotated[str | None, typer.Option(help="Draw what each tile did to this task's prediction.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Default: the only one that has tiles.")] = None,
+    task: Annotated[str | None, typer.Option(help="Draw each tile's attribution to this task's prediction.")] = None,
     output: Annotated[str | None, typer.Option(help="Which of the task's outputs, such as a class.")] = None,
     source: Sources = None,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides, if they do not say.")] = None,
-    dark: Annotated[bool, typer.Option(help="On a dark ground.")] = False,
+    dark: Annotated[bool, typer.Option(help="On a dark background.")] = False,
 ) -> None:
-    """Draw where a model looked on the slides of a patient; with --task, what it found there."""
+    """Draw a model's attention on the slides of a patient; with --task, attributions."""
     from multimodn.figures.theme import DARK, LIGHT
     from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
 
-    model, palette = _load(run), DARK if dark else LIGHT
-    name, cohort = modality or model.explain.attended_modality(), _cohort(model, source).subset(patient)
+    model, palette = load_model(run), DARK if dark else LIGHT
+    name, cohort = modality or model.explain.attended_modality(), load_cohort(model, source).subset(patient)
     if task:
         pictures = draw_evidence(model.explain.attributions(name, cohort, task, output), slides, out, mpp, palette)
     else:
@@ -201,19 +189,19 @@ def heatmap(
 @app.command()
 def stress(
     run: Run,
-    task: Annotated[str | None, typer.Option(help="Its outcome decides what goes missing; default: the first.")] = None,
-    modality: Annotated[list[str] | None, typer.Option(help="What goes missing; default: the last two.")] = None,
-    strength: Annotated[float, typer.Option(help="Chance that an affected patient loses each of them.")] = 0.8,
+    task: Annotated[str | None, typer.Option(help="Its outcome decides what is removed; default: the first.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="Modalities to remove; default: the last two.")] = None,
+    strength: Annotated[float, typer.Option(help="Probability that an affected patient loses each of them.")] = 0.8,
     mechanism: Annotated[
         str,
-        typer.Option(help="Whom training affects: mnar (high outcomes), mar (a high first number), mcar (all), self."),
+        typer.Option(help="Who loses modalities in training: mnar (event), mar (high first number), mcar (all), self."),
     ] = "mnar",
     arm: Annotated[list[str] | None, typer.Option(help="An arm to compare; default: all.")] = None,
     folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
-    repeats: Annotated[int, typer.Option(help="How often patients are dealt anew.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of folds, blanking and training.")] = 0,
+    repeats: Annotated[int, typer.Option(help="Repetitions of the cross-validation.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of folds, removal and training.")] = 0,
 ) -> None:
-    """Train again on blanked data, and test when the reason for missing data changes; resumes by itself."""
+    """Train on data with modalities removed, and test when the reason for missingness changes; resumes by itself."""
     from multimodn.evaluate.stress.run import stress_run
 
     with console.status("Stress test") as status:
@@ -222,7 +210,7 @@ def stress(
             status.update(f"Stress test: repeat {repeat + 1}, fold {fold + 1}, {done}")
 
         page = stress_run(
-            _load(run).study, run / "stress", task, modality, strength, arm,
+            load_model(run).study, run / "stress", task, modality, strength, arm,
             mechanism=mechanism, n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
         )  # fmt: skip
     console.print(page, markup=False, highlight=False)
@@ -233,19 +221,6 @@ app.command("embed-slides")(embed_slides)
 app.command("next")(next_modality)
 for command in (report, evaluate, conformal, tune, drift):
     app.command()(command)
-
-
-def _load(run: Path) -> MultiModN:
-    from multimodn.model.multimodn import MultiModN
-
-    return MultiModN.load(run)
-
-
-def _cohort(model: MultiModN, source: list[str] | None, labelled: bool = False) -> Cohort:
-    from multimodn.data.cohort import Cohort
-    from multimodn.data.sources import replaced_sources
-
-    return Cohort.load(model.study, labelled=labelled, sources=replaced_sources(source))
 
 
 def _names(order: str | None) -> list[str] | None:

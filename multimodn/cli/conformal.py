@@ -4,55 +4,46 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from multimodn.cli.options import Out, Patients, Run, Sources, console, load_cohort, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from multimodn.data.splits import Split
 
-console = Console()
-
 
 def conformal(
-    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")],
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
-    ] = None,
-    patient: Annotated[list[str] | None, typer.Option(help="One of the patients; may be given several times.")] = None,
-    level: Annotated[float, typer.Option(help="The promised chance that the truth is in the set.")] = 0.9,
+    run: Run,
+    source: Sources = None,
+    patient: Patients = None,
+    level: Annotated[float, typer.Option(help="Coverage level of the prediction sets.")] = 0.9,
     coverage: Annotated[
-        bool, typer.Option("--coverage", help="Count how often the sets of labelled patients held the truth instead.")
+        bool, typer.Option("--coverage", help="Measure the coverage of the sets of labelled patients instead.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")] = None,
+    out: Out = None,
 ) -> None:
-    """Predict sets that hold the truth with a promised probability, or count how often they did."""
+    """Predict conformal prediction sets of a chosen coverage level, or measure their coverage."""
     from multimodn.cli.terminal.tables import write_frame
-    from multimodn.data.cohort import Cohort
-    from multimodn.data.sources import replaced_sources
-    from multimodn.evaluate.performance.conformal_coverage import coverage as counted
-    from multimodn.model.multimodn import MultiModN
+    from multimodn.evaluate.performance.conformal_coverage import coverage as measure
 
-    model = MultiModN.load(run)
+    model = load_model(run)
     if source is None and coverage and model.split is not None and len(model.split.test):
         _check_tested(patient, list(model.split.test))
         cohort = model.test_cohort()
     else:
-        cohort = Cohort.load(model.study, labelled=coverage, sources=replaced_sources(source))
+        cohort = load_cohort(model, source, labelled=coverage)
     cohort = cohort.subset(patient) if patient else cohort
     if coverage and source is not None:
         _warn_of_trained(cohort.patients, model.split)
-    found = counted(model, cohort, level) if coverage else model.conformal.predict(cohort, level=level)
+    frame = measure(model, cohort, level) if coverage else model.conformal.predict(cohort, level=level)
     if coverage and out is None:
-        _show(found, level)
+        _show(frame, level)
         return
-    write_frame(console, found, out)
+    write_frame(console, frame, out)
 
 
 def _check_tested(wanted: list[str] | None, tested: Sequence[str]) -> None:
@@ -69,24 +60,33 @@ def _check_tested(wanted: list[str] | None, tested: Sequence[str]) -> None:
 def _warn_of_trained(patients: pd.Index, split: Split | None) -> None:
     from multimodn.errors import DataWarning
 
-    known = [] if split is None else [*split.train, *split.validation]
-    n = int(patients.isin(known).sum())
+    n = 0 if split is None else int(patients.isin([*split.train, *split.validation]).sum())
     if n:
-        text = (
-            f"{n} patient(s) have identifiers of patients whom the sets were calibrated on or the model was trained on"
+        warnings.warn(
+            f"{n} patient(s) have identifiers of patients whom the sets were calibrated on or the model was trained "
+            "on: if they are the same, coverage is too high.",
+            DataWarning,
+            stacklevel=2,
         )
-        warnings.warn(f"{text}: if they are these, coverage is too good.", DataWarning, stacklevel=2)
 
 
-def _show(found: pd.DataFrame, level: float) -> None:
-    table = Table(title=f"How often sets at {level:.0%} held the truth", title_justify="left")
-    for column in ("task", "pattern", "n", "coverage", "95 % interval", "size", "tells nothing", "method"):
-        table.add_column(column, justify="right" if column in ("n", "coverage", "size", "tells nothing") else "left")
-    for row in found.to_dict("records"):
+def _show(coverage: pd.DataFrame, level: float) -> None:
+    from rich.table import Table
+
+    from multimodn.findings import sentences
+    from multimodn.findings.findings import findings_of
+    from multimodn.findings.numbers import percent
+
+    table = Table(title=f"Coverage of {percent(level)} conformal prediction sets", title_justify="left")
+    for column in ("task", "pattern", "n", "coverage", "95% interval", "size", "abstained", "method"):
+        table.add_column(column, justify="right" if column in ("n", "coverage", "size", "abstained") else "left")
+    for row in coverage.to_dict("records"):
         task = f"{row['task']}: {row['output']}" if row["output"] else row["task"]
         share = f"{row['coverage']:.3f}" if row["reached"] else f"[red]{row['coverage']:.3f}[/]"
-        texts = (f"{row['low']:.3f} to {row['high']:.3f}", f"{row['size']:.3g}", f"{row['abstained']:.0%}")
+        texts = (f"{row['low']:.3f} to {row['high']:.3f}", f"{row['size']:.3g}", percent(row["abstained"]))
         table.add_row(task, row["pattern"], str(row["n"]), share, *texts, row["method"])
     console.print(table)
-    how = "Red: the interval lies below the level. Promised only while modalities go missing as in calibration."
-    console.print(how, style="dim", highlight=False)
+    for text in sentences.coverage(findings_of(coverage=coverage)):
+        console.print(text, markup=False, highlight=False)
+    note = "Red: the interval lies below the level. Guaranteed only while the reasons for missing data stay the same."
+    console.print(note, style="dim", highlight=False)

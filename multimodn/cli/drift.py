@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from multimodn.cli.options import console, errors, load_model
 
 if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.findings.frames import DriftFrame
     from multimodn.model.multimodn import MultiModN
-
-console = Console()
-errors = Console(stderr=True)
 
 MOST_ROWS = 15
 BAR = 12
@@ -38,12 +36,11 @@ def drift(
 ) -> None:
     """Compare new patients with those that a model was trained on; exit status 1 where something drifted."""
     from multimodn.cli.terminal.tables import write_frame
-    from multimodn.model.multimodn import MultiModN
     from multimodn.monitor.drift import drift as compare
     from multimodn.monitor.drift import has_drifted
     from multimodn.monitor.reference import Reference
 
-    model = MultiModN.load(run)
+    model = load_model(run)
     reference = Reference.load(run)
     with errors.status("Comparing patients ..."):
         found = compare(model, reference, _cohort(model, patients))
@@ -78,10 +75,11 @@ def _cohort(model: MultiModN, given: list[str]) -> Cohort:
 
 
 def _show(found: DriftFrame, name: str) -> None:
-    """Prints what drifted, then what to watch, and what that means."""
+    """Prints what drifted, then what to watch, and a summary."""
     from rich.table import Table
     from rich.text import Text
 
+    from multimodn.findings.numbers import p_value
     from multimodn.monitor.drift import trust
 
     changed = found[found["verdict"] != "stable"]
@@ -90,19 +88,25 @@ def _show(found: DriftFrame, name: str) -> None:
     for column in ("what", "", "size", "p", "verdict", "in words"):
         table.add_column(column, justify="right" if column in ("size", "p") else "left")
     for row in changed.head(MOST_ROWS).to_dict("records"):
-        p = "< .001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
         style = "red" if row["verdict"] == "drifted" else "yellow"
         bar = "█" * max(1, round(BAR * min(abs(row["value"]) / FULL, 1)))
         about = ".".join(part for part in (row["modality"], row["column"]) if part and part != row["kind"])
         what = f"{row['kind']}: {about}" if about else str(row["kind"])
         size = f"{row['value']:+.2f}" if row["statistic"] == "difference" else f"{row['value']:.2f}"
-        table.add_row(Text(what), Text(bar, style), size, p, Text(row["verdict"], style), Text(str(row["note"])))
+        table.add_row(
+            Text(what),
+            Text(bar, style),
+            size,
+            p_value(row["p_adjusted"]),
+            Text(row["verdict"], style),
+            Text(str(row["note"])),
+        )
     if len(changed):
         console.print(table)
     if len(changed) > MOST_ROWS:
         console.print(f"{len(changed) - MOST_ROWS} more: --out writes all.", style="dim")
     console.print(trust(found), markup=False, highlight=False)
     words = (
-        "Size: population stability index beyond chance (.1 to watch, .25 large), or difference of shares. p adjusted."
+        "Size: population stability index beyond chance (.1 to watch, .25 large), or difference in shares. p: adjusted."
     )
     console.print(words, style="dim", highlight=False)

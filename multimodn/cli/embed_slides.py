@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from multimodn.cli.options import console, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from multimodn.slides.embedding.jobs import Progress
 
 ENCODERS = "efficientnet-lite0, torchscript:FILE, timm:FOLDER or monai:FOLDER."
-
-console = Console()
-errors = Console(stderr=True)
 
 
 class OnNoTissue(StrEnum):
@@ -53,7 +51,7 @@ def embed_slides(
     batch_size: Annotated[int, typer.Option(help="Tiles that are read and kept at a time.")] = 16,
     dtype: Annotated[Number, typer.Option(help="Type of the features.")] = Number.float16,
     device: Annotated[str, typer.Option(help="Of the network: cpu, cuda, or auto.")] = "auto",
-    backend: Annotated[str | None, typer.Option(help="What reads slides; default: by format.")] = None,
+    backend: Annotated[str | None, typer.Option(help="The slide reader; default: by format.")] = None,
     thumbnails: Annotated[bool, typer.Option(help="Write pictures of the slides with the tissue outlined.")] = False,
     on_no_tissue: Annotated[
         OnNoTissue, typer.Option(help="A slide without tissue is an error, or recorded in absent.csv.")
@@ -61,9 +59,9 @@ def embed_slides(
     ray: Annotated[
         str | None, typer.Option(help="Use a Ray cluster: auto, HOST:PORT, or local to start one here.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Make files again that were made with other options.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that were made with other options.")] = False,
 ) -> None:
-    """Turn whole-slide images into feature files; the same command again goes on where it was interrupted."""
+    """Turn whole-slide images into feature files; the same command again continues an interrupted run."""
     from multimodn.slides.embedding.cohort import EmbedError
     from multimodn.slides.embedding.cohort import embed_slides as embed
     from multimodn.slides.embedding.embed import EmbedOptions
@@ -89,7 +87,7 @@ def embed_slides(
         with _progress() as show:
             results = embed(slides, out, encoder, options, workers, ray, show)
     except KeyboardInterrupt:
-        errors.print("Interrupted. The same command goes on after the last finished batch of each slide.")
+        errors.print("Interrupted. The same command continues after the last finished batch of each slide.")
         raise typer.Exit(130) from None
     except EmbedError as error:
         _summary(error.results, out, time.monotonic() - started)
@@ -124,8 +122,8 @@ def _summary(results: Sequence[SlideResult], out: Path, seconds: float) -> None:
     said = [f"Embedded {slides} ({n:,} tiles in {seconds:,.1f} s, {n / max(seconds, 1e-9):,.1f} tiles/s)"]
     n_resumed = sum(result.n_resumed for result in done)
     if n_resumed:
-        said.append(f"went on after {n_resumed:,} tiles of an interrupted run")
-    for status, what in (("kept", "kept {} that were done"), ("absent", "{} without tissue are in absent.csv")):
+        said.append(f"continued after {n_resumed:,} tiles of an interrupted run")
+    for status, what in (("kept", "kept {} that were there"), ("absent", "{} without tissue are in absent.csv")):
         found = sum(result.status == status for result in results)
         if found:
             said.append(what.format(found))

@@ -6,28 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from multimodn.cli.options import Run, Sources, console, errors, load_cohort, load_model
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from multimodn.external.result import External
     from multimodn.model.multimodn import MultiModN
 
-console = Console()
-errors = Console(stderr=True)
-
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")],
+    run: Run,
     other: Annotated[
         Path | None,
         typer.Argument(help="The study file of another hospital: external validation, nothing is trained."),
     ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
-    ] = None,
+    source: Sources = None,
     everyone: Annotated[bool, typer.Option("--all", help="All patients, as of another cohort.")] = False,
     out: Annotated[
         Path | None,
@@ -39,27 +32,19 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score the test patients of the run's split, all patients of other sources, or those of another hospital."""
-    from multimodn.model.multimodn import MultiModN
+    from multimodn.cli.terminal.tables import show_scores, write_frame
+    from multimodn.external.tables import with_intervals
 
-    model = MultiModN.load(run)
+    model = load_model(run)
     if other is not None:
         _external(model, run, other, source, out, allow_overlap=allow_overlap)
         return
-    _internal(model, source, out, everyone=everyone)
-
-
-def _internal(model: MultiModN, source: list[str] | None, out: Path | None, *, everyone: bool) -> None:
-    from multimodn.cli.terminal.tables import write_frame
-    from multimodn.data.cohort import Cohort
-    from multimodn.data.sources import replaced_sources
-    from multimodn.external.tables import with_intervals
-
-    cohort = Cohort.load(model.study, labelled=True, sources=replaced_sources(source))
+    cohort = load_cohort(model, source, labelled=True)
     if model.split is not None and not everyone and not source:
         cohort = cohort.subset(model.split.test)
     patients = model.prepare(cohort, labelled=True)
     scores = with_intervals(model, patients, model.evaluate(patients))
-    _show(scores, f"{len(cohort)} patients of {model.study.name}")
+    show_scores(console, scores, f"{len(cohort)} patients of {model.study.name}")
     if out:
         write_frame(console, scores, out)
 
@@ -91,37 +76,25 @@ def _external(
     console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}.", highlight=False, soft_wrap=True)
 
 
-def _show(scores: pd.DataFrame, title: str) -> None:
-    """Prints scores, one task a line, with intervals where there are any."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for column in ("task", "n", "scores (95 %)"):
-        table.add_column(column)
-    for task, part in scores.groupby("task", sort=False):
-        texts = []
-        for row in part.to_dict("records"):
-            interval = f" ({row['low']:.3f} to {row['high']:.3f})" if row["low"] == row["low"] else ""
-            texts.append(f"{row['metric']} {row['value']:.3f}{interval}")
-        table.add_row(Text(str(task)), str(part["n"].iloc[0]), ", ".join(texts))
-    console.print(table)
-
-
 def _show_external(found: External) -> None:
+    from multimodn.cli.terminal.tables import show_scores
     from multimodn.evaluate.performance.performance import RAISED
+    from multimodn.findings.findings import main_rows
+    from multimodn.findings.names import metric_name
+    from multimodn.findings.numbers import interval, number
     from multimodn.monitor.drift import trust
 
-    overall = found.performance[found.performance["by"] == "overall"]
-    main = found.performance.main_metric
-    shown = overall[[row["metric"] == main[row["task"]] for row in overall.to_dict("records")]]
-    _show(shown[~shown["metric"].isin(RAISED)], f"{found.flow['n'].iloc[0]} patients of {found.name}")
-    compared = found.comparison
-    for row in compared[[r["metric"] == main[r["task"]] for r in compared.to_dict("records")]].to_dict("records"):
-        interval = f" ({row['low']:+.3f} to {row['high']:+.3f})" if row["low"] == row["low"] else ""
-        text = f"{row['task']}, {row['metric']}: {row['external']:.3f} here, {row['internal']:.3f} in the internal test"
-        console.print(f"{text}, difference {row['difference']:+.3f}{interval}.", markup=False, highlight=False)
-    for note in found.notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+    main = main_rows(found.performance, "overall")
+    show_scores(console, main[~main["metric"].isin(RAISED)], f"{found.flow['n'].iloc[0]} patients of {found.name}")
+    compared, metrics = found.comparison, found.performance.main_metric
+    lines = [
+        f"{row['task']}: {metric_name(row['metric'])} {number(row['external'], 3)} here, {number(row['internal'], 3)} "
+        f"in the internal test, difference {interval(row['difference'], row['low'], row['high'], 3, is_signed=True)}."
+        for row in compared.to_dict("records")
+        if row["metric"] == metrics[row["task"]]
+    ]
+    lines += [*found.sentences(), *(f"Note: {note}" for note in found.notes)]
     if found.drift is not None:
-        console.print(f"Drift: {trust(found.drift)}", markup=False, highlight=False)
+        lines.append(f"Drift: {trust(found.drift)}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

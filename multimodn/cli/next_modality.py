@@ -6,38 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.console import Console
+
+from multimodn.cli.options import Out, Patients, Run, Sources, console, load_model
 
 if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.model.multimodn import MultiModN
-
-console = Console()
 
 FEW = 5
 """Patients who are shown one by one; of more there is a table."""
 
 
 def next_modality(
-    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")],
+    run: Run,
     patients: Annotated[
-        Path | None, typer.Argument(help="A table of new patients, in the place of the source whose columns it has.")
+        Path | None, typer.Argument(help="A table of new patients, instead of the source whose columns it has.")
     ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
-    ] = None,
-    patient: Annotated[list[str] | None, typer.Option(help="One of the patients; may be given several times.")] = None,
+    source: Sources = None,
+    patient: Patients = None,
     task: Annotated[str, typer.Option(help="For which task; all: the mean over tasks.")] = "all",
     cost: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: what measuring a modality costs.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")] = None,
+    out: Out = None,
 ) -> None:
     """Say which absent modality is expected to help each patient most."""
     from multimodn.cli.terminal.tables import show_next, write_frame
     from multimodn.errors import StudyError, did_you_mean
-    from multimodn.model.multimodn import MultiModN
 
-    model = MultiModN.load(run)
+    model = load_model(run)
     cohort = _cohort(model, patients, source)
     cohort = cohort.subset(patient) if patient else cohort
     found = model.explain.next(cohort, costs=_costs(cost))

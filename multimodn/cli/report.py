@@ -6,29 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console()
-errors = Console(stderr=True)
+from multimodn.cli.options import Run, Sources, console, errors, load_model
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote, or a bundle.")],
+    run: Run,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The HTML file; default: report.html in the run folder.")
     ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
-    ] = None,
+    source: Sources = None,
     everyone: Annotated[bool, typer.Option("--all", help="All patients, those trained on too.")] = False,
     patient: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A patient to be shown alone, by name; may be given several times. Default: a few by a rule."
-        ),
+        typer.Option(help="A patient to show, by name; may be given several times. Default: a few chosen by a rule."),
     ] = None,
-    slides: Annotated[Path | None, typer.Option(help="Folder with the slides, to draw where the model looked.")] = None,
+    slides: Annotated[Path | None, typer.Option(help="Folder with the slides, to draw the model's attention.")] = None,
     patients_by_name: Annotated[
         bool, typer.Option("--patients-by-name", help="Write identifiers of patients into the report.")
     ] = False,
@@ -36,7 +29,7 @@ def report(
         bool,
         typer.Option(
             "--baselines/--no-baselines",
-            help="Train simple models to compare with, unless the run folder holds the comparison.",
+            help="Train simple models to compare with, unless the run folder has the comparison.",
         ),
     ] = True,
     task_gains: Annotated[
@@ -46,12 +39,12 @@ def report(
     seed: Annotated[int, typer.Option(help="Of whatever is drawn at random.")] = 0,
 ) -> None:
     """Write what a model predicts, how well and why, as one HTML file; default: about the test patients."""
-    from multimodn.model.multimodn import MultiModN
+    from multimodn.data.sources import replaced_sources
     from multimodn.report.content import Wishes
     from multimodn.report.write import write_report
 
     wishes = Wishes(
-        _sources(source),
+        replaced_sources(source) or {},
         everyone,
         tuple(patient or ()),
         slides,
@@ -62,7 +55,7 @@ def report(
     )
     problems: list[str] = []
     with errors.status("Reading the model ...") as status:
-        model = MultiModN.load(run)
+        model = load_model(run)
         written = write_report(
             model,
             run,
@@ -81,15 +74,3 @@ def report(
     if written.documents:
         names = ", ".join(file.name for file in written.documents)
         console.print(f"Wrote the comparison with simple models into {names}.", soft_wrap=True)
-
-
-def _sources(given: list[str] | None) -> dict[str, Path]:
-    from multimodn.errors import StudyError
-
-    found = {}
-    for text in given or []:
-        name, sign, path = text.partition("=")
-        if not sign or not name or not path:
-            raise StudyError(f"--source {text}: expected NAME=PATH.")
-        found[name] = Path(path)
-    return found

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from multimodn.cli.options import console, errors
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from multimodn.tune.outcome import Tuned
     from multimodn.tune.search import Moment
-
-console = Console()
-errors = Console(stderr=True)
 
 SHOWN = 5
 """Trials in the final table."""
@@ -23,7 +22,7 @@ SHOWN = 5
 
 def tune(
     study: Annotated[Path, typer.Argument(help="A study file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; a search that is there goes on.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; a search in it is continued.")] = Path(
         "tune"
     ),
     time: Annotated[float, typer.Option(help="Seconds after which nothing new starts, earlier calls included.")] = 300,
@@ -48,7 +47,7 @@ def tune(
         task = bar.add_task("reading the data", total=time)
 
         def show(moment: Moment) -> None:
-            bar.update(task, completed=moment.used, description=_told(moment))
+            bar.update(task, completed=moment.used, description=_status(moment))
 
         try:
             found = search(
@@ -56,7 +55,7 @@ def tune(
                 members=members, space=read_space(space) if space else None, on_fold=show,
             )  # fmt: skip
         except KeyboardInterrupt:
-            errors.print("Interrupted. The same command goes on after the last finished trial.")
+            errors.print("Interrupted. The same command continues after the last finished trial.")
             raise typer.Exit(130) from None
     show_tuned(console, found)
     console.print(f"Wrote {out}. Next: multimodn fit {out / 'best.yaml'}")
@@ -105,7 +104,7 @@ def _progress(seconds: float) -> Progress:
     )
 
 
-def _told(moment: Moment) -> str:
+def _status(moment: Moment) -> str:
     what = "checking the best, " if moment.is_second else ""
     text = f"{what}trial {moment.trial}, fold {moment.fold + 1} of {moment.n_folds}"
     if moment.default is None or moment.best is None:

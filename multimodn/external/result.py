@@ -1,4 +1,4 @@
-"""The result of an external validation."""
+"""The result of an external validation, and its sentences."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from multimodn.findings.findings import findings_of
 from multimodn.findings.frames import DriftFrame, PerformanceFrame
+from multimodn.findings.sentences import calibration, coverage, score_cautions
+
+AS_IT_IS = "none"
+"""The name of no update in `External.calibration`."""
 
 
 @dataclass(frozen=True, eq=False)
 class External:
-    """What a trained model does in another cohort.
+    """The evaluation of a trained model in another cohort.
 
     Attributes:
         name: The cohort's study.
-        flow: Who is there: ``what``, ``name``, ``who``, ``n``.
+        flow: Patients, modalities and labels: ``what``, ``name``, ``who``, ``n``.
         performance: See `multimodn.evaluate.performance.performance.performance`.
         calibration: As it is, and after updates; see `multimodn.external.tables.calibration_table`.
         comparison: With the internal test patients; empty if there are none.
@@ -34,3 +39,9 @@ class External:
     coverage: pd.DataFrame | None
     provenance: dict[str, str]
     notes: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """Says how well the unchanged model predicts, is calibrated and covers these patients."""
+        unchanged = self.calibration[self.calibration["update"] == AS_IT_IS]
+        found = findings_of(self.performance, unchanged, self.coverage)
+        return [text for make in (score_cautions, calibration, coverage) for text in make(found)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.evaluate.performance.performance import FEWEST_EACH, calibration_of, calibration_summary, is_enough
+from multimodn.external.result import AS_IT_IS
 from multimodn.metrics.predictions import RANKED, is_perfect
 from multimodn.metrics.vectorised import field_metrics, vectorised
 from multimodn.model.multimodn import MultiModN
@@ -21,7 +22,7 @@ COMPARISON = ["task", "metric", "external", "internal", "difference", "low", "hi
 LEFT_OUT = ("ece",)
 """Metrics that fewer patients raise, so that they cannot be compared between cohorts."""
 MOST_UNDEFINED = 0.2
-AS_IT_IS, SHIFTED, REFITTED = "none", "intercept", "intercept and slope"
+SHIFTED, REFITTED = "intercept", "intercept and slope"
 
 
 def calibration_table(model: MultiModN, patients: PatientTensors) -> pd.DataFrame:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from multimodn.external.result import External
 from multimodn.files import write_text
 from multimodn.findings.frames import DriftFrame
+from multimodn.findings.markdown import code, escaped, heading, items, prose, table
+from multimodn.findings.names import metric_name
+from multimodn.findings.numbers import cell, p_value
 
 MOST_ROWS = 12
 CALIBRATION = ["task", "output", "update", "slope", "intercept", "ece", "shift", "stretch", "n"]
@@ -30,53 +31,54 @@ def write_external(found: External, folder: Path) -> list[Path]:
 
 
 def page(found: External) -> str:
-    """Writes what a reader should see first: who, how well, how calibrated, how different; tables are in the CSVs."""
-    parts = [
-        f"# External validation: {found.name}",
-        f"The model of `{found.provenance['model']}`, unchanged, on patients of `{found.name}`.",
-        _list(found.notes),
-        "## Patients",
-        table(found.flow),
-        "## Performance",
-        "Intervals: 95 %, bootstrap over patients. Steps, patterns and subgroups: `performance.csv`.",
-        table(_overall(found.performance)),
-        "## Compared with the internal test patients",
+    """Writes the main results: patients, performance, calibration, differences; all rows are in the CSVs."""
+    main = found.performance[found.performance["by"] == "overall"]
+    names = ["task", "metric", "value", "low", "high", "n"]
+    lines = [
+        *heading(f"External validation: {found.name}", 1),
+        *prose(f"The model of {code(found.provenance['model'])}, unchanged, on patients of {code(found.name)}."),
+        *items(map(escaped, [*found.sentences(), *found.notes])),
+        *heading("Patients"),
+        *frame_table(found.flow),
+        *heading("Performance"),
+        *prose("95% intervals: bootstrap over patients. Steps, patterns and subgroups: `performance.csv`."),
+        *frame_table(main[names]),
+        *heading("Comparison with the internal test patients"),
         *_comparison(found.comparison),
-        "## Calibration",
-        "Slope 1 and intercept 0 are calibrated. The updates are fitted on these same patients: what they reach is "
-        "what is possible, not what was validated. New predictions = stretch * link scale + shift.",
-        table(found.calibration[[name for name in CALIBRATION if name in found.calibration]]),
+        *heading("Calibration"),
+        *prose(
+            "Ideal: slope 1 and intercept 0. The updates are fitted on these same patients: they show what is "
+            "possible, not what was validated. Updated prediction = stretch * link scale + shift.",
+        ),
+        *frame_table(found.calibration[[name for name in CALIBRATION if name in found.calibration]]),
         *_coverage(found.coverage),
         *_drift(found.drift),
-        "## Provenance",
-        _list([f"{name}: {value}" for name, value in found.provenance.items()]),
+        *heading("Provenance"),
+        *items(f"{escaped(name)}: {escaped(value)}" for name, value in found.provenance.items()),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def table(frame: pd.DataFrame) -> str:
+def frame_table(frame: pd.DataFrame) -> list[str]:
     """Writes a frame as a Markdown table, numbers with three digits, an unknown one as a dash."""
-    lines = ["| " + " | ".join(str(name).replace("_", " ") for name in frame.columns) + " |"]
-    lines.append("|" + "---|" * frame.shape[1])
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.itertuples(index=False)]
-    return "\n".join(lines)
-
-
-def _overall(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.loc[frame["by"] == "overall", ["task", "metric", "value", "low", "high", "n"]]
+    rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return table([str(name).replace("_", " ") for name in frame.columns], rows, frame.shape[1])
 
 
 def _comparison(frame: pd.DataFrame) -> list[str]:
     if frame.empty:
-        return ["There is nothing to compare with."]
-    below = frame[(frame["low"] > 0) | (frame["high"] < 0)]
-    told = "No difference has an interval that excludes 0."
-    if len(below):
-        named = ", ".join(f"{row['task']} {row['metric']}" for row in below.to_dict("records"))
-        told = f"Intervals that exclude 0 (not adjusted for their number): {named}."
+        return prose("There are no internal test patients to compare with.")
+    clear = frame[(frame["low"] > 0) | (frame["high"] < 0)]
+    text = "No difference has an interval that excludes 0."
+    if len(clear):
+        named = ", ".join(f"{row['task']} {metric_name(row['metric'])}" for row in clear.to_dict("records"))
+        text = f"Intervals that exclude 0 (not adjusted for multiple comparisons): {escaped(named)}."
     if frame["low"].isna().all():
-        told = "No intervals: too few patients, or only kept scores."
-    return [f"Differences, external less internal, of independent bootstraps. {told}", table(frame)]
+        text = "No intervals: too few patients, or only stored scores."
+    return [
+        *prose(f"Difference: external less internal; 95% intervals of independent bootstraps. {text}"),
+        *frame_table(frame),
+    ]
 
 
 def _coverage(frame: pd.DataFrame | None) -> list[str]:
@@ -85,10 +87,10 @@ def _coverage(frame: pd.DataFrame | None) -> list[str]:
     rows = frame[frame["pattern"] == "all"] if "pattern" in frame else frame
     names = [name for name in ("task", "output", "n", "coverage", "low", "high", "level", "size") if name in rows]
     words = (
-        "Conformal sets promise their coverage for patients like those that they were calibrated on, "
-        "which these need not be. By pattern: `coverage.csv`."
+        "The coverage is guaranteed for patients like the calibration patients, which these need not be. By pattern: "
+        "`coverage.csv`."
     )
-    return ["## Coverage of conformal sets", words, table(rows[names])]
+    return [*heading("Conformal prediction sets"), *prose(words), *frame_table(rows[names])]
 
 
 def _drift(frame: DriftFrame | None) -> list[str]:
@@ -98,19 +100,11 @@ def _drift(frame: DriftFrame | None) -> list[str]:
 
     changed = frame[frame["verdict"] != "stable"].sort_values(["p_adjusted", "p_value"], kind="stable")
     names = ["kind", "modality", "column", "value", "p_adjusted", "verdict", "note"]
-    words = trust(frame)
-    left_out = len(changed) - MOST_ROWS
-    more = [f"{left_out} more rows: `drift.csv`."] if left_out > 0 else []
-    changed = changed.assign(p_adjusted=["< .001" if p < 0.001 else f"{p:.3f}" for p in changed["p_adjusted"]])
-    rows = [table(changed[names].head(MOST_ROWS))] if len(changed) else []
-    return ["## How these patients differ from those trained on", words, *rows, *more]
-
-
-def _list(lines: list[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return "\u2013" if np.isnan(value) else f"{round(float(value), 6) + 0.0:.3g}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    more = len(changed) - MOST_ROWS
+    rows = changed.assign(p_adjusted=[p_value(p) for p in changed["p_adjusted"]])[names].head(MOST_ROWS)
+    return [
+        *heading("Differences from the training patients"),
+        *prose(escaped(trust(frame))),
+        *frame_table(rows),
+        *prose(f"{more} more rows: `drift.csv`." if more > 0 else ""),
+    ]

@@ -218,7 +218,7 @@ def test_all_is_written_and_the_page_says_where_it_comes_from(run, found, tmp_pa
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
     page = (tmp_path / "out" / "EXTERNAL.md").read_text()
     assert model.provenance["data_hash"] in page
-    for heading in ("Patients", "Performance", "Calibration", "Provenance", "How these patients differ"):
+    for heading in ("Patients", "Performance", "Calibration", "Provenance", "Differences from the training patients"):
         assert f"## {heading}" in page
     assert "| nan" not in page
 

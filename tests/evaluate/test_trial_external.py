@@ -108,5 +108,5 @@ def test_coverage_of_training_patients_comes_with_a_warning(run):
     folder, model = run
     n = len(model.split.train) + len(model.split.validation)
     given = [text for name in ("labs", "image", "outcome") for text in ("-s", f"{name}={folder.parent / name}.csv")]
-    with pytest.warns(DataWarning, match=f"{n} patient.*coverage is too good"):
+    with pytest.warns(DataWarning, match=f"{n} patient.*coverage is too high"):
         assert asked(folder, *given).exit_code == 0

@@ -20,7 +20,7 @@ LONGEST = 24
 
 
 @dataclass(frozen=True)
-class Line:
+class BarLine:
     """A line of a table: what it is about, a value, and a contribution.
 
     Attributes:
@@ -52,7 +52,7 @@ class Line:
 
 
 def show_lines(
-    console: Console, heads: tuple[str, str], lines: Sequence[Line], largest: float, *, is_bar: bool = True
+    console: Console, heads: tuple[str, str], lines: Sequence[BarLine], largest: float, *, is_bar: bool = True
 ) -> None:
     """Prints lines under the heads of the values and of the contributions, at the width of the console.
 

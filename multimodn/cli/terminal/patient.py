@@ -1,4 +1,4 @@
-"""One patient's predictions and what they rest on, on the terminal: the story that the HTML report tells."""
+"""One patient's predictions and what they rest on, on the terminal, as in the HTML report."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from multimodn.cli.terminal.bars import Line, say, show_lines
-from multimodn.cli.terminal.patient_outputs import Column, columns_of, headline, most_telling
+from multimodn.cli.terminal.bars import BarLine, say, show_lines
+from multimodn.cli.terminal.patient_outputs import PatientOutput, columns_of, headline, most_telling
 from multimodn.errors import DataWarning
 from multimodn.explain.interactions import MAX_MODALITIES
 from multimodn.figures.wording import shorten
@@ -27,10 +27,10 @@ MOST_FEATURES = 8
 MOST_NEXT = 3
 LEGEND = (
     "Prediction after each step, in the order of reading. Contributions are Shapley values on the link scale "
-    "({scales}): a bar to the right, + raises the prediction, a bar to the left, \u2212 lowers it; they add up from "
-    "the prior to the prediction."
+    "({scales}): a bar to the right (+) raises the prediction, a bar to the left (\u2212) lowers it; they add up to "
+    "prediction minus prior."
 )
-PRIVACY = "Training patients: rare outcomes may tell who they are. Show this only to those who may see the data."
+PRIVACY = "Training patients: rare outcomes may identify them. Show this only to those who may see the data."
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Story:
     inside: pd.DataFrame | None = None
     similar: pd.DataFrame | None = None
 
-    def columns(self, task: str) -> list[Column]:
+    def columns(self, task: str) -> list[PatientOutput]:
         """Gathers what is told of each link-scale column of a task."""
         pairs = self.shares[:0] if self.pairs is None else self.pairs
         frames = (self.final, self.steps, self.deltas, self.shares, self.orders, pairs)
@@ -154,7 +154,7 @@ def show_story(console: Console, story: Story, *, all_classes: bool = False) -> 
         scales = dict.fromkeys(task.link_scale for task in story.tasks.values())
         say(console, LEGEND.format(scales=", ".join(scales)), 0, "dim")
     if story.inside is not None and story.inside.empty:
-        say(console, "There is nothing to look inside of: the patient lacks that modality.", 0)
+        say(console, "The patient lacks the modality of --inside.", 0)
     for name in story.tasks:
         console.print()
         _show_task(console, story, name, all_classes)
@@ -169,7 +169,7 @@ def _show_task(console: Console, story: Story, name: str, all_classes: bool) -> 
     of_task = [frame[frame["task"] == name] for frame in (story.final, story.steps)]
     say(console, headline(task, columns, *of_task), 0, "bold")
     if story.hidden[name]:
-        say(console, f"Must not see {', '.join(story.hidden[name])}, which the patient has.", style="dim")
+        say(console, f"Hidden from this task: {', '.join(story.hidden[name])}.", style="dim")
     largest = max((abs(size) for one in chosen for size, _ in one.shares.values()), default=0.0)
     for k, column in enumerate(chosen):
         if not column.shares:
@@ -189,7 +189,7 @@ def _show_task(console: Console, story: Story, name: str, all_classes: bool) -> 
         _show_next(console, story.following[story.following["task"] == name])
 
 
-def _show_inside(console: Console, story: Story, task: str, column: Column) -> None:
+def _show_inside(console: Console, story: Story, task: str, column: PatientOutput) -> None:
     """Prints the features of one modality that move an output most, each with the sum of its attributions."""
     if story.inside is None:
         return
@@ -201,7 +201,7 @@ def _show_inside(console: Console, story: Story, task: str, column: Column) -> N
     values, times = named.drop_duplicates("feature").set_index("feature")["value"], named["feature"].value_counts()
     kept = sums.abs().sort_values(ascending=False, kind="stable").index[:MOST_FEATURES]
     shown = [_value(values[name], str(name), int(times[name])) for name in kept]
-    lines = [Line(str(name), text, size=float(sums[name])) for name, text in zip(kept, shown, strict=True)]
+    lines = [BarLine(str(name), text, size=float(sums[name])) for name, text in zip(kept, shown, strict=True)]
     modality = str(rows["modality"].iloc[0])
     among = f", the {len(kept)} largest of {len(sums):,}" if len(kept) < len(sums) else ""
     say(console, f"Inside {modality}{among}:")
@@ -228,7 +228,7 @@ def _show_next(console: Console, rows: pd.DataFrame) -> None:
         for row in rows.head(MOST_NEXT).itertuples()
     ]
     more = f", and {len(rows) - MOST_NEXT} more" if len(rows) > MOST_NEXT else ""
-    by = "expected drop in loss for its cost" if has_costs else "expected drop in loss"
+    by = "expected decrease of the loss per cost" if has_costs else "expected decrease of the loss"
     say(console, f"Measure next, by {by}: {', then '.join(words)}{more}.")
 
 

@@ -1,4 +1,4 @@
-"""One column of a task's link scale, such as a class, in words and lines for the terminal."""
+"""One output of a task, such as a class, in words and lines for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pandas as pd
 from scipy.special import expit
 
 from multimodn.base.task import Task
-from multimodn.cli.terminal.bars import Line
+from multimodn.cli.terminal.bars import BarLine
+from multimodn.findings.names import lower_class, survival_time
 from multimodn.findings.numbers import percent, signed
 
 NAMED = 2
@@ -21,11 +22,10 @@ WORTH = 0.05
 """An interaction below this share of all contributions is not worth a line."""
 PLAIN = {"1", "yes", "true", "on"}
 """Positive classes that say no more than the task's name does."""
-UP_TO = "survival@"
 
 
 @dataclass(frozen=True)
-class Column:
+class PatientOutput:
     """What is told of one output of one task, for one patient.
 
     Attributes:
@@ -63,7 +63,7 @@ class Column:
 
     @property
     def is_still(self) -> bool:
-        """Whether nothing moves it."""
+        """Whether no modality contributes."""
         return all(abs(size) < SMALL for size, _ in self.shares.values())
 
     def numbers(self) -> str:
@@ -71,9 +71,9 @@ class Column:
         return f"{self.shown(self.final)} (prior {self.shown(self.after[''])})"
 
     def moved(self) -> str:
-        """Says in a sentence which modalities moved the prediction, and in which direction."""
+        """Names the modalities that contribute most, in either direction."""
         if self.is_still:
-            return "No modality moves it." if self.shares else "No modality that it rests on is there."
+            return "No modality contributes." if self.shares else "No modality that the task may see is present."
         total = sum(abs(size) for size, _ in self.shares.values())
         parts = {}
         for word, sign in (("up", 1), ("down", -1)):
@@ -86,19 +86,19 @@ class Column:
         if self.prediction < self.prior:
             words.reverse()
         if not words:
-            return f"Many modalities move it a little, {signed(self.prediction - self.prior)} together."
+            return f"Many modalities contribute a little, {signed(self.prediction - self.prior)} together."
         text = ", ".join(words).replace(" by ", " mainly by ", 1)
         return f"{text[0].upper()}{text[1:]}."
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[BarLine]:
         """Lays out the steps from the prior to the prediction."""
         start = self.after[""]
-        found = [Line("prior", self.shown(start), self._place(start), total=self.prior)]
+        found = [BarLine("prior", self.shown(start), self._place(start), total=self.prior)]
         for name, (size, error) in self.shares.items():
             value = self.after.get(name)
             text, place = ("not read", None) if value is None else (self.shown(value), self._place(value))
-            found.append(Line(f"+ {name}", text, place, size, error))
-        return [*found, Line("prediction", self.shown(self.final), self._place(self.final), total=self.prediction)]
+            found.append(BarLine(f"+ {name}", text, place, size, error))
+        return [*found, BarLine("prediction", self.shown(self.final), self._place(self.final), total=self.prediction)]
 
     def _on_link(self, value: float) -> str:
         if self.scale == "log-odds":
@@ -112,7 +112,7 @@ class Column:
         return (value - low) / (high - low) if high > low else 0.5
 
     def notes(self) -> list[str]:
-        """Says how far the order of reading matters, and what two modalities say only together."""
+        """Reports the sensitivity to the order of reading, and the strongest interaction."""
         found = []
         if self.order is not None and len(self.shares) > 1:
             row = self.order
@@ -126,7 +126,7 @@ class Column:
         if self.pair is not None and abs(self.pair[2]) >= max(SMALL, WORTH * total):
             one, other, size, n_pairs = self.pair
             among = f", the strongest of {n_pairs} pairs" if n_pairs > 1 else ""
-            found.append(f"Only together: {one} and {other} {signed(size)}{among}.")
+            found.append(f"Interaction: {one} and {other} {signed(size)}{among}.")
         return found
 
 
@@ -140,7 +140,7 @@ def columns_of(
     shares: pd.DataFrame,
     orders: pd.DataFrame,
     pairs: pd.DataFrame,
-) -> list[Column]:
+) -> list[PatientOutput]:
     """Gathers what is told of each link-scale column of a task.
 
     Args:
@@ -164,7 +164,7 @@ def columns_of(
         after = {"": prior} | dict(zip(delta["modality"].astype(str), delta["value"].astype(float), strict=True))
         after, end, head = _in_words(task, after, prediction, final, steps)
         found.append(
-            Column(
+            PatientOutput(
                 output, quantity_of(task, output), head, task.link_scale == "log-odds" or head != "prediction",
                 task.link_scale, prior, prediction, after, end,
                 {name: by_name[name] for name in names if name in by_name},
@@ -177,16 +177,16 @@ def columns_of(
 def _in_words(
     task: Task, after: dict[str, float], prediction: float, final: pd.DataFrame, steps: pd.DataFrame
 ) -> tuple[dict[str, float], float, str]:
-    """Turns log-odds into probabilities, and log-risk into the chance of an event up to a middle time."""
+    """Turns log-odds into probabilities, and log-risk into the probability of an event up to a middle time."""
     if task.link_scale == "log-odds":
         return {name: float(expit(value)) for name, value in after.items()}, float(expit(prediction)), "prediction"
-    times = [name for name in dict.fromkeys(steps["output"]) if str(name).startswith(UP_TO)]
+    times = [name for name in dict.fromkeys(steps["output"]) if survival_time(name) is not None]
     if task.link_scale == "log-risk" and times:
         middle = times[(len(times) - 1) // 2]
         rows = steps[steps["output"] == middle].sort_values("step")
         chances = dict(zip(rows["modality"].astype(str), 1 - rows["value"].astype(float), strict=True))
         end = 1 - float(final.loc[final["output"] == middle, "value"].iloc[0])
-        return chances, end, f"an event up to {middle.removeprefix(UP_TO)}"
+        return chances, end, f"an event up to {survival_time(middle)}"
     return after, prediction, "prediction"
 
 
@@ -200,8 +200,8 @@ def _strongest(pairs: pd.DataFrame) -> tuple[str, str, float, int] | None:
 
 def quantity_of(task: Task, output: str) -> str:
     """Says in words what a link-scale column predicts, such as ``N = n1``, ``grade = g2`` or ``stage above ii``."""
-    if output.startswith(">") and task.link_scale == "log-odds":
-        return f"{task.name} above {output[1:]}"
+    if task.link_scale == "log-odds" and (lower := lower_class(output)) is not None:
+        return f"{task.name} above {lower}"
     if output != task.name:
         return f"{task.name} = {output}"
     if task.link_scale == "log-odds" and task.n_strata == 2 and task.has_strata_likelihood:
@@ -210,12 +210,12 @@ def quantity_of(task: Task, output: str) -> str:
     return task.name
 
 
-def headline(task: Task, columns: Sequence[Column], final: pd.DataFrame, steps: pd.DataFrame) -> str:
-    """Says what is predicted for a task, beside what would be without any modality."""
+def headline(task: Task, columns: Sequence[PatientOutput], final: pd.DataFrame, steps: pd.DataFrame) -> str:
+    """Reports the prediction for a task, and the prior."""
     if task.link_scale == "log-risk":
         only = columns[0]
         risk = f"log-risk {signed(only.prediction)} (prior {signed(only.prior)})"
-        chance = f"chance of {only.head}, {only.numbers()}; " if only.is_share else ""
+        chance = f"probability of {only.head}, {only.numbers()}; " if only.is_share else ""
         return f"{task.name}: {chance}{risk}."
     if len(columns) == 1:
         spread = final.loc[final["output"] == "sd", "value"]
@@ -226,15 +226,15 @@ def headline(task: Task, columns: Sequence[Column], final: pd.DataFrame, steps: 
     first = steps[steps["step"] == 0].set_index("output")["value"]
     words = [f"{name} {percent(last[name])} (prior {percent(first[name])})" for name in last.nlargest(2).index]
     if abs(float(last.sum()) - 1) > 1e-3:  # labels that do not exclude each other
-        return f"{task.name}: {', '.join(words)} are the likeliest of {len(last)}."
+        return f"{task.name}: {', '.join(words)} are the most likely of {len(last)}."
     return f"{task.name}: most likely {', then '.join(words)}."
 
 
-def most_telling(columns: Sequence[Column]) -> list[Column]:
+def most_telling(columns: Sequence[PatientOutput]) -> list[PatientOutput]:
     """Chooses at most two: the likeliest classes, the middle split of ordered ones, the labels that moved most."""
     if len(columns) <= 1:
         return list(columns)
-    if all(one.output.startswith(">") for one in columns):
+    if all(lower_class(one.output) is not None for one in columns):
         return [columns[len(columns) // 2]]
     is_exclusive = abs(sum(one.final for one in columns) - 1) < 1e-3
     key = (lambda one: one.final) if is_exclusive else (lambda one: abs(one.prediction - one.prior))

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from multimodn.cli.terminal.patient import show_patient
 from multimodn.files import replacing
-
-__all__ = ["show_next", "show_patient", "show_scores", "write_frame"]
 
 BAR = 20
 """Characters of the longest bar."""
 
 
 def show_scores(console: Console, scores: pd.DataFrame, title: str) -> None:
-    """Prints scores, one task a line."""
+    """Prints scores, one task a line, with 95 % intervals where there are any."""
     table = Table(title=title, title_justify="left")
-    for column in ("task", "n", "scores"):
+    for column in ("task", "n", "scores (95% interval)" if "low" in scores else "scores"):
         table.add_column(column)
     for task, part in scores.groupby("task", sort=False):
-        line = ", ".join(f"{row.metric} {row.value:.3f}" for row in part.itertuples())
-        table.add_row(str(task), str(part["n"].iloc[0]), line)
+        texts = []
+        for row in part.to_dict("records"):
+            has_interval = not np.isnan(row.get("low", np.nan))
+            ends = f" ({row['low']:.3f} to {row['high']:.3f})" if has_interval else ""
+            texts.append(f"{row['metric']} {row['value']:.3f}{ends}")
+        table.add_row(Text(str(task)), str(part["n"].iloc[0]), ", ".join(texts))
     console.print(table)
 
 
@@ -51,7 +54,7 @@ def show_next(console: Console, patient: str, rows: pd.DataFrame, task: str) -> 
         task: Its name, or ``all``.
     """
     if rows.empty:
-        console.print(f"Patient {patient} lacks nothing that could help.", highlight=False)
+        console.print(f"Patient {patient} lacks no modality that could help.", highlight=False)
         return
     table = Table(title=f"Patient {patient}: what to measure next, for {task}", title_justify="left")
     unit = "share of the loss without any data" if task == "all" else "nats of loss"
@@ -63,5 +66,5 @@ def show_next(console: Console, patient: str, rows: pd.DataFrame, task: str) -> 
         length = "█" * round(BAR * row["gain"] / row["cost"] / largest)
         table.add_row(str(row["rank"]), str(row["modality"]), length, f"{row['gain']:.4f}", f"{row['cost']:g}")
     console.print(table)
-    what = "mean over tasks" if task == "all" else "0.05 nats: what is true becomes 5% more likely, on average"
-    console.print(f"Gain: by how much the loss is expected to fall ({what}).", style="dim", highlight=False)
+    what = "mean over tasks" if task == "all" else "0.05 nats: the true outcome becomes 5% more likely, on average"
+    console.print(f"Gain: expected decrease of the loss ({what}).", style="dim", highlight=False)

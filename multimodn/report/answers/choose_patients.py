@@ -12,8 +12,7 @@ from multimodn.findings.frames import AttributedFrame
 
 RULE = (
     "They are the patients with the highest, the median and the lowest prediction of the study's first task, the one "
-    "whose prediction the last step changed most, and the one with the fewest modalities; a patient who would be shown "
-    "twice is shown once, and the next one in line takes the free place."
+    "whose prediction the last step changed most, and the one with the fewest modalities; none is shown twice."
 )
 
 

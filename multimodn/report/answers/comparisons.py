@@ -1,4 +1,4 @@
-"""Asks what a model is worth beside simple ones, what its sets hold, and what its tasks do to each other."""
+"""Compares a model with simple ones, measures the coverage of its prediction sets and conflicts of its tasks."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ LEVEL = 0.9
 MOST_MEASURED = 500
 """Training patients whose gradients are compared: the batches that are drawn do not need more."""
 NO_SETS = (
-    "No conformal sets were calibrated with this model, so that nothing is promised of single predictions. Training "
-    "with multimodn fit calibrates them; for a model that is trained already: model.conformal.fit() and then "
-    "model.save(...) in Python."
+    "No conformal prediction sets were calibrated with this model. multimodn fit calibrates them; for a trained model: "
+    "model.conformal.fit() and model.save(...) in Python."
 )
-OTHERS = "was not asked: it takes the training patients of the study, and files of other patients were given."
+OTHERS = "was not computed: it needs the training patients of the study, and files of other patients were given."
 
 
 def ask_sets(asked: Collector) -> None:
-    """Counts how often conformal sets held the truth."""
+    """Measures the coverage of conformal prediction sets."""
     from multimodn.evaluate.performance.conformal_coverage import coverage
 
     if asked.model.trained.conformal_scores is None:
         asked.lacking["coverage"] = NO_SETS
     elif not asked.is_labelled:
-        asked.lacking["coverage"] = "How often sets hold the truth cannot be counted without outcomes."
+        asked.lacking["coverage"] = "The coverage of prediction sets cannot be measured without outcomes."
     elif asked.shown.patients.isin(asked.trained_on).any():
         reason = "the model and its sets were made from some of these patients. Ask for the test patients alone."
-        asked.lacking["coverage"] = f"How often sets hold the truth was not counted: {reason}"
+        asked.lacking["coverage"] = f"The coverage of prediction sets was not measured: {reason}"
     else:
         trained = asked.model.trained
         assert trained.conformal_scores is not None
@@ -84,13 +83,13 @@ def _ids(asked: Collector, part: str) -> list[str]:
 
 
 def ask_conflicts(asked: Collector) -> None:
-    """Measures on training patients how often tasks pull in different directions."""
+    """Measures on training patients how often tasks conflict."""
     from multimodn.evaluate.performance.task_conflicts import conflicts
 
     if len(asked.model.study.tasks) < 2:
         asked.lacking["conflicts"] = "The study has one task."
     elif asked.wishes.sources or not _ids(asked, "train"):
-        asked.lacking["conflicts"] = f"How tasks pull at the patient state {OTHERS}"
+        asked.lacking["conflicts"] = f"Whether tasks conflict {OTHERS}"
     else:
         known = asked.cohort.patients[asked.cohort.patients.isin(pd.Index(_ids(asked, "train"), dtype=object))]
         drawn = np.random.default_rng(asked.wishes.seed).permutation(len(known))[:MOST_MEASURED]
@@ -107,8 +106,8 @@ def ask_gains(asked: Collector) -> None:
         asked.lacking["gains"] = "The study has one task."
     elif not asked.wishes.task_gains:
         asked.lacking["gains"] = (
-            "Whether a task gains from the others is not said here, as it takes a training for each task: "
-            "multimodn report RUN --task-gains does that."
+            "Whether a task gains from the others was not computed, as it takes one training for each task: "
+            "multimodn report RUN --task-gains."
         )
     elif asked.wishes.sources or not _ids(asked, "test"):
         asked.lacking["gains"] = f"Whether a task gains from the others {OTHERS}"

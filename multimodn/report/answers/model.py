@@ -118,7 +118,7 @@ def ask_value(asked: Collector) -> None:
 def ask_next(asked: Collector) -> None:
     """Asks what to measure next."""
     if asked.model.trained.acquisition is None:
-        asked.lacking["next"] = "The model was not taught to say what to measure next."
+        asked.lacking["next"] = "The model was not trained to rank the next modality to measure."
         return
     asked.answers["next"] = asked.model.explain.next(asked.some(MOST_EXPLAINED))
 

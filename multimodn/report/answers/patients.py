@@ -9,6 +9,7 @@ import pandas as pd
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import MultiModNError, StudyError
+from multimodn.findings.names import lower_class, survival_time
 from multimodn.model.multimodn import MultiModN
 from multimodn.model.results import AttributionFrame
 from multimodn.report.answers.choose_patients import last_values
@@ -58,7 +59,7 @@ def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str])
         modality = _largest_table(model, shares, patient, task, output)
         found.about[patient] = _Alone(reason, _part(model, patient), has, lacks, output, modality)
     if model.trained.acquisition is None:
-        found.lacking["patient_next"] = "The model was not taught to say what to measure next."
+        found.lacking["patient_next"] = "The model was not trained to rank the next modality to measure."
     else:
         found.frames["patient_next"] = model.explain.next(patients)
     if model.trained.conformal_scores is None:
@@ -81,7 +82,7 @@ def _output(shares: pd.DataFrame, patient: str, task: str) -> str:
     names = [str(name) for name in rows["output"]]
     if not names:
         return ""
-    if all(name.startswith(">") for name in names):
+    if all(lower_class(name) is not None for name in names):
         return names[len(names) // 2]
     return names[int(np.argmax(rows["prediction"].to_numpy()))]
 
@@ -116,7 +117,7 @@ def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame, shares: pd.Data
 def _telling(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
     """The output of a patient and task that tells most: the likeliest class, a middle chance of survival, a mean."""
     if scale == "log-risk":
-        times = rows[rows["output"].str.startswith("survival@")]
+        times = rows[[survival_time(output) is not None for output in rows["output"]]]
         return times.iloc[[len(times) // 2]] if len(times) else rows.head(1)
     if scale == "units":
         return rows.head(1)

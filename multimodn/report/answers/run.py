@@ -1,4 +1,4 @@
-"""FactList about a run and its cohort, and how training went."""
+"""Facts about a run and its cohort, and how training went."""
 
 from __future__ import annotations
 
