@@ -11,6 +11,7 @@ from multimodn.card import CARD, CHECKLIST, write_card
 from multimodn.data.checks import Note, class_notes, orphan_notes
 from multimodn.errors import DataError, NotFittedError
 from multimodn.evaluate.performance.performance import calibration_summary, performance
+from multimodn.findings.names import output_words
 from tests.card._cards import N, cohort_of, fit, frames, section, study, tables, written
 from tests.encoders._slide_cases import slides
 
@@ -190,7 +191,9 @@ def test_every_row_of_scores_and_calibration_equals_what_is_measured(card, model
         np.testing.assert_allclose(told, [value, low, high], atol=0.00501)
     slopes = calibration_summary(model, patients)
     told = tables(section(card, 10))[0][1:]
-    assert [row[:2] for row in told] == slopes[["task", "output"]].to_numpy().tolist()
+    assert [row[:2] for row in told] == slopes.assign(output=slopes["output"].map(output_words))[
+        ["task", "output"]
+    ].to_numpy().tolist()
     for row, slope in zip(told, slopes["slope"], strict=True):
         assert row[2].replace("\u2212", "-").startswith("too few" if np.isnan(slope) else f"{slope:.2f} (")
 
