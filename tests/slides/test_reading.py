@@ -268,7 +268,7 @@ def test_the_resolution_of_a_screen_is_none(folder, image):
 def test_pixels_that_are_not_square_are_refused(folder, image):
     path = folder / "flat.tif"
     tifffile.imwrite(path, image, tile=(256, 256), photometric="rgb", resolution=(2e4, 1e4), resolutionunit=3)
-    with pytest.raises(SlideError, match=r"says 0.5 x 1 microns per pixel; only square"):
+    with pytest.raises(SlideError, match=r"states 0.5 x 1 microns per pixel; only square"):
         open_slide(path)
 
 

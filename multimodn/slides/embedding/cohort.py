@@ -12,6 +12,7 @@ from multimodn.errors import DataError, did_you_mean_file, raise_all
 from multimodn.files import replacing
 from multimodn.slides.embedding.embed import EmbedOptions, SlideResult
 from multimodn.slides.embedding.jobs import Progress, SlideJob, Tracker, Work, run_processes, run_serial
+from multimodn.slides.embedding.ray import run_on_ray
 from multimodn.slides.embedding.tile_encoders import load_tile_encoder
 from multimodn.slides.feature_files.features import open_features
 
@@ -96,8 +97,6 @@ def embed_slides(
     tracker = Tracker(jobs, on_progress)
     try:
         if ray is not None:
-            from multimodn.slides.embedding.ray import run_on_ray
-
             run_on_ray(jobs, work, tracker, ray, workers if workers > 1 else None)
         elif workers > 1 and len(jobs) > 1:
             run_processes(jobs, work, tracker, min(workers, len(jobs)))

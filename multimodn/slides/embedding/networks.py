@@ -190,9 +190,6 @@ def first_line(error: BaseException) -> str:
     return lines[-1].strip() if "Traceback" in lines[0] else lines[0].strip()
 
 
-LOADERS: dict[str, Callable[[Path], tuple[nn.Module, str, Preprocessing]]] = {
-    "torchscript": _torchscript,
-    "timm": _timm,
-    "monai": _monai,
-}
-"""For each kind of file, the function that reads a network, the hash of its files, and its preprocessing."""
+# for each kind of file, the function that reads a network, the hash of its files, and its preprocessing
+LOADERS: dict[str, Callable[[Path], tuple[nn.Module, str, Preprocessing]]]
+LOADERS = {"torchscript": _torchscript, "timm": _timm, "monai": _monai}

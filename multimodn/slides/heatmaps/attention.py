@@ -15,8 +15,8 @@ from multimodn.slides.feature_files.features import open_features
 from multimodn.slides.heatmaps.heatmap import draw_heatmap
 from multimodn.slides.reader.open import open_slide
 
-SCORE = "attention, times the mean over the patient's tiles"
-EVIDENCE = "attribution on the link scale, + raises the prediction"
+SCORE = "attention relative to the mean of the patient's tiles"
+EVIDENCE = "attribution on the link scale, positive: raises the prediction"
 
 
 def draw_attention(
@@ -42,7 +42,7 @@ def draw_attention(
     """
     n_tiles = attention["patient"].value_counts()
     scores = attention["attention"] * attention["patient"].map(n_tiles).to_numpy()
-    return _draw(attention.assign(score=scores), slides, out, mpp, palette, "Where the model looked", SCORE)
+    return _draw(attention.assign(score=scores), slides, out, mpp, palette, "Attention of the model", SCORE)
 
 
 def draw_evidence(
@@ -66,8 +66,8 @@ def draw_evidence(
         raise DataError(f"A heat map shows one task and output, these are {len(outputs)}: {listed}. Name one.")
     tiles = attributions.reset_index().assign(score=attributions["attribution"].to_numpy())
     task, output = outputs.iloc[0]
-    words = task if task == output else f"{task}: {output}"
-    return _draw(tiles, slides, out, mpp, palette, f"What the model found for {words}", EVIDENCE)
+    name = task if task == output else f"{task}: {output}"
+    return _draw(tiles, slides, out, mpp, palette, f"Attributions to {name}", EVIDENCE)
 
 
 def _draw(
