@@ -1,14 +1,14 @@
-"""A probe of a trained model: how much of what presence tells of the outcome stands in its states and predictions.
+"""A probe of a trained model: how much its states and predictions depend on which modalities are present.
 
-The model is run on patients at random subsets S of what they have. Each S has a score, the mean outcome stratum of
-those who were drawn at it, and a linear reader is asked to tell that score from what the model made of them.
-Predictions differ between subsets for a good reason too: where presence depends on the outcome, so do the values. Rows
-are therefore weighted by P(y) / P(y | S), as in `multimodn.missingness.label_shift`, so that outcome and subset are
-independent. Where presence depends on nothing but the outcome, the mean of P(y | x_S) is then P(y) at every S: a
-prediction that presence does not mislead tells nothing of the score, and what a reader still finds is the shortcut. A
-state may know what is absent without harm; a prediction may not.
+The model is run on patients at random subsets S of their modalities. Each S has a score, the mean outcome stratum of
+the patients drawn at it, and a linear model predicts that score from the states or the predictions. Predictions differ
+between subsets for a good reason too: where presence depends on the outcome, so do the values. Rows are therefore
+weighted by P(y) / P(y | S), as in `multimodn.missingness.label_shift`, so that outcome and subset are independent. If
+presence depends on nothing but the outcome, the mean of P(y | x_S) is then P(y) at every S: a prediction that presence
+does not mislead says nothing of the score, and what a linear model still finds is the shortcut. A state may know what
+is absent without harm; a prediction may not.
 
-The idea of reading a property from a representation by a linear model: Alain and Bengio (2017), arXiv 1610.01644.
+Linear probes of a representation: Alain and Bengio (2017), arXiv 1610.01644.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ def probe(model: MultiModN, cohort: Cohort, *, seed: int = 0) -> pd.DataFrame:
         chosen = weight > 0
         drawn = int((stratum >= 0).sum())
         prediction = _expected(task, read.outputs[name]).numpy()
-        for place, found in (("start", read.start), ("state", read.state), ("prediction", prediction)):
-            scores = _r2(found[chosen], score[chosen], weight[chosen], read.patient[chosen], seed)
-            n = len(np.unique(read.patient[chosen]))
+        n = len(np.unique(read.patient[chosen]))
+        for place, inputs in (("start", read.start), ("state", read.state), ("prediction", prediction)):
+            scores = _r2(inputs[chosen], score[chosen], weight[chosen], read.patient[chosen], seed)
             rows.append((name, place, *scores, n, round(1 - chosen.sum() / drawn, 3) if drawn else np.nan))
     return pd.DataFrame(rows, columns=["task", "read_from", "r2", "low", "high", "n", "left_out"])
 
 
-def verdict(found: pd.DataFrame) -> str:
-    """Says in a sentence a task what the probe found in the predictions."""
+def verdict(probed: pd.DataFrame) -> str:
+    """Writes a sentence for each task on its predictions in the frame of `probe`."""
     sentences = []
     row: Any
-    for row in found[found["read_from"] == "prediction"].itertuples():
+    for row in probed[probed["read_from"] == "prediction"].itertuples():
         if np.isnan(row.r2):
             sentences.append(f"'{row.task}': unknown, as patients are too few or presence carries no information.")
             continue
@@ -121,15 +121,14 @@ def _read(model: Ensemble, patients: PatientTensors, seed: int) -> _Read:
                 chosen = _random_subsets(batch.presence, generator)
                 paths = ordered_paths(chosen, model.first.order)
                 # what was not drawn is absent to the model, from its first state on
-                at = [Evidence(one.rows, one.where.masked_fill(~chosen, -1)) for one in encoded]
-                members = zip(model.networks, at, strict=True)
+                evidence = [Evidence(one.rows, one.where.masked_fill(~chosen, -1)) for one in encoded]
+                members = zip(model.networks, evidence, strict=True)
                 start, end = torch.cat([member.states(one, paths)[[0, -1]] for member, one in members], dim=-1)
-                found = {"who": who, "chosen": chosen, "start": start, "end": end, **model.subset(at, chosen)}
-                for key, value in found.items():
+                values = {"who": who, "chosen": chosen, "start": start, "end": end, **model.subset(evidence, chosen)}
+                for key, value in values.items():
                     parts.setdefault(key, []).append(value)
-    whole = {key: torch.cat(found) for key, found in parts.items()}
-    some = whole["chosen"].any(1)
-    whole = {key: found[some] for key, found in whole.items()}
+    is_read = torch.cat(parts["chosen"]).any(1)
+    whole = {key: torch.cat(part)[is_read] for key, part in parts.items()}
     subset = np.unique(whole["chosen"].numpy(), axis=0, return_inverse=True)[1].ravel()
     start, end = (whole[key].double().numpy() for key in ("start", "end"))
     return _Read(whole["who"].numpy(), subset, start, end, {name: whole[name] for name in model.tasks})
@@ -151,19 +150,19 @@ def _expected(task: Task, outputs: Tensor) -> Tensor:
 
 def _balanced(codes: NDArray[np.int64], stratum: NDArray[np.int64], n_strata: int) -> tuple[Floats, Floats]:
     """Returns score and weight of each draw ``(R,)``; weight 0 = without a label, or a subset that lacks a stratum."""
-    known = stratum >= 0
+    is_labelled = stratum >= 0
     counts = np.zeros((codes.max() + 1, n_strata))
-    np.add.at(counts, (codes[known], stratum[known]), 1)
+    np.add.at(counts, (codes[is_labelled], stratum[is_labelled]), 1)
     totals, sizes = counts.sum(0), counts.sum(1)
     whole = ((counts > 0) | (totals == 0)).all(axis=1)
     score = counts @ np.arange(n_strata) / sizes.clip(min=1)
     usual = counts[whole].sum(0) / max(counts[whole].sum(), 1)
     weights = np.where(whole[:, None] & (counts > 0), usual * sizes[:, None] / counts.clip(min=1), 0.0)
-    return score[codes], np.where(known, weights[codes, stratum.clip(min=0)], 0.0)
+    return score[codes], np.where(is_labelled, weights[codes, stratum.clip(min=0)], 0.0)
 
 
 def _r2(
-    found: Floats, score: Floats, weight: Floats, patient: NDArray[np.int64], seed: int
+    inputs: Floats, score: Floats, weight: Floats, patient: NDArray[np.int64], seed: int
 ) -> tuple[float, float, float]:
     """Cross-validated weighted R² with its interval; all draws of a patient are on one side."""
     from sklearn.linear_model import RidgeCV
@@ -173,13 +172,13 @@ def _r2(
     names, number = np.unique(patient, return_inverse=True)
     if len(names) < MIN_PATIENTS or np.ptp(score) < 1e-9:
         return np.nan, np.nan, np.nan
-    told, usual = np.empty_like(score), np.empty_like(score)
+    predicted, usual = np.empty_like(score), np.empty_like(score)
     for train, test in GroupKFold(N_FOLDS, shuffle=True, random_state=seed).split(score, groups=number):
-        scaler = StandardScaler().fit(found[train])
-        reader = RidgeCV(PENALTIES).fit(scaler.transform(found[train]), score[train], sample_weight=weight[train])
-        told[test] = reader.predict(scaler.transform(found[test]))
+        scaler = StandardScaler().fit(inputs[train])
+        ridge = RidgeCV(PENALTIES).fit(scaler.transform(inputs[train]), score[train], sample_weight=weight[train])
+        predicted[test] = ridge.predict(scaler.transform(inputs[test]))
         usual[test] = np.average(score[train], weights=weight[train])
-    errors = np.bincount(number, weight * (score - told) ** 2)
+    errors = np.bincount(number, weight * (score - predicted) ** 2)
     spread = np.bincount(number, weight * (score - usual) ** 2)
     drawn = np.random.default_rng(seed).integers(len(names), size=(N_BOOTSTRAP, len(names)))
     low, high = np.quantile(1 - errors[drawn].sum(1) / spread[drawn].sum(1), (0.025, 0.975))

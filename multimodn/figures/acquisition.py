@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from multimodn.figures.axes import MOST_ROWS, Floats, axis_limits, label_point, name_rows, new_figure, style_axes
+from multimodn.figures.axes import MOST_ROWS, Floats, draw_bars
 from multimodn.figures.picture import Picture
 from multimodn.figures.selection import pick_name, require_columns, rows_of_patient
 from multimodn.figures.theme import Theme
@@ -113,19 +113,8 @@ def _of_cohort(rows: pd.DataFrame, task: str, most: int) -> Picture:
 
 
 def _draw(names: Sequence[str], sizes: Floats, notes: Sequence[str], axis: str, theme: Theme) -> Figure:
-    figure = new_figure(0.28 * len(names) + 0.75)
-    axes = figure.add_subplot()
-    style_axes(axes, theme)
-    rows = np.arange(len(names))
-    sizes = np.nan_to_num(sizes)
-    axes.barh(rows[:1], sizes[:1], 0.58, color=theme.low)
-    axes.barh(rows[1:], sizes[1:], 0.58, color=theme.low, alpha=0.5)
-    axes.axvline(0, color=theme.faint, lw=1.0)
-    for k, note in enumerate(notes):
-        label_point(axes, note, (max(sizes[k], 0.0), k), size=8.5, weight="bold" if k == 0 else "normal")
-    room = 0.025 * max(map(len, notes))
-    axes.set_xlim(axis_limits(np.append(sizes, 0.0), 0.02 if sizes.min() >= 0 else 0.06, room, LEAST))
-    name_rows(axes, names)
-    axes.get_yticklabels()[0].set_fontweight("bold")
-    axes.set_xlabel(axis)
+    colours = [(theme.low, 0.5 if k else 1.0) for k in range(len(names))]
+    figure = draw_bars(theme, names, np.nan_to_num(sizes), notes, axis, colours, least=LEAST)
+    for text in (figure.axes[0].get_yticklabels()[0], figure.axes[0].texts[0]):
+        text.set_fontweight("bold")
     return figure

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from multimodn.figures.axes import Floats, axis_limits, label_point, name_rows, new_figure, style_axes
+from multimodn.figures.axes import Floats, draw_bars
 from multimodn.figures.picture import Picture
 from multimodn.figures.selection import OutputRows, only_patient, pick_name, require_columns, select_output
 from multimodn.figures.theme import Theme
 from multimodn.figures.wording import digits_for, shorten, slug
 from multimodn.findings.frames import AttributedFrame
 from multimodn.findings.numbers import counted, signed
+from multimodn.statistics.bootstrap import bootstrap_means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,9 +65,10 @@ def attribution_bars(
         StudyError: If task, output or modality is unknown.
         DataError: If there is nothing to draw, or the patient has no rows.
     """
-    chosen, modality = _choose(attributions, task, output, modality, "attributions")
-    rows = chosen.rows
-    name = None
+    require_columns(attributions, COLUMNS, "attributions")
+    modality = pick_name(attributions["modality"], modality, "modality")
+    chosen = select_output(attributions[attributions["modality"].astype(str) == modality], task, output)
+    rows, name = chosen.rows, None
     if patient is not None or rows.index.nunique() == 1:
         name, rows = only_patient(rows, patient, "A chart of attributions")
     n_features = rows["feature"].nunique()
@@ -84,15 +86,6 @@ def attribution_bars(
         lambda theme: _draw(bars, chosen, theme, is_cohort=name is None),
         pd.DataFrame({"feature": bars.names, "attribution": bars.sizes, "low": bars.low, "high": bars.high}),
     )
-
-
-def _choose(
-    attributions: pd.DataFrame, task: str | None, output: str | None, modality: str | None, what: str
-) -> tuple[OutputRows, str]:
-    require_columns(attributions, COLUMNS, what)
-    modality = pick_name(attributions["modality"], modality, "modality")
-    rows = attributions[attributions["modality"].astype(str) == modality]
-    return select_output(rows, task, output), modality
 
 
 def _of_patient(rows: pd.DataFrame, most: int) -> _Bars:
@@ -118,13 +111,10 @@ def _named(feature: str, value: Any, times: int) -> str:
 
 
 def _of_cohort(rows: pd.DataFrame, most: int, seed: int) -> _Bars:
-    from multimodn.statistics.bootstrap import bootstrap_means
-
     patients, names = pd.factorize(rows.index)
     features, labels = pd.factorize(rows["feature"].astype(str))
-    pairs = pd.DataFrame(
-        {"patient": patients, "feature": features, "size": rows["attribution"].to_numpy(dtype=np.float64)}
-    )
+    size = rows["attribution"].to_numpy(dtype=np.float64)
+    pairs = pd.DataFrame({"patient": patients, "feature": features, "size": size})
     sums = pairs.groupby(["patient", "feature"])["size"].sum().reset_index()
     total = np.bincount(sums["feature"], sums["size"].abs(), len(labels))
     kept = np.argsort(-total, kind="stable")[:most]
@@ -133,8 +123,7 @@ def _of_cohort(rows: pd.DataFrame, most: int, seed: int) -> _Bars:
     sums = sums[place[sums["feature"]] >= 0]
     wide = np.zeros((len(names), len(kept)))
     wide[sums["patient"], place[sums["feature"]]] = sums["size"].abs()
-    drawn = bootstrap_means(wide, N_RESAMPLES, seed)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = np.quantile(bootstrap_means(wide, N_RESAMPLES, seed), [0.025, 0.975], axis=0)
     sizes = wide.mean(axis=0)
     has = np.bincount(place[sums["feature"]], minlength=len(kept))
     digits = digits_for(sizes)
@@ -145,52 +134,28 @@ def _of_cohort(rows: pd.DataFrame, most: int, seed: int) -> _Bars:
 
 
 def _draw(bars: _Bars, chosen: OutputRows, theme: Theme, *, is_cohort: bool) -> Figure:
-    figure = new_figure(0.27 * len(bars.names) + 0.75)
-    axes = figure.add_subplot()
-    style_axes(axes, theme)
-    rows = np.arange(len(bars.names))
-    colours = [theme.high if size > 0 and not is_cohort else theme.low for size in bars.sizes]
-    axes.barh(rows, bars.sizes, 0.58, color=colours, alpha=0.75 if is_cohort else 1.0)
-    axes.hlines(rows, bars.low, bars.high, color=theme.ink, lw=1.4)
-    axes.axvline(0, color=theme.faint, lw=1.0)
-    for k, (size, note) in enumerate(zip(bars.sizes, bars.notes, strict=True)):
-        side = 1 if size >= 0 else -1
-        end = np.nanmax([size, bars.high[k]]) if side > 0 else size
-        label_point(axes, note, (end, k), 5 * side)
-    room = 0.022 * max(map(len, bars.notes)) + 0.02
-    ends = np.concatenate([bars.sizes, bars.high, [0.0]])
-    axes.set_xlim(
-        axis_limits(ends, room if (bars.sizes < 0).any() else 0.02, room if (bars.sizes >= 0).any() else 0.02)
-    )
-    name_rows(axes, bars.names, 46)
-    what = "mean |attribution|" if is_cohort else "attribution"
     scale = chosen.scale or "link scale"
-    axes.set_xlabel(f"{what} ({scale})" if is_cohort else f"◀ decrease     {what} ({scale})     increase ▶")
-    return figure
+    axis = f"mean |attribution| ({scale})" if is_cohort else f"◀ decrease     attribution ({scale})     increase ▶"
+    colours = [(theme.low, 0.75) if is_cohort else (theme.high if size > 0 else theme.low, 1.0) for size in bars.sizes]
+    return draw_bars(theme, bars.names, bars.sizes, bars.notes, axis, colours, low=bars.low, high=bars.high, longest=46)
 
 
 def _caption(modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool) -> str:
-    shown = (
-        f"the {n_drawn} largest of {n_features:,} features"
-        if n_drawn < n_features
-        else f"all {counted(n_features, 'feature')}"
-    )
-    text = f"n = {who}, " if is_cohort else f"n = 1 ({who}), "
-    text += f"{shown} of {shorten(modality)}. "
+    some = f"the {n_drawn} largest of {n_features:,} features"
+    shown = some if n_drawn < n_features else f"all {counted(n_features, 'feature')}"
+    text = f"n = {who if is_cohort else f'1 ({who})'}, {shown} of {shorten(modality)}. "
     if is_cohort:
-        text += (
+        return text + (
             "Mean absolute attribution over patients with the modality, with its 95% interval (bootstrap); 'in': "
             "number of patients with the feature."
         )
-    else:
-        text += "Beside each feature its value; no interval."
-    return text
+    return f"{text}Beside each feature its value; no interval."
 
 
 def strength(attribution: Floats) -> Floats:
     """Scales attributions to -1 ... 1 by the largest size; all 0 where there is none."""
-    known = np.nan_to_num(attribution)
-    return known / max(float(np.abs(known).max(initial=0.0)), 1e-300)
+    sizes = np.nan_to_num(attribution)
+    return sizes / max(float(np.abs(sizes).max(initial=0.0)), 1e-300)
 
 
 def in_order(rows: pd.DataFrame) -> tuple[Sequence[str], Floats]:

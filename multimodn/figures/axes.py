@@ -1,4 +1,4 @@
-"""What figures of one style share: an empty figure, plain axes, names of rows, room for labels."""
+"""What figures share: an empty figure, plain axes, names of rows, room for labels, bars."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def name_rows(axes: Axes, names: Sequence[str], longest: int = LONGEST) -> None:
 
 
 def axis_limits(values: Floats, left: float = 0.06, right: float = 0.06, least: float = 0.0) -> tuple[float, float]:
-    """Returns ends of an axis that hold all known ``values``; margins are shares of their span, at least ``least``."""
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    """Returns ends of an axis that hold all finite ``values``; margins are shares of their span, at least ``least``."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     span = max(high - low, least, 1e-6 * max(abs(low), abs(high), 1e-6))
     if high - low < span:
         low = 0.0 if low == 0 else (low + high - span) / 2  # sizes start at 0
@@ -75,3 +75,48 @@ def label_point(axes: Axes, text: str, point: tuple[float, float], gap: float = 
     """Writes a text ``gap`` points right of a point, or left of it where ``gap`` is negative."""
     style = {"ha": "left" if gap > 0 else "right", "va": "center", "size": 8} | style
     axes.annotate(text, point, (gap, 0), textcoords="offset points", **style)
+
+
+def draw_bars(
+    theme: Theme,
+    names: Sequence[str],
+    sizes: Floats,
+    notes: Sequence[str],
+    axis: str,
+    colours: Sequence[tuple[str, float]],
+    *,
+    low: Floats | None = None,
+    high: Floats | None = None,
+    least: float = 0.0,
+    longest: int = LONGEST,
+) -> Figure:
+    """Draws horizontal bars from 0 with notes at their ends.
+
+    Args:
+        theme: Colours.
+        names: Of the bars, from top to bottom.
+        sizes: Their lengths.
+        notes: What stands at their ends.
+        axis: What the sizes are.
+        colours: Colour and opacity of each bar.
+        low: Lower ends of intervals.
+        high: Upper ends.
+        least: Length of the axis, at least.
+        longest: Letters of a name.
+    """
+    figure = new_figure(0.275 * len(names) + 0.75)
+    axes = figure.add_subplot()
+    style_axes(axes, theme)
+    rows, ends = np.arange(len(names)), sizes if high is None else np.fmax(sizes, high)
+    axes.barh(rows, sizes, 0.58, color=colours)
+    if low is not None and high is not None:
+        axes.hlines(rows, low, high, color=theme.ink, lw=1.4)
+    axes.axvline(0, color=theme.faint, lw=1.0)
+    for k, note in enumerate(notes):
+        label_point(axes, note, (sizes[k] if sizes[k] < 0 else ends[k], k), 5 if sizes[k] >= 0 else -5)
+    room = 0.024 * max(map(len, notes)) + 0.02
+    left, right = (room if is_used else 0.02 for is_used in ((sizes < 0).any(), (sizes >= 0).any()))
+    axes.set_xlim(axis_limits(np.concatenate([sizes, ends, [0.0]]), left, right, least))
+    name_rows(axes, names, longest)
+    axes.set_xlabel(axis)
+    return figure

@@ -99,7 +99,7 @@ def draw_panels(
         theme: Colours.
         panels: What to draw.
         rows: Names of the rows, from top to bottom.
-        marks: Kinds of points; several are told apart by place, marker, colour and a key.
+        marks: Kinds of points; several differ in place, marker and colour, and have a key.
         is_stem: See `draw_rows`.
         is_connected: See `draw_rows`.
         is_range: See `draw_rows`.

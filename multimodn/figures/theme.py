@@ -1,4 +1,4 @@
-"""Colours of every figure: told apart by colour-blind readers, on light and on dark ground.
+"""Colours of every figure: distinct for colour-blind readers, on light and on dark ground.
 
 A figure uses the colours of its theme as they are, transparent where it wants them lighter, and no others: the page of
 a report can then exchange them for the reader's light or dark mode.

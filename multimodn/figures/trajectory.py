@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, StudyError
-from multimodn.figures.axes import Floats, axis_limits, new_figure, spread_labels, style_axes
+from multimodn.figures.axes import Floats, axis_limits, label_point, new_figure, spread_labels, style_axes
 from multimodn.figures.forest import MARKERS
 from multimodn.figures.picture import Picture
 from multimodn.figures.selection import (
@@ -52,22 +52,18 @@ LEAST_SPAN = 0.1
 
 @dataclass(frozen=True)
 class StepLine:
-    """A patient's values of one output by step, and the modality of each step; the first has none."""
+    """A patient's values of one output by step, and the names of the steps, which are those of modalities."""
 
     name: str
     values: Floats
-    modalities: list[str]
+    ticks: list[str]
 
     @classmethod
     def of(cls, name: str, rows: pd.DataFrame) -> StepLine:
         """Sorts the rows of one patient and output by step."""
         rows = rows.sort_values("step", kind="stable")
-        return cls(name, rows["value"].to_numpy(dtype=np.float64), ["", *map(str, rows["modality"].iloc[1:])])
-
-    @property
-    def ticks(self) -> list[str]:
-        """Names of the steps."""
-        return ["prior", *(shorten(name, 20) for name in self.modalities[1:])]
+        ticks = ["prior", *(shorten(modality, 20) for modality in rows["modality"].iloc[1:])]
+        return cls(name, rows["value"].to_numpy(dtype=np.float64), ticks)
 
 
 @dataclass(frozen=True)
@@ -113,9 +109,8 @@ def trajectory_fan(
     drawn = values if len(values) <= MOST_LINES else rng.choice(values, MOST_LINES, replace=False)
     lines = [StepLine.of(str(patient), rows_of_patient(chosen.rows, patient)) for patient in patients]
     fan = _Fan(chosen, values, drawn, lines, _is_probability(chosen))
-    table = pd.DataFrame(_quantiles(values).T, columns=[f"{q:g}" for q in QUANTILES]).assign(
-        step=wide.columns, n=np.isfinite(values).sum(0)
-    )
+    table = pd.DataFrame(_quantiles(values).T, columns=[f"{q:g}" for q in QUANTILES])
+    table = table.assign(step=wide.columns, n=np.isfinite(values).sum(0))
     median = table["0.5"].dropna()
     first, last = (percent(q) if fan.is_share else f"{q:.3g}" for q in (median.iloc[0], median.iloc[-1]))
     return Picture(
@@ -130,7 +125,6 @@ def trajectory_fan(
 
 
 def _outputs_of(frame: pd.DataFrame, task: str) -> list[str]:
-    """Lists the outputs of a task."""
     return [str(name) for name in frame.loc[frame["task"].astype(str) == task, "output"].unique()]
 
 
@@ -143,7 +137,6 @@ def _default_output(names: Sequence[str]) -> str:
 
 
 def _is_probability(chosen: OutputRows) -> bool:
-    """Returns whether an output is a probability."""
     values = chosen.rows["value"].dropna()
     return chosen.output not in NO_SHARES.get(chosen.scale, set()) and bool(values.between(0, 1).all())
 
@@ -163,7 +156,7 @@ def _output_words(chosen: OutputRows) -> str:
     return words.get(chosen.output, f"probability of {chosen.task} = {chosen.output}")
 
 
-def _value_words(line: StepLine, step: int, *, is_share: bool) -> str:
+def _value_words(line: StepLine, step: int, is_share: bool) -> str:
     """Writes the value at a step."""
     return percent(float(line.values[step])) if is_share else f"{line.values[step]:.3g}"
 
@@ -185,9 +178,7 @@ def _draw_fan(fan: _Fan, theme: Theme) -> Figure:
     for k, axes in enumerate(every):
         line = fan.lines[k] if fan.lines else None
         _background(axes, fan, theme)
-        axes.set_ylim(
-            _axis_ends(np.append(fan.drawn, [v for one in fan.lines for v in one.values]), is_share=fan.is_share)
-        )
+        axes.set_ylim(_axis_ends(np.concatenate([fan.drawn.ravel(), *(one.values for one in fan.lines)]), fan.is_share))
         if line is not None:
             _highlight(axes, line, fan.is_share, theme)
         _steps_axis(axes, fan.wide, line, theme, is_first=k == 0)
@@ -208,9 +199,7 @@ def _background(axes: Axes, fan: _Fan, theme: Theme) -> None:
     axes.plot(steps, bands[2], color=theme.low, lw=1.8, zorder=3)
     if len(fan.wide) > 1:
         last = int(np.flatnonzero(np.isfinite(bands[2]))[-1])
-        axes.annotate(
-            "median", (last, bands[2][last]), (5, 0), textcoords="offset points", va="center", size=8, color=theme.low
-        )
+        label_point(axes, "median", (last, bands[2][last]), color=theme.low)
 
 
 def _highlight(axes: Axes, line: StepLine, is_share: bool, theme: Theme) -> None:
@@ -220,7 +209,7 @@ def _highlight(axes: Axes, line: StepLine, is_share: bool, theme: Theme) -> None
     low, high = axes.get_ylim()
     height = (line.values[-1] - low) / (high - low)
     is_up = height < 0.88 and (len(line.values) < 2 or line.values[-1] >= line.values[-2] or height < 0.2)
-    text, end = f"{shorten(line.name, 18)}: {_value_words(line, -1, is_share=is_share)}", (steps[-1], line.values[-1])
+    text, end = f"{shorten(line.name, 18)}: {_value_words(line, -1, is_share)}", (steps[-1], line.values[-1])
     axes.annotate(
         text, end, (0, 9 if is_up else -9), textcoords="offset points", size=8.5, weight="bold", color=theme.ink,
         ha="right" if len(steps) > 2 else "left", va="bottom" if is_up else "top", zorder=7,
@@ -233,13 +222,11 @@ def _steps_axis(axes: Axes, wide: Floats, line: StepLine | None, theme: Theme, *
     n_steps = wide.shape[1]
     every = -(-n_steps // MOST_COUNTS)
     numbers = ["prior", *(str(k) if k % every == 0 else "" for k in range(1, n_steps))]
-    labels = line.ticks if line is not None else numbers
-    _name_steps(axes, labels, n_steps)
+    _name_steps(axes, numbers if line is None else line.ticks, n_steps)
     axes.set_xlim(-0.25, max(n_steps - 1, 1) + (0.04 * n_steps + 0.35))
     axes.set_xlabel("" if line is not None else "number of modalities used")
     if is_first:
         top = axes.secondary_xaxis("top")
-        every = -(-n_steps // MOST_COUNTS)
         top.set_xticks(np.arange(0, n_steps, every), [f"{n:,}" for n in np.isfinite(wide).sum(0)[::every]])
         top.spines["top"].set_visible(False)
         top.tick_params(length=0, labelsize=7.5, labelcolor=theme.faint)
@@ -256,7 +243,7 @@ def _name_steps(axes: Axes, labels: Sequence[str], n_steps: int) -> None:
         label.set(ha="right", va="center" if is_full else "top", rotation_mode="anchor", size=7 if is_full else 8.5)
 
 
-def _axis_ends(values: Floats, *, is_share: bool) -> tuple[float, float]:
+def _axis_ends(values: Floats, is_share: bool) -> tuple[float, float]:
     """Returns the ends of the vertical axis."""
     low, high = axis_limits(values, 0.08, 0.16, LEAST_SPAN if is_share else 0.0)
     return (max(low, -0.02), min(high, 1.02)) if is_share else (low, high)
@@ -299,30 +286,26 @@ def trajectory_lines(
     chosen = [select_output(rows, task, one) for one in names]
     lines = [StepLine.of(one.output, one.rows) for one in chosen]
     is_share = _is_probability(chosen[0])
-    moved = [
-        f"{_output_words(one)} from {_value_words(line, 0, is_share=is_share)} to "
-        f"{_value_words(line, -1, is_share=is_share)}"
-        for one, line in zip(chosen, lines, strict=True)
-    ]
+    ends = [[_value_words(line, step, is_share) for step in (0, -1)] for line in lines]
+    moves = [f"{_output_words(one)} from {a} to {b}" for one, (a, b) in zip(chosen, ends, strict=True)]
     n_steps = len(lines[0].values) - 1
     return Picture(
         slug("trajectory", task, output, name),
         f"{shorten(task, 40)}: predictions of patient {shorten(name)}, step by step",
         f"n = 1 (patient {shorten(name, 40)}), {counted(n_steps, 'step')}: prediction without any modality (prior), "
         "and after each modality; no interval.",
-        f"Patient {name}: {'; '.join(moved[:4])}.",
+        f"Patient {name}: {'; '.join(moves[:4])}.",
         lambda theme: _draw_lines(lines, chosen, is_share, theme),
         pd.concat([one.rows for one in chosen]),
     )
 
 
 def _draw_lines(lines: Sequence[StepLine], chosen: Sequence[OutputRows], is_share: bool, theme: Theme) -> Figure:
-    longest = max(map(len, lines[0].ticks))
-    figure = new_figure(2.9 + 0.045 * longest)
+    figure = new_figure(2.9 + 0.045 * max(map(len, lines[0].ticks)))
     axes = figure.add_subplot()
     style_axes(axes, theme, grid="y")
     steps = np.arange(len(lines[0].values))
-    low, high = _axis_ends(np.concatenate([line.values for line in lines]), is_share=is_share)
+    low, high = _axis_ends(np.concatenate([line.values for line in lines]), is_share)
     ends = spread_labels(np.nan_to_num([line.values[-1] for line in lines]), 0.07 * (high - low))
     for k, line in enumerate(lines):
         colour = theme.series[k % len(theme.series)]
@@ -334,14 +317,8 @@ def _draw_lines(lines: Sequence[StepLine], chosen: Sequence[OutputRows], is_shar
         horizon = survival_time(line.name)
         words = line.name if horizon is None else f"up to {horizon}"
         name = "" if len(lines) == 1 else f"{shorten(words, 18)}: "
-        axes.annotate(
-            f"{name}{_value_words(line, -1, is_share=is_share)}",
-            place,
-            va="center",
-            size=8.5,
-            color=theme.ink,
-            annotation_clip=False,
-        )
+        text = f"{name}{_value_words(line, -1, is_share)}"
+        axes.annotate(text, place, va="center", size=8.5, color=theme.ink, annotation_clip=False)
     axes.set_xlim(-0.25, max(len(steps) - 1, 1) + 0.02 * len(steps))
     axes.set_ylim(min(low, ends.min()), max(high, ends.max()))
     _name_steps(axes, lines[0].ticks, len(steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -63,13 +63,14 @@ class _Steps:
         ends: Floats = self.prior + np.concatenate([[0.0], self.sizes]).cumsum()
         return ends[:-1]
 
-    @property
-    def has_odds(self) -> bool:
-        return self.chosen.scale == "log-odds"
+    def table(self) -> pd.DataFrame:
+        columns = {"start": self.starts, "contribution": self.sizes, "end": self.starts + self.sizes}
+        table = pd.DataFrame({"modality": self.names} | columns)
+        return pd.concat([table, pd.DataFrame({"modality": self.absent})], ignore_index=True)
 
     def value(self, link: float) -> str:
         """Writes a prediction: its probability where there is one, with decimals where both ends look alike."""
-        if not self.has_odds:
+        if self.chosen.scale != "log-odds":
             return f"{link:.3g}"
         ends = {percent(float(expit(end))) for end in (self.prior, self.prediction)}
         return percent(float(expit(link)), 1 if len(ends) == 1 and self.prior != self.prediction else 0)
@@ -105,20 +106,15 @@ def waterfall(
     chosen = select_output(rows, task, output or _highest(rows, task))
     every = visible_modalities(contributions, task)  # the modalities of other patients, of which this one lacks some
     steps = _steps(chosen, name, every, order, most)
+    largest = [f"{one} {signed(size)}" for one, size in zip(steps.names[:3], steps.sizes[:3], strict=True)]
     return Picture(
         slug("waterfall", chosen.task, chosen.output, name),
         f"{chosen.named(40)}: contributions in patient {shorten(name)}",
         _caption(steps),
-        _alt(steps),
+        f"{chosen.quantity} of patient {name}: from {steps.value(steps.prior)} before any modality to "
+        f"{steps.value(steps.prediction)}. Largest contributions: {', '.join(largest)}.",
         lambda theme: _draw(steps, theme),
-        pd.DataFrame(
-            {
-                "modality": [*steps.names, *steps.absent],
-                "start": [*steps.starts, *[np.nan] * len(steps.absent)],
-                "contribution": [*steps.sizes, *[np.nan] * len(steps.absent)],
-                "end": [*(steps.starts + steps.sizes), *[np.nan] * len(steps.absent)],
-            }
-        ),
+        steps.table(),
     )
 
 
@@ -178,11 +174,10 @@ def _draw(steps: _Steps, theme: Theme) -> Figure:
         axes.get_yticklabels()[k].set_fontweight("bold")
     if grey:
         axes.axhspan(greys[0] - 0.55, greys[-1] + 0.55, color=theme.grid, alpha=0.45, lw=0)
-        where = axes.get_yaxis_transform()
-        text = "absent: not used"
-        axes.text(0.5, float(greys.mean()), text, transform=where, ha="center", va="center", size=8, color=theme.faint)
+        place: Any = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
+        axes.text(0.5, float(greys.mean()), "absent: not used", size=8, color=theme.faint, **place)
     axes.set_xlabel(f"◀ decrease        {steps.chosen.axis()}        increase ▶")
-    if steps.has_odds:
+    if steps.chosen.scale == "log-odds":
         _probabilities(axes, theme)
     return figure
 
@@ -214,8 +209,7 @@ def _draw_ends(axes: Axes, steps: _Steps, theme: Theme) -> None:
     last = len(steps.names) + 1
     axes.plot([steps.prior] * 2, [0, last], color=theme.faint, lw=0.9, ls=(0, (2, 2)), zorder=0.5)
     for y, value, marker, weight in ((0, steps.prior, "o", "normal"), (last, steps.prediction, "D", "bold")):
-        is_open = y == 0
-        axes.plot(value, y, marker, ms=6, mew=1.4, mec=theme.ink, mfc=theme.paper if is_open else theme.ink)
+        axes.plot(value, y, marker, ms=6, mew=1.4, mec=theme.ink, mfc=theme.ink if y else theme.paper)
         label_point(axes, steps.value(value), (value, y), 8, size=9, weight=weight)
 
 
@@ -246,11 +240,3 @@ def _caption(steps: _Steps) -> str:
     if (steps.errors > 0).any():
         return f"{text} Orders were sampled; lines: 95% intervals, where wide enough to be seen."
     return f"{text} Exact values, no interval."
-
-
-def _alt(steps: _Steps) -> str:
-    parts = [f"{name} {signed(size)}" for name, size in zip(steps.names[:3], steps.sizes, strict=False)]
-    return (
-        f"{steps.chosen.quantity} of patient {steps.patient}: from {steps.value(steps.prior)} before any modality to "
-        f"{steps.value(steps.prediction)}. Largest contributions: {', '.join(parts)}."
-    )

@@ -1,8 +1,7 @@
-"""The words of a report, coloured by their attributions: as a figure, and as text for a page."""
+"""The words of a report, coloured by their attributions."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from multimodn.figures.attributions import COLUMNS, in_order, strength
 from multimodn.figures.axes import WIDTH, Floats, new_figure
 from multimodn.figures.picture import Picture
 from multimodn.figures.selection import OutputRows, only_patient, pick_name, require_columns, select_output
-from multimodn.figures.theme import STRONG_DIVERGING, Theme, diverging_level
+from multimodn.figures.theme import Theme, diverging_level
 from multimodn.figures.wording import shorten, slug
 from multimodn.findings.numbers import MINUS, counted, signed
 
@@ -65,7 +64,18 @@ def word_strip(
         StudyError: If task, output or modality is unknown, or one of several patients is to be named.
         DataError: If the patient has no rows.
     """
-    strip = _strip(attributions, task, output, modality, patient, most)
+    require_columns(attributions, COLUMNS, "attributions")
+    modality = pick_name(attributions["modality"], modality, "modality")
+    rows = attributions[attributions["modality"].astype(str) == modality]
+    name, rows = only_patient(rows, patient, "A text")
+    chosen = select_output(rows, task, output)
+    words, attribution = in_order(chosen.rows)
+    scaled, start = strength(attribution), 0
+    if len(words) > most:
+        passed = np.concatenate([[0.0], np.abs(scaled).cumsum()])
+        start = int(np.argmax(passed[most:] - passed[:-most]))
+    part = slice(start, start + most)
+    strip = _Strip(chosen, modality, name, list(words[part]), attribution[part], scaled[part], len(words))
     largest = np.argsort(-np.abs(strip.attribution), kind="stable")[:4]
     named = [f"{strip.words[k]} {signed(float(strip.attribution[k]))}" for k in largest]
     return Picture(
@@ -78,69 +88,9 @@ def word_strip(
     )
 
 
-def word_html(
-    attributions: pd.DataFrame,
-    task: str | None = None,
-    output: str | None = None,
-    *,
-    modality: str | None = None,
-    patient: object | None = None,
-    most: int = MOST_WORDS,
-) -> str:
-    """Writes the same words as `word_strip` as a paragraph of HTML, with the CSS variables of a report for colours.
-
-    Args:
-        attributions: See `word_strip`.
-        task: See there.
-        output: See there.
-        modality: See there.
-        patient: See there.
-        most: See there.
-
-    Raises:
-        StudyError: See there.
-        DataError: See there.
-    """
-    strip = _strip(attributions, task, output, modality, patient, most)
-    parts = []
-    for word, size, value in zip(strip.words, strip.attribution, strip.strength, strict=True):
-        text, level = html.escape(word), diverging_level(float(value))
-        if level == MIDDLE:
-            parts.append(text)
-            continue
-        ink = "paper" if level in STRONG_DIVERGING else "ink"
-        style = f"background: var(--diverging-{level}); color: var(--{ink}); border-radius: 3px; padding: 0 2px"
-        shown = f"{text}<sup>{_sign(float(value))}</sup>"
-        parts.append(f'<span style="{style}" title="{signed(float(size), 3)}">{shown}</span>')
-    return f'<p class="words" style="line-height: 1.9">{" ".join(parts)}</p>'
-
-
 def _sign(value: float) -> str:
     level = diverging_level(value)
     return "" if level == MIDDLE else "+" if level > MIDDLE else MINUS
-
-
-def _strip(
-    attributions: pd.DataFrame,
-    task: str | None,
-    output: str | None,
-    modality: str | None,
-    patient: object | None,
-    most: int,
-) -> _Strip:
-    require_columns(attributions, COLUMNS, "attributions")
-    modality = pick_name(attributions["modality"], modality, "modality")
-    rows = attributions[attributions["modality"].astype(str) == modality]
-    name, rows = only_patient(rows, patient, "A text")
-    chosen = select_output(rows, task, output)
-    words, attribution = in_order(chosen.rows)
-    scaled = strength(attribution)
-    start = 0
-    if len(words) > most:
-        passed = np.concatenate([[0.0], np.abs(scaled).cumsum()])
-        start = int(np.argmax(passed[most:] - passed[:-most]))
-    part = slice(start, start + most)
-    return _Strip(chosen, modality, name, list(words[part]), attribution[part], scaled[part], len(words))
 
 
 def _draw(strip: _Strip, theme: Theme) -> Figure:

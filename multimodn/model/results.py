@@ -27,7 +27,7 @@ from multimodn.figures.picture import Picture
 from multimodn.figures.selection import pick_name, require_columns, rows_of_patient, select_output
 from multimodn.figures.theme import DARK, LIGHT
 from multimodn.figures.trajectory import trajectory_fan, trajectory_lines
-from multimodn.figures.value import training_curves, value_chart
+from multimodn.figures.value import value_chart
 from multimodn.figures.waterfall import waterfall
 from multimodn.figures.word_strip import word_strip
 from multimodn.findings.frames import AttributedFrame, DescribedFrame
@@ -201,15 +201,6 @@ class AttributionFrame(ResultFrame, AttributedFrame):
         """Draws `picture`, with title and caption; see `ResultFrame.plot`."""
         picture = self.picture(patient=patient, task=task, output=output, modality=modality, as_text=as_text)
         return draw(picture, theme)
-
-
-class TrainingFrame(ResultFrame):
-    """Loss of each member by epoch."""
-
-    def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
-        """Returns a line for each member; ``task`` and ``output`` are not used."""
-        self._refuse_patient(patient)
-        return training_curves(self)
 
 
 def draw(picture: Picture, theme: str = "light") -> Figure:

@@ -17,7 +17,6 @@ from multimodn.model.results import (
     ResultFrame,
     SummaryFrame,
     SynergyFrame,
-    TrainingFrame,
     TrajectoryFrame,
     ValueFrame,
 )
@@ -33,7 +32,6 @@ MADE = {
     ValueFrame: lambda: Case().value(),
     NextFrame: lambda: Case().next(),
     AttributionFrame: lambda: Case().attributions(),
-    TrainingFrame: lambda: Case().training(),
 }
 every = pytest.mark.parametrize(("cls", "made"), MADE.items(), ids=[cls.__name__ for cls in MADE])
 
@@ -99,7 +97,7 @@ def test_a_text_can_be_drawn_as_text():
     assert isinstance(frame.plot(patient="p0", modality="report", as_text=True), Figure)
 
 
-@pytest.mark.parametrize("cls", [SummaryFrame, ValueFrame, SynergyFrame, TrainingFrame])
+@pytest.mark.parametrize("cls", [SummaryFrame, ValueFrame, SynergyFrame])
 def test_means_over_patients_have_no_patient(cls):
     with pytest.raises(StudyError, match=f"This {cls.__name__} holds means over patients, not patient 'p0'"):
         cls.of(MADE[cls]()).plot(patient="p0")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,12 +25,10 @@ class Mechanism:
     Attributes:
         kind: ``natural`` blanks nothing; ``complete`` leaves out the patients who lack an affected modality; ``mcar``
             blanks at random; ``mnar`` blanks in patients with the event (positive class, event, upper half of values),
-            ``flipped`` in those without; ``mar`` where a number that stays observed is above its median; ``self``
-            where the modality's own first principal component is above its median.
+            ``flipped`` in those without; ``mar`` where the first number that stays observed is above its median;
+            ``self`` where the modality's own first principal component is.
         strength: Chance that an affected patient loses a modality, in [0, 1].
         modalities: Those that may be blanked; default: all.
-        covariate: For ``mar``, modality and column of the number; default: the first numeric column of the first
-            modality that is not blanked.
 
     Raises:
         StudyError: If the strength lies outside [0, 1].
@@ -40,27 +37,12 @@ class Mechanism:
     kind: Kind
     strength: float = 0.0
     modalities: tuple[str, ...] | None = None
-    covariate: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise StudyError(f"Unknown mechanism '{self.kind}'.{did_you_mean(self.kind, get_args(Kind))}")
         if not 0.0 <= self.strength <= 1.0:
             raise StudyError(f"Mechanism '{self.kind}': strength {self.strength:g} lies outside [0, 1].")
-
-    @classmethod
-    def parse(cls, text: str, modalities: Sequence[str] | None = None) -> Self:
-        """Reads ``kind`` or ``kind:strength``, such as ``mnar:0.8``.
-
-        Raises:
-            StudyError: If the kind is unknown or the strength is no number in [0, 1].
-        """
-        kind, colon, strength = text.partition(":")
-        try:
-            number = float(strength) if colon else 0.0
-        except ValueError:
-            raise StudyError(f"Mechanism '{text}': '{strength}' is no number. Write for example mnar:0.8.") from None
-        return cls(kind, number, tuple(modalities) if modalities is not None else None)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         return self.kind if self.kind in ("complete", "natural") else f"{self.kind}:{self.strength:g}"
@@ -125,21 +107,11 @@ class Mechanism:
         return chance
 
     def _mar(self, cohort: Cohort, affected: list[str]) -> pd.Series[Any]:
-        if self.covariate is None:
-            numbers = (
-                frame[column]
-                for name, frame in cohort.modalities.items()
-                if name not in affected
-                for column in frame.select_dtypes("number")
-            )
-            number = next(numbers, None)
-            if number is None:
-                raise StudyError(
-                    f"Mechanism '{self}': every modality with a numeric column is blanked. Name fewer modalities."
-                )
-        else:
-            number = cohort.modalities[self.covariate[0]][self.covariate[1]]
-        return _upper_half(number).reindex(cohort.patients, fill_value=False).astype(float)
+        for name, frame in cohort.modalities.items():
+            numbers = frame.select_dtypes("number")
+            if name not in affected and numbers.shape[1]:
+                return _upper_half(numbers.iloc[:, 0]).reindex(cohort.patients, fill_value=False).astype(float)
+        raise StudyError(f"Mechanism '{self}': every modality with a numeric column is blanked. Name fewer modalities.")
 
 
 def high_outcome(task: Task, targets: pd.DataFrame) -> pd.Series[Any]:

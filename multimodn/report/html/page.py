@@ -118,7 +118,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Words:
-    """HTML that is already escaped, such as `multimodn.figures.word_strip.word_html`, with a caption."""
+    """HTML that is already escaped, with a caption."""
 
     html: str
     caption: str
