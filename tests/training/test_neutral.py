@@ -112,7 +112,7 @@ def test_the_probe_finds_the_shortcut_in_the_predictions_that_have_it_and_only_t
     assert found["neutral"].loc["prediction", "high"] < HARMLESS
     assert found["off"].loc["prediction", "low"] > HARMLESS
     assert found["informative"].loc["prediction", "low"] > HARMLESS
-    assert "carry nothing" in verdict(found["neutral"].reset_index())
+    assert "do not depend on which modalities are present" in verdict(found["neutral"].reset_index())
     assert "missingness: neutral" in verdict(found["off"].reset_index())
 
 
@@ -128,4 +128,4 @@ def test_the_probe_says_when_it_cannot_say(models):
     few = simulate(3, n=30)
     found = probe(models["neutral"], few)
     assert found["r2"].isna().all()
-    assert "cannot say" in verdict(found)
+    assert "unknown, as patients are too few" in verdict(found)
