@@ -139,7 +139,7 @@ class SlideEncoder(Encoder):
 
         Returns:
             The embedding ``(n, embedding_size)``; for each patient at most ``n_tokens`` tiles h,
-            ``(n_tokens, hidden_size)``, in the order of its tiles. `token_tiles` returns which they are.
+            ``(n_tokens, hidden_size)``, in the order of its tiles.
         """
         bags = self._drawn(values)
         pool, scores = self._pool(bags)
@@ -147,11 +147,6 @@ class SlideEncoder(Encoder):
         chosen = self._top(bags, scores, self.options.n_tokens)
         tokens = self._tiles(chosen, 0, chosen.n_tiles)
         return embedding, Ragged(tokens, chosen.tiles.lengths.to(tokens.device))
-
-    @torch.no_grad()
-    def token_tiles(self, values: Bags) -> Bags:
-        """Returns the tiles of the tokens of `with_tokens` in evaluation."""
-        return self._top(values, self._pool(values)[1], self.options.n_tokens)
 
     @torch.no_grad()
     def attention(self, values: Bags) -> Ragged:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodn.base.cache import OutputCache, content_hash
 from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
@@ -17,7 +17,7 @@ from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, Projection
 from multimodn.encoders._tables.scaling import CLIP
 from multimodn.encoders._texts import transformer
-from multimodn.encoders._texts.reports import Reports, clean, patient_vectors
+from multimodn.encoders._texts.reports import Reports, patient_vectors
 from multimodn.encoders._texts.transformer import TextVectors, Windowing
 from multimodn.encoders._texts.words import cut_words
 from multimodn.errors import DataError, shown
@@ -165,27 +165,6 @@ class TextEncoder(Encoder):
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
         return self.layers(values.to(self.layers.straight.weight.dtype))
 
-    def tokens(self, text: str) -> tuple[Tensor, Tensor]:
-        """Returns the token numbers of a report, long ``(n_tokens,)``, and where each begins and ends.
-
-        The second, long ``(n_tokens, 2)``, counts characters of ``text``.
-        """
-        network, cleaned = self._network(), clean(text)
-        return torch.from_numpy(network.token_ids([cleaned])[0]), network.offsets(cleaned)
-
-    def differentiable(self, ids: Tensor) -> Tensor:
-        """Encodes reports of equal length from their tokens, with a path for gradients.
-
-        Args:
-            ids: Long ``(n, n_tokens)``, from `tokens`; each row is a patient with that report alone.
-
-        Returns:
-            ``(n, embedding_size)``: what `forward` returns for the prepared report. `word_embeddings` is the layer for
-            `captum.attr.LayerIntegratedGradients`.
-        """
-        vectors = self._network().differentiable(ids, self.options.windowing)
-        return self(self._project(vectors.to(self.centre)))
-
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
         """Makes each word a part, of its tokens; the network is loaded. See `Encoder.parts`."""
         encoding = None if self.options.file_column is None else self.options.encoding
@@ -194,11 +173,6 @@ class TextEncoder(Encoder):
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes reports with their word vectors behind gates; see `Encoder.encode_parts`."""
         return self(self._project(parts.content.vectors(rows, gates).to(self.centre)))
-
-    @property
-    def word_embeddings(self) -> nn.Module:
-        """The network's layer from token numbers to vectors."""
-        return self._network().word_embeddings
 
     def config(self) -> dict[str, JSON]:
         """Returns options, column and the network's hash; the rest is in the state."""

@@ -10,11 +10,24 @@ import numpy as np
 import pandas as pd
 import torch
 
+from multimodn.encoders._texts.reports import clean
 from multimodn.encoders.text import TextEncoder, TextOptions
 
 _WORDS = "patient has no carcinoma larynx tumour size large small margin clear invasion of the with left right"
 WORDS = _WORDS.split()
 LONGEST = 40  # tokens that the network takes, special ones included
+
+
+def tokens(encoder, text):
+    """The token numbers of a report, and where in it each begins and ends."""
+    network, cleaned = encoder._network(), clean(text)
+    return torch.from_numpy(network.token_ids([cleaned])[0]), network.offsets(cleaned)
+
+
+def through_tokens(encoder, ids):
+    """Encodes reports of equal length from their tokens, with a path for gradients."""
+    vectors = encoder._network().differentiable(ids, encoder.options.windowing)
+    return encoder(encoder._project(vectors.to(encoder.centre)))
 
 
 def write_network(folder, seed=0, hidden_size=16):

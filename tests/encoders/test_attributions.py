@@ -10,6 +10,7 @@ from multimodn.base.encoder import Encoder
 from multimodn.base.ragged import Ragged
 from multimodn.errors import StudyError
 from tests.encoders._frames import ALL, COLUMNS, fitted
+from tests.encoders._text_cases import through_tokens
 
 every_kind = pytest.mark.parametrize("name", ALL)
 
@@ -137,7 +138,9 @@ def test_words_are_integrated_as_captum_does_it_at_the_layer_of_words(name):
     (ids,) = parts.content.reports[patient]
     direction = torch.randn(encoder.embedding_size, dtype=torch.float64)
     mask = torch.full_like(ids, parts.content.network.tokenizer.mask_token_id)
-    layer = LayerIntegratedGradients(lambda ids: encoder.differentiable(ids) @ direction, encoder.word_embeddings)
+    layer = LayerIntegratedGradients(
+        lambda ids: through_tokens(encoder, ids) @ direction, parts.content.network.word_embeddings
+    )
     expected = layer.attribute(ids[None], mask[None], n_steps=8).sum(-1)[0]
     gates = torch.ones(1, len(ids), dtype=torch.float64)
     rows = torch.tensor([patient])

@@ -165,7 +165,7 @@ def test_tokens_are_the_tiles_of_highest_attention():
     assert torch.equal(embedding, encoder(values))
     assert tokens.lengths.tolist() == values.tiles.lengths.clamp(max=3).tolist()
     assert tokens.items.shape[1] == encoder.token_size
-    chosen = encoder.token_tiles(values)
+    chosen = encoder._top(values, encoder._pool(values)[1], 3)
     assert torch.equal(encoder._tiles(chosen, 0, chosen.n_tiles), tokens.items)
     kept = torch.isin(values.tiles.items, chosen.tiles.items).split(values.tiles.lengths.tolist())
     for weights, is_kept in zip(encoder.attention(values).split(), kept, strict=True):

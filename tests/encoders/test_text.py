@@ -18,7 +18,17 @@ from multimodn.encoders._texts.reports import clean
 from multimodn.encoders._texts.transformer import Windowing, Windows
 from multimodn.encoders.text import TextEncoder, TextOptions
 from multimodn.errors import DataError, DataWarning, MissingExtraError, StudyError, UnreadableError
-from tests.encoders._text_cases import CASES, TINY, network, report, report_files, reports, write_network
+from tests.encoders._text_cases import (
+    CASES,
+    TINY,
+    network,
+    report,
+    report_files,
+    reports,
+    through_tokens,
+    tokens,
+    write_network,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -331,13 +341,13 @@ def test_the_path_with_gradients_answers_what_forward_answers(name):
     kind, options, make = CASES[name]
     encoder = kind.fit(make(), options).eval()
     text = report(np.random.default_rng(3), 80)  # three windows
-    ids, offsets = encoder.tokens(text)
+    ids, offsets = tokens(encoder, text)
     assert [text[a:b] for a, b in offsets.tolist()] == text.split()
     plain = TextEncoder.from_config(encoder.config() | {"options": {**TINY, "n_layers": options.n_layers}})
     plain.load_state_dict(encoder.state_dict())
     prepared = plain.eval()(plain.prepare(one(text).rename(columns={"report": encoder.columns[0]})))
-    assert_close(encoder.differentiable(ids[None]), prepared, rtol=1e-4, atol=1e-5)
-    assert_close(encoder.differentiable(torch.stack([ids, ids])), prepared.expand(2, -1), rtol=1e-4, atol=1e-5)
+    assert_close(through_tokens(encoder, ids[None]), prepared, rtol=1e-4, atol=1e-5)
+    assert_close(through_tokens(encoder, torch.stack([ids, ids])), prepared.expand(2, -1), rtol=1e-4, atol=1e-5)
 
 
 def minilm(**options):
@@ -351,11 +361,11 @@ def attribute(encoder, text, direction, n_steps):
     from captum.attr import LayerIntegratedGradients
 
     def score(ids):
-        return encoder.differentiable(ids) @ direction
+        return through_tokens(encoder, ids) @ direction
 
-    ids = encoder.tokens(text)[0][None]
+    ids = tokens(encoder, text)[0][None]
     baseline = torch.zeros_like(ids)
-    method = LayerIntegratedGradients(score, encoder.word_embeddings)
+    method = LayerIntegratedGradients(score, encoder._network().word_embeddings)
     attributions, delta = method.attribute(ids, baseline, n_steps=n_steps, return_convergence_delta=True)
     return attributions.sum(-1)[0], delta.item(), (score(ids) - score(baseline)).item()
 
@@ -368,7 +378,7 @@ def test_a_planted_word_gets_the_attribution():
     text = "The visit on Monday showed a cancer before the holiday of the family."
     of_token, delta, change = attribute(encoder, text, direction, n_steps=50)
     assert abs(delta) < 0.05 * change
-    start, stop = encoder.tokens(text)[1][of_token.argmax()].tolist()
+    start, stop = tokens(encoder, text)[1][of_token.argmax()].tolist()
     assert text[start:stop] == "cancer"
     assert of_token.max() > 2 * of_token.sort().values[-2]
 
@@ -385,10 +395,10 @@ def test_attributions_pass_through_windows(frame):
 def test_gradients_reach_the_words(frame):
     encoder = fit(frame)
     embedded = []
-    handle = encoder.word_embeddings.register_forward_hook(
+    handle = encoder._network().word_embeddings.register_forward_hook(
         lambda _module, _inputs, output: embedded.append(output.requires_grad_()) or output
     )
-    encoder.differentiable(encoder.tokens("clear margin of the larynx")[0][None]).sum().backward()
+    through_tokens(encoder, tokens(encoder, "clear margin of the larynx")[0][None]).sum().backward()
     handle.remove()
     assert embedded[0].shape == (1, 5, 16)
     assert (embedded[0].grad.abs().sum(-1) > 0).all()
@@ -402,7 +412,7 @@ def test_float64_and_copies(frame):
     encoder.double()
     assert encoder.prepare(frame).dtype == torch.float32
     assert_close(encoder(encoder.prepare(frame)).float(), single, rtol=1e-4, atol=1e-5)
-    assert encoder.differentiable(encoder.tokens("clear margin")[0][None]).dtype == torch.float64
+    assert through_tokens(encoder, tokens(encoder, "clear margin")[0][None]).dtype == torch.float64
 
 
 def test_a_megabyte(frame):
