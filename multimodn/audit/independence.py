@@ -1,11 +1,10 @@
-"""Tests of independence in tables of counts, their correction, and what presence alone predicts.
+"""Tests of independence in tables of counts, and what presence alone predicts.
 
 Everything works on counts of patients who are alike, so that a cohort of any size costs what its patterns cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +67,7 @@ def independence(table: Counts, n_tests: int = 1, seed: int = 0) -> Independence
 
 
 def _chi_squared(table: NDArray[Any], expected: Floats) -> Floats:
-    statistic: Floats = ((table - expected) ** 2 / expected).sum(axis=(-2, -1))
-    return statistic
+    return np.asarray(((table - expected) ** 2 / expected).sum(axis=(-2, -1)))
 
 
 def _permuted_p(table: Counts, expected: Floats, statistic: Floats, n_tests: int, seed: int) -> float:
@@ -90,24 +88,8 @@ def _permuted_p(table: Counts, expected: Floats, statistic: Floats, n_tests: int
     return (n_beyond + 1) / (n_drawn + 1)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Corrects p-values of a family of tests so that one false alarm in it has at most the chance of the level.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values)
-    factors = np.arange(len(values), 0, -1)
-    corrected = np.empty_like(values)
-    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
-    answer: list[float] = corrected.tolist()
-    return answer
-
-
 def matters(cramers_v: float, difference: float = 0.0) -> bool:
-    """Says whether a dependence is more than negligible: Cramér's V or a difference of shares of at least .1.
+    """Returns whether a dependence is more than negligible: Cramér's V or a difference of shares of at least .1.
 
     V = .1 is the usual bound of a small effect; for an outcome that half of the patients have and a modality that half
     of them have, it is a difference in presence of 10 points, and presence alone then predicts with AUROC .55. V
@@ -195,11 +177,11 @@ def _auroc(weights: Floats, fold: Counts, rank: Counts, high: Bools) -> Floats:
 
     right, total = np.zeros(len(weights)), np.zeros(len(weights))
     for folds, ranks in zip(fold, rank, strict=True):
-        steps, at = np.unique(folds * (ranks.max() + 1) + ranks, return_inverse=True)  # by fold, then by score
+        steps, step = np.unique(folds * (ranks.max() + 1) + ranks, return_inverse=True)  # by fold, then by score
         starts = np.unique(steps // (ranks.max() + 1), return_index=True)[1]
         counts = []
         for kinds in (np.flatnonzero(~high), np.flatnonzero(high)):
-            where = sparse.csr_array((np.ones(len(kinds)), (kinds, at[kinds])), shape=(len(at), len(steps)))
+            where = sparse.csr_array((np.ones(len(kinds)), (kinds, step[kinds])), shape=(len(step), len(steps)))
             counts.append(weights @ where)
         n_low, n_high = (np.add.reduceat(count, starts, axis=1) for count in counts)
         before = n_low.cumsum(axis=1) - n_low  # low outcomes of the folds before
@@ -207,5 +189,5 @@ def _auroc(weights: Floats, fold: Counts, rank: Counts, high: Bools) -> Floats:
         right -= np.einsum("bk,bk->b", n_high, before)
         total += np.einsum("bk,bk->b", n_high, n_low)
     with np.errstate(invalid="ignore"):  # a resample without a pair has no value
-        answer: Floats = right / total
-    return answer
+        auroc: Floats = right / total
+    return auroc

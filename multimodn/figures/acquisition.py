@@ -1,4 +1,4 @@
-"""Which absent modality to acquire next: for a patient, and for a cohort."""
+"""Which absent modality to measure next: for a patient, and for a cohort."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = ("task", "modality", "gain", "cost", "rank")
 def next_chart(
     following: pd.DataFrame, task: str | None = None, *, patient: object | None = None, most: int = MOST_ROWS
 ) -> Picture:
-    """Draws what to acquire next: for a patient the absent modalities by gain, for a cohort how often each is first.
+    """Draws what to measure next: for a patient the absent modalities by gain, for a cohort how often each is first.
 
     Args:
         following: The frame of `MultiModN.next`.
@@ -74,7 +74,7 @@ def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
     )
     return Picture(
         slug("next", task, patient),
-        f"{shorten(task, 40)}: next modality for patient {shorten(patient)}",
+        f"{shorten(task, 40)}: what to measure next in patient {shorten(patient)}",
         caption + not_shown(len(rows) - len(shown), "modality", "of lower rank"),
         f"Patient {patient}: first {names[0]}, expected gain {notes[0]}.",
         lambda theme: _draw(names, gain, notes, f"expected decrease of the loss ({unit})", theme),
@@ -98,7 +98,7 @@ def _of_cohort(rows: pd.DataFrame, task: str, most: int) -> Picture:
     notes = [f"{row.first:,} of {row.lacking:,} who lack it" for row in shown.itertuples()]
     return Picture(
         slug("next", task),
-        f"{shorten(task, 40)}: next modality, over the cohort",
+        f"{shorten(task, 40)}: what to measure next, over the cohort",
         f"n = {counted(n, 'patient')} who lack a modality. Bars: number of patients for whom the modality has the "
         "highest expected gain for this task; counts, no "
         f"interval.{not_shown(len(counts) - len(shown), 'modality', 'of lower rank')}",

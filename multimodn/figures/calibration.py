@@ -31,7 +31,7 @@ LEAST_REACH = 0.2
 
 
 @dataclass(frozen=True)
-class _Panel:
+class _CalibrationPanel:
     output: str
     title: str
     curve: pd.DataFrame
@@ -82,20 +82,13 @@ def calibration_chart(
     )
 
 
-def _method(panel: _Panel) -> str:
+def _method(panel: _CalibrationPanel) -> str:
     if survival_time(panel.output) is not None:
         return "Kaplan-Meier with Greenwood's variance"
     return "Wilson" if panel.is_probability else "Student's t"
 
 
-def _title(task: str, output: str) -> str:
-    horizon = survival_time(output)
-    if horizon is not None:
-        return f"{task}: no event up to {horizon}"
-    return OutputRows(pd.DataFrame(), task, output, "", []).quantity
-
-
-def _panel(task: str, output: str, curve: pd.DataFrame, values: Floats) -> _Panel:
+def _panel(task: str, output: str, curve: pd.DataFrame, values: Floats) -> _CalibrationPanel:
     every = np.concatenate([values, curve[["observed", "low", "high"]].to_numpy(dtype=np.float64).ravel()])
     every = every[np.isfinite(every)]
     is_probability = bool(every.min() >= 0 and every.max() <= 1)
@@ -105,10 +98,12 @@ def _panel(task: str, output: str, curve: pd.DataFrame, values: Floats) -> _Pane
     else:
         low, high = np.floor(every.min() * 10) / 10, np.ceil(every.max() * 10) / 10
         ends = (float(max(0.0, min(low, high - LEAST_REACH))), float(min(1.0, max(high, low + LEAST_REACH))))
-    return _Panel(output, _title(task, output), curve, values, ends, is_probability)
+    title, horizon = OutputRows(curve, task, output, "", []).quantity, survival_time(output)
+    title = title if horizon is None else f"{task}: no event up to {horizon}"
+    return _CalibrationPanel(output, title, curve, values, ends, is_probability)
 
 
-def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
+def _draw(panels: Sequence[_CalibrationPanel], theme: Theme) -> Figure:
     n_columns = min(len(panels), 3)
     n_lines = -(-len(panels) // n_columns)
     figure = new_figure((SQUARE + HISTOGRAM + AROUND) * n_lines)
@@ -118,18 +113,25 @@ def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
         axes.set_visible(False)
     for k, panel in enumerate(panels):
         line, column = divmod(k, n_columns)
-        _draw_curve(grid[2 * line, column], panel, theme, is_first=column == 0)
-        _draw_histogram(grid[2 * line + 1, column], panel, theme, is_first=column == 0)
+        upper, lower = grid[2 * line : 2 * line + 2, column]
+        _draw_curve(upper, panel, theme)
+        _draw_histogram(lower, panel, theme)
+        if column == 0:
+            upper.set_ylabel("observed")
+            lower.set_ylabel("patients")
+        if panel.is_probability:
+            upper.yaxis.set_major_formatter("{x:.0%}")
+            lower.xaxis.set_major_formatter("{x:.0%}")
     return figure
 
 
-def _draw_curve(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> None:
+def _draw_curve(axes: Axes, panel: _CalibrationPanel, theme: Theme) -> None:
     axes.set_visible(True)
     style_axes(axes, theme, grid="y")
     axes.xaxis.grid(visible=True)
     axes.axline((panel.ends[0], panel.ends[0]), slope=1, color=theme.faint, lw=1.0, ls=(0, (4, 3)))
     curve = panel.curve.sort_values("predicted")
-    x, y, low, high = (curve[name].to_numpy(dtype=np.float64) for name in ("predicted", "observed", "low", "high"))
+    x, y, low, high = curve[["predicted", "observed", "low", "high"]].to_numpy(dtype=np.float64).T
     axes.vlines(x, low, high, color=theme.low, lw=2.0, alpha=0.5)
     axes.plot(x, y, "o", color=theme.low, ms=4.5, mew=0)
     axes.set_xlim(panel.ends)
@@ -138,13 +140,9 @@ def _draw_curve(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> N
     axes.tick_params(axis="x", labelbottom=False)
     axes.locator_params(nbins=5)
     axes.set_title(shorten(panel.title, 30), size=9)
-    if is_first:
-        axes.set_ylabel("observed")
-    if panel.is_probability:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
-def _draw_histogram(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) -> None:
+def _draw_histogram(axes: Axes, panel: _CalibrationPanel, theme: Theme) -> None:
     axes.set_visible(True)
     style_axes(axes, theme, grid="")
     counts, edges = np.histogram(panel.predicted, N_BARS, panel.ends)
@@ -154,7 +152,3 @@ def _draw_histogram(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool) 
     axes.tick_params(axis="y", labelsize=7.5, labelcolor=theme.faint)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("predicted")
-    if is_first:
-        axes.set_ylabel("patients")
-    if panel.is_probability:
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

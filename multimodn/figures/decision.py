@@ -36,7 +36,7 @@ STYLES = {
 
 
 @dataclass(frozen=True)
-class _Panel:
+class _DecisionPanel:
     title: str
     curve: pd.DataFrame
     ends: tuple[float, float]
@@ -79,19 +79,16 @@ def decision_chart(curve: pd.DataFrame, tasks: Sequence[str] | None = None, *, m
     )
 
 
-def _panel(task: str, output: str, curve: pd.DataFrame) -> _Panel:
+def _panel(task: str, output: str, curve: pd.DataFrame) -> _DecisionPanel:
     curve = curve.sort_values("threshold")
     matters = curve["threshold"][(curve["model"] != 0) | (curve["treat_all"] > 0)]
     end = float(matters.max()) + 0.05 if len(matters) else float(curve["threshold"].max())
     first = float(curve["threshold"].min())
-    return _Panel(
-        OutputRows(curve, task, output, "log-odds", []).quantity,
-        curve,
-        (min(0.0, first), min(1.0, max(end, first + 0.05))),
-    )
+    quantity = OutputRows(curve, task, output, "log-odds", []).quantity
+    return _DecisionPanel(quantity, curve, (min(0.0, first), min(1.0, max(end, first + 0.05))))
 
 
-def _summary(panel: _Panel) -> str:
+def _summary(panel: _DecisionPanel) -> str:
     useful = panel.curve["threshold"][panel.curve["gain"] > 0]
     sure = panel.curve["threshold"][panel.curve["gain_low"] > 0]
     if not len(useful):
@@ -101,19 +98,18 @@ def _summary(panel: _Panel) -> str:
 
 
 def _stretch(thresholds: pd.Series[float]) -> str:
-    low, high = float(thresholds.min()), float(thresholds.max())
-    n = len(thresholds)
+    low, high, n = float(thresholds.min()), float(thresholds.max()), len(thresholds)
     return f"{counted(n, 'threshold')}, {percent(low)} to {percent(high)}" if n > 1 else f"the threshold {percent(low)}"
 
 
-def _table(panel: _Panel) -> pd.DataFrame:
+def _table(panel: _DecisionPanel) -> pd.DataFrame:
     """The numbers that are drawn, at every twentieth."""
     rows = panel.curve[panel.curve["threshold"] <= panel.ends[1]]
     is_round = np.isclose(np.round(rows["threshold"] / TABLE_STEP) * TABLE_STEP, rows["threshold"])
     return rows[is_round if is_round.any() else np.ones(len(rows), dtype=bool)][[*COLUMNS]]
 
 
-def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
+def _draw(panels: Sequence[_DecisionPanel], theme: Theme) -> Figure:
     n_columns = min(len(panels), 3)
     n_lines = -(-len(panels) // n_columns)
     height = ONE_HEIGHT if len(panels) == 1 else HEIGHT
@@ -121,21 +117,17 @@ def _draw(panels: Sequence[_Panel], theme: Theme) -> Figure:
     grid = figure.add_gridspec(n_lines + 1, n_columns, height_ratios=[LEGEND, *[height] * n_lines])
     drawn = [figure.add_subplot(grid[1 + k // n_columns, k % n_columns]) for k in range(len(panels))]
     for k, axes in enumerate(drawn):
-        _draw_panel(axes, panels[k], theme, is_first=k % n_columns == 0, longest=64 // n_columns)
+        _draw_panel(axes, panels[k], theme)
+        axes.set_title(shorten(panels[k].title, 64 // n_columns), size=9)
+        axes.set_ylabel("" if k % n_columns else "net benefit")
     key = figure.add_subplot(grid[0, :])  # an axes of its own: a title of the figure stands above it
     key.axis("off")
-    key.legend(
-        *drawn[0].get_legend_handles_labels(),
-        loc="center left",
-        ncols=3,
-        fontsize=8.5,
-        handlelength=3.2,
-        borderaxespad=0,
-    )
+    labels = drawn[0].get_legend_handles_labels()
+    key.legend(*labels, loc="center left", ncols=3, fontsize=8.5, handlelength=3.2, borderaxespad=0)
     return figure
 
 
-def _draw_panel(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool, longest: int) -> None:
+def _draw_panel(axes: Axes, panel: _DecisionPanel, theme: Theme) -> None:
     style_axes(axes, theme, grid="y")
     columns = ["threshold", "model", "low", "high", "treat_all", "treat_none"]
     x, model, low, high, treat_all, treat_none = panel.curve[columns].to_numpy(dtype=np.float64).T
@@ -146,9 +138,6 @@ def _draw_panel(axes: Axes, panel: _Panel, theme: Theme, *, is_first: bool, long
     axes.set_ylim(-SHARE_BELOW * float(panel.curve["prevalence"].iloc[0]), 1.06 * max(top, 1e-3))
     axes.set_xlim(panel.ends)
     axes.locator_params(nbins=5)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.xaxis.set_major_formatter("{x:.0%}")
     axes.tick_params(axis="y", labelsize=8, labelcolor=theme.faint)
-    axes.set_title(shorten(panel.title, longest), size=9)
     axes.set_xlabel("threshold probability")
-    if is_first:
-        axes.set_ylabel("net benefit")

@@ -54,12 +54,6 @@ class OutputRows:
         output = shorten(output, max(2 * longest // 3, longest - len(self.task)) - len(between))
         return f"{shorten(self.task, max(longest - len(output) - len(between), 4))}{between}{output}"
 
-    def title(self, longest: int) -> str:
-        """Writes `quantity` on two lines where it is longer than ``longest``."""
-        if len(self.quantity) <= longest or self.output == self.task:
-            return shorten(self.quantity, longest)
-        return f"{shorten(self.task, longest)}\n{shorten(self.output, longest)}"
-
     def axis(self, longest: int = 36) -> str:
         """Words for the axis of the link scale."""
         if self.scale == "units":

@@ -163,7 +163,7 @@ class ValueFrame(ResultFrame):
 
 
 class NextFrame(ResultFrame):
-    """Of `MultiModN.next`: which modality to acquire next."""
+    """Of `MultiModN.next`: what to measure next."""
 
     def picture(self, *, patient: object | None = None, task: str | None = None, output: str | None = None) -> Picture:
         """Returns the ranks of ``patient``, or how often each modality is first; ``output`` is not used."""
