@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.performance.subgroups import read_subgroups
-from multimodn.files import BUNDLE, CHECKPOINTS, LOG, write_text
+from multimodn.files import BUNDLE, CHECKPOINTS, LOG, check_unchanged, check_unused, write_text
 from multimodn.model.multimodn import MultiModN
 from multimodn.monitor.reference import write_reference
 from multimodn.study.study import Study
@@ -88,22 +87,10 @@ def is_helper_process() -> bool:
 def _check_folder(folder: Path, fingerprint: dict[str, str], resume: bool) -> None:
     log_file = folder / LOG
     if not log_file.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise StudyError(f"{folder} is not empty and holds no run; choose another folder.")
+        check_unused(folder, "run")
         return
     log = json.loads(log_file.read_text())
     if not resume:
         how = "is finished" if log.get("finished") else "was interrupted: add --resume to continue it"
         raise StudyError(f"{folder} holds a run that {how}. Choose another folder, or remove it.")
-    changed = [part for part, value in fingerprint.items() if log["fingerprint"].get(part) != value]
-    if changed:
-        raise StudyError(
-            f"{folder} cannot be resumed: {' and '.join(changed)} changed since it started. "
-            f"Choose another folder for a new run."
-        )
-
-
-def load_run(folder: Path) -> MultiModN:
-    """Forwards to `MultiModN.load`; goes with the next release."""
-    warnings.warn("load_run is now MultiModN.load.", DeprecationWarning, stacklevel=2)
-    return MultiModN.load(folder)
+    check_unchanged(folder, "run", log["fingerprint"], fingerprint)

@@ -131,7 +131,7 @@ def test_an_interrupted_run_resumes_unless_something_changed(tmp_path, capsys, m
     study = (tmp_path / "study.yaml").read_text()
     (tmp_path / "study.yaml").write_text(study.replace("epochs: 3", "epochs: 4"))
     status, said = failing(capsys, monkeypatch, *fit, "--resume")
-    assert (status, "cannot be resumed: study changed" in said) == (2, True)
+    assert (status, "cannot be continued: study changed" in said) == (2, True)
     (tmp_path / "study.yaml").write_text(study)
     call(*fit, "--resume")
     assert (tmp_path / "run" / "bundle" / "bundle.json").exists()

@@ -18,13 +18,13 @@ FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; d
 _NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}
 
 
-class Columns:
+class ColumnCollector:
     """Collects record batches column by column.
 
     Args:
         schema: The columns.
         patient: The key column.
-        exact: Columns that keep their own type, the key among them.
+        exact: ColumnCollector that keep their own type, the key among them.
         n_rows: An upper estimate of the number of rows; memory that is never written to costs nothing.
 
     Raises:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet, types
 
-from multimodn.data.arrow_table import Columns, text_keys
+from multimodn.data.arrow_table import ColumnCollector, text_keys
 from multimodn.data.files import read_file_names
 from multimodn.errors import DataError, StudyError, did_you_mean, shown
 from multimodn.study.study import SourceSpec
@@ -34,7 +34,7 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         spec: What to read.
         folder: Where relative paths start.
         patient: The key column.
-        exact: Columns that keep their own type: labels, groups, split.
+        exact: ColumnCollector that keep their own type: labels, groups, split.
 
     Returns:
         The rows of the source, indexed by patient as text. Numbers are float32, or float64 where whole numbers are
@@ -109,10 +109,10 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
         guess = {field.name: _guess(field.type) for field in schema if field.name not in exact_types}
         try:
             stream = csv.open_csv(path, read, parse, convert(guess | exact_types))
-            return Columns(stream.schema, patient, kept, _count_lines(path)).read(stream)
+            return ColumnCollector(stream.schema, patient, kept, _count_lines(path)).read(stream)
         except pa.ArrowInvalid:  # a later cell is not of the guessed type
             table = csv.read_csv(path, read, parse, convert(exact_types))
-            return Columns(table.schema, patient, kept, table.num_rows).read(table.to_batches())
+            return ColumnCollector(table.schema, patient, kept, table.num_rows).read(table.to_batches())
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
@@ -150,7 +150,7 @@ def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFr
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             names = file.schema_arrow.names
             kept = _checked_header(names, patient, exact, str(path))
-            columns = Columns(file.schema_arrow, patient, kept, file.metadata.num_rows)
+            columns = ColumnCollector(file.schema_arrow, patient, kept, file.metadata.num_rows)
             start = 0
             for group in range(file.num_row_groups):  # a few columns at a time: one group often holds all rows
                 for first in range(0, len(names), COLUMNS_AT_ONCE):
@@ -175,7 +175,7 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
                 raise DataError(f"the query {query!r} returns no table; write a SELECT.")
             reader = relation.to_arrow_reader(BATCH_ROWS)
             kept = _checked_header(reader.schema.names, patient, exact, f"the query {query!r}")
-            return Columns(reader.schema, patient, kept).read(reader)
+            return ColumnCollector(reader.schema, patient, kept).read(reader)
     except duckdb.Error as error:
         raise DataError(f"the query {query!r} failed: {error}") from None
 

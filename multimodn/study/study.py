@@ -22,22 +22,9 @@ from multimodn.study.training import TrainingSpec
 from multimodn.study.yaml_file import Problem, Spec, SpecError, located, raise_problems, read_yaml_file, write_yaml
 
 __all__ = [
-    "AllBut",
-    "CardSpec",
-    "CohortSpec",
-    "ColumnSplit",
-    "FileSplit",
-    "ModalitySpec",
-    "RandomSplit",
-    "RegistrySpec",
-    "RepeatSpec",
-    "SourceSpec",
-    "SplitFiles",
-    "SplitSpec",
-    "Study",
-    "TaskSpec",
-    "TrainingSpec",
-]
+    "AllBut", "CardSpec", "CohortSpec", "ColumnSplit", "FileSplit", "ModalitySpec", "RandomSplit", "RegistrySpec",
+    "RepeatSpec", "SourceSpec", "SplitFiles", "SplitSpec", "Study", "TaskSpec", "TrainingSpec",
+]  # fmt: skip
 
 
 class Study(Spec):

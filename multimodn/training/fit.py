@@ -28,6 +28,7 @@ from multimodn.fusion import SequentialFusion
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study, TrainingSpec
 from multimodn.training.balancing import AGGREGATED, check_installed
+from multimodn.training.loggers import loggers
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -149,7 +150,6 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
     from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-    from multimodn.training.loggers import loggers
     from multimodn.training.module import FusionModule
     from multimodn.training.progress import EpochProgress
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from multimodn.errors import StudyError
+from multimodn.files import check_unchanged, check_unused
 from multimodn.tune.objective import FoldScore, TaskScore
 from multimodn.tune.space import Setting, Space
 
@@ -74,7 +74,8 @@ class History:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed = space, seed
-        _check_folder(folder)
+        if not (folder / FILE).exists():
+            check_unused(folder, "search")
         folder.mkdir(parents=True, exist_ok=True)
         self._states = optuna.trial.TrialState
         self._storage = _open(folder / FILE)
@@ -185,12 +186,7 @@ class History:
         if stored is None:
             self._study.set_user_attr("fingerprint", dict(fingerprint))
             return
-        changed = [part for part, value in fingerprint.items() if stored.get(part) != value]
-        if changed:
-            raise StudyError(
-                f"{folder} holds a search that cannot continue: {' and '.join(changed)} changed since it started. "
-                f"Choose another folder, or remove it."
-            )
+        check_unchanged(folder, "search", stored, fingerprint)
 
 
 def write_folds(folds: Sequence[FoldScore]) -> str:
@@ -210,10 +206,3 @@ def _open(file: Path) -> BaseStorage:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
     return RDBStorage(f"sqlite:///{file.absolute()}")
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise StudyError(f"{folder} is a file; choose a folder.")
-    if folder.exists() and any(folder.iterdir()) and not (folder / FILE).exists():
-        raise StudyError(f"{folder} is not empty and holds no search; choose another folder.")

@@ -29,7 +29,7 @@ from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Ids
 from multimodn.errors import DataWarning, StudyError, shown
 from multimodn.evaluate.crossval.out_of_fold import PREDICTIONS
-from multimodn.files import replacing, write_text
+from multimodn.files import check_unchanged, check_unused, replacing, write_text
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
@@ -234,16 +234,9 @@ def open_folder(folder: Path, fingerprint: Mapping[str, str | int]) -> None:
     """
     plan = folder / PLAN
     if plan.exists():
-        found = json.loads(plan.read_text())
-        changed = [name for name, value in fingerprint.items() if found.get(name) != value]
-        if changed:
-            raise StudyError(
-                f"{folder} holds a cross-validation that cannot be gone on with: {' and '.join(changed)} changed since "
-                f"it started. Choose another folder, or remove it."
-            )
+        check_unchanged(folder, "cross-validation", json.loads(plan.read_text()), fingerprint)
         return
-    if folder.exists() and any(folder.iterdir()):
-        raise StudyError(f"{folder} is not empty and holds no cross-validation; choose another folder.")
+    check_unused(folder, "cross-validation")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(plan, json.dumps(dict(fingerprint), indent=1))
 
