@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Literal, TypedDict
 
@@ -48,6 +49,7 @@ class Group(TypedDict):
     items: list[Item]
 
 
+@cache
 def read_checklist(name: str) -> list[Group]:
     """Reads the items of a checklist, ``tripod`` or ``probast``."""
     text = (files("multimodn.card") / "checklists" / f"{name}.yaml").read_text(encoding="utf-8")

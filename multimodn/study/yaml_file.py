@@ -92,7 +92,7 @@ def write_yaml(data: Any) -> str:
     """Writes ``data`` so that `read_yaml` gives it back."""
     text = _dump(data, allow_unicode=True)
     # PyYAML takes rare characters such as U+0085 for line breaks unless they are escaped.
-    return text if read_yaml(text) == data else _dump(data, allow_unicode=False)
+    return text if text.isascii() or read_yaml(text) == data else _dump(data, allow_unicode=False)
 
 
 def _dump(data: Any, *, allow_unicode: bool) -> str:

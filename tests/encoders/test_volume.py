@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,6 +74,11 @@ def write_series(folder, values, skipped=(), **tags):
             name = f"{(7 * k) % values.shape[2]:03}"
             write_slice(folder / name, values[::-1, ::-1, k].T, (-31, -35, 1 + 2 * k), **tags)
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole_series(tmp_path_factory):
+    return write_series(tmp_path_factory.mktemp("whole") / "series", np.round(anatomy()))
 
 
 # Space
@@ -222,10 +228,9 @@ def test_a_multi_frame_file_is_the_series(tmp_path):
         ),
     ],
 )
-def test_series_that_are_no_volume(tmp_path, change, message):
-    values = np.round(anatomy())
-    folder = write_series(tmp_path / "series", values)
-    change(folder, values)
+def test_series_that_are_no_volume(tmp_path, whole_series, change, message):
+    folder = shutil.copytree(whole_series, tmp_path / "series")
+    change(folder, np.round(anatomy()))
     with pytest.raises(UnreadableError, match=message):
         VolumeEncoder.fit(listed([folder]), OPTIONS)
 

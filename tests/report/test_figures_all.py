@@ -19,7 +19,7 @@ def colours(svg):
 
 
 @every
-@settings(max_examples=2)
+@settings(max_examples=settings.default.max_examples // 12)  # each is drawn
 @given(cases)
 def test_any_numbers_are_drawn_in_the_colours_of_the_theme(draw, case):
     picture = draw(case)

@@ -12,6 +12,12 @@ from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
 from tests.slides._slides import picture, write_slide
 
 
+@pytest.fixture(autouse=True)
+def _few_dots(monkeypatch):
+    """Most of the time goes into pixels."""
+    monkeypatch.setattr("multimodn.slides.heatmaps.heatmap.DPI", 40)
+
+
 @pytest.fixture(scope="module")
 def biobank(tmp_path_factory):
     """One slide of 512 x 512, whose tiles stand for those of 20 patients; a study of them; and its run."""

@@ -23,6 +23,12 @@ def slide(tmp_path_factory):
         yield slide
 
 
+@pytest.fixture(autouse=True)
+def _few_dots(monkeypatch):
+    """Most of the time goes into pixels."""
+    monkeypatch.setattr(heatmap, "DPI", 40)
+
+
 def grid(n=6, step=100):
     return np.array([(x * step, y * step) for y in range(n - 1) for x in range(n)])
 
