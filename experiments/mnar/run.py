@@ -50,7 +50,7 @@ LIMITS = (
     "twenty-five both. No weighting brings the others back; on HANCOCK, where they are few, the distance of `neutral` "
     "to the oracle when nothing is missing (`complete`) is two to four times that at 60 %.\n\n"
     "The mean-filled late ridge is not neutral; it leans the other way. An absent modality counts as the mean of those "
-    "who have it in training, mostly with a low outcome: what that gives under `flipped` it takes under `same`. "
+    "who have it in training, mostly without the event: what that gives under `flipped` it takes under `same`. "
     "Compare `truth` on simulated patients, which is what neutral training aims at.\n\n"
     "HANCOCK's training settings were chosen by the loss of held-out training patients, one setting for all folds: the "
     "test patients of a fold took part in that choice as training patients of the others.\n\n"

@@ -74,11 +74,10 @@ def _check(study: Study, cohort: Cohort) -> None:
         for name in study.steps
         if name not in cohort.modalities
     ]
-    named = list(study.steps)
     problems += [
-        f"modality '{name}': the study does not name it.{did_you_mean(name, named)}"
+        f"modality '{name}': the study does not name it.{did_you_mean(name, study.steps)}"
         for name in cohort.modalities
-        if name not in named
+        if name not in study.steps
     ]
     raise_all(problems, DataError, f"Study '{study.name}' cannot be audited")
 

@@ -110,7 +110,7 @@ def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0)
     Args:
         pattern: The pattern of each labelled patient, ``(n,)`` positions in `patterns`.
         patterns: Presence in each pattern ``(P, M)``.
-        high: Whether each patient's outcome is high ``(n,)``.
+        high: Whether each patient has the event ``(n,)``, or an outcome in the upper half.
         seed: Seed of folds and bootstrap.
     """
     n_folds = int(min(N_FOLDS, high.sum(), (~high).sum()))
@@ -171,7 +171,7 @@ def _auroc(weights: Floats, fold: Counts, rank: Counts, high: Bools) -> Floats:
         weights: How many patients of each kind there are in each resample ``(B, kinds)``.
         fold: The fold of each kind in each repeat ``(repeats, kinds)``.
         rank: The rank of its score there.
-        high: Whether its outcome is high ``(kinds,)``.
+        high: Whether it has the event ``(kinds,)``.
     """
     from scipy import sparse
 
@@ -184,7 +184,7 @@ def _auroc(weights: Floats, fold: Counts, rank: Counts, high: Bools) -> Floats:
             where = sparse.csr_array((np.ones(len(kinds)), (kinds, step[kinds])), shape=(len(step), len(steps)))
             counts.append(weights @ where)
         n_low, n_high = (np.add.reduceat(count, starts, axis=1) for count in counts)
-        before = n_low.cumsum(axis=1) - n_low  # low outcomes of the folds before
+        before = n_low.cumsum(axis=1) - n_low  # of the folds before
         right += np.einsum("bk,bk->b", counts[1], counts[0].cumsum(axis=1) - counts[0] / 2)
         right -= np.einsum("bk,bk->b", n_high, before)
         total += np.einsum("bk,bk->b", n_high, n_low)

@@ -50,7 +50,7 @@ class Theme:
 
     def amount(self, share: float) -> tuple[str, str]:
         """Returns the colours of a cell and of a number on it, for an amount from 0 (nothing) to 1 (much)."""
-        level = sequential_level(share)
+        level = min(max(int(share * N_SEQUENTIAL), 0), N_SEQUENTIAL - 1)
         return self.sequential[level], self.paper if level in STRONG_SEQUENTIAL else self.ink
 
     def leaning(self, value: float) -> tuple[str, str]:
@@ -99,11 +99,6 @@ N_SEQUENTIAL, N_DIVERGING = 7, 9
 STRONG_SEQUENTIAL = frozenset({4, 5, 6})
 """Levels on which text has the colour of the paper; on the others, of the ink. In both themes it is readable."""
 STRONG_DIVERGING = frozenset({0, 1, 7, 8})
-
-
-def sequential_level(share: float) -> int:
-    """Returns which of a theme's `sequential` colours stands for an amount from 0 to 1."""
-    return min(max(int(share * N_SEQUENTIAL), 0), N_SEQUENTIAL - 1)
 
 
 def diverging_level(value: float) -> int:

@@ -33,7 +33,7 @@ from multimodn.evaluate.baselines.ridge import fit_late_ridge, fit_xgboost
 from multimodn.evaluate.crossval.arms import fit_ours
 from multimodn.evaluate.crossval.cells import CellJob, CellTrainer, Fold, make_jobs, run_cells
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
-from multimodn.evaluate.stress.mechanisms import Mechanism, high_outcome
+from multimodn.evaluate.stress.mechanisms import Kind, Mechanism, high_outcome
 from multimodn.files import write_text
 from multimodn.findings.names import pattern_name
 from multimodn.missingness.patterns import pattern_members
@@ -196,15 +196,11 @@ class _StressTest(CellTrainer[tuple[Cohort, Cohort, dict[str, Cohort]]]):
 
 
 def _check(study: Study, plan: Plan) -> None:
-    for kind, names, valid in (
-        ("task", [plan.task], [task.name for task in study.tasks]),
-        ("modality", plan.modalities, list(study.steps)),
-    ):
-        unknown = [name for name in names if name not in valid]
-        if unknown:
-            raise StudyError(
-                f"The stress test names an unknown {kind} '{unknown[0]}'.{did_you_mean(unknown[0], valid)}"
-            )
+    tasks, modalities = [task.name for task in study.tasks], list(study.steps)
+    for kind, names, valid in (("task", [plan.task], tasks), ("modality", plan.modalities, modalities)):
+        for name in names:
+            if name not in valid:
+                raise StudyError(f"The stress test names an unknown {kind} '{name}'.{did_you_mean(name, valid)}")
     if not plan.modalities:
         raise StudyError("The stress test needs at least one modality to blank.")
 
@@ -226,12 +222,10 @@ def _conditions(
     yield "natural", test
     if test.presence[list(plan.modalities)].all(axis=1).any():
         yield "complete", Mechanism("complete", modalities=plan.modalities).apply(test)
-    yield (
-        f"same:{plan.strength:g}",
-        Mechanism(plan.mechanism, plan.strength, plan.modalities).apply(test, outcome, drawn),
-    )
-    flipped = Mechanism("flipped", plan.strength, plan.modalities)
-    yield f"flipped:{plan.strength:g}", flipped.apply(test, outcome, drawn)
+    kinds: dict[str, Kind] = {"same": plan.mechanism, "flipped": "flipped"}
+    for name, kind in kinds.items():
+        mechanism = Mechanism(kind, plan.strength, plan.modalities)
+        yield f"{name}:{plan.strength:g}", mechanism.apply(test, outcome, drawn)
     for rate in plan.mcar:
         yield f"mcar:{rate:g}", Mechanism("mcar", rate, plan.modalities).apply(test, seed=drawn)
     names = list(study.steps)
@@ -258,10 +252,10 @@ def _scores(tasks: Mapping[str, Task], test: Cohort, predictions: Predictions) -
 
 
 def expected_calibration_error(chance: np.ndarray, happened: np.ndarray, n_bins: int = N_BINS) -> float:
-    """Returns the mean distance of predicted chance and observed share over bins of as many predictions each.
+    """Returns the mean distance of predicted probability and observed share over bins of equally many predictions.
 
     Args:
-        chance: Predicted chances ``(n,)``.
+        chance: Predicted probabilities ``(n,)``.
         happened: 0 or 1, ``(n,)``.
         n_bins: Number of bins.
 
