@@ -82,7 +82,7 @@ def verdict(probed: pd.DataFrame) -> str:
     row: Any
     for row in probed[probed["read_from"] == "prediction"].itertuples():
         if np.isnan(row.r2):
-            sentences.append(f"'{row.task}': unknown, as patients are too few or presence carries no information.")
+            sentences.append(f"'{row.task}': unknown: too few patients, or presence carries no information.")
             continue
         number = f"R² {interval(row.r2, row.low, row.high)}"
         if row.low > HARMLESS:

@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from multimodn.audit.audit import audit
 from multimodn.audit.findings import Audit
 from multimodn.base.batches import PatientTensors
 from multimodn.card.facts import CardFacts
 from multimodn.card.sample_size import cox_snell
 from multimodn.errors import DataError, DataWarning
+from multimodn.evaluate.performance.conformal_coverage import coverage
+from multimodn.evaluate.performance.performance import calibration_summary, performance
+from multimodn.explain.summary import summarise
 from multimodn.findings.findings import Findings, findings_of, main_rows
 from multimodn.findings.frames import PerformanceFrame
 from multimodn.findings.numbers import FEWEST
@@ -90,8 +94,6 @@ def read_scores(facts: CardFacts, n_resamples: int, seed: int) -> CardScores:
 
 
 def _scored(facts: CardFacts, audited: Audit | None, n_resamples: int, seed: int) -> CardScores:
-    from multimodn.evaluate.performance.performance import calibration_summary, performance
-
     model = facts.model
     patients = model.prepare(facts.cohort.subset(facts.test), labelled=True)
     failed = False
@@ -101,8 +103,6 @@ def _scored(facts: CardFacts, audited: Audit | None, n_resamples: int, seed: int
         failed, found = True, performance(model, patients, n_resamples=n_resamples, seed=seed)
     some = _some(patients, seed)
     shares = model.contributions(some, n_pairs=N_PAIRS, seed=seed)
-    from multimodn.explain.summary import summarise
-
     return CardScores(
         found,
         calibration_summary(model, patients),
@@ -124,8 +124,6 @@ def _some(patients: PatientTensors, seed: int) -> PatientTensors:
 
 
 def _audit(facts: CardFacts) -> Audit | None:
-    from multimodn.audit.audit import audit
-
     try:
         return audit(facts.model.study, facts.cohort, facts.model.split)
     except DataError:
@@ -135,8 +133,6 @@ def _audit(facts: CardFacts) -> Audit | None:
 def _coverage(facts: CardFacts, patients: PatientTensors) -> pd.DataFrame:
     if facts.model.trained.conformal_scores is None:
         return pd.DataFrame()
-    from multimodn.evaluate.performance.conformal_coverage import coverage
-
     return coverage(facts.model, patients, LEVEL)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from multimodn.card.card import CARD, write_card
 from multimodn.card.sections.scores import NOT_COMPARED
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataWarning
@@ -30,8 +31,6 @@ def complete_card(model: MultiModN, run: Path, comparison: ComparisonFrame | Non
     Raises:
         DataError: If the study's sources are not what the model was trained on any more.
     """
-    from multimodn.card.card import CARD, write_card
-
     if comparison is None or comparison.empty or not (run / CARD).is_file():
         return []
     kept = cached_comparison(run, model)

@@ -12,15 +12,16 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.registries import own_identifiers
 from multimodn.errors import DataError, DataWarning, MultiModNError, StudyError, did_you_mean, raise_all, shown
+from multimodn.evaluate.performance.conformal_coverage import coverage
 from multimodn.evaluate.performance.performance import performance
 from multimodn.external.result import External
 from multimodn.external.tables import (
@@ -29,13 +30,11 @@ from multimodn.external.tables import (
     comparison_table,
     outcome_flow,
 )
-from multimodn.findings.frames import DriftFrame
 from multimodn.model.multimodn import MultiModN
+from multimodn.monitor.drift import drift
+from multimodn.monitor.reference import Reference
 from multimodn.study.study import Study, TaskSpec
-
-if TYPE_CHECKING:
-    from multimodn.base.batches import PatientTensors
-    from multimodn.monitor.reference import Reference
+from multimodn.training.provenance import versions
 
 LEVEL = 0.9
 """The coverage that conformal sets promise."""
@@ -104,7 +103,7 @@ def evaluate_external(
     on_step("comparing with the internal test patients")
     comparison, comparison_notes = _compare(model, patients, found, n_resamples, seed)
     on_step("looking for drift")
-    drifted = _drift(model, reference, cohort)
+    drifted = None if reference is None else drift(model, reference, cohort)
     if reference is None:
         notes.append("No reference.json: how these patients differ from those trained on was not looked at.")
     return External(
@@ -114,7 +113,7 @@ def evaluate_external(
         calibration=calibration_table(model, patients),
         comparison=comparison,
         drift=drifted,
-        coverage=_coverage(model, patients),
+        coverage=None if model.trained.conformal_scores is None else coverage(model, patients, LEVEL),
         provenance=_provenance(model, other, cohort, seed),
         notes=[*notes, *subgroup_notes, *comparison_notes],
     )
@@ -228,23 +227,7 @@ def _compare(
     return comparison_table(model, patients, internal, n_resamples, seed), []
 
 
-def _drift(model: MultiModN, reference: Reference | None, cohort: Cohort) -> DriftFrame | None:
-    from multimodn.monitor.drift import drift
-
-    return None if reference is None else drift(model, reference, cohort)
-
-
-def _coverage(model: MultiModN, patients: PatientTensors) -> pd.DataFrame | None:
-    if model.trained.conformal_scores is None:
-        return None
-    from multimodn.evaluate.performance.conformal_coverage import coverage
-
-    return coverage(model, patients, LEVEL)
-
-
 def _provenance(model: MultiModN, other: Study | Cohort, cohort: Cohort, seed: int) -> dict[str, str]:
-    from multimodn.training.provenance import versions
-
     own = {
         "model": model.study.name,
         "study of the model, SHA-256": hashlib.sha256(model.study.to_yaml().encode()).hexdigest(),

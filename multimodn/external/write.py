@@ -12,6 +12,7 @@ from multimodn.findings.frames import DriftFrame
 from multimodn.findings.markdown import code, escaped, heading, items, prose, table
 from multimodn.findings.names import metric_name
 from multimodn.findings.numbers import cell, p_value
+from multimodn.monitor.drift import trust
 
 MOST_ROWS = 12
 CALIBRATION = ["task", "output", "update", "slope", "intercept", "ece", "shift", "stretch", "n"]
@@ -96,8 +97,6 @@ def _coverage(frame: pd.DataFrame | None) -> list[str]:
 def _drift(frame: DriftFrame | None) -> list[str]:
     if frame is None:
         return []
-    from multimodn.monitor.drift import trust
-
     changed = frame[frame["verdict"] != "stable"].sort_values(["p_adjusted", "p_value"], kind="stable")
     names = ["kind", "modality", "column", "value", "p_adjusted", "verdict", "note"]
     more = len(changed) - MOST_ROWS

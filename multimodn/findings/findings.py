@@ -48,7 +48,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class OutputCalibration:
     """Calibration of one output, with 95 % intervals; NaN = unknown."""
 
     task: str
@@ -176,7 +176,7 @@ class Findings:
     """
 
     scores: tuple[Score, ...] = ()
-    calibration: tuple[Calibration, ...] = ()
+    calibration: tuple[OutputCalibration, ...] = ()
     coverage: tuple[Coverage, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     contributions: tuple[Contribution, ...] = ()
@@ -200,7 +200,7 @@ def findings_of(
     """
     return Findings(
         _scores(performance),
-        tuple(_typed(Calibration, {"output": row["task"], **row}) for row in _rows(slopes)),
+        tuple(_typed(OutputCalibration, {"output": row["task"], **row}) for row in _rows(slopes)),
         tuple(_typed(Coverage, row) for row in _rows(coverage) if row["pattern"] == "all"),
         comparisons_of(comparison),
         _contributions(summary),

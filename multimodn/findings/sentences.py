@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from multimodn.findings.findings import SIGNIFICANT, SLOPES, Calibration, Comparison, Difference, Findings, Score
+from multimodn.findings.findings import SIGNIFICANT, SLOPES, Comparison, Difference, Findings, OutputCalibration, Score
 from multimodn.findings.names import BEST, LATE, arm_name, metric_name, pattern_words
 from multimodn.findings.numbers import counted, interval, joined, number, percent
 
@@ -103,7 +103,7 @@ def _of(tasks: Iterable[str], text: str) -> list[str]:
     return [text.format(joined(names))] if names else []
 
 
-def _slope(one: Calibration) -> str:
+def _slope(one: OutputCalibration) -> str:
     name = one.task if one.output == one.task else f"{one.task}, {one.output}"
     return f"{name} (slope {number(one.slope)}, {number(one.slope_low)} to {number(one.slope_high)})"
 
@@ -125,10 +125,10 @@ def calibration(found: Findings) -> list[str]:
     return [f"Calibration: {'; '.join(said)}." + (f" Slopes (1 is ideal): {ends}." if ends else "")]
 
 
-def _departure(known: Sequence[Calibration]) -> str:
+def _departure(known: Sequence[OutputCalibration]) -> str:
     if not known:
         return "cannot be judged: too few outcomes"
-    checks: dict[str, Callable[[Calibration], bool]] = {
+    checks: dict[str, Callable[[OutputCalibration], bool]] = {
         "overconfident": lambda one: one.slope_high < 1,
         "underconfident": lambda one: one.slope_low > 1,
         "too low on average": lambda one: one.intercept_low > 0,

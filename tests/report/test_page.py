@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from multimodn.figures.picture import Picture
 from multimodn.report.html.page import (
     Code,
+    DataTable,
     Drawing,
     FactList,
     Listing,
-    Numbers,
     Page,
     Photo,
     Prose,
@@ -84,8 +84,8 @@ def every_block():
         Listing([HOSTILE], {HOSTILE: "https://doi.org/1"}),
         FactList([(HOSTILE, HOSTILE)]),
         Terms([(HOSTILE, HOSTILE)]),
-        Numbers(HOSTILE, frame()),
-        Numbers(HOSTILE, frame(), is_folded=True),
+        DataTable(HOSTILE, frame()),
+        DataTable(HOSTILE, frame(), is_folded=True),
         Code(HOSTILE, HOSTILE),
         Drawing(picture(table=frame())),
         Photo("photo", HOSTILE, HOSTILE, HOSTILE, b"png"),
@@ -202,7 +202,7 @@ def test_coordinates_are_short_and_text_is_not_cut():
 def test_a_long_table_says_how_much_it_leaves_out():
     found = table(pd.DataFrame({"a": range(100)}), most=60)
     assert (len(found.rows), found.n_left_out) == (60, 40)
-    assert "40 rows more are not shown." in render(make_page([Numbers("c", pd.DataFrame({"a": range(100)}))]))
+    assert "40 rows more are not shown." in render(make_page([DataTable("c", pd.DataFrame({"a": range(100)}))]))
 
 
 def test_a_named_index_is_a_column():

@@ -14,7 +14,7 @@ from multimodn.evaluate.baselines.compare import compare_with_baselines, sentenc
 from multimodn.evaluate.baselines.stored_comparison import COMPARISON, cached_comparison
 from multimodn.figures.baselines import differences_chart
 from multimodn.figures.picture import Picture
-from multimodn.report.html.page import Drawing, Numbers, Page, Section, render
+from multimodn.report.html.page import DataTable, Drawing, Page, Section, render
 from multimodn.runs import fit_run
 from tests._cohorts import write_files
 from tests.evaluate._verdicts import made
@@ -119,7 +119,7 @@ def page_of(block):
 
 
 def test_a_long_table_without_a_file_names_none():
-    text = page_of(Numbers("c", LONG))
+    text = page_of(DataTable("c", LONG))
     assert "40 rows more are not shown." in text
     assert "in the file" not in text
 

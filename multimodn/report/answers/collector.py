@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,11 @@ from multimodn.report.answers.run import modality_facts, outcome_counts, part_co
 from multimodn.report.content import ANSWERS_OF, Answer, ChosenPatient, ReportContent, SlideMap, Wishes
 
 
-@dataclass(frozen=True)
-class _Alone:
-    why: str
-    part: str
-    has: tuple[str, ...]
-    lacks: tuple[str, ...]
-    output: str
-    modality: str
-
-
 @dataclass
 class PatientAnswers:
     """What was asked about single patients, under their own names."""
 
-    about: dict[str, _Alone] = field(default_factory=dict)
+    about: dict[str, ChosenPatient] = field(default_factory=dict)
     frames: dict[Answer, pd.DataFrame] = field(default_factory=dict)
     lacking: dict[Answer, str] = field(default_factory=dict)
     drawn: list[tuple[str, int, bytes]] = field(default_factory=list)
@@ -48,10 +38,7 @@ class PatientAnswers:
 
     def chosen(self, labels: Mapping[str, str]) -> list[ChosenPatient]:
         """Returns them under their labels."""
-        return [
-            ChosenPatient(labels[patient], one.why, one.part, one.has, one.lacks, one.output, one.modality)
-            for patient, one in self.about.items()
-        ]
+        return [replace(one, label=labels[patient]) for patient, one in self.about.items()]
 
     def maps(self, labels: Mapping[str, str]) -> list[SlideMap]:
         """Returns heat maps under the labels of their patients."""

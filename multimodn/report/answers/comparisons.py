@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from multimodn.evaluate.baselines.compare import compare_with_baselines
+from multimodn.evaluate.baselines.single_task import task_gains
 from multimodn.evaluate.baselines.stored_comparison import cached_comparison
+from multimodn.evaluate.performance.conformal_coverage import coverage
+from multimodn.evaluate.performance.task_conflicts import conflicts
 from multimodn.findings.frames import CoverageFrame
-
-if TYPE_CHECKING:
-    from multimodn.report.answers.collector import Collector
+from multimodn.findings.names import arm_name
+from multimodn.report.answers.collector import Collector
 
 LEVEL = 0.9
 """Promised coverage of the sets that are shown."""
@@ -26,8 +27,6 @@ OTHERS = "was not computed: it needs the training patients of the study, and fil
 
 def ask_sets(asked: Collector) -> None:
     """Measures the coverage of conformal prediction sets."""
-    from multimodn.evaluate.performance.conformal_coverage import coverage
-
     if asked.model.trained.conformal_scores is None:
         asked.lacking["coverage"] = NO_SETS
     elif not asked.is_labelled:
@@ -45,9 +44,6 @@ def ask_sets(asked: Collector) -> None:
 
 def ask_baselines(asked: Collector) -> None:
     """Trains simple models, and compares them with this one on the test patients; or reads an earlier comparison."""
-    from multimodn.evaluate.baselines.compare import compare_with_baselines
-    from multimodn.findings.names import arm_name
-
     wishes = asked.wishes
     found = None if wishes.arms or wishes.sources else cached_comparison(asked.run, asked.model)
     reason = _why_no_baselines(asked) if found is None else ""
@@ -84,8 +80,6 @@ def _ids(asked: Collector, part: str) -> list[str]:
 
 def ask_conflicts(asked: Collector) -> None:
     """Measures on training patients how often tasks conflict."""
-    from multimodn.evaluate.performance.task_conflicts import conflicts
-
     if len(asked.model.study.tasks) < 2:
         asked.lacking["conflicts"] = "The study has one task."
     elif asked.wishes.sources or not _ids(asked, "train"):
@@ -99,8 +93,6 @@ def ask_conflicts(asked: Collector) -> None:
 
 def ask_gains(asked: Collector) -> None:
     """Trains a model of each task alone, if that is wished for, and compares it with the model of all."""
-    from multimodn.evaluate.baselines.single_task import task_gains
-
     study = asked.model.study
     if len(study.tasks) < 2:
         asked.lacking["gains"] = "The study has one task."

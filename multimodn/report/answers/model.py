@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from multimodn.base.batches import PatientTensors
+from multimodn.evaluate.performance.decision_curve import decision_curve
+from multimodn.evaluate.performance.performance import calibration_curve, calibration_summary, performance
 from multimodn.explain.interactions import MAX_MODALITIES, synergy
 from multimodn.explain.summary import summarise
 from multimodn.model import tables
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.answers.choose_patients import RULE, choose_patients
+from multimodn.report.answers.collector import Collector
 from multimodn.report.answers.comparisons import ask_baselines, ask_conflicts, ask_gains, ask_sets
 from multimodn.report.answers.patients import ask_about_patients
 from multimodn.report.answers.run import training
 from multimodn.report.content import ANSWERS_OF
-
-if TYPE_CHECKING:
-    from multimodn.report.answers.collector import Collector
 
 MOST_EXPLAINED, MOST_PAIRED = 400, 150
 """Patients whose contributions, and whose interactions, are computed: the smaller number takes all subsets."""
@@ -30,9 +29,6 @@ Step = tuple[str, Callable[["Collector"], None]]
 
 def ask_performance(asked: Collector) -> None:
     """Scores predictions, and compares them with what happened."""
-    from multimodn.evaluate.performance.decision_curve import decision_curve
-    from multimodn.evaluate.performance.performance import calibration_curve, calibration_summary, performance
-
     if not asked.is_labelled:
         reason = "No outcomes were given for these patients: replace the sources of all tasks, too."
         asked.lacking |= dict.fromkeys(ANSWERS_OF["performance"], reason)

@@ -13,8 +13,9 @@ from multimodn.findings.names import lower_class, survival_time
 from multimodn.model.multimodn import MultiModN
 from multimodn.model.results import AttributionFrame
 from multimodn.report.answers.choose_patients import last_values
-from multimodn.report.answers.collector import PatientAnswers, _Alone
+from multimodn.report.answers.collector import PatientAnswers
 from multimodn.report.answers.comparisons import LEVEL, NO_SETS
+from multimodn.report.content import ChosenPatient
 
 MOST_PATIENTS = 12
 TABLES = ("table", "embedding")
@@ -57,7 +58,7 @@ def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str])
         has = tuple(name for name in model.order if name in presence and presence.loc[patient, name])
         lacks = tuple(name for name in model.order if name not in has)
         modality = _largest_table(model, shares, patient, task, output)
-        found.about[patient] = _Alone(reason, _part(model, patient), has, lacks, output, modality)
+        found.about[patient] = ChosenPatient(patient, reason, _part(model, patient), has, lacks, output, modality)
     if model.trained.acquisition is None:
         found.lacking["patient_next"] = "The model was not trained to rank the next modality to measure."
     else:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from multimodn.figures.picture import Picture, css_variables
 from multimodn.figures.theme import DARK, LIGHT
-from multimodn.report.html.tables import Table, table
+from multimodn.report.html.tables import TextTable, table
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -62,7 +62,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DataTable:
     """A table; the first column names the rows."""
 
     caption: str
@@ -71,7 +71,7 @@ class Numbers:
     kind: ClassVar[str] = "numbers"
 
     @property
-    def table(self) -> Table:
+    def table(self) -> TextTable:
         """The cells as text."""
         return table(self.frame)
 
@@ -93,7 +93,7 @@ class Drawing:
     kind: ClassVar[str] = "drawing"
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> TextTable | None:
         """Its numbers as text."""
         frame = self.picture.table
         return None if frame is None or frame.empty else table(frame)
@@ -135,7 +135,7 @@ class Subsection:
     kind: ClassVar[str] = "part"
 
 
-Block = Prose | Listing | FactList | Terms | Numbers | Code | Drawing | Photo | Words | Subsection
+Block = Prose | Listing | FactList | Terms | DataTable | Code | Drawing | Photo | Words | Subsection
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from multimodn.figures.value import training_curves
 from multimodn.findings import sentences
 from multimodn.findings.numbers import joined
 from multimodn.report.content import ReportContent, RunInfo
-from multimodn.report.html.page import Block, Code, Listing, Numbers, Prose, Section, Subsection, Terms
+from multimodn.report.html.page import Block, Code, DataTable, Listing, Prose, Section, Subsection, Terms
 from multimodn.report.sections.words import drawn
 
 METHOD = (
@@ -119,8 +119,8 @@ def appendix_section(content: ReportContent) -> Section:
             "Data and study",
             [
                 *_documents(run),
-                Numbers("Provenance of the model.", _provenance(run)),
-                Numbers("Sources of the study.", sources),
+                DataTable("Provenance of the model.", _provenance(run)),
+                DataTable("Sources of the study.", sources),
                 Code("The study file, as trained", run.study),
             ],
         ),

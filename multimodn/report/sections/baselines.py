@@ -10,7 +10,7 @@ from multimodn.findings.frames import ComparisonFrame
 from multimodn.findings.names import arm_name
 from multimodn.findings.numbers import interval, joined
 from multimodn.report.content import ReportContent
-from multimodn.report.html.page import Block, Listing, Numbers, Prose, Section
+from multimodn.report.html.page import Block, DataTable, Listing, Prose, Section
 from multimodn.report.sections.words import drawn, few_rows, more_rows
 
 LIMIT = (
@@ -39,7 +39,7 @@ def baselines_section(content: ReportContent) -> Section:
     if len(groups):
         caption = "This model's score less that of simple ones in groups of patients, with 95% intervals."
         shown = few_rows(groups)
-        blocks += [Numbers(caption, shown, is_folded=True), *more_rows(groups, shown)]
+        blocks += [DataTable(caption, shown, is_folded=True), *more_rows(groups, shown)]
     else:
         blocks.append(Prose("No group of the test patients is large enough to be compared on its own.", "absent"))
     return Section("baselines", title, blocks)

@@ -11,7 +11,7 @@ from multimodn.findings import sentences
 from multimodn.findings.names import output_words
 from multimodn.findings.numbers import interval
 from multimodn.report.content import ReportContent
-from multimodn.report.html.page import Block, Numbers, Prose, Section, Subsection
+from multimodn.report.html.page import Block, DataTable, Prose, Section, Subsection
 from multimodn.report.sections.sets import sets_part
 from multimodn.report.sections.words import MOST_TASKS, drawn, few_rows, left_out, more_rows
 
@@ -32,7 +32,7 @@ def calibration_section(content: ReportContent) -> Section:
         blocks += _curves(curve, predicted)
         if slopes is not None:
             caption = "Slope, intercept and calibration error with 95% intervals."
-            blocks.append(Numbers(caption, _slopes(slopes)))
+            blocks.append(DataTable(caption, _slopes(slopes)))
         blocks += _by_pattern(content)
     return Section("calibration", "Calibration and decisions", [*blocks, _decisions(content), sets_part(content)])
 
@@ -57,7 +57,7 @@ def _by_pattern(content: ReportContent) -> list[Block]:
     table = _slopes(shown)
     table.insert(2, "patients with", [content.pattern_words(str(name)) for name in shown["pattern"]])
     caption = "Slope, intercept and calibration error by presence pattern."
-    return [Numbers(caption, table, is_folded=True), *more_rows(rows, shown)]
+    return [DataTable(caption, table, is_folded=True), *more_rows(rows, shown)]
 
 
 def _decisions(content: ReportContent) -> Subsection:

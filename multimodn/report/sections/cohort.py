@@ -7,7 +7,7 @@ import pandas as pd
 from multimodn.figures.cohort import outcomes_chart, patterns_chart
 from multimodn.findings.numbers import counted
 from multimodn.report.content import ReportContent
-from multimodn.report.html.page import Block, Numbers, Prose, Section
+from multimodn.report.html.page import Block, DataTable, Prose, Section
 from multimodn.report.sections.words import drawn
 
 
@@ -25,8 +25,8 @@ def cohort_section(content: ReportContent) -> Section:
         text += f" {counted(nothing, 'patient')} without any modality: the prior is predicted."
     blocks: list[Block] = [
         Prose(text),
-        Numbers("Patients and labels in each part of the split.", content.parts),
-        Numbers("Modalities in the order in which they are read.", _modalities(content)),
+        DataTable("Patients and labels in each part of the split.", content.parts),
+        DataTable("Modalities in the order in which they are read.", _modalities(content)),
         drawn(patterns_chart, presence),
     ]
     if len(content.outcomes):

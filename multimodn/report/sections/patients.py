@@ -12,7 +12,7 @@ from multimodn.figures.wording import slug
 from multimodn.findings.names import output_words, survival_time
 from multimodn.findings.numbers import counted, joined, percent
 from multimodn.report.content import ChosenPatient, ReportContent
-from multimodn.report.html.page import Block, FactList, Numbers, Photo, Prose, Section, Subsection
+from multimodn.report.html.page import Block, DataTable, FactList, Photo, Prose, Section, Subsection
 from multimodn.report.sections.sets import set_words
 from multimodn.report.sections.words import drawn
 
@@ -63,7 +63,7 @@ def _patient(content: ReportContent, one: ChosenPatient, task: str) -> Subsectio
         blocks.append(Prose(f"This is a {one.part} patient: the model has seen the outcome.", "caution"))
     outputs = content.get("patient_outputs")
     if outputs is not None and one.label in outputs.index:
-        blocks.append(Numbers("Predictions for this patient.", _outputs(content, outputs.loc[[one.label]])))
+        blocks.append(DataTable("Predictions for this patient.", _outputs(content, outputs.loc[[one.label]])))
     steps, shares = content.get("patient_trajectory"), content.get("patient_contributions")
     if steps is not None:
         blocks.append(drawn(trajectory_lines, steps, task, patient=one.label))

@@ -9,7 +9,7 @@ from multimodn.findings import sentences
 from multimodn.findings.names import metric_name
 from multimodn.findings.numbers import interval
 from multimodn.report.content import ReportContent
-from multimodn.report.html.page import Block, Numbers, Prose, Section, Subsection
+from multimodn.report.html.page import Block, DataTable, Prose, Section, Subsection
 from multimodn.report.sections.words import drawn
 
 
@@ -22,7 +22,7 @@ def performance_section(content: ReportContent) -> Section:
     blocks: list[Block] = [
         Prose(sentences.PERFORMANCE),
         drawn(overall_chart, performance),
-        Numbers("All metrics of each task, over all labelled patients.", _every(performance), is_folded=True),
+        DataTable("All metrics of each task, over all labelled patients.", _every(performance), is_folded=True),
         Subsection("performance-steps", "After each step", [drawn(steps_chart, performance)]),
     ]
     if not patterns.isin(list(content.patterns)).any():

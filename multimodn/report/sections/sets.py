@@ -9,7 +9,7 @@ from multimodn.findings import sentences
 from multimodn.findings.frames import CoverageFrame
 from multimodn.findings.numbers import INFINITY, MINUS, counted, interval, joined, percent
 from multimodn.report.content import ReportContent, TaskInfo
-from multimodn.report.html.page import Block, Listing, Numbers, Prose, Subsection
+from multimodn.report.html.page import Block, DataTable, Listing, Prose, Subsection
 from multimodn.report.sections.words import few_rows, more_rows
 
 COHORT = "Their level is {level}; they were calibrated on patients whom the model was not trained on."
@@ -49,7 +49,7 @@ def sets_part(content: ReportContent) -> Subsection:
         Prose(_calibrated_on(CoverageFrame.of(coverage), level)),
         Listing(conditions),
         Prose(text, "caution" if (short["pattern"] == "all").any() else "plain"),
-        Numbers(caption, _coverage(content, shown)),
+        DataTable(caption, _coverage(content, shown)),
     ]
     return Subsection(name, title, [*blocks, *more_rows(coverage, shown)])
 
