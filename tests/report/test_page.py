@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from multimodn.figures.picture import Picture
+from multimodn.findings.numbers import DASH, INFINITY, MINUS
 from multimodn.report.html.page import (
     Code,
     DataTable,
@@ -26,7 +27,7 @@ from multimodn.report.html.page import (
     Words,
     render,
 )
-from multimodn.report.html.tables import DASH, INFINITY, MINUS, table
+from multimodn.report.html.tables import table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;"
 VOID = {"meta", "img", "br", "hr", "input", "link", "use", "path", "rect"}
