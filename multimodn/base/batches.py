@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -79,19 +79,12 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Returns the same batch on ``device``."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: _moved(value, device) for name, value in given.items() if value is not None})
 
-        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor.to(device) for name, tensor in tensors.items()}
 
-        return replace(
-            self,
-            values={name: rows.to(device) for name, rows in self.values.items()},
-            presence=self.presence.to(device),
-            targets=moved(self.targets),
-            labelled=moved(self.labelled),
-            strata=None if self.strata is None else self.strata.to(device),
-            weights=None if self.weights is None else self.weights.to(device),
-        )
+def _moved(value: Any, device: torch.device) -> Any:
+    return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value.to(device)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,10 @@ class Options(BaseModel):
 
 
 class FileOptions(Options):
-    """Options of a kind whose columns name files, or hold what may be unreadable for some patients.
+    """Options of a kind whose files or cells may be unreadable for some patients.
 
     Attributes:
-        on_error: What to do with patients whose files cannot be read: ``raise`` an error that names them all, or treat
-            them as ``absent``, with a warning that names them.
+        on_error: ``raise`` an error that lists these patients, or treat them as ``absent``, with a warning.
     """
 
     on_error: Literal["raise", "absent"] = "raise"
@@ -50,14 +49,14 @@ class FileOptions(Options):
 class Encoder(nn.Module, ABC):
     """Turns the raw values of one modality into an embedding; it never sees the patient state.
 
-    A subclass is fitted on training rows (`fit`), turns any later rows into tensors once (`prepare`) and encodes
-    slices of those (`forward`). Rows whose patient lacks the modality never reach any of the three.
+    A subclass is fitted on training rows (`fit`), turns any rows into tensors once (`prepare`) and encodes slices of
+    them (`forward`). Patients without the modality have no rows.
 
     Attributes:
         several_rows: Whether a patient may have several rows in the frame, such as several slides or measurements.
         embedding_size: Width E of the embedding.
-        columns: The columns that `fit` saw and `prepare` asks for, in their order.
-        token_size: Width of the tokens that `with_tokens` returns; 0 = this kind has none.
+        columns: The columns that `fit` saw and `prepare` needs, in their order.
+        token_size: Width of the tokens of `with_tokens`; 0 = this kind has none.
         on_error: See `FileOptions`; ``raise`` for kinds that read no files.
     """
 
@@ -79,8 +78,7 @@ class Encoder(nn.Module, ABC):
         """Builds the encoder from training rows.
 
         Args:
-            frame: The modality's columns, one row (or ``several_rows``) for each training patient who has it, indexed
-                by patient.
+            frame: The modality's columns, indexed by patient: one row (or ``several_rows``) for each who has it.
             options: An instance of ``cls.Options``.
 
         Raises:
@@ -134,7 +132,7 @@ class Encoder(nn.Module, ABC):
         """Encodes parts behind gates ``(k, P)``; open gates give what `forward` does, or, with tokens, `with_tokens`.
 
         Args:
-            parts: Of this encoder, or of one that was fitted on the same rows.
+            parts: Of this encoder, or of one fitted on the same rows.
             rows: Long ``(k,)``: the patient of each row of gates; all of them have P gates.
             gates: Numbers from 0 to 1, through which gradients flow.
         """

@@ -37,8 +37,8 @@ class Split:
     def __post_init__(self) -> None:
         for part in PARTS:
             object.__setattr__(self, part, np.asarray(getattr(self, part), dtype=object))
-        everyone = pd.Index(np.concatenate([getattr(self, part) for part in PARTS]))
-        twice = everyone[everyone.duplicated()].unique()
+        ids = pd.Index(np.concatenate([getattr(self, part) for part in PARTS]))
+        twice = ids[ids.duplicated()].unique()
         if len(twice):
             raise DataError(f"{len(twice)} patient(s) are in the split twice: {shown(list(twice))}.")
 
@@ -91,11 +91,11 @@ def folds(
     if not 2 <= n_folds <= n_groups:
         raise DataError(f"{n_folds} folds need at least 2 folds and as many groups; there are {n_groups} groups.")
     strata = label_strata(cohort, stratify)
-    everyone = cohort.patients.to_numpy(dtype=object)
+    ids = cohort.patients.to_numpy(dtype=object)
     for repeat in range(repeats):
         fold = deal(groups, strata, n_folds, seed + repeat)
         for k in range(n_folds):
-            train, test = everyone[fold != k], everyone[fold == k]
+            train, test = ids[fold != k], ids[fold == k]
             check_groups(cohort, {"train": train, "test": test})
             yield train, test
 
@@ -164,8 +164,8 @@ def _split_at_random(spec: RandomSplit, cohort: Cohort) -> Split:
     generator = np.random.default_rng(spec.seed)
     for number, share in ((2, spec.test), (1, spec.validation)):
         part[_draw(groups, strata, part == 0, share * len(cohort), generator)] = number
-    everyone = cohort.patients.to_numpy(dtype=object)
-    return Split(*(everyone[part == number] for number in range(3)))
+    ids = cohort.patients.to_numpy(dtype=object)
+    return Split(*(ids[part == number] for number in range(3)))
 
 
 def _draw(
@@ -189,8 +189,8 @@ def _split_by_column(spec: ColumnSplit, cohort: Cohort) -> Split:
     wrong = sorted({str(value) for value in values.dropna().unique()} - set(PARTS))
     if wrong:
         raise DataError(f"Split column '{spec.column}' holds '{wrong[0]}'.{did_you_mean(wrong[0], PARTS)}")
-    everyone = cohort.patients.to_numpy(dtype=object)
-    return Split(*(everyone[(values == part).fillna(False).to_numpy(dtype=bool)] for part in PARTS))
+    ids = cohort.patients.to_numpy(dtype=object)
+    return Split(*(ids[(values == part).fillna(False).to_numpy(dtype=bool)] for part in PARTS))
 
 
 def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
