@@ -11,6 +11,8 @@ from scoring import Bootstrap, Floats, interval, shown
 
 from multimodn import Study
 from multimodn.evaluate.results import markdown
+from multimodn.figures.forest import Panel, draw_panels
+from multimodn.figures.picture import Picture
 from multimodn.files import write_text
 
 IMAGE = "he"
@@ -120,57 +122,28 @@ def _singles(study: Study, boot: Bootstrap) -> str:
 
 def draw(study: Study, boot: Bootstrap, folder: Path) -> None:
     """Draws the four cells by task, light and dark."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    from multimodn.figures.theme import DARK, LIGHT
-
     tasks = [task.name for task in study.tasks]
     arms = {
-        "H&E image, one task": ("single:he:{}", "o", 0),
-        "H&E image, all tasks": ("single:he:all", "s", 0),
-        "all modalities, one task": ("multi:{}", "o", 1),
-        "all modalities, all tasks": ("multi:all", "s", 1),
+        "H&E image, one task": "single:he:{}",
+        "H&E image, all tasks": "single:he:all",
+        "all modalities, one task": "multi:{}",
+        "all modalities, all tasks": "multi:all",
     }
-    for name, theme in (("two-by-two.png", LIGHT), ("two-by-two-dark.png", DARK)):
-        style = {"text.color": theme.ink, "font.size": 10, "font.family": "DejaVu Sans"}
-        with matplotlib.rc_context(style):
-            figure = Figure(figsize=(9, 4.9), facecolor=theme.paper)
-            axes = figure.add_axes((0.17, 0.17, 0.8, 0.62), facecolor=theme.paper)
-            for k, (label, (arm, marker, high)) in enumerate(arms.items()):
-                colour = theme.high if high else theme.low
-                found = [interval(boot.auroc(arm.format(task), task)) for task in tasks]
-                found.append(interval(np.mean([boot.auroc(arm.format(task), task) for task in tasks], axis=0)))
-                y = np.arange(len(found)) + (k - 1.5) * 0.17
-                for place, (value, low, up) in zip(y, found, strict=True):
-                    axes.plot([low, up], [place, place], color=colour, linewidth=1.4)
-                    filled = colour if marker == "s" else theme.paper
-                    axes.plot(value, place, marker, color=colour, markerfacecolor=filled, markersize=6)
-                axes.plot([], [], marker, color=colour, label=label, markerfacecolor=filled)
-            axes.axvline(0.5, color=theme.faint, linewidth=0.8, linestyle=":")
-            axes.set_yticks(range(len(tasks) + 1), [*tasks, "mean"])
-            axes.axhline(len(tasks) - 0.5, color=theme.grid, linewidth=0.8)
-            axes.invert_yaxis()
-            axes.tick_params(colors=theme.ink, length=0)
-            axes.set_xlabel("AUROC", color=theme.ink)
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-            axes.grid(axis="x", color=theme.grid, linewidth=0.6)
-            figure.text(0.02, 0.955, "Pathology metadata: modalities and tasks", size=14, weight="bold", va="top")
-            figure.legend(
-                *axes.get_legend_handles_labels(),
-                loc="upper left",
-                bbox_to_anchor=(0.01, 0.9),
-                ncols=4,
-                frameon=False,
-                labelcolor=theme.ink,
-                fontsize=9,
-                columnspacing=1.2,
-                handletextpad=0.3,
-            )
-            caption = (
-                f"HANCOCK, n = {boot.weights.shape[1]} patients, five folds; lines: 95 % interval over resamples "
-                "of patients. Dotted: chance."
-            )
-            figure.text(0.02, 0.02, caption, size=8, color=theme.faint)
-            figure.savefig(folder / name, dpi=130)
+    rows = []
+    for label, arm in arms.items():
+        scores = {task: boot.auroc(arm.format(task), task) for task in tasks}
+        scores["mean"] = np.mean(list(scores.values()), axis=0)
+        rows += [(task, label, *interval(values)) for task, values in scores.items()]
+    points = pd.DataFrame(rows, columns=["row", "mark", "value", "low", "high"])
+    panel = Panel("", "AUROC", points, reference=0.5)
+    caption = (
+        f"HANCOCK, n = {boot.weights.shape[1]} patients, five folds; lines: 95% intervals (bootstrap over patients)."
+    )
+    Picture(
+        "two-by-two",
+        "Pathology metadata: modalities and tasks",
+        f"{caption} Vertical line: chance.",
+        caption,
+        lambda theme: draw_panels(theme, [panel], [*tasks, "mean"], list(arms), row_height=0.24),
+        points,
+    ).save_png(folder, is_titled=True)
