@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from multimodn.base.encoder import JSON
-from multimodn.base.task import Task
+from multimodn.base.task import Task, main_metric
 from multimodn.errors import ShapeError
-from multimodn.metrics.scores import auroc, mean, to_numpy
+from multimodn.metrics.predictions import once, predicted
+from multimodn.metrics.tasks import Metric, main_score, values
 
 
 class PriorTask(Task):
@@ -21,6 +21,8 @@ class PriorTask(Task):
     The prior travels in `config` and not in the `state_dict`: it gives the shapes that a `state_dict` fills.
     """
 
+    scores: ClassVar[Mapping[str, Metric]]
+    """The metrics of the task kind, by name."""
     prior_outputs: Tensor
 
     def __init__(self, name: str, prior: list[float], link_names: list[str]) -> None:
@@ -38,9 +40,12 @@ class PriorTask(Task):
         return cls(**config)
 
     def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
-        """Returns ``auroc``, averaged over the columns in which both classes occur; see the base class."""
-        columns = zip(to_numpy(link).T, to_numpy(target).T, strict=True)
-        return {"auroc": mean(np.array([auroc(y[~np.isnan(y)] > 0, x[~np.isnan(y)]) for x, y in columns]))}
+        """Returns the `main_metric`; ``auroc`` is averaged over the columns in which both classes occur."""
+        return {main_metric(self): once(main_score(self.link_scale, link, target), len(target))}
+
+    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        """Scores labelled rows by the metrics of the task kind, which `scores` lists; see the base class."""
+        return values(self.scores, predicted(self, self.checked(outputs), target))
 
     def checked(self, outputs: Tensor) -> Tensor:
         """Returns ``outputs``.

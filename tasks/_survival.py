@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from multimodn.errors import DataError, DataWarning, raise_all
-from multimodn.metrics.concordance import Flags
-from multimodn.metrics.scores import Floats
+from multimodn.metrics.predictions import Bools
+from multimodn.statistics.bootstrap import Floats
 from multimodn.tasks._labels import Label, encode, read_numbers, two_classes, whose
 
 
@@ -22,7 +22,7 @@ def event_classes(task: str, frame: pd.DataFrame, column: str, positive: Label |
     return two_classes(task, frame, column, positive, key="event_positive")
 
 
-def read_survival(task: str, frame: pd.DataFrame, time: str, event: str, classes: list[str]) -> tuple[Floats, Flags]:
+def read_survival(task: str, frame: pd.DataFrame, time: str, event: str, classes: list[str]) -> tuple[Floats, Bools]:
     """Returns the times, NaN = no label, and whether the event happened.
 
     A row that lacks the time or the event has no label.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from multimodn import base
 from multimodn.base.encoder import JSON
-from multimodn.metrics.scores import binary_scores, to_numpy
+from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, count_classes, encode, two_classes
 from multimodn.tasks._outputs import PriorTask
 
@@ -45,6 +45,7 @@ class BinaryTask(PriorTask):
 
     Options: ClassVar[type[base.Options]] = BinaryOptions
     has_strata_likelihood = True
+    scores: ClassVar = metrics.LABEL_METRICS
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=[name])
@@ -98,10 +99,6 @@ class BinaryTask(PriorTask):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the ``probability`` of the positive class."""
         return {"probability": self.checked(outputs)[..., 0].sigmoid()}
-
-    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows, see `binary_scores`."""
-        return binary_scores(to_numpy(target) > 0, to_numpy(self.checked(outputs)[:, 0]))
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""

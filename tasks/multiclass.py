@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from multimodn import base
 from multimodn.base.encoder import JSON
-from multimodn.metrics.scores import auroc, balanced_accuracy, mean, to_numpy
+from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, read_labels
 from multimodn.tasks._outputs import PriorTask
 
@@ -45,6 +45,12 @@ class MulticlassTask(PriorTask):
 
     Options: ClassVar[type[base.Options]] = MulticlassOptions
     has_strata_likelihood = True
+    scores: ClassVar = {
+        "auroc": metrics.auroc,
+        "balanced_accuracy": metrics.balanced_accuracy_of_classes,
+        "log_loss": metrics.loss,
+        "brier": metrics.brier_of_classes,
+    }
     others: Tensor
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
@@ -102,24 +108,6 @@ class MulticlassTask(PriorTask):
         """Returns the probability of each class under its name."""
         probabilities = self.checked(outputs).softmax(-1)
         return {name: probabilities[..., k] for k, name in enumerate(self.classes)}
-
-    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows.
-
-        Returns:
-            ``auroc``: one class against the rest, averaged over the classes that occur and do not always;
-            ``log_loss``; ``brier``: squared errors summed over classes, 0 to 2; ``balanced_accuracy`` of the
-            likeliest class.
-        """
-        logits, codes = self.checked(outputs).detach().double(), target.long().cpu().numpy()
-        probabilities, one_hot = to_numpy(logits.softmax(-1)), np.eye(self.output_size)[codes]
-        log_odds = to_numpy(self.link(logits))  # ranks as the probability does, without rounding to ties
-        return {
-            "auroc": mean(np.array([auroc(one_hot[:, k] > 0, log_odds[:, k]) for k in range(self.output_size)])),
-            "balanced_accuracy": balanced_accuracy(codes, probabilities.argmax(1)),
-            "log_loss": mean(to_numpy(self(logits, target))),
-            "brier": mean(((probabilities - one_hot) ** 2).sum(1)),
-        }
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from multimodn import base
 from multimodn.base.encoder import JSON
 from multimodn.errors import DataError, raise_all
-from multimodn.metrics.scores import binary_scores, mean, to_numpy
+from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, check_unique, count_classes, encode, two_classes
 from multimodn.tasks._outputs import PriorTask
 
@@ -53,6 +53,7 @@ class MultilabelTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = MultilabelOptions
+    scores: ClassVar = metrics.LABEL_METRICS  # of each label on the patients who have it, averaged over labels
 
     def __init__(self, name: str, targets: list[str], classes: list[list[str]], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=list(targets))
@@ -123,13 +124,6 @@ class MultilabelTask(PriorTask):
         """Returns the probability of each label under the name of its column."""
         probabilities = self.checked(outputs).sigmoid()
         return {name: probabilities[..., k] for k, name in enumerate(self.targets)}
-
-    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores each label on the patients who have it and averages over labels where a score is defined."""
-        log_odds, labels = to_numpy(self.checked(outputs)), to_numpy(target)
-        known = labels >= 0
-        scores = [binary_scores(labels[known[:, k], k] > 0, log_odds[known[:, k], k]) for k in range(self.output_size)]
-        return {metric: mean(np.array([score[metric] for score in scores])) for metric in scores[0]}
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from multimodn import base
 from multimodn.base.encoder import JSON
 from multimodn.errors import DataError
-from multimodn.metrics.scores import auroc, balanced_accuracy, mean, quadratic_kappa, to_numpy
+from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, numeric_classes
 from multimodn.tasks._outputs import PriorTask
 
@@ -55,6 +55,12 @@ class OrdinalTask(PriorTask):
 
     Options: ClassVar[type[base.Options]] = OrdinalOptions
     has_strata_likelihood = True
+    scores: ClassVar = {  # all but the AUROC of the median class
+        "quadratic_kappa": metrics.quadratic_kappa,
+        "auroc": metrics.auroc,
+        "mae": metrics.class_error,
+        "balanced_accuracy": metrics.balanced_accuracy_of_median,
+    }
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=[f">{low}" for low in classes[:-1]])
@@ -126,23 +132,6 @@ class OrdinalTask(PriorTask):
         probabilities = self.log_probabilities(outputs).exp()
         named = {name: probabilities[..., k] for k, name in enumerate(self.classes)}
         return named | {"expected": self.link(outputs).sigmoid().sum(-1)}  # E[y] = sum of P(y > k)
-
-    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows.
-
-        Returns:
-            ``auroc`` averaged over the splits of the classes into low and high; and for the median class of
-            the prediction ``quadratic_kappa``, ``mae`` (in classes) and ``balanced_accuracy``.
-        """
-        logits, codes = to_numpy(self.link(outputs)), target.long().cpu().numpy()
-        median = (logits > 0).sum(1)
-        splits = [auroc(codes > k, logits[:, k]) for k in range(self.output_size)]
-        return {
-            "quadratic_kappa": quadratic_kappa(codes, median),
-            "auroc": mean(np.array(splits)),
-            "mae": mean(np.abs(median - codes).astype(np.float64)),
-            "balanced_accuracy": balanced_accuracy(codes, median),
-        }
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""

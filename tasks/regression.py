@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from multimodn import base
 from multimodn.base.encoder import JSON
 from multimodn.errors import DataError
-from multimodn.metrics.scores import normal_scores, to_numpy
+from multimodn.metrics import regression
+from multimodn.metrics.predictions import of_links
+from multimodn.metrics.tasks import values
 from multimodn.tasks._labels import read_numbers
 from multimodn.tasks._outputs import PriorTask
 
@@ -54,6 +56,13 @@ class RegressionTask(PriorTask):
     has_strata_likelihood = True
     link_scale = "units"
     n_strata = 4
+    scores: ClassVar = {
+        "rmse": regression.rmse,
+        "mae": regression.mae,
+        "r2": regression.r2,
+        "crps": regression.crps,
+        "pearson": regression.pearson,
+    }
 
     def __init__(self, name: str, target: str, mean: float, sd: float) -> None:
         super().__init__(name, prior=[0.0, 0.0], link_names=[name])
@@ -102,9 +111,7 @@ class RegressionTask(PriorTask):
 
     def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
         """Returns ``rmse`` (units of the column) and ``r2``; see the base class."""
-        observed, predicted = to_numpy(target)[:, 0], to_numpy(link)[:, 0]
-        scores = normal_scores(observed, predicted, np.ones_like(observed))
-        return {name: scores[name] for name in ("rmse", "r2")}
+        return values({name: self.scores[name] for name in ("rmse", "r2")}, of_links(link, target))
 
     def strata(self, target: Tensor) -> Tensor:
         """Returns the quarter of the training distribution, as far as that is normal; see the base class."""
@@ -127,11 +134,6 @@ class RegressionTask(PriorTask):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns ``mean`` and ``sd``, in the units of the column."""
         return {"mean": self.link(outputs)[..., 0], "sd": self.sd * self._log_scale(outputs).exp()}
-
-    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows: ``rmse``, ``mae``, ``crps`` (units of the column), ``r2`` and ``pearson``."""
-        predicted = self.predict(outputs.detach().double())
-        return normal_scores(to_numpy(target), to_numpy(predicted["mean"]), to_numpy(predicted["sd"]))
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""

@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from multimodn import base
 from multimodn.base.encoder import JSON
-from multimodn.metrics.concordance import concordance, integrated_brier, uno_concordance
-from multimodn.metrics.scores import to_numpy
+from multimodn.metrics.survival import harrell, integrated_brier, uno
 from multimodn.tasks._labels import Label
 from multimodn.tasks._outputs import PriorTask
 from multimodn.tasks._survival import event_classes, read_survival, time_edges
@@ -69,6 +68,11 @@ class SurvivalTask(PriorTask):
     Options: ClassVar[type[base.Options]] = SurvivalOptions
     link_scale = "log-risk"
     n_strata = 4
+    scores: ClassVar = {  # the last two up to the last edge, weighted by the censoring times of the same rows
+        "cindex": harrell,
+        "uno_cindex": uno,
+        "integrated_brier": integrated_brier,
+    }
     edges: Tensor
     middles: Tensor
 
@@ -135,11 +139,6 @@ class SurvivalTask(PriorTask):
         """Returns time and event, ``(n, 2)``."""
         return target
 
-    def link_metrics(self, link: Tensor, target: Tensor) -> dict[str, float]:
-        """Returns Harrell's ``cindex``; see the base class."""
-        times, events = to_numpy(target).T
-        return {"cindex": concordance(to_numpy(link)[:, 0], times, events > 0)}
-
     def strata(self, target: Tensor) -> Tensor:
         """Returns 0 censored late, 1 censored early, 2 event late, 3 event early (up to the middle edge)."""
         early = target[:, 0] <= self.edges[(len(self.edges) - 1) // 2]
@@ -163,20 +162,6 @@ class SurvivalTask(PriorTask):
     def _edge_names(self) -> list[str]:
         short = [f"{edge:g}" for edge in self.edges.tolist()]
         return short if len(set(short)) == len(short) else [str(edge) for edge in self.edges.tolist()]
-
-    def metrics(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """Scores labelled rows: ``cindex`` (Harrell's), ``uno_cindex`` and ``integrated_brier`` (Graf's).
-
-        The last two reach up to the last edge, and weigh by the censoring times of the same rows.
-        """
-        outputs = outputs.detach().double()
-        times, events = to_numpy(target)[:, 0], to_numpy(target)[:, 1] > 0
-        risk, survival = to_numpy(self.link(outputs)[:, 0]), to_numpy(self.survival(outputs))
-        return {
-            "cindex": concordance(risk, times, events),
-            "uno_cindex": uno_concordance(risk, times, events, float(self.edges[-1])),
-            "integrated_brier": integrated_brier(survival, to_numpy(self.edges), times, events),
-        }
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""

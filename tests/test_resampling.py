@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from multimodn.metrics.classification import auroc
 from multimodn.statistics import bootstrap as resampling
-from multimodn.statistics.bootstrap import bootstrap_means, draws, weighted_aurocs
+from multimodn.statistics.bootstrap import bootstrap_means, draws
 
 
 @given(st.integers(2, 30), st.integers(0, 9))
@@ -32,11 +33,11 @@ def test_blocks_are_one_bootstrap(monkeypatch):
 
 
 @given(st.integers(4, 40), st.integers(0, 30), st.integers(1, 5))
-def test_weighted_aurocs_are_those_of_repeated_patients(n, seed, n_levels):
+def test_weighted_areas_are_those_of_repeated_patients(n, seed, n_levels):
     rng = np.random.default_rng(seed)
     score, positive = rng.integers(0, n_levels, n).astype(float), np.arange(n) % 3 == 0
     weights = rng.integers(0, 4, (3, n)).astype(float)
-    for found, weight in zip(weighted_aurocs(score, positive, weights), weights, strict=True):
+    for found, weight in zip(auroc(score, positive)(weights), weights, strict=True):
         if not (weight * positive).any() or not (weight * ~positive).any():
             assert np.isnan(found)
         else:

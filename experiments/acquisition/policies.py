@@ -15,7 +15,8 @@ from multimodn.base.batches import Batch, PatientTensors
 from multimodn.explain.acquisition.examples import examples, features
 from multimodn.explain.acquisition.next_modality import Acquisition
 from multimodn.fusion import Ensemble
-from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
+from multimodn.metrics.classification import auroc
+from multimodn.statistics.bootstrap import Floats, draws
 
 Policy = Callable[[Tensor], Tensor]
 """Which modalities were read, bool ``(B, M)``, to a score of each, ``(B, M)``: the highest that is there is next."""
@@ -147,14 +148,14 @@ def curves(ward: Ward, codes: Tensor, weights: Floats) -> dict[str, Floats]:
     scores, losses = ward.at(ward.scores, codes[1:]).double().numpy(), ward.at(ward.losses, codes[1:]).double().numpy()
     targets = ward.targets.numpy()
     n_steps, _, n_tasks = scores.shape
-    auroc, loss = np.empty((len(weights), n_steps, n_tasks)), np.empty((len(weights), n_steps, n_tasks))
+    area, loss = np.empty((len(weights), n_steps, n_tasks)), np.empty((len(weights), n_steps, n_tasks))
     for t in range(n_tasks):
         is_known: NDArray[np.bool_] = ~np.isnan(targets[:, t])
         drawn = weights[:, is_known]
         for step in range(n_steps):
-            auroc[:, step, t] = weighted_aurocs(scores[step, is_known, t], targets[is_known, t] > 0, drawn)
+            area[:, step, t] = auroc(scores[step, is_known, t], targets[is_known, t] > 0)(drawn)
             loss[:, step, t] = drawn @ losses[step, is_known, t] / drawn.sum(1)
-    return {"auroc": auroc, "log_loss": loss}
+    return {"auroc": area, "log_loss": loss}
 
 
 def resamples(n: int, n_resamples: int, seed: int) -> Floats:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multimodn.metrics.classification import auroc
+
 Floats = NDArray[np.float64]
 
 
@@ -29,24 +31,6 @@ class Predicted:
 
 Key = tuple[str, str, int, int]
 """Arm, task, repeat and fold."""
-
-
-def weighted_auroc(positive: NDArray[np.bool_], score: Floats, weights: Floats) -> Floats:
-    """Computes the AUROC under each of B weightings of the patients, ``(B,)``; ties count half.
-
-    Args:
-        positive: ``(n,)``.
-        score: ``(n,)``.
-        weights: ``(B, n)``: how often each patient counts.
-    """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-    high = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
-    low = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
-    below = low.cumsum(axis=1) - low / 2
-    pairs = high.sum(axis=1) * low.sum(axis=1)
-    with np.errstate(invalid="ignore"):  # a resample without one of the classes: NaN
-        return np.asarray((high * below).sum(axis=1) / np.where(pairs > 0, pairs, np.nan))
 
 
 class Bootstrap:
@@ -79,7 +63,7 @@ class Bootstrap:
     def _columns(self, part: Predicted) -> Floats:
         weights = self.weights[:, part.rows]
         columns = zip(part.target.T > 0, part.link.T, strict=True)
-        defined = [weighted_auroc(y, s, weights) for y, s in columns if 0 < y.sum() < len(y)]
+        defined = [auroc(s, y)(weights) for y, s in columns if 0 < y.sum() < len(y)]
         if not defined:
             return np.full(len(self.weights), np.nan)
         with np.errstate(invalid="ignore"):
@@ -108,6 +92,6 @@ def tidy(predicted: Mapping[Key, Predicted]) -> pd.DataFrame:
     for (arm, task, repeat, fold), part in predicted.items():
         once = np.ones((1, len(part.rows)))
         columns = zip(part.target.T > 0, part.link.T, strict=True)
-        found = [weighted_auroc(y, s, once)[0] for y, s in columns if 0 < y.sum() < len(y)]
+        found = [auroc(s, y)(once)[0] for y, s in columns if 0 < y.sum() < len(y)]
         rows.append((arm, task, "auroc", repeat, fold, float(np.mean(found)) if found else np.nan))
     return pd.DataFrame(rows, columns=["arm", "task", "metric", "repeat", "fold", "value"])

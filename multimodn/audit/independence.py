@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multimodn.audit.findings import PresenceAuroc, Test
+from multimodn.metrics.classification import ranked_pairs
 
 ALPHA = 0.01
 """A corrected p below this is beyond chance: one cohort in a hundred without any dependence raises a false alarm."""
@@ -122,15 +123,15 @@ def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0)
     radix = np.ravel_multi_index((pattern, high.astype(np.int64), *fold), (len(patterns), 2, *[n_folds] * len(fold)))
     _, first, n_alike = np.unique(radix, return_index=True, return_counts=True)
     fold = fold[:, first]
-    rank = np.stack([_ranks(pattern[first], patterns, high[first], row, n_alike, n_folds) for row in fold])
-    value = _auroc(n_alike[None, :].astype(np.float64), fold, rank, high[first])[0]
+    score = np.stack([_scores(pattern[first], patterns, high[first], row, n_alike, n_folds) for row in fold])
+    value = _auroc(n_alike[None, :].astype(np.float64), fold, score, high[first])[0]
     generator = np.random.default_rng(seed)
     draws: list[Floats] = []
     chunk = max(1, CHUNK // len(first))
     for start in range(0, N_BOOTSTRAP, chunk):
         n = min(chunk, N_BOOTSTRAP - start)
         drawn = generator.multinomial(len(high), n_alike / len(high), size=n).astype(np.float64)
-        draws.append(_auroc(drawn, fold, rank, high[first]))
+        draws.append(_auroc(drawn, fold, score, high[first]))
     low, top = np.nanquantile(np.concatenate(draws), [0.025, 0.975])
     return PresenceAuroc(float(value), float(low), float(top))
 
@@ -146,48 +147,38 @@ def _deal(high: Bools, n_folds: int, seed: int) -> Counts:
     return fold
 
 
-def _ranks(pattern: Counts, patterns: Bools, high: Bools, fold: Counts, n_alike: Counts, n_folds: int) -> Counts:
-    """The rank of each kind of patients by the score that the other folds' model gives them."""
+def _scores(pattern: Counts, patterns: Bools, high: Bools, fold: Counts, n_alike: Counts, n_folds: int) -> Floats:
+    """The score that the other folds' model gives each kind of patients."""
     from sklearn.linear_model import LogisticRegression
 
     shape = (n_folds, len(patterns), 2)
     flat = np.ravel_multi_index((fold, pattern, high.astype(np.int64)), shape)
     counts = np.bincount(flat, weights=n_alike, minlength=int(np.prod(shape))).reshape(shape)
-    rank = np.empty(shape[:2], dtype=np.int64)
+    score = np.empty(shape[:2])
     rows, outcome = np.repeat(patterns, 2, axis=0).astype(np.float64), np.tile([0, 1], len(patterns))
     for k in range(n_folds):
         weights = (counts.sum(axis=0) - counts[k]).ravel()
         model = LogisticRegression().fit(rows[weights > 0], outcome[weights > 0], weights[weights > 0])
-        score = model.decision_function(patterns.astype(np.float64))
-        rank[k] = np.unique(score.round(9), return_inverse=True)[1]  # equal but for rounding is equal
-    ranks: Counts = rank[fold, pattern]
-    return ranks
+        score[k] = model.decision_function(patterns.astype(np.float64))
+    scores: Floats = score[fold, pattern]
+    return scores
 
 
-def _auroc(weights: Floats, fold: Counts, rank: Counts, high: Bools) -> Floats:
+def _auroc(weights: Floats, fold: Counts, score: Floats, high: Bools) -> Floats:
     """The share of rightly ordered pairs within folds, ties counting a half, ``(B,)``.
 
     Args:
         weights: How many patients of each kind there are in each resample ``(B, kinds)``.
         fold: The fold of each kind in each repeat ``(repeats, kinds)``.
-        rank: The rank of its score there.
+        score: Its score there.
         high: Whether it has the event ``(kinds,)``.
     """
-    from scipy import sparse
-
     right, total = np.zeros(len(weights)), np.zeros(len(weights))
-    for folds, ranks in zip(fold, rank, strict=True):
-        steps, step = np.unique(folds * (ranks.max() + 1) + ranks, return_inverse=True)  # by fold, then by score
-        starts = np.unique(steps // (ranks.max() + 1), return_index=True)[1]
-        counts = []
-        for kinds in (np.flatnonzero(~high), np.flatnonzero(high)):
-            where = sparse.csr_array((np.ones(len(kinds)), (kinds, step[kinds])), shape=(len(step), len(steps)))
-            counts.append(weights @ where)
-        n_low, n_high = (np.add.reduceat(count, starts, axis=1) for count in counts)
-        before = n_low.cumsum(axis=1) - n_low  # of the folds before
-        right += np.einsum("bk,bk->b", counts[1], counts[0].cumsum(axis=1) - counts[0] / 2)
-        right -= np.einsum("bk,bk->b", n_high, before)
-        total += np.einsum("bk,bk->b", n_high, n_low)
+    for folds, scores in zip(fold, score, strict=True):
+        for k in np.unique(folds):
+            members = folds == k
+            pairs = ranked_pairs(scores[members], high[members])(weights[:, members])
+            right, total = right + pairs[0], total + pairs[1]
     with np.errstate(invalid="ignore"):  # a resample without a pair has no value
         auroc: Floats = right / total
     return auroc

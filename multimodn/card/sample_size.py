@@ -14,6 +14,8 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
+from multimodn.metrics.survival import kaplan_meier
+
 SHRINKAGE = 0.9
 """Expected shrinkage that a development sample should allow."""
 MARGIN = 0.05
@@ -96,8 +98,7 @@ def median_follow_up(time: NDArray[np.float64], event: NDArray[np.bool_]) -> flo
     """
     if not len(time):
         return np.nan
-    times, which = np.unique(time, return_inverse=True)
-    at_risk = len(time) - np.searchsorted(np.sort(time), times, side="left")
-    ended = np.bincount(which, weights=~event, minlength=len(times))
-    low = np.flatnonzero(np.cumprod(1 - ended / at_risk) <= 0.5)
+    times = np.unique(time)
+    followed = kaplan_meier(time, ~event, np.ones((1, len(time))), times, "right", of_censoring=False)[0]
+    low = np.flatnonzero(followed <= 0.5 + 1e-9)
     return float(times[low[0]]) if len(low) else np.nan

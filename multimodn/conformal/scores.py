@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.task import Task
 from multimodn.errors import DataError
+from multimodn.metrics.survival import kaplan_meier
 
 Kind = Literal["classes", "numbers", "survival"]
 
@@ -114,7 +114,8 @@ def truth(unit: Unit, task: Any, target: Tensor, known: Tensor) -> Truth:
         time, event = target[:, 0].double(), (target[:, 1] > 0) & known
         probability = np.ones(len(time))
         rows = known.numpy()
-        probability[rows] = uncensored(time[known].numpy(), event[known].numpy())
+        times, once = time[known].numpy(), np.ones((1, int(known.sum())))
+        probability[rows] = kaplan_meier(times, event[known].numpy(), once, times, "left", of_censoring=True)[0]
         enough = time[torch.from_numpy((probability >= LEAST_UNCENSORED) & rows)]
         horizon = min(float(task.edges[-1]), float(enough.max()) if len(enough) else 0.0)
         inverse = 1 / torch.from_numpy(probability).clamp(min=1e-9)
@@ -127,18 +128,6 @@ def truth(unit: Unit, task: Any, target: Tensor, known: Tensor) -> Truth:
         labels = task.link_target(target)[:, unit.label]
         known, value = known & ~labels.isnan(), labels.nan_to_num().long()
     return Truth(value, known, torch.ones(len(known), dtype=torch.float64))
-
-
-def uncensored(time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns the Kaplan-Meier probability of being uncensored just before each time, ``(n,)``.
-
-    At equal times events come before censoring.
-    """
-    order = np.lexsort((~event, time))
-    at_risk = np.arange(len(time), 0, -1)
-    curve = np.concatenate([[1.0], np.cumprod(1 - ~event[order] / at_risk)])
-    before: NDArray[np.float64] = curve[np.searchsorted(time[order], time, side="left")]
-    return before
 
 
 def nonconformity_scores(unit: Unit, task: Any, predicted: Tensor, value: Tensor) -> Tensor:

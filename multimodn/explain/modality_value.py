@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
-from multimodn.base.task import Task
+from multimodn.base.task import Task, main_metric
 from multimodn.errors import StudyError, did_you_mean
 from multimodn.fusion import Ensemble
+from multimodn.metrics.tasks import main_score
 from multimodn.missingness.propensity import MAX_WEIGHT, design
-from multimodn.statistics.bootstrap import draws, weighted_aurocs
+from multimodn.statistics.bootstrap import draws
 
 Floats = NDArray[np.float64]
 
@@ -185,24 +186,12 @@ def _resampled(
 ) -> dict[str, tuple[Floats, Floats]]:
     """Scores both predictions in every resample of patients, each standing for its ``copies``."""
     blocks = draws(len(copies), n_resamples, seed)
-    if list(metrics) == ["auroc"] and task.link_scale == "log-odds":  # all resamples at once
-        aurocs = [[_mean_aurocs(link, target, drawn * copies) for link in links] for drawn in blocks]
-        one, other = (np.concatenate([pair[side] for pair in aurocs]) for side in (0, 1))
-        return {"auroc": (one, other)}
+    if list(metrics) == [main_metric(task)]:  # all resamples at once
+        scores = [main_score(task.link_scale, link, target, partly=True) for link in links]
+        pairs = [[score(drawn * copies) for score in scores] for drawn in blocks]
+        one, other = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+        return {metrics[0]: (one, other)}
     everyone = np.arange(len(copies))
     rows = [np.repeat(everyone, (drawn * copies).astype(int)) for block in blocks for drawn in block]
     every = [_scores(task, links, target, chosen) for chosen in rows]
     return {m: (np.array([one[m][0] for one in every]), np.array([one[m][1] for one in every])) for m in metrics}
-
-
-def _mean_aurocs(link: Tensor, target: Tensor, weights: Floats) -> Floats:
-    """The mean over columns in which both classes occur, as `link_metrics` of the classes' tasks; ``(R,)``."""
-    columns = []
-    for score, outcome in zip(link.double().numpy().T, target.double().numpy().T, strict=True):
-        known = ~np.isnan(outcome)
-        columns.append(weighted_aurocs(score[known], outcome[known] > 0, weights[:, known]))
-    stacked = np.stack(columns)
-    defined = ~np.isnan(stacked)
-    with np.errstate(invalid="ignore"):
-        means: Floats = np.where(defined, stacked, 0.0).sum(0) / defined.sum(0)
-    return means

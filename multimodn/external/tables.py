@@ -14,7 +14,7 @@ from multimodn.base.task import Task
 from multimodn.evaluate.performance.performance import FEWEST_EACH, calibration_of, calibration_summary, is_enough
 from multimodn.external.result import AS_IT_IS
 from multimodn.metrics.predictions import RANKED, is_perfect
-from multimodn.metrics.vectorised import field_metrics, vectorised
+from multimodn.metrics.tasks import field_metrics, weighted_metrics
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
 
@@ -170,7 +170,7 @@ def _resampled(
     target = patients.targets[task.name][known]
     with torch.inference_mode():
         found = field_metrics(task, outputs, target)
-    scores = vectorised(task, outputs, target, found) if is_enough(task, target) else {}
+    scores = weighted_metrics(task, outputs, target, found) if is_enough(task, target) else {}
     blocks = list(draws(len(target), n_resamples, seed)) if scores else []
     drawn = {metric: np.concatenate([score(block) for block in blocks]) for metric, score in scores.items()}
     drawn = {metric: values for metric, values in drawn.items() if not (metric in RANKED and is_perfect(values))}

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from multimodn.metrics.classification import (
     FEWEST_A_BIN,
     FEWEST_EACH,
-    LEAST_SPREAD,
     bin_numbers,
+    is_constant,
     logistic,
     n_bins_for,
 )
-from multimodn.metrics.predictions import Bools, chances
-from multimodn.metrics.survival import by_time_weights, cox_slope, enough_by, event_log_odds
+from multimodn.metrics.predictions import Bools
+from multimodn.metrics.regression import is_flat
+from multimodn.metrics.survival import by_time_weights, cox_slope, enough_by, event_log_odds, log_hazard
+from multimodn.metrics.ties import tied
 from multimodn.statistics.bootstrap import Floats
 
 Z = 1.959964
@@ -25,18 +28,18 @@ Z = 1.959964
 
 
 @dataclass(frozen=True)
-class Column:
-    """What is predicted of a task, and what was observed.
+class OutputPredictions:
+    """The predictions of one output of a task, and what was observed.
 
     Attributes:
         task: The task's name.
         output: The class, label, split (``>class``), task or ``survival@time``.
         kind: `multimodn.base.task.Task.link_scale`.
-        predicted: A probability, or a number in the target's units ``(n,)``; NaN where it is not known.
+        predicted: A probability, or a number in the target's units ``(n,)``; NaN where unknown.
         link: The prediction on the link scale; of survival the log-risk.
         truth: 0 or 1, a number, or time and event ``(n, 2)``.
-        rows: Which of the labelled patients of the task these are ``(n,)``.
-        time: The time of a chance of survival; NaN where only a log-risk is known.
+        rows: Positions of the patients among the labelled ones of the task ``(n,)``.
+        time: Horizon of the probability of survival; NaN where only a log-risk is predicted.
     """
 
     task: str
@@ -48,32 +51,38 @@ class Column:
     rows: NDArray[np.int64]
     time: float = np.nan
 
-    def of(self, wanted: NDArray[np.int64]) -> Column:
+    def of(self, wanted: NDArray[np.int64]) -> OutputPredictions:
         """Returns the part of the column that belongs to some of the labelled patients."""
-        some = np.flatnonzero(np.isin(self.rows, wanted))
-        arrays = (self.predicted[some], self.link[some], self.truth[some], self.rows[some])
-        return Column(self.task, self.output, self.kind, *arrays, self.time)
+        some = np.isin(self.rows, wanted)
+        arrays = {name: getattr(self, name)[some] for name in ("predicted", "link", "truth", "rows")}
+        return replace(self, **arrays)
 
 
-def bins(column: Column, most: int) -> list[NDArray[np.int64]]:
-    """Parts patients by their predictions into bins of about equally many; equal predictions stay together."""
-    values, tie, sizes = np.unique(column.predicted, return_inverse=True, return_counts=True)
-    if not len(values) or np.isnan(values).any():
+def bins(column: OutputPredictions, most: int) -> list[NDArray[np.int64]]:
+    """Divides patients by their predictions into bins of about equal size; equal predictions stay together."""
+    if not len(column.rows) or np.isnan(column.predicted).any():
         return []
+    _, tie, sizes = np.unique(_ranked(column), return_inverse=True, return_counts=True)
     n = np.array(float(len(column.predicted)))
     number = bin_numbers(sizes.cumsum() - sizes, n, n_bins_for(n, most))[tie]
     return [np.flatnonzero(number == k) for k in np.unique(number)]
 
 
-def bin_row(column: Column, members: NDArray[np.int64]) -> dict[str, float]:
+def _ranked(column: OutputPredictions) -> Floats:
+    if column.kind == "units":
+        return tied(column.predicted, float(column.truth.std()))
+    return tied(column.link if column.kind == "log-odds" else -log_hazard(column.predicted))
+
+
+def bin_row(column: OutputPredictions, members: NDArray[np.int64]) -> dict[str, float]:
     """Compares the mean prediction of a bin with what was observed in it."""
     truth = column.truth[members]
     if column.kind == "log-risk":
-        seen, low, high = _survival(truth, column.time)
+        observed, low, high = _survival(truth, column.time)
     else:
-        seen, low, high = _share(truth) if column.kind == "log-odds" else _mean(truth)
+        observed, low, high = _share(truth) if column.kind == "log-odds" else _mean(truth)
     predicted = float(column.predicted[members].mean())
-    return {"predicted": predicted, "observed": seen, "low": low, "high": high, "n": len(members)}
+    return {"predicted": predicted, "observed": observed, "low": low, "high": high, "n": len(members)}
 
 
 def _share(truth: Floats) -> tuple[float, float, float]:
@@ -97,17 +106,17 @@ def _survival(truth: Floats, time: float) -> tuple[float, float, float]:
     times, event = truth[:, 0], truth[:, 1] > 0
     if times.max() < time and not event[times == times.max()].all():
         return np.nan, np.nan, np.nan
-    found = ecdf(CensoredData(uncensored=times[event], right=times[~event])).sf
-    chance = float(found.evaluate(time))
+    curve = ecdf(CensoredData(uncensored=times[event], right=times[~event])).sf  # with its interval
+    chance = float(curve.evaluate(time))
     if not 0 < chance < 1:
         return chance, np.nan, np.nan
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of times at which the chance is 0 or 1
-        interval = found.confidence_interval(method="log-log")
+        interval = curve.confidence_interval(method="log-log")
     return chance, float(interval.low.evaluate(time)), float(interval.high.evaluate(time))
 
 
-def error(column: Column, most: int) -> dict[str, float]:
+def calibration_errors(column: OutputPredictions, most: int) -> dict[str, float]:
     """Returns ``ece``, and of probabilities ``ece_chance``: what it would be on average if they were right.
 
     By chance the sum of outcomes of a bin is off by a normal error of variance sum p (1 - p), whose mean size is
@@ -118,15 +127,15 @@ def error(column: Column, most: int) -> dict[str, float]:
     n = sum(row["n"] for row in rows)
     if not n:
         return {"ece": np.nan, "ece_chance": np.nan}
-    found = sum(abs(row["observed"] - row["predicted"]) * row["n"] for row in rows) / n
+    ece = sum(abs(row["observed"] - row["predicted"]) * row["n"] for row in rows) / n
     if column.kind != "log-odds":
-        return {"ece": found, "ece_chance": np.nan}
+        return {"ece": ece, "ece_chance": np.nan}
     variance = column.predicted * (1 - column.predicted)
     chance = sum((2 / np.pi * variance[members].sum()) ** 0.5 for members in parts) / n
-    return {"ece": found, "ece_chance": float(chance)}
+    return {"ece": ece, "ece_chance": float(chance)}
 
 
-def line(column: Column) -> dict[str, float]:
+def calibration_line(column: OutputPredictions) -> dict[str, float]:
     """Fits slope and intercept with intervals; what cannot be fitted is left out."""
     if column.kind == "log-odds":
         return _logistic(column.link, column.truth > 0, np.ones(len(column.link)))
@@ -146,12 +155,12 @@ def _logistic(given: Floats, outcome: Bools, weights: Floats) -> dict[str, float
     spread = float(given.std())
     if min(outcome.sum(), (~outcome).sum()) < FEWEST_EACH:
         return {}
-    found = _fitted("intercept", np.ones((len(given), 1)), given, outcome, weights)
-    if spread >= LEAST_SPREAD:
+    estimates = _fitted("intercept", np.ones((len(given), 1)), given, outcome, weights)
+    if not is_constant(given):
         rows = np.stack([np.ones_like(given), (given - given.mean()) / spread], axis=1)
         slope = _fitted("slope", rows, np.zeros_like(given), outcome, weights)
-        found |= {name: value / spread for name, value in slope.items()}
-    return found
+        estimates |= {name: value / spread for name, value in slope.items()}
+    return estimates
 
 
 def _fitted(name: str, rows: Floats, offset: Floats, outcome: Bools, weights: Floats) -> dict[str, float]:
@@ -159,7 +168,7 @@ def _fitted(name: str, rows: Floats, offset: Floats, outcome: Bools, weights: Fl
     beta, covariance = logistic(rows, offset, outcome, weights[None])
     spread = covariance[0]
     if (weights != 1).any():
-        scores = rows * (weights * (outcome - chances(offset + rows @ beta[0])))[:, None]
+        scores = rows * (weights * (outcome - expit(offset + rows @ beta[0])))[:, None]
         spread = spread @ (scores.T @ scores) @ spread
     return _estimate(name, float(beta[0, -1]), float(spread[-1, -1]) ** 0.5)
 
@@ -168,7 +177,7 @@ def _estimate(name: str, value: float, standard_error: float) -> dict[str, float
     return {name: value, f"{name}_low": value - Z * standard_error, f"{name}_high": value + Z * standard_error}
 
 
-def _straight(column: Column) -> dict[str, float]:
+def _straight(column: OutputPredictions) -> dict[str, float]:
     """Slope of a straight line through targets by predictions, and the mean difference."""
     from scipy.stats import linregress, t
 
@@ -176,12 +185,12 @@ def _straight(column: Column) -> dict[str, float]:
     if len(truth) < FEWEST_A_BIN:
         return {}
     difference, low, high = _mean(truth - given)
-    found = {"intercept": difference, "intercept_low": low, "intercept_high": high}
-    if given.std() > 1e-6 * max(1.0, float(truth.std())):
+    estimates = {"intercept": difference, "intercept_low": low, "intercept_high": high}
+    if not is_flat(given, truth):
         fitted = linregress(given, truth)
         half = float(t.ppf(0.975, len(truth) - 2) * fitted.stderr)
-        found |= {"slope": float(fitted.slope), "slope_low": fitted.slope - half, "slope_high": fitted.slope + half}
-    return found
+        estimates |= {"slope": float(fitted.slope), "slope_low": fitted.slope - half, "slope_high": fitted.slope + half}
+    return estimates
 
 
 def _cox(risk: Floats, time: Floats, event: Bools) -> dict[str, float]:

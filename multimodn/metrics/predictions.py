@@ -60,74 +60,87 @@ def survival_curves(task: Task, outputs: Tensor) -> tuple[Floats, Floats, list[s
     if not curve:
         return np.zeros(0), np.zeros((len(outputs), 0)), []
     edges = getattr(task, "edges", None)  # a name is rounded
-    named = [float(name.partition("@")[2]) for name in curve]
-    times = np.array(named) if edges is None else _array(edges)
+    times = np.array([float(name.partition("@")[2]) for name in curve]) if edges is None else _array(edges)
     return times, _array(torch.stack(list(curve.values()), dim=1)), list(curve)
 
 
-def _array(values: Tensor) -> Floats:
-    found: Floats = values.detach().cpu().numpy().astype(np.float64)
-    return found
+def of_links(link: Tensor | Floats, truth: Tensor | Floats) -> Predicted:
+    """Holds predictions of any make on the link scale ``(n, L)``, and what `Task.link_target` says of the patients."""
+    n = len(link)
+    return Predicted(_array(link), _array(truth), np.full(n, np.nan), None, np.zeros(0), np.zeros((n, 0)))
 
 
-def chances(link: Floats) -> Floats:
-    """Turns log-odds into probabilities."""
-    found: Floats = 0.5 * (1 + np.tanh(link / 2))
-    return found
+def _array(values: Tensor | Floats) -> Floats:
+    array: Floats = torch.as_tensor(values).detach().cpu().numpy().astype(np.float64)
+    return array
+
+
+def once(score: Score | None, n: int) -> float:
+    """Returns a metric of n patients as they are, each counting once; NaN where there is none."""
+    return np.nan if score is None or not n else float(score(np.ones((1, n)))[0])
 
 
 def means(values: Floats) -> Score:
-    """Weighted means of columns ``(n, L)``, NaN = unknown; averaged over those that were defined without weights."""
-    known = ~np.isnan(values)
-    used = known.any(0)
-    filled, known = np.nan_to_num(values[:, used]), known[:, used].astype(np.float64)
+    """Weighted means of columns ``(n, L)``, NaN = unknown; averaged over those that have any value."""
+    labelled = ~np.isnan(values)
+    used = labelled.any(0)
+    filled, counted = np.nan_to_num(values[:, used]), labelled[:, used].astype(np.float64)
 
     def score(weights: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
-            found: Floats = ((weights @ filled) / (weights @ known)).mean(1)
-        return found
+            averages: Floats = ((weights @ filled) / (weights @ counted)).mean(1)
+        return averages
 
     return score if used.any() else undefined
 
 
 def is_perfect(drawn: Floats) -> bool:
-    """Whether a metric is 0 or 1 in every resample, so that its percentiles would claim what nobody can know.
+    """Says whether a metric is 0 or 1 in every resample, so that an interval of percentiles would have no width.
 
-    Of patients whom a model ranks perfectly every resample is ranked perfectly, however few they are.
+    Where a model ranks all patients perfectly, it does so in every resample, however few patients there are.
     """
-    known = drawn[~np.isnan(drawn)]
-    return bool(len(known) and (np.isclose(known, 0, atol=1e-12).all() or np.isclose(known, 1, atol=1e-12).all()))
+    defined = drawn[~np.isnan(drawn)]
+    return bool(len(defined) and any(np.isclose(defined, end, atol=1e-12).all() for end in (0, 1)))
 
 
 RANKED = ("auroc", "auprc", "auroc_over_time", "balanced_accuracy", "cindex", "uno_cindex")
-"""Metrics that few patients can reach the end of."""
+"""Metrics that can be perfect by chance where patients are few."""
 
 
 def undefined(weights: Floats) -> Floats:
-    """A metric that nobody can know."""
+    """A metric that is undefined for every weighting."""
     return np.full(len(weights), np.nan)
 
 
-def by_column(given: Predicted, make: Callable[[Floats, Bools], Score], fewest: int = 1) -> Score:
+def by_column(
+    given: Predicted, make: Callable[[Floats, Bools], Score], fewest: int = 1, *, partly: bool = False
+) -> Score:
     """Averages a metric of log-odds ``(m,)`` and outcomes ``(m,)`` over the columns of a task.
 
-    A column counts that has ``fewest`` patients with and without the outcome; where one of these is undefined in a
-    resample, the average is.
+    Args:
+        given: Predictions of log-odds.
+        make: The metric of one column.
+        fewest: Patients with and without the outcome that a column must have to count.
+        partly: Whether a weighting under which one of these columns is undefined is averaged over the others, instead
+            of being undefined as a whole.
     """
-    return column_means(given.link, given.truth, make, fewest)
-
-
-def column_means(links: Floats, truths: Floats, make: Callable[[Floats, Bools], Score], fewest: int = 1) -> Score:
-    """Does the same of log-odds ``(n, L)`` and outcomes ``(n, L)``, NaN = unknown."""
     columns: list[tuple[Score, NDArray[np.int64]]] = []
-    for link, truth in zip(links.T, truths.T, strict=True):
-        known = np.flatnonzero(~np.isnan(truth))
-        positive = truth[known] > 0
-        if len(known) and min(positive.sum(), (~positive).sum()) >= fewest:
-            columns.append((make(link[known], positive), known))
+    for link, truth in zip(given.link.T, given.truth.T, strict=True):
+        labelled = np.flatnonzero(~np.isnan(truth))
+        positive = truth[labelled] > 0
+        if len(labelled) and min(positive.sum(), (~positive).sum()) >= fewest:
+            columns.append((make(link[labelled], positive), labelled))
 
     def score(weights: Floats) -> Floats:
-        found: Floats = np.mean([one(weights[:, known]) for one, known in columns], axis=0)
-        return found
+        values = np.stack([one(weights[:, labelled]) for one, labelled in columns])
+        return defined_mean(values) if partly else values.mean(0)
 
     return score if columns else undefined
+
+
+def defined_mean(values: Floats) -> Floats:
+    """Averages those numbers of each column that are defined; NaN where none is."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = np.where(defined, values, 0).sum(0) / defined.sum(0)
+    return mean

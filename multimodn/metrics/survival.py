@@ -12,11 +12,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodn.metrics.classification import CLOSE, FEWEST_EACH, LARGEST_STEP, LEAST_SPREAD, MOST_STEPS
-from multimodn.metrics.classification import calibration_intercept as intercept_of
-from multimodn.metrics.classification import calibration_slope as slope_of
+from multimodn.metrics import classification
+from multimodn.metrics.classification import CLOSE, FEWEST_EACH, LARGEST_STEP, MOST_STEPS, is_constant
 from multimodn.metrics.predictions import Bools, Predicted, Score, undefined
-from multimodn.statistics.bootstrap import Floats, weighted_aurocs
+from multimodn.metrics.ties import tied
+from multimodn.statistics.bootstrap import Floats
+
+Codes = NDArray[np.int64]
 
 
 def observed(given: Predicted) -> tuple[Floats, Bools]:
@@ -47,55 +49,101 @@ def kaplan_meier(time: Floats, event: Bools, weights: Floats, at: Floats, side: 
     stays = 1 - np.divide(leaves, at_risk, out=np.zeros_like(drawn), where=at_risk > 0)
     curve = np.pad(stays.cumprod(1), ((0, 0), (1, 0)), constant_values=1.0)
     places: NDArray[np.int64] = np.searchsorted(time[order], at, side=side)  # type: ignore[call-overload]
-    found: Floats = curve[:, places]
-    return found
+    chances: Floats = curve[:, places]
+    return chances
 
 
 def _event_weights(time: Floats, event: Bools, weights: Floats) -> Floats:
     """Weights over the chance of not being censored before the own event, ``(R, n)``; 0 for the censored."""
     uncensored = kaplan_meier(time, event, weights, time, "left", of_censoring=True)
     counted = weights * event
-    found: Floats = np.divide(counted, uncensored, out=np.zeros_like(weights), where=counted > 0)
-    return found
-
-
-def pairs(time: Floats, event: Bools, risk: Floats) -> tuple[Floats, Floats]:
-    """For each patient with an event: who can be compared, and whether the risks are in the right order."""
-    later = (time > time[event, None]) | ((time == time[event, None]) & ~event)
-    right = (risk < risk[event, None]) + 0.5 * (risk == risk[event, None])
-    return later.astype(np.float64), later * right
+    inverse: Floats = np.divide(counted, uncensored, out=np.zeros_like(weights), where=counted > 0)
+    return inverse
 
 
 def harrell(given: Predicted) -> Score:
-    """Harrell's index over all pairs, as in `multimodn.tasks._survival.concordance`."""
-    event = observed(given)[1]
+    """Harrell's concordance index; NaN if no two patients can be compared.
 
-    def score(weights: Floats) -> Floats:
-        return _concordance(given, weights, weights[:, event])
+    A pair is comparable if one patient has the event while the other is known to be free of it: its time is later, or
+    the same and censored. Equal risks count a half.
 
-    return score
+    References:
+        Harrell, Lee and Mark (1996),
+        https://doi.org/10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4
+    """
+    if not len(given.link):
+        return undefined
+    concordance = _concordance(given)
+    return lambda weights: concordance(weights, weights)
 
 
 def uno(given: Predicted) -> Score:
-    """Uno's index up to the last time that the task knows, as in `multimodn.tasks._survival.uno_concordance`."""
-    if not len(given.times):
+    """Uno's concordance index of events before the last time that the task knows, as weights become large late.
+
+    Unlike Harrell's it does not depend on who is censored when: pairs are weighted by the squared inverse of the chance
+    of not being censored before the event, from the Kaplan-Meier curve of the censoring times of the same patients.
+
+    References:
+        Uno, Cai, Pencina, D'Agostino and Wei (2011), https://doi.org/10.1002/sim.4154
+    """
+    if not len(given.times) or not len(given.link):
         return undefined
-    time, event = observed(given)
+    (time, event), concordance = observed(given), _concordance(given)
 
     def score(weights: Floats) -> Floats:
-        own = np.divide(
-            _event_weights(time, event, weights) ** 2, weights, out=np.zeros_like(weights), where=weights > 0
-        )
-        return _concordance(given, weights, (own * (time < given.times[-1]))[:, event])
+        squares = _event_weights(time, event, weights) ** 2
+        own = np.divide(squares, weights, out=np.zeros_like(weights), where=weights > 0)
+        return concordance(weights, own * (time < given.times[-1]))
 
     return score
 
 
-def _concordance(given: Predicted, weights: Floats, own: Floats) -> Floats:
-    comparable, right = pairs(*observed(given), given.link[:, 0])  # made again for each block, not held for all parts
-    with np.errstate(invalid="ignore"):
-        found: Floats = ((weights @ right.T) * own).sum(1) / ((weights @ comparable.T) * own).sum(1)
-    return found
+def _concordance(given: Predicted) -> Callable[[Floats, Floats], Floats]:
+    """Prepares a concordance index in n log n steps.
+
+    Returns:
+        A function of the weights of patients ``(R, n)``, and of their weights as the one of a pair who has the event.
+    """
+    time, event = observed(given)
+    order = np.lexsort((~event, time))  # at equal times the events come first
+    time, event = time[order], event[order]
+    ranks = np.unique(tied(given.link[:, 0]), return_inverse=True)[1][order].astype(np.int64)
+    next_time, first = (np.searchsorted(time, time, side=side) for side in ("right", "left"))
+    censored_before = np.concatenate([[0], np.cumsum(~event)])
+    # comparable: everybody later, and who is censored at the same time
+    starts = (next_time - (censored_before[next_time] - censored_before[first]))[event]
+
+    def index(weights: Floats, own: Floats) -> Floats:
+        drawn, own = weights[:, order], own[:, order[event]]
+        later = np.pad(drawn[:, ::-1].cumsum(1)[:, ::-1], ((0, 0), (0, 1)))[:, starts]
+        lower, up_to = (_weight_below(ranks, drawn, starts, ranks[event] + more) for more in (0, 1))
+        with np.errstate(invalid="ignore"):
+            result: Floats = (own * (lower + up_to)).sum(1) / (2 * (own * later).sum(1))
+        return result
+
+    return index
+
+
+def _weight_below(ranks: Codes, weights: Floats, starts: Codes, limits: Codes) -> Floats:
+    """Sums for each query the weights ``(R, n)`` of positions p >= start with ranks[p] < limit, by a wavelet matrix.
+
+    From the highest bit of the ranks down: positions are stably sorted by that bit, and a query follows the bit of its
+    limit; where that is 1, the positions of its range with a 0 are below the limit.
+    """
+    begin, end = starts.copy(), np.full_like(starts, len(ranks))
+    below = np.zeros((len(weights), len(starts)))
+    for bit in reversed(range(int(ranks.max() + 1).bit_length())):
+        is_one = (ranks >> bit & 1).astype(bool)
+        zeros_before = np.concatenate([[0], np.cumsum(~is_one)])
+        up = (limits >> bit & 1).astype(bool)
+        begin_zeros, end_zeros = zeros_before[begin], zeros_before[end]
+        sums = np.pad((weights * ~is_one).cumsum(1), ((0, 0), (1, 0)))
+        below[:, up] += sums[:, end[up]] - sums[:, begin[up]]
+        begin = np.where(up, zeros_before[-1] + begin - begin_zeros, begin_zeros)
+        end = np.where(up, zeros_before[-1] + end - end_zeros, end_zeros)
+        moved = np.concatenate([np.flatnonzero(~is_one), np.flatnonzero(is_one)])
+        ranks, weights = ranks[moved], weights[:, moved]
+    return below
 
 
 def aurocs_at(given: Predicted, times: Floats, weights: Floats) -> Floats:
@@ -114,12 +162,19 @@ def aurocs_at(given: Predicted, times: Floats, weights: Floats) -> Floats:
         https://doi.org/10.1002/cjs.10046
     """
     time, event = observed(given)
-    of_event, found = _event_weights(time, event, weights), np.full((len(weights), len(times)), np.nan)
+    of_event, areas = _event_weights(time, event, weights), np.full((len(weights), len(times)), np.nan)
     for k, at in enumerate(times):
-        is_case, risk = (time <= at) & event, -given.survival[:, np.flatnonzero(given.times == at)[0]]
+        is_case, survival = (time <= at) & event, given.survival[:, np.flatnonzero(given.times == at)[0]]
         if is_case.any() and (time > at).any():
-            found[:, k] = weighted_aurocs(risk, is_case, np.where(is_case, of_event, weights * (time > at)))
-    return found
+            area = classification.auroc(log_hazard(survival), is_case)
+            areas[:, k] = area(np.where(is_case, of_event, weights * (time > at)))
+    return areas
+
+
+def log_hazard(survival: Floats) -> Floats:
+    """Turns chances of no event into logarithms of the cumulative hazard, on which scale their errors are alike."""
+    logarithm: Floats = np.log(-np.log(np.clip(survival, 1e-300, 1 - 1e-16)))
+    return logarithm
 
 
 def auroc_over_time(given: Predicted) -> Score:
@@ -144,7 +199,15 @@ def auroc_over_time(given: Predicted) -> Score:
 
 
 def integrated_brier(given: Predicted) -> Score:
-    """Graf's score, averaged over time, as in `multimodn.tasks._survival.integrated_brier`."""
+    """Brier score of survival curves, averaged over time by trapezoids; NaN if nothing can be scored.
+
+    Censored patients are made up for by inverse-probability-of-censoring weights. Times after the last observed one
+    cannot be scored and are left out.
+
+    References:
+        Graf, Schmoor, Sauerbrei and Schumacher (1999),
+        https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5
+    """
     time, event = observed(given)
     times = given.times[given.times < time.max(initial=-np.inf)]
     if not len(times):
@@ -169,18 +232,18 @@ def integrated_brier(given: Predicted) -> Score:
 
 
 def middle(times: Floats) -> int:
-    """Returns which of the times of a task calibration is told at."""
+    """Returns the position of the horizon at which the calibration of survival is assessed."""
     return (len(times) - 1) // 2
 
 
 def calibration_slope(given: Predicted) -> Score:
     """Slope of the event by the middle time on its predicted log-odds, see `by_time_weights`; 1 where calibrated."""
-    return _at_middle(given, slope_of)
+    return _at_middle(given, classification.calibration_slope)
 
 
 def calibration_intercept(given: Predicted) -> Score:
     """Shift of the log-odds of the event by the middle time, see `by_time_weights`; 0 where calibrated."""
-    return _at_middle(given, intercept_of)
+    return _at_middle(given, classification.calibration_intercept)
 
 
 def _at_middle(given: Predicted, make: Callable[[Floats, Bools], Score]) -> Score:
@@ -203,8 +266,8 @@ def enough_by(time: Floats, event: Bools, at: float) -> bool:
 def event_log_odds(survival: Floats) -> Floats:
     """Turns chances of no event into log-odds of the event, within what double precision tells from 0 and 1."""
     chance = np.clip(survival, 1e-15, 1 - 1e-15)
-    found: Floats = np.log1p(-chance) - np.log(chance)
-    return found
+    log_odds: Floats = np.log1p(-chance) - np.log(chance)
+    return log_odds
 
 
 def by_time_weights(time: Floats, event: Bools, at: float, weights: Floats) -> Floats:
@@ -220,9 +283,9 @@ def by_time_weights(time: Floats, event: Bools, at: float, weights: Floats) -> F
     """
     uncensored = kaplan_meier(time, event, weights, np.array([at]), "right", of_censoring=True)
     later = weights * (time > at)
-    known = np.divide(later, uncensored, out=np.zeros_like(weights), where=later > 0)
-    found: Floats = known + _event_weights(time, event, weights) * (time <= at)
-    return found
+    without_event = np.divide(later, uncensored, out=np.zeros_like(weights), where=later > 0)
+    by_time: Floats = without_event + _event_weights(time, event, weights) * (time <= at)
+    return by_time
 
 
 def cox_slope(risk: Floats, time: Floats, event: Bools, weights: Floats) -> tuple[Floats, Floats]:
@@ -246,7 +309,7 @@ def cox_slope(risk: Floats, time: Floats, event: Bools, weights: Floats) -> tupl
         and Altman (2013), https://doi.org/10.1186/1471-2288-13-33
     """
     nothing, spread = np.full(len(weights), np.nan), float(risk.std())
-    if spread < LEAST_SPREAD:
+    if is_constant(risk):
         return nothing, nothing
     order = np.argsort(-time, kind="stable")
     x, happened, weights = ((risk - risk.mean()) / spread)[order], event[order], weights[:, order]

@@ -38,28 +38,3 @@ def bootstrap_means(values: Floats, n_resamples: int, seed: int) -> Floats:
     with np.errstate(invalid="ignore"):
         means: Floats = sums[:, : values.shape[1]] / sums[:, values.shape[1] :]
     return means
-
-
-def weighted_aurocs(score: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Computes the area under the ROC curve for many weightings of the same patients.
-
-    Args:
-        score: ``(n,)``.
-        positive: ``(n,)``.
-        weights: ``(R, n)``, such as `draws`, times weights of the patients.
-
-    Returns:
-        ``(R,)``: the weighted chance that a positive patient scores higher than a negative one, ties a half; NaN where
-        a class has no weight.
-    """
-    order = np.argsort(score, kind="stable")
-    _, tie = np.unique(score[order], return_inverse=True)
-    first = np.flatnonzero(np.diff(tie, prepend=-1))
-    of_class = [
-        np.add.reduceat(weights[:, order] * side, first, axis=1) for side in (positive[order], ~positive[order])
-    ]
-    high, low = of_class
-    below = low.cumsum(axis=1) - low / 2
-    with np.errstate(invalid="ignore"):
-        areas: Floats = (high * below).sum(axis=1) / (high.sum(axis=1) * low.sum(axis=1))
-    return areas

@@ -19,7 +19,7 @@ from multimodn.evaluate.baselines.design_matrix import designs, inputs
 from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_single, tabular_study
 from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
 from multimodn.evaluate.baselines.tuned import TUNED, fit_p_fusion_with
-from multimodn.metrics.concordance import concordance
+from tests._survival_scores import concordance
 from tests.evaluate._toy import halves, make_cohort, make_study, without
 
 SMALL = TabMOptions(n_networks=4, hidden_size=16, epochs=30, learning_rate=0.01)

@@ -8,10 +8,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.crossval.bootstrap import cell_score, resampled
+from multimodn.evaluate.crossval.bootstrap import resampled
 from multimodn.evaluate.crossval.comparison import COLUMNS, adjusted, averages, compare, compare_links
 from multimodn.evaluate.crossval.crossval import cross_predict
 from multimodn.evaluate.crossval.out_of_fold import OutOfFold
+from multimodn.metrics.tasks import main_score
 from multimodn.statistics.delong import delong, delong_test
 from multimodn.statistics.multiple_testing import holm
 from multimodn.training.build import fit_tasks
@@ -118,16 +119,8 @@ def test_a_resample_scores_as_if_the_patients_stood_there_so_often(found, task):
     for cell in answers.cells:
         rows = np.repeat(np.arange(len(cell.patients)), times[cell.patients])
         expected = fitted.link_metrics(torch.from_numpy(cell.link[rows]), torch.from_numpy(cell.truth[rows]))
-        one = cell_score(answers.scale, cell)(times[None, cell.patients].astype(float))
+        one = main_score(answers.scale, cell.link, cell.truth, partly=True)(times[None, cell.patients].astype(float))
         assert one[0] == pytest.approx(expected[answers.metric], abs=1e-9)
-
-
-def test_concordance_of_many_patients_is_counted_alike(found, monkeypatch):
-    answers = [found.answers(arm, "survival") for arm in ("good", "bad")]
-    before = resampled(answers, 20, 0)
-    monkeypatch.setattr("multimodn.evaluate.crossval.bootstrap.MOST_PAIRS", 0)
-    for one, other in zip(before, resampled(answers, 20, 0), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-12)
 
 
 def test_a_better_arm_is_better_and_an_equal_one_is_equal(found):

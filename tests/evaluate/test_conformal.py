@@ -15,7 +15,6 @@ from multimodn.conformal.scores import (
     read_outputs,
     time_at,
     truth,
-    uncensored,
     units_of,
 )
 from multimodn.data.splits import Split
@@ -29,6 +28,7 @@ from multimodn.evaluate.performance.conformal_coverage import (
     summary,
     tabulate,
 )
+from multimodn.metrics.survival import kaplan_meier
 from multimodn.model.trained import TrainedModel
 from tests._cohorts import make_cohort, make_study
 from tests.evaluate._conformal_cases import blanked, make_ensemble, make_patients
@@ -179,7 +179,8 @@ def test_events_count_by_the_inverse_chance_of_being_observed():
     kept = np.array(list(zip(event, time, strict=True)), dtype=[("event", bool), ("time", float)])
     curve = sksurv.CensoringDistributionEstimator().fit(kept)
     just_before = curve.predict_proba(time[event] - 0.5)
-    assert np.allclose(uncensored(time, event)[event], just_before)
+    uncensored = kaplan_meier(time, event, np.ones((1, len(time))), time, "left", of_censoring=True)[0]
+    assert np.allclose(uncensored[event], just_before)
 
 
 @given(seed=st.integers(0, 1000))

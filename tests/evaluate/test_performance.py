@@ -12,7 +12,7 @@ from multimodn import Cohort, MultiModN
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import main_metric
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.performance.patient_groups import Part
+from multimodn.evaluate.performance.patient_groups import PatientGroup
 from multimodn.evaluate.performance.performance import (
     FEWEST_EACH,
     _interval,
@@ -24,8 +24,7 @@ from multimodn.evaluate.performance.performance import (
     performance,
 )
 from multimodn.evaluate.performance.subgroups import read_subgroups
-from multimodn.metrics import vectorised as _performance_scores
-from multimodn.metrics.vectorised import field_metrics, vectorised
+from multimodn.metrics.tasks import field_metrics, weighted_metrics
 from multimodn.model.trained import TrainedModel
 from multimodn.statistics.bootstrap import draws
 from tests._cohorts import make_frames, make_study
@@ -85,7 +84,7 @@ def test_resampling_at_once_is_what_the_task_says_of_each_resample(kind):
     task, outputs, target = case(kind)
     found = field_metrics(task, outputs, target)
     assert set(found) > set(task.metrics(outputs, target))
-    scores = vectorised(task, outputs, target, found)
+    scores = weighted_metrics(task, outputs, target, found)
     assert set(scores) == set(found)
     for weights in np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), 5).astype(float):
         rows = np.repeat(np.arange(N), weights.astype(int))
@@ -97,12 +96,12 @@ def test_resampling_at_once_is_what_the_task_says_of_each_resample(kind):
 def test_a_metric_that_a_task_computes_otherwise_is_not_ours():
     task, outputs, target = case("binary")
     found = {"auroc": task.metrics(outputs, target)["auroc"], "brier": 0.77, "oddity": 0.5}
-    assert set(vectorised(task, outputs, target, found)) == {"auroc"}
+    assert set(weighted_metrics(task, outputs, target, found)) == {"auroc"}
 
 
 def test_a_resample_without_a_class_is_undefined():
     task, outputs, target = case("multiclass")
-    score = vectorised(task, outputs, target, task.metrics(outputs, target))["auroc"]
+    score = weighted_metrics(task, outputs, target, task.metrics(outputs, target))["auroc"]
     assert np.isnan(score((target.numpy() != 1).astype(float)[None]))[0]
 
 
@@ -444,7 +443,7 @@ def test_the_interval_of_an_error_is_not_raised_by_resampling():
     task = model.trained.tasks["binary"]
     target, outputs = patients.targets["binary"], model.trained.fixed["binary"]
     found = field_metrics(task, outputs, target)
-    score = vectorised(task, outputs, target, found)["ece"]
+    score = weighted_metrics(task, outputs, target, found)["ece"]
     values = np.concatenate([score(block) for block in draws(300, 400, 0)])
     assert values.mean() > found["ece"] + 0.005
     low, high = _interval(values, found["ece"])
@@ -455,8 +454,8 @@ def test_the_interval_of_an_error_is_not_raised_by_resampling():
 @pytest.mark.parametrize("kind", ["binary", "survival"])
 def test_of_many_patients_a_costly_metric_has_an_interval_overall(kind, monkeypatch):
     task, outputs, target = case(kind)
-    monkeypatch.setattr(_performance_scores, "MOST_AT_ONCE", {"calibration_slope": N - 1})
-    parts = [Part(by, by, -1, outputs, np.arange(N)) for by in ("overall", "pattern")]
+    monkeypatch.setattr("multimodn.metrics.tasks.MOST_AT_ONCE", {"calibration_slope": N - 1})
+    parts = [PatientGroup(by, by, -1, outputs, np.arange(N)) for by in ("overall", "pattern")]
     lines = pd.DataFrame(_scored(task, parts, target, 20, 20, 0))
     is_costly = lines["metric"] == "calibration_slope"
     assert lines.loc[is_costly, "low"].notna().tolist() == [True, False]

@@ -9,7 +9,8 @@ import pytest
 from multimodn.errors import DataWarning, StudyError
 from multimodn.evaluate.stress.report import means, page, stress_chart
 from multimodn.evaluate.stress.run import stress_run
-from multimodn.evaluate.stress.stress import ARMS, Plan, expected_calibration_error, stress
+from multimodn.evaluate.stress.stress import ARMS, Plan, stress
+from multimodn.metrics.classification import calibration_error
 from tests.training.test_neutral import make_study, simulate
 
 PLAN = Plan("y", ("m1", "m2"), mcar=(1.0,), n_folds=2)
@@ -106,9 +107,9 @@ def test_a_wrong_plan_is_refused(plan, message):
 
 
 def test_calibration_error_is_zero_where_chances_are_met_and_their_distance_elsewhere():
-    happened = np.tile([0.0, 1.0], 500)
-    assert expected_calibration_error(np.full(1000, 0.5), happened) == pytest.approx(0.0)
-    assert expected_calibration_error(np.full(1000, 0.9), happened) == pytest.approx(0.4)
+    happened, once = np.tile([False, True], 500), np.ones((1, 1000))
+    assert calibration_error(np.full(1000, 0.0), happened)(once)[0] == pytest.approx(0.0)
+    assert calibration_error(np.full(1000, np.log(9)), happened)(once)[0] == pytest.approx(0.4)
 
 
 def test_blanking_everything_keeps_one_modality_and_says_so():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.evaluate.baselines.compare import OURS, _Answer, _lines, compare_with_baselines, sentences
-from multimodn.evaluate.performance.patient_groups import Part
+from multimodn.evaluate.performance.patient_groups import PatientGroup
 from multimodn.evaluate.performance.performance import _scored, performance
 from multimodn.findings.numbers import interval, number
 from multimodn.metrics.predictions import is_perfect
@@ -79,7 +79,7 @@ def test_a_resample_that_lacks_a_class_counts_no_more_here_than_under_performanc
     generator = torch.Generator().manual_seed(0)
     target = torch.tensor([0] * 20 + [1] * 14 + [2] * 2)
     outputs = torch.randn(36, task.output_size, generator=generator)
-    part = Part("overall", "all", -1, outputs, np.arange(36))
+    part = PatientGroup("overall", "all", -1, outputs, np.arange(36))
     known = {one["metric"]: one for one in _scored(task, [part], target, 300, 10, 0)}["auroc"]
     answer = _Answer(task.link(outputs).double().numpy(), task.link_target(target).double().numpy())
     [ours] = _lines("log-odds", {OURS: answer}, [part], 300, 0)
@@ -91,7 +91,7 @@ def test_a_resample_that_lacks_a_class_counts_no_more_here_than_under_performanc
 def test_perfect_ranks_have_no_interval():
     truth = np.repeat([0.0, 1.0], 6)[:, None]
     both = {OURS: _Answer(truth * 2, truth), "late_ridge": _Answer(truth * 3, truth)}
-    part = Part("overall", "all", -1, torch.zeros(12, 1), np.arange(12))
+    part = PatientGroup("overall", "all", -1, torch.zeros(12, 1), np.arange(12))
     ours, other = _lines("log-odds", both, [part], 200, 0)
     assert ours["value"] == other["value"] == 1
     assert np.isnan([ours["low"], ours["high"]]).all()
@@ -103,7 +103,7 @@ def test_perfect_ranks_have_no_interval_under_performance_and_a_brier_score_keep
     task = make_task("binary", "death", pd.DataFrame({"y": [0, 1] * 3}), target="y")
     target = torch.tensor([0.0, 1.0]).repeat_interleave(6)
     outputs = (target * 2 - 1)[:, None] * torch.linspace(1, 2, 12)[:, None]
-    part = Part("overall", "all", -1, outputs, np.arange(12))
+    part = PatientGroup("overall", "all", -1, outputs, np.arange(12))
     found = {one["metric"]: one for one in _scored(task, [part], target, 200, 10, 0)}
     assert found["auroc"]["value"] == 1
     assert np.isnan(found["auroc"]["low"])

@@ -15,8 +15,7 @@ from multimodn.errors import DataError, NotFittedError, StudyError
 from multimodn.evaluate.baselines import compare, train
 from multimodn.evaluate.baselines.compare import COLUMNS, compare_with_baselines, sentences
 from multimodn.evaluate.baselines.ridge import tabular_study
-from multimodn.evaluate.crossval.bootstrap import cell_score
-from multimodn.evaluate.crossval.out_of_fold import Cell
+from multimodn.metrics.tasks import main_score
 from multimodn.training.build import fit_tasks
 from multimodn.training.fit import TrainerFlags
 from tests.evaluate._toy import make_cohort, make_study
@@ -104,7 +103,7 @@ def test_an_arm_that_predicts_the_same_differs_by_nothing(seed):
     generator = np.random.default_rng(seed)
     link, truth = generator.normal(size=(30, 1)), (np.arange(30) % 3 == 0).astype(float)[:, None]
     answer = compare._Answer(link, truth)
-    part = compare.Part("overall", "all", -1, torch.as_tensor(link), np.arange(30))
+    part = compare.PatientGroup("overall", "all", -1, torch.as_tensor(link), np.arange(30))
     ours, other = compare._lines("log-odds", {"ours": answer, "twin": answer}, [part], 50, seed)
     assert (other["difference"], other["difference_low"], other["difference_high"], other["p_value"]) == (0, 0, 0, 1)
     assert (ours["low"], ours["high"]) == (other["low"], other["high"])
@@ -114,9 +113,9 @@ def test_a_group_is_scored_as_if_it_were_alone():
     generator = np.random.default_rng(0)
     link, truth = generator.normal(size=(40, 1)), (np.arange(40) % 2 == 0).astype(float)[:, None]
     rows = np.arange(5, 25)
-    parts = [compare.Part("", "", -1, torch.as_tensor(link), each) for each in (np.arange(40), rows)]
+    parts = [compare.PatientGroup("", "", -1, torch.as_tensor(link), each) for each in (np.arange(40), rows)]
     *_, line = compare._lines("log-odds", {"ours": compare._Answer(link, truth)}, parts, 50, 0)
-    alone = cell_score("log-odds", Cell(0, 0, np.arange(20), link[rows], truth[rows]))(np.ones((1, 20)))[0]
+    alone = main_score("log-odds", link[rows], truth[rows])(np.ones((1, 20)))[0]
     assert line["value"] == alone
 
 

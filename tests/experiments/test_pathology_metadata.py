@@ -97,17 +97,6 @@ def test_a_baseline_that_saw_the_codes_would_be_right_and_does_not_see_them(stud
     assert (np.array(sorted(SITES))[told.argmax(1)] == rest.targets["site"]["site"].to_numpy()).all()
 
 
-def test_weighted_auroc_is_that_of_repeated_patients():
-    from sklearn.metrics import roc_auc_score
-
-    scoring = module("scoring")
-    rng = np.random.default_rng(0)
-    y, score = rng.integers(0, 2, 40) > 0, rng.integers(0, 9, 40).astype(float)  # with ties
-    weights = rng.integers(0, 4, (5, 40)).astype(float)
-    expected = [roc_auc_score(np.repeat(y, w.astype(int)), np.repeat(score, w.astype(int))) for w in weights]
-    np.testing.assert_allclose(scoring.weighted_auroc(y, score, weights), expected)
-
-
 def test_the_scores_are_those_of_the_package(study, tables):
     from multimodn.training.build import fit_tasks
 

@@ -12,7 +12,8 @@ from scipy import integrate, stats
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
-from multimodn.metrics.concordance import concordance, integrated_brier, uno_concordance
+from multimodn.metrics.survival import integrated_brier, uno
+from tests._survival_scores import concordance, survival_score
 from tests.tasks._cases import fit, make_targets, make_task
 
 NAN = float("nan")
@@ -202,7 +203,7 @@ def test_uno_counts_every_pair_by_the_chance_of_being_seen(n_rows, seed, until):
             if event[i] and time[i] < until and (time[i] < time[j] or (time[i] == time[j] and not event[j])):
                 pairs += seen[i] ** -2
                 won += ((risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j])) / seen[i] ** 2
-    found = uno_concordance(risk, time, event, until)
+    found = survival_score(uno, risk, time, event, [until])
     assert found == pytest.approx(won / pairs if pairs else NAN, nan_ok=True)
 
 
@@ -226,14 +227,15 @@ def test_survival_metrics_agree_with_torchsurv():
     times, at = torch.from_numpy(time).float(), torch.from_numpy(edges).float()
     weights = get_ipcw(flags, times), get_ipcw(flags, times, at)
     brier(torch.from_numpy(survival).float(), flags, times, at, *weights)
-    assert integrated_brier(survival, edges, time, event) == pytest.approx(brier.integral().item(), rel=1e-4)
+    found = survival_score(integrated_brier, risk, time, event, edges, survival)
+    assert found == pytest.approx(brier.integral().item(), rel=1e-4)
 
 
 def test_survival_metrics_are_nan_where_nothing_compares():
     risk, time, event = survival_rows(20, 3)
     assert np.isnan(concordance(risk, time, np.zeros(20, dtype=bool)))
-    assert np.isnan(uno_concordance(risk, time, event, 0.5))
-    assert np.isnan(integrated_brier(np.ones((20, 2)), np.array([50.0, 60.0]), time, event))
+    assert np.isnan(survival_score(uno, risk, time, event, [0.5]))
+    assert np.isnan(survival_score(integrated_brier, risk, time, event, [50.0, 60.0], np.ones((20, 2))))
 
 
 def test_survival_loss_by_hand():

@@ -24,15 +24,15 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, shown
-from multimodn.evaluate.crossval.bootstrap import cell_score, interval, two_sided
-from multimodn.evaluate.crossval.out_of_fold import Cell
-from multimodn.evaluate.performance.patient_groups import Part, groups_of, is_enough, patterns_of
+from multimodn.evaluate.crossval.bootstrap import interval, two_sided
+from multimodn.evaluate.performance.patient_groups import PatientGroup, groups_of, is_enough, patterns_of
 from multimodn.evaluate.performance.subgroups import read_subgroups
 from multimodn.findings.findings import comparisons_of
 from multimodn.findings.frames import ComparisonFrame
 from multimodn.findings.sentences import comparison
-from multimodn.metrics.predictions import Score, column_means, is_perfect
-from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
+from multimodn.metrics.predictions import is_perfect
+from multimodn.metrics.tasks import main_score
+from multimodn.statistics.bootstrap import Floats, draws
 from multimodn.statistics.multiple_testing import holm
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def compare_with_baselines(
         _check_held_out(patients, training_ids)
         training, test = (tabular.cohort.subset(ids) for ids in (training_ids, patients.patients))
         trained = train.train_arms(wanted, tabular, training, seed, on_arm)
-        ours = {name: link.double().numpy() for name, link in model.link(patients).items()}
+        outputs = model.trained.outputs(patients)
+        ours = {name: _array(task.link(outputs[name].double())) for name, task in model.trained.tasks.items()}
         links = {OURS: ours} | {arm: predict(test) for arm, predict in trained.fitted.items()}
         targets = train.targets_of_baselines(tabular, training, test)
     found = _Test(patients, _subgroups(model, cohort, patients, training_ids), links, targets)
@@ -216,7 +217,7 @@ def _of_task(
         train, its_target, _ = test.simple[name]
         truth = _array(train.link_target(its_target[known]))
         compared |= {a: _Answer(links[name][rows], truth) for a, links in test.links.items() if a != OURS}
-    everyone = Part("overall", "all", -1, target[known], np.arange(int(rows.sum())))
+    everyone = PatientGroup("overall", "all", -1, target[known], np.arange(int(rows.sum())))
     seen = np.isin(first.modalities, _seen(model, name))
     groups = [
         *patterns_of(
@@ -241,11 +242,11 @@ def _array(values: Tensor) -> Floats:
 
 
 def _lines(
-    scale: str, arms: Mapping[str, _Answer], parts: Sequence[Part], n_resamples: int, seed: int
+    scale: str, arms: Mapping[str, _Answer], parts: Sequence[PatientGroup], n_resamples: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Scores the arms of a task in all parts on the same resamples."""
     scores = [
-        {arm: _score(scale, p, each.link[p.rows], each.truth[p.rows]) for arm, each in arms.items()} for p in parts
+        {arm: main_score(scale, each.link[p.rows], each.truth[p.rows]) for arm, each in arms.items()} for p in parts
     ]
     drawn: list[dict[str, list[Floats]]] = [{arm: [] for arm in arms} for _ in parts]
     for block in draws(len(parts[0].rows), n_resamples, seed):
@@ -260,13 +261,6 @@ def _lines(
             line = {"arm": arm, "by": part.by, "group": part.group, "n": len(part.rows)}
             line |= {"value": values[arm], "low": low, "high": high}
             yield line | ({} if arm == OURS else _difference(values, resampled, arm))
-
-
-def _score(scale: str, part: Part, link: Floats, truth: Floats) -> Score:
-    """The main metric, as `evaluate.performance.performance.performance` has it: a resample must have every class."""
-    if scale != "log-odds":
-        return cell_score(scale, Cell(0, 0, part.rows, link, truth))
-    return column_means(link, truth, lambda x, positive: lambda weights: weighted_aurocs(x, positive, weights))
 
 
 def _interval(drawn: Floats) -> tuple[float, float]:

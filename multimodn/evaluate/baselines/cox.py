@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from multimodn.metrics.ties import likeliest
+
 Array = NDArray[np.float64]
 Score = Callable[[Array], Array]
 """Predicts one link-scale column ``(n,)`` from rows ``(n, columns)``."""
@@ -70,7 +72,7 @@ def choose_penalty(x: Array, y: Array, seed: int) -> float:
         part = partial_likelihood(time[train], event[train])
         fitted = _path(x[train], part, int(event[train].sum()))
         scores += [whole(x @ weights)[0] - part(x[train] @ weights)[0] for weights in fitted]
-    return PENALTIES[int(scores.argmax())]
+    return PENALTIES[int(likeliest(scores[None] / event.sum())[0])]  # the strongest of those that are as good
 
 
 def _path(x: Array, likelihood: Likelihood, n_events: int) -> list[Array]:

@@ -19,7 +19,7 @@ from multimodn.base.batches import Batch
 from multimodn.base.encoder import Encoder
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
-from multimodn.evaluate.crossval.arms import Network, fit_networks
+from multimodn.evaluate.crossval.arms import ComparedNetwork, fit_networks
 from multimodn.evaluate.crossval.contracts import Fitted, Trainer
 from multimodn.fusion import Outputs, SequentialFusion
 from multimodn.fusion.paths import ordered_paths
@@ -90,7 +90,7 @@ def fit_masked_attention(study: Study, training: Cohort, seed: int) -> dict[str,
     return fit_networks("masked_attention", _Attention, study, training, seed)
 
 
-class _Features(Network):
+class _Features(ComparedNetwork):
     """The study's encoders, features of width D that a subclass makes of their embeddings, and a decoder a task."""
 
     def __init__(self, model: SequentialFusion, size: int) -> None:
@@ -160,7 +160,7 @@ class _Attention(_Features):
         return features[:, 0]
 
 
-class _Published(Network):
+class _Published(ComparedNetwork):
     def __init__(self, model: SequentialFusion, size: int, batch_skip: bool = False) -> None:
         super().__init__()
         tasks = [cast(Task, task) for task in model.tasks.values()]

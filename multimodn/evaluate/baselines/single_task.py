@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,8 +17,9 @@ from multimodn.data.splits import Split, folds, make_split
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.evaluate.crossval.contracts import development_split
 from multimodn.evaluate.performance.performance import is_enough
+from multimodn.metrics.tasks import main_score
 from multimodn.model.multimodn import MultiModN
-from multimodn.statistics.bootstrap import Floats, draws, weighted_aurocs
+from multimodn.statistics.bootstrap import Floats, draws
 from multimodn.study.study import Study
 
 COLUMNS = ["task", "metric", "joint", "single", "gain", "low", "high", "n"]
@@ -214,21 +214,4 @@ def _line(name: str, cells: Sequence[Compared], n_patients: int, n_resamples: in
 
 def _scores(cell: Compared, link: Tensor, weights: Floats) -> Floats:
     """The main metric under weights of all patients ``(R, N)``: how often each was drawn."""
-    own, truth = weights[:, cell.rows], cell.task.link_target(cell.target)
-    metric = main_metric(cell.task)
-    if metric == "auroc":
-        return _aurocs(link.numpy(), truth.double().numpy(), own)
-    times = own.astype(np.int64)
-    rows = [torch.from_numpy(np.repeat(np.arange(len(link)), n)) for n in times]
-    return np.array([cell.task.link_metrics(link[at], truth[at]).get(metric, np.nan) for at in rows])
-
-
-def _aurocs(link: Floats, truth: Floats, weights: Floats) -> Floats:
-    """The mean over those link columns that have both outcomes among the patients."""
-    areas = []
-    for score, outcome in zip(link.T, truth.T, strict=True):
-        known = ~np.isnan(outcome)
-        positive = outcome[known] > 0
-        if positive.any() and not positive.all():
-            areas.append(weighted_aurocs(score[known], positive, weights[:, known]))
-    return np.mean(areas, axis=0) if areas else np.full(len(weights), np.nan)
+    return main_score(cell.task.link_scale, link, cell.task.link_target(cell.target))(weights[:, cell.rows])

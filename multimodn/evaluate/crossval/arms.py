@@ -57,7 +57,7 @@ def with_seed(study: Study, seed: int) -> Study:
     return study.model_copy(update={"training": spec})
 
 
-class Network(nn.Module, ABC):
+class ComparedNetwork(nn.Module, ABC):
     """Predicts the raw outputs ``(B, K)`` of each task, and says what it is trained on."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Network(nn.Module, ABC):
 
 
 def fit_networks(
-    arm: str, build: Callable[[SequentialFusion, int], Network], study: Study, training: Cohort, seed: int
+    arm: str, build: Callable[[SequentialFusion, int], ComparedNetwork], study: Study, training: Cohort, seed: int
 ) -> dict[str, Fitted]:
     """Trains the networks of one arm as `multimodn.training` trains ours, on the same rows.
 
@@ -122,7 +122,7 @@ def fit_networks(
 
 
 def _train(
-    network: Network, patients: PatientTensors, train: Tensor, validation: Tensor, spec: TrainingSpec, seed: int
+    network: ComparedNetwork, patients: PatientTensors, train: Tensor, validation: Tensor, spec: TrainingSpec, seed: int
 ) -> None:
     """Trains in place, until the mean validation loss no longer falls, and goes back to where it was lowest."""
     strength = spec.penalty / (len(train) * len(patients.targets))  # as in `multimodn.training.module`
@@ -152,7 +152,7 @@ def _train(
         network.load_state_dict(weights)
 
 
-def _validation_loss(network: Network, loader: BatchLoader) -> float:
+def _validation_loss(network: ComparedNetwork, loader: BatchLoader) -> float:
     """Averages each task's loss over its labelled rows, then over the tasks that have any; NaN if none has."""
     sums, counts = torch.zeros(2, len(loader.patients.targets), dtype=torch.float64)
     with torch.no_grad():

@@ -19,10 +19,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from multimodn.base.task import Task
+from multimodn.base.task import Task, main_metric
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.evaluate.crossval.bootstrap import interval, resampled, two_sided
 from multimodn.evaluate.crossval.out_of_fold import Answers, Cell, OutOfFold
+from multimodn.metrics.ties import tied
 from multimodn.statistics.bootstrap import Floats
 from multimodn.statistics.delong import AurocDifference, delong_over_folds
 from multimodn.statistics.multiple_testing import holm
@@ -109,8 +110,6 @@ def compare_links(
     Raises:
         DataError: If the shapes do not fit.
     """
-    from multimodn.base.task import main_metric
-
     if link.shape != reference_link.shape or len(link) != len(truth):
         raise DataError(
             f"Predictions of shapes {link.shape} and {reference_link.shape} do not fit a truth of shape {truth.shape}."
@@ -179,7 +178,7 @@ def _delong(one: Answers, other: Answers) -> AurocDifference | None:
     if one.metric != "auroc" or len(one.outputs) != 1:
         return None
     folds = [
-        (mine.patients, np.hstack([mine.link, theirs.link]), mine.truth[:, 0] > 0)
+        (mine.patients, np.stack([tied(mine.link[:, 0]), tied(theirs.link[:, 0])], axis=1), mine.truth[:, 0] > 0)
         for mine, theirs in zip(one.cells, other.cells, strict=True)
     ]
     fewest = min(min(int(positive.sum()), int((~positive).sum())) for _, _, positive in folds)

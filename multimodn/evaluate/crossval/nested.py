@@ -24,6 +24,7 @@ from multimodn.data.splits import folds
 from multimodn.errors import DataError, StudyError, shown
 from multimodn.evaluate.crossval.cells import seeded_single_thread
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
+from multimodn.metrics.ties import likeliest
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
@@ -165,6 +166,6 @@ def _scores(tasks: list[Task], training: Cohort, links: Predictions) -> Iterator
 
 
 def _first_highest(values: pd.Series[float]) -> str:
-    """The name of the highest; of the first if all are undefined."""
-    known = values.fillna(-np.inf)
-    return str(known.index[int(np.argmax(known.to_numpy()))])
+    """The name of the highest, the first of those that are equal within numerical error; NaN is the lowest."""
+    numbers = np.asarray(values.fillna(-1e300), dtype=np.float64)
+    return str(values.index[likeliest(numbers[None])[0]])

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.performance.patient_groups import pattern_groups, pooled
-from multimodn.metrics.calibration import Column, bin_row, bins, error, line
-from multimodn.metrics.predictions import chances, predicted, survival_curves
+from multimodn.metrics.calibration import OutputPredictions, bin_row, bins, calibration_errors, calibration_line
+from multimodn.metrics.predictions import predicted, survival_curves
 from multimodn.metrics.survival import middle
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats
@@ -178,11 +179,13 @@ def _averaged(found: Sequence[dict[str, float]]) -> dict[str, float]:
     return means | {"n": round(means["n"])}
 
 
-def _summed(column: Column, n_bins: int) -> dict[str, float]:
-    return {**line(column), **error(column, n_bins), "n": len(column.truth)}
+def _summed(column: OutputPredictions, n_bins: int) -> dict[str, float]:
+    return {**calibration_line(column), **calibration_errors(column, n_bins), "n": len(column.truth)}
 
 
-def _asked(model: MultiModN, patients: PatientTensors, task: str | None, by: str) -> Iterator[tuple[str, Column]]:
+def _asked(
+    model: MultiModN, patients: PatientTensors, task: str | None, by: str
+) -> Iterator[tuple[str, OutputPredictions]]:
     patients.check_labelled()
     if by not in ("overall", "pattern"):
         raise StudyError(f"Calibration cannot be told by '{by}'; expected overall or pattern.")
@@ -201,8 +204,8 @@ def _asked(model: MultiModN, patients: PatientTensors, task: str | None, by: str
 
 
 def _by_pattern(
-    task: Task, columns: Sequence[Column], target: Tensor, presence: NDArray[np.bool_], names: list[str]
-) -> Iterator[tuple[str, Column]]:
+    task: Task, columns: Sequence[OutputPredictions], target: Tensor, presence: NDArray[np.bool_], names: list[str]
+) -> Iterator[tuple[str, OutputPredictions]]:
     truth = task.link_target(target).double().numpy()
     codes, patterns = pattern_groups(presence, names)
     parts = list(pooled(task, truth, codes, list(patterns)))
@@ -211,7 +214,7 @@ def _by_pattern(
         yield from ((name, part) for name, part in of_patterns if len(part.rows))
 
 
-def _of_task(task: Task, outputs: Tensor, target: Tensor) -> Iterator[Column]:
+def _of_task(task: Task, outputs: Tensor, target: Tensor) -> Iterator[OutputPredictions]:
     """What a trained model predicts of a task, its chance of survival up to the middle time included."""
     given = predicted(task, outputs, target)
     if task.link_scale != "log-risk":
@@ -221,20 +224,20 @@ def _of_task(task: Task, outputs: Tensor, target: Tensor) -> Iterator[Column]:
     if not names:
         return
     k, rows = middle(times), np.arange(len(given.truth))
-    yield Column(
+    yield OutputPredictions(
         task.name, names[k], task.link_scale, survival[:, k], given.link[:, 0], given.truth, rows, float(times[k])
     )
 
 
-def _columns(task: Task, link: Floats, truth: Floats) -> Iterator[Column]:
+def _columns(task: Task, link: Floats, truth: Floats) -> Iterator[OutputPredictions]:
     """What is predicted on the link scale."""
     if task.link_scale == "log-risk":
         unknown, rows = np.full(len(link), np.nan), np.arange(len(link))
-        yield Column(task.name, task.link_names[0], task.link_scale, unknown, link[:, 0], truth, rows)
+        yield OutputPredictions(task.name, task.link_names[0], task.link_scale, unknown, link[:, 0], truth, rows)
         return
     for j, output in enumerate(task.link_names):
         known = np.flatnonzero(~np.isnan(truth[:, j]))
         if len(known):
             given = link[known, j]
-            values = given if task.link_scale == "units" else chances(given)
-            yield Column(task.name, output, task.link_scale, values, given, truth[known, j], known)
+            values = given if task.link_scale == "units" else expit(given)
+            yield OutputPredictions(task.name, output, task.link_scale, values, given, truth[known, j], known)

@@ -17,8 +17,9 @@ from torch import Tensor
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.errors import StudyError
-from multimodn.metrics.predictions import chances, predicted
+from multimodn.metrics.predictions import predicted
 from multimodn.metrics.survival import aurocs_at, observed
+from multimodn.metrics.ties import reaches
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
 
@@ -113,7 +114,7 @@ def decision_curve_of(
     for j, output in enumerate(task.link_names):
         known = ~np.isnan(told[:, j])
         if known.any():
-            benefits = _net_benefits(chances(given[known, j]), told[known, j] > 0, at, n_resamples, seed)
+            benefits = _net_benefits(given[known, j], told[known, j] > 0, at, n_resamples, seed)
             parts.append(pd.DataFrame({"task": task.name, "output": output, "threshold": at, **benefits}))
     return _curve_frame(parts)
 
@@ -124,16 +125,17 @@ def _curve_frame(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _net_benefits(
-    chance: Floats, positive: NDArray[np.bool_], at: Floats, n_resamples: int, seed: int
+    link: Floats, positive: NDArray[np.bool_], at: Floats, n_resamples: int, seed: int
 ) -> dict[str, Floats | float | int]:
-    is_treated, odds = chance[:, None] >= at, at / (1 - at)
+    odds = at / (1 - at)
+    is_treated = reaches(link[:, None], np.log(odds))
     worth = np.where(positive[:, None], 1.0, -odds)  # of treating a patient, at each threshold
     columns = np.hstack([is_treated * worth, worth])
     value = columns.mean(0)
     found = _strategies(value[None])
     ends = {name: np.full((2, len(at)), np.nan) for name in ("model", "gain")}
     if min(positive.sum(), (~positive).sum()) >= FEWEST_EACH:
-        drawn = np.concatenate([block @ columns for block in draws(len(chance), n_resamples, seed)]) / len(chance)
+        drawn = np.concatenate([block @ columns for block in draws(len(link), n_resamples, seed)]) / len(link)
         ends = {name: np.quantile(_strategies(drawn)[name], [0.025, 0.975], axis=0) for name in ends}
     return {
         "model": found["model"][0],
@@ -145,7 +147,7 @@ def _net_benefits(
         "gain_low": ends["gain"][0],
         "gain_high": ends["gain"][1],
         "prevalence": float(positive.mean()),
-        "n": len(chance),
+        "n": len(link),
     }
 
 

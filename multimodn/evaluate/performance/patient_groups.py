@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.task import Task
+from multimodn.findings.names import pattern_name
 from multimodn.statistics.bootstrap import Floats
 
 FEWEST = 10
@@ -20,7 +21,7 @@ FEWEST_EACH = 5
 
 
 @dataclass(frozen=True)
-class Part:
+class PatientGroup:
     """Some labelled patients of a task, and the state after which they are scored.
 
     Attributes:
@@ -40,26 +41,24 @@ class Part:
     modalities: tuple[str, ...] | None = None
 
 
-def steps_of(outputs: Tensor, order: Sequence[tuple[str, bool]]) -> Iterator[Part]:
+def steps_of(outputs: Tensor, order: Sequence[tuple[str, bool]]) -> Iterator[PatientGroup]:
     """All labelled patients, with all that they have and after each step; ``order``: names, and whether they count."""
     everybody = np.arange(outputs.shape[1])
-    yield Part("overall", "all", -1, outputs[-1], everybody)
-    read: list[str] = []
-    yield Part("step", "(none)", 0, outputs[0], everybody, ())
-    for k, (name, is_seen) in enumerate(order, 1):
-        if is_seen:
-            read.append(name)
-            yield Part("step", "+".join(read), len(read), outputs[k], everybody, tuple(read))
+    yield PatientGroup("overall", "all", -1, outputs[-1], everybody)
+    for k in range(len(order) + 1):
+        if not k or order[k - 1][1]:
+            read = tuple(name for name, is_seen in order[:k] if is_seen)
+            yield PatientGroup("step", pattern_name(read), len(read), outputs[k], everybody, read)
 
 
 def patterns_of(
     task: Task, outputs: Tensor, target: Tensor, presence: NDArray[np.bool_], seen: NDArray[np.bool_], names: list[str]
-) -> Iterator[Part]:
+) -> Iterator[PatientGroup]:
     """Patients by what they have of what the task sees, the most frequent pattern first."""
     truth = task.link_target(target).double().cpu().numpy()
     codes, patterns = pattern_groups(presence & seen, names)
     for name, rows in pooled(task, truth, codes, list(patterns)):
-        yield Part("pattern", name, -1, outputs, rows, patterns.get(name))
+        yield PatientGroup("pattern", name, -1, outputs, rows, patterns.get(name))
 
 
 def pattern_groups(
@@ -68,7 +67,7 @@ def pattern_groups(
     """Returns a code for the modalities that each patient has; and, in the order of the codes, their name and they."""
     rows, codes = np.unique(presence, axis=0, return_inverse=True)
     patterns = [tuple(name for name, one in zip(names, has, strict=True) if one) for has in rows]
-    return codes.ravel(), {"+".join(pattern) or "(none)": pattern for pattern in patterns}
+    return codes.ravel(), {pattern_name(pattern): pattern for pattern in patterns}
 
 
 def pooled(
@@ -93,14 +92,14 @@ def pooled(
         yield f"other patterns ({len(others)})", np.sort(np.concatenate(others))
 
 
-def groups_of(outputs: Tensor, groups: pd.DataFrame) -> Iterator[Part]:
+def groups_of(outputs: Tensor, groups: pd.DataFrame) -> Iterator[PatientGroup]:
     """Patients by each column of groups, as `multimodn.evaluate.performance.subgroups.read_subgroups` makes them."""
     for column in groups.columns:
         codes = groups[column].cat.codes.to_numpy()
         for code, name in enumerate(groups[column].cat.categories):
             rows = np.flatnonzero(codes == code)
             if len(rows):
-                yield Part("subgroup", str(name), -1, outputs, rows)
+                yield PatientGroup("subgroup", str(name), -1, outputs, rows)
 
 
 def is_enough(task: Task, target: Tensor) -> bool:

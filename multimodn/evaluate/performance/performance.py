@@ -22,11 +22,18 @@ from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, shown
 from multimodn.evaluate.performance.calibration import calibration_curve, calibration_of, calibration_summary
-from multimodn.evaluate.performance.patient_groups import FEWEST_EACH, Part, groups_of, is_enough, patterns_of, steps_of
+from multimodn.evaluate.performance.patient_groups import (
+    FEWEST_EACH,
+    PatientGroup,
+    groups_of,
+    is_enough,
+    patterns_of,
+    steps_of,
+)
 from multimodn.evaluate.performance.subgroups import read_subgroups
 from multimodn.findings.frames import PerformanceFrame
 from multimodn.metrics.predictions import RANKED, Score, is_perfect
-from multimodn.metrics.vectorised import field_metrics, vectorised
+from multimodn.metrics.tasks import field_metrics, weighted_metrics
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
 
@@ -58,7 +65,7 @@ def performance(
 ) -> PerformanceFrame:
     """Scores the predictions of labelled patients by every metric of each task and every one that the field expects.
 
-    These are those of `metrics.vectorised.field_metrics`. All of ours are computed for many resamples at once
+    These are those of `metrics.tasks.field_metrics`. All of ours are computed for many resamples at once
     and have intervals in every row, but for some in large cohorts (`MOST_AT_ONCE`). These, and what
     a third party's task computes in its own way, are called ``n_calls`` times, and have intervals overall; a task's
     `main_metric` has them everywhere.
@@ -138,7 +145,7 @@ def _subgroups(model: MultiModN, patients: PatientTensors, cohort: Cohort | None
 
 
 def _scored(
-    task: Task, parts: Sequence[Part], target: Tensor, n_resamples: int, n_calls: int, seed: int
+    task: Task, parts: Sequence[PatientGroup], target: Tensor, n_resamples: int, n_calls: int, seed: int
 ) -> list[dict[str, Any]]:
     """Scores parts of the labelled patients of a task, a line for each metric."""
     found = [field_metrics(task, part.outputs[part.rows], target[part.rows]) for part in parts]
@@ -157,7 +164,7 @@ def _scored(
 
 def _resampled(
     task: Task,
-    parts: Sequence[Part],
+    parts: Sequence[PatientGroup],
     found: Sequence[Mapping[str, float]],
     target: Tensor,
     n_resamples: int,
@@ -170,7 +177,7 @@ def _resampled(
     for k, part in enumerate(parts):
         if not is_enough(task, target[part.rows]):
             continue
-        fast = vectorised(task, part.outputs[part.rows], target[part.rows], found[k])
+        fast = weighted_metrics(task, part.outputs[part.rows], target[part.rows], found[k])
         scores |= {(k, metric): score for metric, score in fast.items()}
         slow = [metric for metric in found[k] if metric not in fast]
         wanted = slow if part.by == "overall" else [metric for metric in slow if metric == main_metric(task)]

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -36,12 +35,13 @@ from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
 from multimodn.evaluate.stress.mechanisms import Kind, Mechanism, high_outcome
 from multimodn.files import write_text
 from multimodn.findings.names import pattern_name
+from multimodn.metrics.predictions import of_links
+from multimodn.metrics.tasks import brier, ece, values
 from multimodn.missingness.patterns import pattern_members
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
 COLUMNS = ["arm", "task", "condition", "metric", "repeat", "fold", "value"]
-N_BINS = 10
 MAX_SUBSETS = 5
 """Up to this many modalities every subset is a test condition of its own."""
 
@@ -245,25 +245,5 @@ def _scores(tasks: Mapping[str, Task], test: Cohort, predictions: Predictions) -
         for metric, value in task.link_metrics(link, truth).items():
             yield name, metric, value
         if task.link_scale == "log-odds" and len(link):
-            chance, happened = link.sigmoid().flatten().numpy(), truth.flatten().numpy()
-            labelled = ~np.isnan(happened)
-            yield name, "brier", float(np.mean((chance[labelled] - happened[labelled]) ** 2))
-            yield name, "ece", expected_calibration_error(chance[labelled], happened[labelled])
-
-
-def expected_calibration_error(chance: np.ndarray, happened: np.ndarray, n_bins: int = N_BINS) -> float:
-    """Returns the mean distance of predicted probability and observed share over bins of equally many predictions.
-
-    Args:
-        chance: Predicted probabilities ``(n,)``.
-        happened: 0 or 1, ``(n,)``.
-        n_bins: Number of bins.
-
-    References:
-        Nguyen and O'Connor (2015), https://arxiv.org/abs/1508.05154 (bins of equal size)
-    """
-    order = np.argsort(chance, kind="stable")
-    bins = np.arange(len(order)) * n_bins // max(len(order), 1)
-    size = np.bincount(bins, minlength=n_bins)
-    gap = np.abs(np.bincount(bins, chance[order], n_bins) - np.bincount(bins, happened[order], n_bins))
-    return float(gap.sum() / max(size.sum(), 1))
+            for metric, value in values({"brier": brier, "ece": ece}, of_links(link, truth)).items():
+                yield name, metric, value
