@@ -276,8 +276,7 @@ class SlideEncoder(Encoder):
 
     def _embed(self, mean: Tensor, contrast: Tensor) -> Tensor:
         """Maps mean tiles ``(n, hidden_size)`` and contrasts ``(n, n_heads x hidden_size)`` to embeddings."""
-        embedding: Tensor = self.layers(torch.cat([mean, torch.asinh(contrast / self.spread)], dim=1))
-        return embedding
+        return self.layers(torch.cat([mean, torch.asinh(contrast / self.spread)], dim=1))
 
     def _means(self, bags: Bags, pool: Pool, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean tiles ``(n, hidden_size)`` and for each head by how much attention moves them."""

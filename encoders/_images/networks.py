@@ -132,34 +132,27 @@ class _Small(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _resnet(architecture: Architecture) -> nn.Module:
+def _resnet(architecture: Architecture) -> Any:
     from monai.networks.nets.resnet import resnet10, resnet18
 
     build = resnet10 if architecture.name == "resnet10" else resnet18
-    network: nn.Module = build(
-        spatial_dims=architecture.spatial_dims,
-        n_input_channels=architecture.channels,
-        conv1_t_stride=2,
-        bias_downsample=False,
-        feed_forward=False,
-    )
-    return network
+    options: Any = {"conv1_t_stride": 2, "bias_downsample": False, "feed_forward": False}
+    return build(spatial_dims=architecture.spatial_dims, n_input_channels=architecture.channels, **options)
 
 
-def _densenet(architecture: Architecture) -> nn.Module:
+def _densenet(architecture: Architecture) -> Any:
     from monai.networks.nets.densenet import DenseNet121
 
     network: Any = DenseNet121(architecture.spatial_dims, architecture.channels, out_channels=1)
     network.class_layers.out = nn.Identity()
-    body: nn.Module = network
-    return body
+    return network
 
 
-def _swin(architecture: Architecture) -> nn.Module:
+def _swin(architecture: Architecture) -> Any:
     import_extra("einops", "Network 'swin'", "images")  # MONAI's transformer would import it only when it runs
     from monai.networks.nets.swin_unetr import SwinTransformer
 
-    network: nn.Module = SwinTransformer(
+    return SwinTransformer(
         in_chans=architecture.channels,
         embed_dim=48,
         window_size=(7,) * architecture.spatial_dims,
@@ -168,16 +161,10 @@ def _swin(architecture: Architecture) -> nn.Module:
         num_heads=(3, 6, 12, 24),
         spatial_dims=architecture.spatial_dims,
     )
-    return network
 
 
-_BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]] = {
-    "small": _Small,
-    "resnet10": _resnet,
-    "resnet18": _resnet,
-    "densenet121": _densenet,
-    "swin": _swin,
-}
+_BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]]
+_BUILDERS = {"small": _Small, "resnet10": _resnet, "resnet18": _resnet, "densenet121": _densenet, "swin": _swin}
 
 
 def _replace_batch_norms(module: nn.Module) -> None:

@@ -111,8 +111,7 @@ def _grid(
 
 
 def _plain(pixels: Any) -> Tensor:
-    finished: Tensor = torch.as_tensor(getattr(pixels, "array", pixels)).clamp(0, 1).half().contiguous()
-    return finished
+    return torch.as_tensor(getattr(pixels, "array", pixels)).clamp(0, 1).half().contiguous()
 
 
 def standardised(items: Tensor) -> Tensor:

@@ -62,8 +62,7 @@ class MeasurementTransformer(nn.Module):
         padded = tokens.new_zeros(*is_padding.shape, self.size).index_put((rows, place), tokens)
         tokens = self.attention(padded, src_key_padding_mask=is_padding)[rows, place]
         weights = softmax(self.score(tokens), rows, len(values))
-        pooled: Tensor = total(weights * tokens, rows, len(values))
-        return pooled
+        return total(weights * tokens, rows, len(values))
 
 
 def summaries(values: Ragged, n_variables: int) -> Tensor:

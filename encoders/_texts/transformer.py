@@ -109,8 +109,7 @@ class FrozenTransformer:
     def blank(self) -> Tensor:
         """The vector of no particular word, ``(size,)``: that of the mask token, else the mean of all."""
         words, mask = self.model.get_input_embeddings().weight, self.tokenizer.mask_token_id  # type: ignore[operator]
-        vector: Tensor = words.mean(0) if mask is None else words[mask]
-        return vector
+        return torch.as_tensor(words.mean(0) if mask is None else words[mask])
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Returns the token numbers of each text, ``(n_tokens,)``, without special tokens.

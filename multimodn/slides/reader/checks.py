@@ -49,5 +49,4 @@ def _check_directories(path: Path) -> None:
 
 def _number(file: IO[bytes], offset: int, form: str) -> int:
     file.seek(offset)
-    number: int = struct.unpack(form, file.read(struct.calcsize(form)))[0]
-    return number
+    return int(struct.unpack(form, file.read(struct.calcsize(form)))[0])
