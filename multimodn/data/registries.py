@@ -53,8 +53,11 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
     Raises:
         DataError: Listing every problem found in all registries.
     """
-    if isinstance(study.split, ColumnSplit) and labelled:
-        _require_split(study, study.split)
+    if labelled and isinstance(study.split, ColumnSplit) and study.split.source is not None:
+        source = study.split.source
+        lacking = [name for name, spec in study.cohorts.items() if spec.sources.get(source, spec) is None]
+        if lacking:
+            raise DataError(f"The split is read from source '{source}', which is null in {shown(lacking)}.")
     read = {name: _read(study, name, labelled) for name in study.cohorts}
     problems = [f"registry '{name}': {text}" for name, registry in read.items() for text in registry.problems]
     if labelled and not problems:
@@ -170,14 +173,6 @@ def _without_absent_targets(modality: ModalitySpec, others: Sequence[TaskSpec], 
     absent = elsewhere - set(tables[modality.source].columns)
     kept = [name for name in modality.columns.all_but if name not in absent]
     return modality.model_copy(update={"columns": AllBut(all_but=kept)})
-
-
-def _require_split(study: Study, split: ColumnSplit) -> None:
-    lacking = [
-        name for name, spec in study.cohorts.items() if split.source and spec.sources.get(split.source, split) is None
-    ]
-    if lacking:
-        raise DataError(f"The split is read from source '{split.source}', which is null in {shown(lacking)}.")
 
 
 def _unlabelled(study: Study, read: Mapping[str, _Registry]) -> list[str]:

@@ -14,7 +14,7 @@ from multimodn.study.yaml_file import UP, Spec, SpecError, located
 
 
 class AllBut(Spec):
-    """All columns of a source but these (and the key)."""
+    """All columns of a source except the key and those in ``all_but``."""
 
     all_but: list[str]
 

@@ -12,14 +12,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
-from multimodn.errors import StudyError, did_you_mean
+from multimodn.errors import StudyError, did_you_mean, raise_all
 from multimodn.study.card import CardSpec
 from multimodn.study.checks import registry_problems, repeated_names, unknown_sources
 from multimodn.study.sources import CohortSpec, RegistrySpec, SourceSpec, check_name
 from multimodn.study.specs import AllBut, ModalitySpec, RepeatSpec, TaskSpec
 from multimodn.study.split import ColumnSplit, FileSplit, RandomSplit, SplitFiles, SplitSpec
 from multimodn.study.training import TrainingSpec
-from multimodn.study.yaml_file import Problem, Spec, SpecError, located, raise_problems, read_yaml_file, write_yaml
+from multimodn.study.yaml_file import Problem, Spec, SpecError, located, read_yaml_file, worded, write_yaml
 
 __all__ = [
     "AllBut", "CardSpec", "CohortSpec", "ColumnSplit", "FileSplit", "ModalitySpec", "RandomSplit", "RegistrySpec",
@@ -71,7 +71,7 @@ class Study(Spec):
         try:
             super().__init__(**data)
         except SpecError as error:
-            raise_problems(error, f"Study '{data.get('name', '')}'")
+            raise_all(worded(error.problems), StudyError, f"Study '{data.get('name', '')}'")
         self._folder = Path(folder)
 
     @property

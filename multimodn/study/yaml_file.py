@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from multimodn.errors import StudyError, did_you_mean, raise_all
+from multimodn.errors import StudyError, did_you_mean
 
 Location = tuple[str | int, ...]
 Problem = tuple[Location, str]
@@ -146,11 +146,6 @@ def worded(problems: Sequence[Problem]) -> list[str]:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
         lines.append(f"{path}: {text}" if path else text)
     return lines
-
-
-def raise_problems(error: SpecError, header: str) -> None:
-    """Raises the problems of ``error`` as one listed `StudyError`."""
-    raise_all(worded(error.problems), StudyError, header)
 
 
 def _keys_of_the_file(location: Location) -> Location:
