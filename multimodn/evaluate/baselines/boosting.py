@@ -1,6 +1,6 @@
-"""Boosted trees over all columns side by side; the cells of an absent modality are NaN, which trees can split on.
+"""Gradient boosted trees over the columns of all modalities; cells of an absent modality are NaN.
 
-Nothing keeps them from learning what presence says about an outcome.
+Trees can split on NaN, and so learn from presence itself.
 
 References:
     Chen and Guestrin (2016), XGBoost, https://arxiv.org/abs/1603.02754
@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from multimodn.data.cohort import Cohort
-from multimodn.errors import MissingExtraError
+from multimodn.errors import import_extra
 from multimodn.evaluate.baselines.cox import partial_likelihood
 from multimodn.evaluate.baselines.design_matrix import Array, designs, inputs, targets_of
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.study.study import Study
 
 Options = Mapping[str, float]
-"""Options of a library, by its own names."""
+"""Options of a library, by the library's names."""
+Predictor = Callable[[Array], Array]
+"""Predicts one link-scale column ``(n,)`` from rows ``(n, columns)``."""
 
 XGBOOST: Options = {
     "n_estimators": 200,
@@ -43,57 +45,50 @@ LIGHTGBM: Options = {
     "min_data_in_leaf": 5,
     "max_bin": 63,
 }
-"""What is not asked for otherwise; of LightGBM the nearest to XGBoost's."""
+"""Default options; those of LightGBM are the closest to XGBoost's."""
 
 
 def fit_xgboost(study: Study, training: Cohort, seed: int, *, options: Options | None = None) -> dict[str, Fitted]:
-    """Trains ``xgboost``: gradient boosting, a model for each link-scale column of each task.
+    """Trains ``xgboost``: a model for each link-scale column of each task.
 
     Args:
         study: Tasks and modalities, tables and embeddings only.
         training: The training patients.
-        seed: Draws rows and columns.
+        seed: Seed of the drawn rows and columns.
         options: Options of ``xgboost.XGBRegressor`` over those of `XGBOOST`.
 
     Raises:
         MissingExtraError: Without the extra ``experiments``.
     """
-    try:
-        from xgboost import XGBRegressor
-    except ImportError as error:
-        raise MissingExtraError("The baseline 'xgboost'", "experiments", error) from None
+    xgboost = import_extra("xgboost", "The baseline 'xgboost'", "experiments")
     objectives = {"log-odds": "binary:logistic", "units": "reg:squarederror", "log-risk": "survival:cox"}
 
-    def fit(x: Array, y: Array, scale: str) -> Callable[[Array], Array]:
+    def fit(x: Array, y: Array, scale: str) -> Predictor:
         every = {**XGBOOST, **(options or {}), "objective": objectives[scale], "random_state": seed}
-        model = XGBRegressor(**every, n_jobs=1).fit(x, y)
+        model = xgboost.XGBRegressor(**every, n_jobs=1).fit(x, y)
         return lambda rows: np.asarray(model.predict(rows, output_margin=True), dtype=np.float64)
 
     return {"xgboost": _fit_columns(fit, study, training)}
 
 
 def fit_lightgbm(study: Study, training: Cohort, seed: int, *, options: Options | None = None) -> dict[str, Fitted]:
-    """Trains ``lightgbm``: gradient boosting, a model for each link-scale column of each task.
+    """Trains ``lightgbm``: a model for each link-scale column of each task.
 
-    Survival descends the partial likelihood of Cox, which LightGBM does not bring: see
-    `multimodn.evaluate.baselines.cox.partial_likelihood`.
+    LightGBM has no loss for survival: it is Cox's partial likelihood of `multimodn.evaluate.baselines.cox`.
 
     Args:
         study: Tasks and modalities, tables and embeddings only.
         training: The training patients.
-        seed: Draws rows and columns.
+        seed: Seed of the drawn rows and columns.
         options: Parameters of ``lightgbm.train``, and ``n_estimators``, over those of `LIGHTGBM`.
 
     Raises:
         MissingExtraError: Without the extra ``experiments``.
     """
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise MissingExtraError("The baseline 'lightgbm'", "experiments", error) from None
-    objectives: dict[str, Any] = {"log-odds": "binary", "units": "regression", "log-risk": _cox_slopes}
+    lightgbm = import_extra("lightgbm", "The baseline 'lightgbm'", "experiments")
+    objectives: dict[str, Any] = {"log-odds": "binary", "units": "regression", "log-risk": _cox_derivatives}
 
-    def fit(x: Array, y: Array, scale: str) -> Callable[[Array], Array]:
+    def fit(x: Array, y: Array, scale: str) -> Predictor:
         every: dict[str, Any] = {**LIGHTGBM, **(options or {})}
         n_rounds = int(every.pop("n_estimators"))
         every |= {"objective": objectives[scale], "seed": seed, "deterministic": True, "force_col_wise": True}
@@ -104,28 +99,27 @@ def fit_lightgbm(study: Study, training: Cohort, seed: int, *, options: Options 
     return {"lightgbm": _fit_columns(fit, study, training)}
 
 
-def _cox_slopes(risk: Array, data: Any) -> tuple[Array, Array]:
-    """Slope and curvature of minus the partial log-likelihood; a censored time is negative."""
+def _cox_derivatives(risk: Array, data: Any) -> tuple[Array, Array]:
+    """Returns first and second derivatives of minus the partial log-likelihood; a censored time is negative."""
     signed = np.asarray(data.get_label(), dtype=np.float64)
     _, slope, curvature = partial_likelihood(np.abs(signed), signed > 0)(risk)
     return -slope, np.maximum(curvature, 1e-6)
 
 
-def _fit_columns(
-    fit: Callable[[Array, Array, str], Callable[[Array], Array]], study: Study, training: Cohort
-) -> Fitted:
-    """Fits a model for each link-scale column; a column with one outcome only has none and is 0."""
+def _fit_columns(fit: Callable[[Array, Array, str], Predictor], study: Study, training: Cohort) -> Fitted:
+    """Fits a model for each link-scale column; a column with a single outcome is predicted 0."""
     targets = targets_of(study, training)
     columns = designs(inputs(study), [task.name for task, _, _ in targets], training, scaled=False)
-    models: dict[str, list[Callable[[Array], Array]]] = {}
-    for task, target, known in targets:
-        x = columns[task.name].rows(training)[known]
+    models: dict[str, list[Predictor]] = {}
+    for task, target, is_labelled in targets:
+        x = columns[task.name].rows(training)[is_labelled]
         target = _signed_times(target) if task.link_scale == "log-risk" else target
         models[task.name] = []
         for y in target.T:
-            labelled = ~np.isnan(y)
-            is_constant = task.link_scale == "log-odds" and len(np.unique(y[labelled])) < 2
-            models[task.name].append(_nothing if is_constant else fit(x[labelled], y[labelled], task.link_scale))
+            rows = ~np.isnan(y)
+            is_constant = task.link_scale == "log-odds" and len(np.unique(y[rows])) < 2
+            model = (lambda rows: np.zeros(len(rows))) if is_constant else fit(x[rows], y[rows], task.link_scale)
+            models[task.name].append(model)
 
     def predict(cohort: Cohort) -> Predictions:
         rows = {task: columns[task].rows(cohort) for task in models}
@@ -135,11 +129,7 @@ def _fit_columns(
 
 
 def _signed_times(target: Array) -> Array:
-    """Writes times ``(n, 1)`` as xgboost wants them, a censored one negative; an event at 0 makes all later by 1."""
+    """Returns times ``(n, 1)`` for xgboost: a censored one is negative; an event at 0 makes all later by 1."""
     time, event = target[:, 0], target[:, 1] > 0
     time = time + float((time[event] == 0).any())
     return np.where(event, time, -time)[:, None]
-
-
-def _nothing(rows: Array) -> Array:
-    return np.zeros(len(rows))

@@ -122,7 +122,7 @@ def compare_with_baselines(
     from multimodn.evaluate.baselines import train
     from multimodn.evaluate.baselines.ridge import tabular_study
 
-    fitted, wanted = model.trained.ensemble, train.known_arms(default_arms() if arms is None else arms)
+    fitted, wanted = model.trained.ensemble, train.checked_arms(default_arms() if arms is None else arms)
     cohort = Cohort.load(model.study) if cohort is None else cohort
     training_ids, test_ids = _split_of(model, cohort)
     tabular = tabular_study(model.study, cohort)

@@ -1,6 +1,6 @@
-"""Cox regression with a ridge penalty, and the partial likelihood that boosted trees descend too.
+"""Cox regression with a ridge penalty, and Cox's partial likelihood for boosted trees.
 
-Ties by Breslow (1974), https://doi.org/10.2307/2529620: every event of a time is compared with all at risk then.
+Ties are Breslow's (1974), https://doi.org/10.2307/2529620: every event at a time is compared with all at risk then.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ Likelihood = Callable[[Array], tuple[float, Array, Array]]
 """Log-risks ``(n,)`` to the partial log-likelihood, its gradient and minus its second derivatives, ``(n,)`` each."""
 
 PENALTY = 0.05
-"""Strength of the penalty against the mean partial log-likelihood of an event, where it is not chosen."""
+"""Default penalty, relative to the mean partial log-likelihood of an event."""
 PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01)
-"""What it is chosen from, the strongest first: each fit starts from the one before."""
+"""Candidates, the strongest first: each fit starts from the one before."""
 FEWEST_EVENTS = 6
-"""Events below whom the penalty is not chosen."""
+"""Fewest events for which the penalty is chosen."""
 
 
 def fit_cox(x: Array, y: Array, penalty: float | None = PENALTY, seed: int = 0) -> Score:
     """Fits by L-BFGS on the mean partial log-likelihood.
 
-    Under a given penalty risks are standardised on the training rows. Under a chosen one they are not: a modality
-    that says nothing then has log-risks near 0, and so little weight among others.
+    With a given penalty risks are standardised on the training rows. With a chosen one they are not: an uninformative
+    modality then has log-risks near 0, and little weight among others.
 
     Args:
         x: ``(n, columns)``, standardised.
         y: Time and event, ``(n, 2)``.
-        penalty: Strength; None: chosen by `choose_penalty`.
-        seed: Deals the inner folds.
+        penalty: Its strength; None: chosen by `choose_penalty`.
+        seed: Seed of the inner folds.
     """
     if penalty is not None:
-        learned = _fitted(x, y, penalty)
+        coefficients = _coefficients(x, y, penalty)
     else:
         reduced, back = _row_space(x)
-        learned = back(_fitted(reduced, y, choose_penalty(reduced, y, seed)))
-    spread = float((x @ learned).std()) or 1.0
+        coefficients = back(_coefficients(reduced, y, choose_penalty(reduced, y, seed)))
+    spread = float((x @ coefficients).std()) or 1.0
     scale = 1.0 if penalty is not None else spread
     # equal patients are ties: the last digits of a product depend on the machine and would order them
-    return lambda rows: (rows @ learned / spread).round(9) * scale
+    return lambda rows: (rows @ coefficients / spread).round(9) * scale
 
 
 def choose_penalty(x: Array, y: Array, seed: int) -> float:
-    """Returns that of `PENALTIES` with the highest cross-validated partial log-likelihood, in five folds of the rows.
+    """Returns the one of `PENALTIES` with the highest partial log-likelihood in five-fold cross-validation.
 
-    A fold counts with l(all rows) - l(rows without it) under the coefficients that were fitted without it.
+    A fold contributes l(all rows) - l(rows without it) at the coefficients that were fitted without it.
 
     References:
         Verweij and van Houwelingen (1993), Cross-validation in survival analysis,
@@ -70,33 +70,30 @@ def choose_penalty(x: Array, y: Array, seed: int) -> float:
     whole, scores = partial_likelihood(time, event), np.zeros(len(PENALTIES))
     for train, _ in folds.split(x, strata):
         part = partial_likelihood(time[train], event[train])
-        fitted = _path(x[train], part, int(event[train].sum()))
-        scores += [whole(x @ weights)[0] - part(x[train] @ weights)[0] for weights in fitted]
+        path = _penalty_path(x[train], part, int(event[train].sum()))
+        scores += [whole(x @ weights)[0] - part(x[train] @ weights)[0] for weights in path]
     return PENALTIES[int(likeliest(scores[None] / event.sum())[0])]  # the strongest of those that are as good
 
 
-def _path(x: Array, likelihood: Likelihood, n_events: int) -> list[Array]:
-    """Fits one penalty after the other, each from where the one before ended."""
+def _penalty_path(x: Array, likelihood: Likelihood, n_events: int) -> list[Array]:
+    """Fits the coefficients of each penalty, from those of the one before."""
     from scipy.optimize import minimize
 
     def loss(weights: Array, penalty: float) -> tuple[float, Array]:
         value, slope, _ = likelihood(x @ weights)
         return penalty * float(weights @ weights) / 2 - value / n_events, penalty * weights - slope @ x / n_events
 
-    found, weights = [], np.zeros(x.shape[1])
-    near_enough = {"maxiter": 60, "ftol": 1e-6}  # penalties differ by more
+    path, weights = [], np.zeros(x.shape[1])
+    options = {"maxiter": 60, "ftol": 1e-6}  # penalties differ by more
     for penalty in PENALTIES:
-        weights = minimize(loss, weights, (penalty,), "L-BFGS-B", jac=True, options=near_enough).x
-        found.append(weights)
-    return found
+        weights = minimize(loss, weights, (penalty,), "L-BFGS-B", jac=True, options=options).x
+        path.append(weights)
+    return path
 
 
 def partial_likelihood(time: Array, event: NDArray[np.bool_]) -> Likelihood:
-    """Prepares the partial likelihood of times and events.
-
-    Of the second derivatives only the diagonal, which is what boosted trees ask for.
-    """
-    order = np.argsort(-time, kind="stable")  # the latest first: who is at risk at a time stands before it
+    """Returns the partial likelihood of times and events as a function of log-risks, with its derivatives."""
+    order = np.argsort(-time, kind="stable")  # the latest first: patients at risk at a time stand before it
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     late, occurs = time[order], event[order].astype(np.float64)
@@ -118,7 +115,7 @@ def partial_likelihood(time: Array, event: NDArray[np.bool_]) -> Likelihood:
     return evaluate
 
 
-def _fitted(x: Array, y: Array, penalty: float) -> Array:
+def _coefficients(x: Array, y: Array, penalty: float) -> Array:
     latest_first = np.argsort(-y[:, 0], kind="stable")
     rows = torch.from_numpy(x[latest_first])
     time, event = y[latest_first, 0], torch.from_numpy(y[latest_first, 1] > 0)
@@ -135,12 +132,12 @@ def _fitted(x: Array, y: Array, penalty: float) -> Array:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    learned: Array = weights.detach().numpy()
-    return learned
+    coefficients: Array = weights.detach().numpy()
+    return coefficients
 
 
 def _row_space(x: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Writes wide rows by as many columns as there are rows, in which a ridge solution is the same, and leads back."""
+    """Reduces wide rows ``(n, columns)`` to n columns with the same ridge solution; the function maps it back."""
     if x.shape[1] <= x.shape[0]:
         return x, lambda weights: weights
     left, sizes, directions = np.linalg.svd(x, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Tables and embeddings side by side as rows of numbers, which is what simple models read."""
+"""Design matrices: the columns of tables and embeddings, which simple models read."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from multimodn.study.study import ModalitySpec, Study
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Target = tuple[Task, Array, Bools]
-"""A fitted task, what its link-scale columns predict for the labelled patients, and who is labelled."""
+"""A fitted task, the link-scale targets of the labelled patients, and whether each patient is labelled."""
 
 
 @dataclass(frozen=True)
 class Tabular:
-    """What of a study simple models can read.
+    """The part of a study that simple models can read.
 
     Attributes:
-        study: The study without the modalities that they cannot read, and without tasks that see nothing else.
+        study: The study without unreadable modalities, and without tasks that see no other.
         cohort: The same patients without these modalities.
         left_out: The modalities that were left out, such as slides and texts.
-        tasks_left_out: Tasks for which nothing is left.
+        tasks_left_out: The tasks that were left out.
     """
 
     study: Study
@@ -38,7 +38,7 @@ class Tabular:
 
 
 def tabular_study(study: Study, cohort: Cohort) -> Tabular:
-    """Keeps the modalities that are tables or embeddings, one row a patient, and says what was left out.
+    """Keeps the modalities that are tables or embeddings with one row a patient.
 
     Args:
         study: Any study; it is not changed.
@@ -57,33 +57,27 @@ def tabular_study(study: Study, cohort: Cohort) -> Tabular:
     def of_kept(columns: Sequence[str]) -> list[str]:
         return [column for column in columns if column.partition(".")[0] in steps]
 
-    changed = study.model_copy(
-        update={
-            "modalities": kept,
-            "tasks": tasks,
-            "order": [name for name in study.order if name in steps],
-            "presence_covariates": of_kept(study.presence_covariates),
-            "subgroups": of_kept(study.subgroups),
-        }
-    )
+    changes = {
+        "modalities": kept,
+        "tasks": tasks,
+        "order": [name for name in study.order if name in steps],
+        "presence_covariates": of_kept(study.presence_covariates),
+        "subgroups": of_kept(study.subgroups),
+    }
     frames = {name: frame for name, frame in cohort.modalities.items() if name in steps}
     left_out = [spec.name for spec in study.modalities if spec not in kept]
-    return Tabular(
-        changed,
-        replace(cohort, modalities=frames, files={}),
-        left_out,
-        [task.name for task in study.tasks if task not in tasks],
-    )
+    tasks_left_out = [task.name for task in study.tasks if task not in tasks]
+    readable = replace(cohort, modalities=frames, files={})
+    return Tabular(study.model_copy(update=changes), readable, left_out, tasks_left_out)
 
 
 def inputs(study: Study) -> list[ModalitySpec]:
-    """Returns the modalities, each reading of a repeated one by itself.
+    """Returns the modalities, with one for each reading of a repeated modality.
 
     Raises:
-        StudyError: If one is no table of numbers and categories, one row a patient.
+        StudyError: If one is no table of numbers and categories with one row a patient.
     """
-    other = [spec.name for spec in study.modalities if not _is_readable(spec)]
-    if other:
+    if other := [spec.name for spec in study.modalities if not _is_readable(spec)]:
         raise StudyError(
             f"This baseline reads tables and embeddings only; leave out {', '.join(other)}, as tabular_study does."
         )
@@ -95,7 +89,7 @@ def _is_readable(spec: ModalitySpec) -> bool:
 
 
 class Design:
-    """The columns of some modalities side by side, as training rows fitted them."""
+    """The columns of some modalities side by side, fitted on training rows."""
 
     def __init__(self, modalities: Sequence[ModalitySpec], training: Cohort, *, scaled: bool = True) -> None:
         self.scaled = scaled
@@ -103,41 +97,37 @@ class Design:
 
     def blocks(self, cohort: Cohort) -> dict[str, Array]:
         """Returns for each modality ``(n, its columns)``; the cells of an absent one are 0 (scaled) or NaN."""
-        return {name: self._aligned(cohort, name) for name in self.transforms}
+        blocks = {}
+        for name, transform in self.transforms.items():
+            frame = _rows(cohort, name)
+            values = transform(frame)
+            blocks[name] = np.full((len(cohort), values.shape[1]), 0.0 if self.scaled else np.nan)
+            blocks[name][cohort.patients.get_indexer(frame.index)] = values
+        return blocks
 
     def rows(self, cohort: Cohort) -> Array:
         """Returns all `blocks` side by side, ``(n, columns)``."""
         return np.hstack(list(self.blocks(cohort).values()))
 
     def has(self, cohort: Cohort) -> Bools:
-        """Says which patients have any of the modalities."""
+        """Says which patients have any of the modalities, bool ``(n,)``."""
         has: Bools = np.any([cohort.patients.isin(_rows(cohort, name).index) for name in self.transforms], axis=0)
         return has
-
-    def _aligned(self, cohort: Cohort, name: str) -> Array:
-        values = self.transforms[name](_rows(cohort, name))
-        filled = np.full((len(cohort), values.shape[1]), 0.0 if self.scaled else np.nan)
-        filled[cohort.patients.get_indexer(_rows(cohort, name).index)] = values
-        return filled
 
 
 def designs(
     modalities: Sequence[ModalitySpec], tasks: Sequence[str], training: Cohort, *, scaled: bool = True
 ) -> dict[str, Design]:
-    """For each task the columns that it may see; a task that may see none of the modalities has no design.
-
-    Tasks that see the same modalities share one.
-    """
-    made: dict[tuple[str, ...], Design] = {}
-    found = {}
+    """Returns the design of each task that sees any of the modalities; the same for tasks that see the same ones."""
+    by_names: dict[tuple[str, ...], Design] = {}
+    of_task = {}
     for task in tasks:
-        seen = [spec for spec in modalities if task not in spec.exclude_for]
-        key = tuple(spec.name for spec in seen)
-        if key and key not in made:
-            made[key] = Design(seen, training, scaled=scaled)
-        if key:
-            found[task] = made[key]
-    return found
+        if seen := [spec for spec in modalities if task not in spec.exclude_for]:
+            names = tuple(spec.name for spec in seen)
+            if names not in by_names:
+                by_names[names] = Design(seen, training, scaled=scaled)
+            of_task[task] = by_names[names]
+    return of_task
 
 
 def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[[pd.DataFrame], Array]:
@@ -154,7 +144,7 @@ def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[
     levels = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     transformer = ColumnTransformer([("numeric", scaler, numeric), ("levels", levels, categorical)])
 
-    def texts(rows: pd.DataFrame) -> pd.DataFrame:  # one type for a column, whatever mixture of numbers and words it is
+    def texts(rows: pd.DataFrame) -> pd.DataFrame:  # one type for a column with numbers and words
         levels = {c: rows[c].astype(object).where(rows[c].notna(), "empty").astype(str) for c in categorical}
         return rows.assign(**{c: column.astype(object) for c, column in levels.items()})
 
@@ -164,16 +154,16 @@ def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[
 
 
 def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
-    """The modality's rows; none where the cohort does not hold it at all."""
+    """Returns the rows of a modality; none where the cohort does not have it."""
     return cohort.modalities.get(modality, pd.DataFrame())
 
 
 def targets_of(study: Study, training: Cohort) -> list[Target]:
-    """Fits the tasks of a study and reads what they predict."""
+    """Fits the tasks of a study and reads their targets."""
     from multimodn.training.build import fit_tasks
 
-    found = []
+    targets = []
     for task in fit_tasks(study, training):
-        target, known = task.prepare(training.targets[task.name])
-        found.append((task, task.link_target(target[known]).numpy().astype(np.float64), known.numpy()))
-    return found
+        target, labelled = task.prepare(training.targets[task.name])
+        targets.append((task, task.link_target(target[labelled]).numpy().astype(np.float64), labelled.numpy()))
+    return targets

@@ -1,8 +1,7 @@
-"""Other fusions over the study's own encoders: parallel, published sequential, masked attention.
+"""Other kinds of fusion with the study's encoders: parallel, published sequential, masked attention.
 
-Each function is a `evaluate.crossval.contracts.Trainer` of one arm. All of them share the encoders, tasks and training
-section of the study, see `evaluate.crossval.arms.fit_networks`, and none is corrected for what presence says about an
-outcome.
+Each function is a `evaluate.crossval.contracts.Trainer` of one arm, with the encoders, tasks and training section of
+the study (`evaluate.crossval.arms.fit_networks`). None is corrected for label shift.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from multimodn.fusion.paths import ordered_paths
 from multimodn.study.study import Study
 
 DROPPED = 0.3
-"""Chance that `fit_p_fusion_dropout` drops a present modality of a training row."""
+"""Probability that `fit_p_fusion_dropout` drops a present modality of a training row."""
 
 
 def fit_p_fusion(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-    """Trains ``p_fusion``: embeddings side by side, 0 where absent, one hidden layer, a linear decoder a task.
+    """Trains ``p_fusion``: concatenated embeddings, 0 where absent, one hidden layer, a linear decoder for each task.
 
     References:
         Swamy et al. (2023), MultiModN, where P-Fusion is the parallel baseline, https://arxiv.org/abs/2309.14118
@@ -39,20 +38,20 @@ def fit_p_fusion(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]
 
 
 def fit_p_fusion_presence(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-    """Trains ``p_fusion_presence``: `fit_p_fusion` that is also told which modalities a patient has."""
+    """Trains ``p_fusion_presence``: `fit_p_fusion` with presence as a further input."""
     return fit_networks("p_fusion_presence", partial(_Parallel, presence=True), study, training, seed)
 
 
 def fit_p_fusion_dropout(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-    """Trains ``p_fusion_dropout``: `fit_p_fusion` that drops modalities at random in training.
+    """Trains ``p_fusion_dropout``: `fit_p_fusion` with modality dropout of probability `DROPPED` in training.
 
-    Each present modality of a row is dropped with chance `DROPPED`; a row keeps at least one of those it has.
+    Each row keeps at least one of its present modalities.
     """
     return fit_networks("p_fusion_dropout", partial(_Parallel, dropped=DROPPED), study, training, seed)
 
 
 def fit_published(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-    """Trains ``published``: the published sequential fusion, an absent modality skipped for that patient alone.
+    """Trains ``published``: the published sequential fusion, where an absent modality is skipped for that patient.
 
     A linear state update in the study's order; every task decodes the state after every step.
 
@@ -65,10 +64,9 @@ def fit_published(study: Study, training: Cohort, seed: int) -> dict[str, Fitted
 def fit_published_batch_skip(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     """Trains ``published_batch_skip``: `fit_published` with the skipping of the authors' released code.
 
-    In training a modality is skipped for the whole batch where one of its rows lacks it, so that the batch size
-    matters. Held-out patients and predictions skip it for the patient alone: a prediction must not depend on batch
-    mates, as it does in the released code. A modality that no batch could train is skipped for everyone; its weights
-    are still random.
+    In training a modality is skipped for the whole batch if one of its rows lacks it. In validation and prediction it
+    is skipped for the patient: a prediction must not depend on the other patients of its batch, as it does in the
+    released code. A modality that was skipped in every batch has random weights and is skipped for all patients.
 
     References:
         Swamy et al. (2023), MultiModN, https://github.com/EPFLiGHT/MultiModN, ``multimodn/multimodn.py``
@@ -77,11 +75,11 @@ def fit_published_batch_skip(study: Study, training: Cohort, seed: int) -> dict[
 
 
 def fit_masked_attention(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
-    """Trains ``masked_attention``: self-attention among the modalities that a patient has.
+    """Trains ``masked_attention``: self-attention among the present modalities, as in MARIA, without imputation.
 
-    MARIA's idea, masked attention over what is there instead of imputation, with one token a modality: its embedding
-    projected to width D plus a learned token. One transformer layer, in which absent modalities are masked as keys; the
-    tasks read a learned summary token, which is all that a patient without any modality has.
+    One token for each modality: its embedding projected to width D plus a learned token. One transformer layer with
+    absent modalities masked as keys; the tasks read a learned summary token, the only one of a patient without any
+    modality.
 
     References:
         Caruso, Soda and Guarrasi (2024), MARIA: a Multimodal Transformer Model for Incomplete Healthcare Data,
@@ -91,7 +89,7 @@ def fit_masked_attention(study: Study, training: Cohort, seed: int) -> dict[str,
 
 
 class _Features(ComparedNetwork):
-    """The study's encoders, features of width D that a subclass makes of their embeddings, and a decoder a task."""
+    """The study's encoders, features ``(B, D)`` of their embeddings by a subclass, and a decoder for each task."""
 
     def __init__(self, model: SequentialFusion, size: int) -> None:
         super().__init__()
@@ -117,9 +115,9 @@ class _Features(ComparedNetwork):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         losses = {}
         for name, outputs in self(batch).items():
-            known = batch.labelled[name]
-            loss = torch.where(known, self.tasks[name](outputs, batch.targets[name]), 0.0)
-            losses[name] = loss.sum() / known.sum().clamp(min=1)
+            labelled = batch.labelled[name]
+            loss = torch.where(labelled, self.tasks[name](outputs, batch.targets[name]), 0.0)
+            losses[name] = loss.sum() / labelled.sum().clamp(min=1)
         return losses
 
 
@@ -134,13 +132,13 @@ class _Parallel(_Features):
         if self.training and self.dropped:
             presence = _thinned(presence, self.dropped)
             embeddings = [embedding * presence[:, m, None] for m, embedding in enumerate(embeddings)]
-        told = [presence.to(embeddings[0].dtype)] if self.presence else []
-        features: Tensor = self.hidden(torch.cat([*embeddings, *told], dim=1)).relu()
+        inputs = [*embeddings, presence.to(embeddings[0].dtype)] if self.presence else embeddings
+        features: Tensor = self.hidden(torch.cat(inputs, dim=1)).relu()
         return features
 
 
 def _thinned(presence: Tensor, dropped: float) -> Tensor:
-    """Drops each True of ``(B, M)`` with chance ``dropped``; a row keeps at least one of those it has."""
+    """Drops each True of ``(B, M)`` with probability ``dropped``; a row keeps at least one."""
     drawn = torch.rand(presence.shape).masked_fill(~presence, -1.0)
     return presence & ((drawn >= dropped) | (drawn == drawn.amax(1, keepdim=True)))
 
@@ -172,7 +170,7 @@ class _Published(ComparedNetwork):
 
     def forward(self, batch: Batch) -> Outputs:
         outputs = self.fusion.read(self.fusion.encode(batch), self._paths(batch))
-        return {name: found[-1] for name, found in outputs.items()}
+        return {name: of_steps[-1] for name, of_steps in outputs.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.fusion.losses(batch, self._paths(batch))

@@ -1,7 +1,7 @@
-"""Strong simple models on the same folds: late ridge fusion, early concatenation, one modality; boosted trees.
+"""Ridge baselines: late fusion, early concatenation, and single modalities.
 
-A function ``fit_...`` trains; ``late_ridge``, ``early_concat`` and ``xgboost`` train, predict once and forget. Trees
-stand in `multimodn.evaluate.baselines.boosting`, what is chosen by inner folds in `multimodn.evaluate.baselines.tuned`.
+A function ``fit_...`` is a trainer; ``late_ridge``, ``early_concat`` and ``xgboost`` train and predict once. Settings
+are chosen by inner folds in `multimodn.evaluate.baselines.tuned`.
 """
 
 from __future__ import annotations
@@ -42,35 +42,35 @@ __all__ = [
 ]
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Values of C that a ridge logistic regression chooses from, by inner cross-validated log loss."""
+"""Values of C of a ridge logistic regression, chosen by log loss in inner cross-validation."""
 
 
 def fit_late_ridge(
     study: Study, training: Cohort, seed: int, *, cox_penalty: float | None = cox.PENALTY
 ) -> dict[str, Fitted]:
-    """Trains ``late_ridge``, ``late_ridge_mean`` and, as they are their parts, ``single:<modality>``.
+    """Trains ``late_ridge``, ``late_ridge_mean`` and their parts, ``single:<modality>``.
 
-    One ridge model a modality and task: logistic regression for each link-scale column of log-odds, linear for units,
-    Cox for log-risk (standardised, as its scale is arbitrary).
+    One ridge model for each modality and task: logistic regression for each link-scale column of log-odds, linear for
+    units, Cox for log-risk (standardised, as its scale is arbitrary).
 
-    ``late_ridge`` is the mean over the modalities that a patient has. Who has none, or lacks the single one, gets the
-    mean prediction of the patients predicted together.
+    ``late_ridge`` is the mean over the modalities that a patient has. A patient without any, or without the single one,
+    has the mean prediction of the patients predicted together.
 
-    ``late_ridge_mean`` is neutral to presence: the task's prior plus the mean over ALL M modalities of the score less
-    its mean over the training patients who have the modality; an absent one adds 0. Absence takes evidence away and
-    says nothing itself. It is the mean, not the sum, so that patients with all modalities rank as by ``late_ridge``.
+    ``late_ridge_mean`` does not use presence: it is the task's prior plus the mean over ALL M modalities of the score
+    minus its mean over the training patients who have the modality; an absent modality adds 0. It is the mean, not the
+    sum, so that patients with all modalities rank as by ``late_ridge``.
 
     Args:
         study: Tasks and modalities, tables and embeddings only.
         training: The training patients.
-        seed: Deals the inner folds by which penalties of logistic regressions are chosen.
-        cox_penalty: Penalty of Cox regressions; None: chosen by inner folds as well, which is the stronger baseline.
-            The default is what all published results of this package were computed with.
+        seed: Seed of the inner folds that choose penalties of logistic regressions.
+        cox_penalty: Penalty of Cox regressions; None: chosen by inner folds too, which is the stronger baseline. The
+            published results of this package have the default.
     """
     targets = targets_of(study, training)
     parts = {spec.name: _fit_ridges([spec], targets, training, seed, cox_penalty) for spec in inputs(study)}
     means = {m: {task: np.nanmean(link, axis=0) for task, link in part(training).items()} for m, part in parts.items()}
-    priors = {task.name: task.link(task.prior()).double().numpy() for task, _, _ in targets}
+    priors = _priors(targets)
 
     def fused(cohort: Cohort) -> Predictions:
         links = [part(cohort) for part in parts.values()]
@@ -88,13 +88,9 @@ def fit_late_ridge(
 def fit_early_concat(
     study: Study, training: Cohort, seed: int, *, cox_penalty: float | None = cox.PENALTY
 ) -> dict[str, Fitted]:
-    """Trains ``early_concat``: ridge models over all columns side by side, an absent modality at its training mean.
+    """Trains ``early_concat``: ridge models over the columns of all modalities, an absent one at its training mean.
 
-    Args:
-        study: See `fit_late_ridge`, as of the others.
-        training: The training patients.
-        seed: Deals inner folds.
-        cox_penalty: Penalty of Cox regressions; None: chosen.
+    See `fit_late_ridge` for the arguments.
     """
     targets = targets_of(study, training)
     return {"early_concat": _filled(_fit_ridges(inputs(study), targets, training, seed, cox_penalty))}
@@ -103,21 +99,13 @@ def fit_early_concat(
 def fit_single(
     study: Study, training: Cohort, seed: int, *, modality: str, cox_penalty: float | None = cox.PENALTY
 ) -> dict[str, Fitted]:
-    """Trains ``single:<modality>`` alone, the same as `fit_late_ridge` does.
+    """Trains ``single:<modality>`` alone, as `fit_late_ridge` does; see there for the arguments.
 
     Tasks that may not see the modality are predicted at their prior.
-
-    Args:
-        study: See `fit_late_ridge`, as of the others.
-        training: The training patients.
-        seed: Deals inner folds.
-        modality: Name of the step, which the study has.
-        cox_penalty: Penalty of Cox regressions; None: chosen.
     """
     targets = targets_of(study, training)
     chosen = [spec for spec in inputs(study) if spec.name == modality]
-    predict = _filled(_fit_ridges(chosen, targets, training, seed, cox_penalty))
-    priors = {task.name: task.link(task.prior()).double().numpy() for task, _, _ in targets}
+    predict, priors = _filled(_fit_ridges(chosen, targets, training, seed, cox_penalty)), _priors(targets)
     return {
         f"single:{modality}": lambda cohort: (
             {name: np.tile(prior, (len(cohort), 1)) for name, prior in priors.items()} | predict(cohort)
@@ -130,6 +118,11 @@ early_concat = as_arm(fit_early_concat)
 xgboost = as_arm(fit_xgboost)
 
 
+def _priors(targets: Sequence[Target]) -> dict[str, Array]:
+    """Returns the prior of each task on the link scale, ``(L,)``."""
+    return {task.name: task.link(task.prior()).double().numpy() for task, _, _ in targets}
+
+
 def _fit_ridges(
     modalities: Sequence[ModalitySpec],
     targets: Sequence[Target],
@@ -137,17 +130,17 @@ def _fit_ridges(
     seed: int,
     cox_penalty: float | None,
 ) -> Fitted:
-    """Ridge models over the columns of some modalities; they answer NaN for patients who have none of them.
+    """Fits ridge models over the columns of some modalities, for the tasks that see any of them.
 
-    A task that may see none of the modalities is left out.
+    Predictions are NaN for patients without any of the modalities.
     """
     columns = designs(modalities, [task.name for task, _, _ in targets], training)
     models: dict[str, list[Score]] = {}
-    for task, target, known in targets:
+    for task, target, is_labelled in targets:
         if task.name not in columns:
             continue
-        rows, has = columns[task.name].rows(training), columns[task.name].has(training)
-        x, y = rows[known & has], target[has[known]]
+        has = columns[task.name].has(training)
+        x, y = columns[task.name].rows(training)[is_labelled & has], target[has[is_labelled]]
         if task.link_scale == "log-risk":
             models[task.name] = [fit_cox(x, y, cox_penalty, seed)]
         else:
@@ -155,17 +148,17 @@ def _fit_ridges(
             models[task.name] = [fit(x[~np.isnan(each)], each[~np.isnan(each)], seed) for each in y.T]
 
     def predict(cohort: Cohort) -> Predictions:
-        found = {}
+        links = {}
         for task, scores in models.items():
-            x, present = columns[task].rows(cohort), columns[task].has(cohort)[:, None]
-            found[task] = np.where(present, np.stack([score(x) for score in scores], axis=1), np.nan)
-        return found
+            x, has = columns[task].rows(cohort), columns[task].has(cohort)[:, None]
+            links[task] = np.where(has, np.stack([score(x) for score in scores], axis=1), np.nan)
+        return links
 
     return predict
 
 
 def _filled(part: Fitted) -> Fitted:
-    """Gives those for whom a part has no answer the mean of the others."""
+    """Replaces NaN by the mean prediction of the other patients."""
     return lambda cohort: {task: _mean_present([link]) for task, link in part(cohort).items()}
 
 
@@ -189,7 +182,7 @@ def _logistic(x: Array, y: Array, seed: int) -> Score:
 
 
 def _log_likelihood(model: Any, x: Array, y: Array) -> float:
-    """Mean log-likelihood of outcomes 0 and 1: ``neg_log_loss`` of scikit-learn, in a tenth of its time."""
+    """Returns the mean log-likelihood: ``neg_log_loss`` of scikit-learn, ten times as fast."""
     return -float(np.logaddexp(0, (1 - 2 * y) * model.decision_function(x)).mean())
 
 
@@ -206,6 +199,7 @@ def _linear(x: Array, y: Array, seed: int) -> Score:
 
 
 def _mean_present(parts: list[Array]) -> Array:
+    """Averages over the parts that are not NaN; where all are, the overall mean."""
     stacked = np.stack(parts)
     present = ~np.isnan(stacked)
     total = np.nansum(stacked, axis=0)

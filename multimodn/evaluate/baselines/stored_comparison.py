@@ -14,9 +14,7 @@ from multimodn.findings.frames import ComparisonFrame
 from multimodn.model.multimodn import MultiModN
 
 COMPARISON = "baselines.json"
-"""File of a run folder that holds the comparison with simple models, see `keep_comparison`."""
-
-
+"""File of a run folder with the comparison, see `keep_comparison`."""
 TEXTS = ("task", "arm", "metric", "by", "group")
 
 

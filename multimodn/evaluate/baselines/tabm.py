@@ -1,6 +1,6 @@
-"""TabM: an ensemble of networks for tables that share most of their weights, over all columns side by side.
+"""TabM: an ensemble of networks that share most of their weights, over the columns of all modalities.
 
-Nothing tells it which modalities a patient has: the cells of an absent one stand at their training mean.
+Cells of an absent modality have their training mean, so that presence is not visible.
 
 References:
     Gorishniy, Kotelnikov and Babenko (2024), TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling,
@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,14 @@ from torch import Tensor, nn
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import folds
-from multimodn.errors import MissingExtraError
+from multimodn.errors import import_extra
 from multimodn.evaluate.baselines.design_matrix import Array, Design, designs, inputs
 from multimodn.evaluate.crossval.arms import with_seed
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.study.study import Study
 
 WIDE, COMPONENTS = 100, 32
-"""A modality with more columns than the first number counts with so many principal components of them."""
+"""A modality with more columns than the first number is reduced to so many principal components."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,12 @@ class TabMOptions:
         n_networks: Networks in the ensemble, ``k`` in the paper.
         n_blocks: Hidden layers.
         hidden_size: Their width.
-        dropout: Chance that a hidden number is dropped in training.
+        dropout: Dropout probability.
         learning_rate: Step size of AdamW.
-        weight_decay: Its weight decay.
+        weight_decay: Weight decay of AdamW.
         batch_size: Patients in a batch.
-        epochs: Passes over the training patients, at most.
-        patience: Passes without a lower loss of held-out patients before training stops.
+        epochs: Largest number of epochs.
+        patience: Epochs without a lower loss of held-out patients before training stops.
     """
 
     n_networks: int = 32
@@ -61,19 +60,19 @@ class TabMOptions:
 
 
 Targets = Sequence[tuple[Tensor, Tensor]]
-"""For each task the targets ``(n, ...)`` and who is labelled ``(n,)``."""
+"""For each task the targets ``(n, ...)`` and whether they are known ``(n,)``."""
 
 
 def fit_tabm(study: Study, training: Cohort, seed: int, *, options: TabMOptions | None = None) -> dict[str, Fitted]:
     """Trains ``tabm``: one ensemble for all tasks that may see the same modalities.
 
-    Each network learns by its own loss, the mean of the tasks' losses over the labelled patients; a fifth of the
-    training patients stops the training. The raw outputs of the networks are averaged.
+    Each network has its own loss, the mean of the tasks' losses over the labelled patients; a fifth of the training
+    patients is held out for early stopping. The raw outputs of the networks are averaged.
 
     Args:
         study: Tasks and modalities, tables and embeddings only.
         training: The training patients.
-        seed: Added to the seed of the study; draws weights, batches and the held-out patients.
+        seed: Added to the seed of the study; seed of weights, batches and held-out patients.
         options: Settings.
 
     Raises:
@@ -97,21 +96,19 @@ def fit_tabm(study: Study, training: Cohort, seed: int, *, options: TabMOptions 
         parts.append((reduced, of_design, network))
 
     def predict(cohort: Cohort) -> Predictions:
-        found: Predictions = {}
+        links: Predictions = {}
         for reduced, of_design, network in parts:
             with torch.inference_mode():
                 outputs = network(reduced.rows(cohort)).mean(1)
-            found |= {
-                task.name: task.link(raw).double().numpy()
-                for task, raw in zip(of_design, _split(outputs, of_design), strict=True)
-            }
-        return {task.name: found[task.name] for task in tasks}
+            for task, raw in zip(of_design, _split(outputs, of_design), strict=True):
+                links[task.name] = task.link(raw).double().numpy()
+        return {task.name: links[task.name] for task in tasks}
 
     return {"tabm": predict}
 
 
 class _Reduced:
-    """The columns of a design, wide modalities by their principal components, all with a spread of 1."""
+    """The columns of a design, wide modalities as principal components, all with standard deviation 1."""
 
     def __init__(self, design: Design, training: Cohort) -> None:
         self.design = design
@@ -130,21 +127,15 @@ def _components(block: Array) -> Callable[[Array], Array]:
     """Fits principal components; a row of zeros, the mean, stays zeros."""
     from sklearn.decomposition import PCA
 
-    pca = PCA(
-        min(COMPONENTS, *block.shape), svd_solver="covariance_eigh" if block.shape[0] > block.shape[1] else "full"
-    )
-    pca.fit(block)
+    solver = "covariance_eigh" if block.shape[0] > block.shape[1] else "full"
+    pca = PCA(min(COMPONENTS, *block.shape), svd_solver=solver).fit(block)
     scale = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
     return lambda rows: rows @ pca.components_.T / scale
 
 
 def _network(width: int, tasks: Sequence[Task], options: TabMOptions) -> nn.Module:
-    """An ensemble that predicts the tasks' priors for a hidden layer of zeros."""
-    try:
-        from tabm import TabM
-    except ImportError as error:
-        raise MissingExtraError("The baseline 'tabm'", "experiments", error) from None
-    network: Any = TabM.make(
+    """Builds an ensemble that predicts the tasks' priors for a hidden layer of zeros."""
+    network: Any = import_extra("tabm", "The baseline 'tabm'", "experiments").TabM.make(
         n_num_features=width,
         d_out=sum(task.output_size for task in tasks),
         k=options.n_networks,
@@ -159,14 +150,9 @@ def _network(width: int, tasks: Sequence[Task], options: TabMOptions) -> nn.Modu
 
 
 def _train(
-    network: nn.Module,
-    x: Tensor,
-    tasks: Sequence[Task],
-    targets: Targets,
-    rows: Sequence[Tensor],
-    options: TabMOptions,
+    network: nn.Module, x: Tensor, tasks: Sequence[Task], targets: Targets, rows: Sequence[Tensor], options: TabMOptions
 ) -> None:
-    """Trains in place and goes back to where the loss of the held-out patients was lowest."""
+    """Trains in place and restores the weights with the lowest loss of the held-out patients."""
     train, held_out = rows
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, foreach=True
@@ -180,7 +166,7 @@ def _train(
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            averaged = network(x[held_out]).mean(1, keepdim=True)  # what predicts is the ensemble
+            averaged = network(x[held_out]).mean(1, keepdim=True)  # the prediction of the ensemble
             loss = float(_loss(averaged, tasks, targets, held_out))
         if loss < best:
             best, best_epoch, weights = loss, epoch, copy.deepcopy(network.state_dict())
@@ -191,16 +177,15 @@ def _train(
 
 
 def _loss(outputs: Tensor, tasks: Sequence[Task], targets: Targets, rows: Tensor) -> Tensor:
-    """Averages each task's loss over its labelled rows and the networks of ``(n, networks, K)``, then over tasks."""
+    """Averages the loss of outputs ``(n, networks, K)`` over labelled rows and networks, then over tasks."""
     losses = []
-    for task, raw, (target, known) in zip(tasks, _split(outputs, tasks), targets, strict=True):
-        labelled = known[rows]
+    for task, raw, (target, is_labelled) in zip(tasks, _split(outputs, tasks), targets, strict=True):
+        labelled = is_labelled[rows]
         each = task(raw[labelled], target[rows][labelled].unsqueeze(1))
         losses.append(each.sum() / max(each.numel(), 1))
     return torch.stack(losses).mean()
 
 
 def _split(outputs: Tensor, tasks: Sequence[Task]) -> list[Tensor]:
-    """Cuts raw outputs ``(..., K of all tasks)`` into those of each task."""
-    ends = list(accumulate(task.output_size for task in tasks))
-    return [outputs[..., end - task.output_size : end] for task, end in zip(tasks, ends, strict=True)]
+    """Splits raw outputs ``(..., K of all tasks)`` into those of each task."""
+    return list(torch.split(outputs, [task.output_size for task in tasks], dim=-1))

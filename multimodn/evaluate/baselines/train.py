@@ -1,4 +1,4 @@
-"""Trains the simple models that a trained one is compared with."""
+"""Training of the baselines that a model is compared with."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from multimodn.evaluate.baselines.tuned import TUNED
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 
 PARTS = ("best_single", "late_ridge_mean")
-"""What late ridge fusion brings, as it consists of them."""
+"""Arms that consist of parts of late ridge fusion."""
 
 
-def known_arms(arms: Sequence[str]) -> list[str]:
+def checked_arms(arms: Sequence[str]) -> list[str]:
     """Returns each arm once.
 
     Raises:
@@ -34,12 +34,12 @@ def known_arms(arms: Sequence[str]) -> list[str]:
 
 
 @dataclass
-class Trained:
-    """What `train_arms` answers.
+class TrainedArms:
+    """Trained baselines.
 
     Attributes:
         fitted: The arms that could be trained.
-        best: For each task the single modality that was chosen, if one was asked for.
+        best: The single modality that was chosen for each task, if ``best_single`` is one of the arms.
         failed: Why the other arms could not be trained.
     """
 
@@ -50,26 +50,26 @@ class Trained:
 
 def train_arms(
     arms: Sequence[str], tabular: Tabular, training: Cohort, seed: int, on_arm: Callable[[str], None] | None
-) -> Trained:
-    """Trains arms on some patients; an arm that these data cannot carry is named, and the others go on."""
-    found, trained = Trained(), dict[str, Fitted]()
+) -> TrainedArms:
+    """Trains arms on some patients; an arm that fails on these data is reported, and the others go on."""
+    result, trained = TrainedArms(), dict[str, Fitted]()
     for arm in arms:
         if on_arm is not None:
             on_arm(arm)
         try:
             if arm == "best_single":
-                found.best = best_singles(tabular, training, seed)
+                result.best = best_singles(tabular, training, seed)
             if arm not in trained and not (arm in PARTS and "late_ridge" in trained):
                 trained |= TUNED["late_ridge" if arm in PARTS else arm](tabular.study, training, seed)
         except DataError as error:  # such as a class that an inner fold lacks
-            found.failed[arm] = str(error)
+            result.failed[arm] = str(error)
             continue
-        found.fitted[arm] = _chosen(trained, found.best) if arm == "best_single" else trained[arm]
-    return found
+        result.fitted[arm] = _chosen(trained, result.best) if arm == "best_single" else trained[arm]
+    return result
 
 
 def best_singles(tabular: Tabular, training: Cohort, seed: int) -> dict[str, str]:
-    """Returns for each task the modality whose ridge model does best in inner folds of the training patients."""
+    """Returns for each task the modality whose ridge model is best in inner folds of the training patients."""
     from multimodn.evaluate.crossval.nested import choose
 
     singles = {name: partial(fit_single, modality=name, cox_penalty=None) for name in tabular.study.steps}

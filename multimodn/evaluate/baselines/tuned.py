@@ -1,7 +1,7 @@
-"""Baselines whose settings are chosen by inner folds of the training patients, the same for all of them.
+"""Baselines whose settings are chosen in inner folds of the training patients.
 
-Ridge models choose their penalties by inner folds of their own (`evaluate.baselines.ridge`); trees and networks
-choose among a few candidates by `multimodn.evaluate.crossval.nested`.
+Ridge models choose their penalties themselves (`evaluate.baselines.ridge`); trees and networks choose among a few
+candidates by `multimodn.evaluate.crossval.nested`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,7 @@ from multimodn.study.study import Study
 
 
 def fit_p_fusion_with(study: Study, training: Cohort, seed: int, *, penalty: float) -> dict[str, Fitted]:
-    """Trains ``p_fusion`` with another L2 penalty than the study's.
-
-    Args:
-        study: Encoders, tasks and training section.
-        training: The training patients.
-        seed: Added to the seed of the study.
-        penalty: See `multimodn.study.study.TrainingSpec`.
-    """
+    """Trains ``p_fusion`` with another L2 penalty (`multimodn.study.study.TrainingSpec`) than the study's."""
     spec = study.training.model_copy(update={"penalty": penalty})
     return fit_p_fusion(study.model_copy(update={"training": spec}), training, seed)
 
@@ -59,17 +52,17 @@ CANDIDATES: Mapping[str, Mapping[str, Trainer]] = {
         f"penalty {penalty:g}": partial(fit_p_fusion_with, penalty=penalty) for penalty in (0.3, 3.0, 12.0, 50.0)
     },
 }
-"""Settings to choose from, by arm; few, as each is trained once for every inner fold."""
+"""Candidates by arm; few, as each is trained once for every inner fold."""
 
 PER_TASK = ("xgboost", "lightgbm")
-"""Arms with a model for each task, which may have settings of their own."""
+"""Arms with a model for each task: each task may choose other settings."""
 
 TUNED: Mapping[str, Trainer] = {
     "late_ridge": partial(fit_late_ridge, cox_penalty=None),
     "early_concat": partial(fit_early_concat, cox_penalty=None),
     **{arm: nested(arm, candidates, per_task=arm in PER_TASK) for arm, candidates in CANDIDATES.items()},
 }
-"""A trainer for each arm; ``late_ridge`` brings ``late_ridge_mean`` and ``single:<modality>`` too."""
+"""Trainers by arm; ``late_ridge`` also returns ``late_ridge_mean`` and ``single:<modality>``."""
 
 
 def installed_trees() -> str | None:
