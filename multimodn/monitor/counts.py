@@ -1,12 +1,12 @@
-"""Counts in bins, of many columns at once, and whether two sets of patients differ in them.
+"""Differences between the patients of a batch and of a reference, in the counts of many columns at once.
 
-Of two sets the reference is binned by its own quantiles. Counts of both are compared by the chi-square test of
-homogeneity, which knows that the reference is a sample too, over bins that hold five expected patients of the batch;
-what is rare, such as empty cells, by Fisher's exact test. How far they differ is the population stability index (PSI),
+Bins are quantiles of the reference. Counts are compared by the chi-square test of homogeneity, as the reference is a
+sample too, over bins with at least five expected patients of the batch; rare cells, such as empty ones, by Fisher's
+exact test. The size of the difference is the population stability index (PSI),
 
     sum over bins of (batch share - reference share) * log(batch share / reference share),
 
-less what chance alone adds to it, (bins - 1) * (1 / n + 1 / m) for n patients and m in the reference.
+minus its expectation by chance, (bins - 1) * (1 / n + 1 / m) for n patients and m in the reference.
 
 References:
     Its usual limits of .1 and .25: Siddiqi (2006), Credit risk scorecards, Wiley; its distribution by chance: Yurdakul
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FEWEST = 5
-"""Patients of the reference that anything that is written down stands for, at least; and those expected in a bin."""
+"""Fewest patients behind any stored number of the reference; and fewest expected patients in a bin."""
 ALPHA_FAMILY = 0.05
-"""Adjusted p-value up to which a column of a family is named."""
+"""Adjusted p-value up to which one of many columns is named."""
 COLUMNS_AT_ONCE = 512
 
 
@@ -36,8 +36,8 @@ class Differences:
     """How the batch differs from the reference in each of P columns.
 
     Attributes:
-        psi: The population stability index less its expectation by chance, from 0, ``(P,)``.
-        p_value: Of the tests, ``(P,)``; 1 where nothing could be compared.
+        psi: Population stability index minus its expectation by chance, from 0, ``(P,)``.
+        p_value: P-value of the tests, ``(P,)``; 1 where nothing could be compared.
     """
 
     psi: Floats
@@ -45,16 +45,16 @@ class Differences:
 
 
 def as_floats(values: Any) -> Floats:
-    """Returns numbers as float64 that went through float32, so that a table reads the same from whatever file."""
+    """Returns numbers as float64 rounded to float32, so that they do not depend on the file format."""
     with np.errstate(over="ignore"):
-        found: Floats = np.asarray(values, dtype=np.float64).astype(np.float32).astype(np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
+        rounded: Floats = np.asarray(values, dtype=np.float64).astype(np.float32).astype(np.float64)
+    return np.where(np.isfinite(rounded), rounded, np.nan)
 
 
 def fit_edges(values: Floats, n_bins: int) -> Floats:
-    """Returns rounded quantiles that cut columns ``(m, P)`` into bins of `FEWEST` or more, ``(P, n_bins - 1)``.
+    """Returns rounded quantiles that divide columns ``(m, P)`` into bins of `FEWEST` or more, ``(P, n_bins - 1)``.
 
-    Edges are interpolated and rounded to a thousandth of the column's spread, so that none is a patient's value by
+    Edges are interpolated and rounded to a thousandth of the column's range, so that none is a patient's value by
     construction; those that are not needed are infinite.
     """
     n_columns = values.shape[1]
@@ -64,24 +64,24 @@ def fit_edges(values: Floats, n_bins: int) -> Floats:
         return edges
     for some in np.array_split(usable, -(-len(usable) // COLUMNS_AT_ONCE)):
         part = values[:, some]
-        found = np.nanquantile(part, np.arange(1, n_bins) / n_bins, axis=0).T
-        edges[some] = np.sort(_rounded(found, np.nanmax(part, 0) - np.nanmin(part, 0)), axis=1)
+        quantiles = np.nanquantile(part, np.arange(1, n_bins) / n_bins, axis=0).T
+        edges[some] = np.sort(_rounded(quantiles, np.nanmax(part, 0) - np.nanmin(part, 0)), axis=1)
     edges[:, 1:][edges[:, 1:] == edges[:, :-1]] = np.inf
     edges.sort(axis=1)
-    return _with_enough(edges, count(values, edges))
+    return _with_full_bins(edges, count(values, edges))
 
 
 def count(values: Floats, edges: Floats) -> Floats:
     """Counts the cells of columns ``(n, P)`` in the bins between edges ``(P, E)``: ``(P, E + 1)``; NaN is in none."""
     n_columns, n_edges = edges.shape
-    found = np.zeros((n_columns, n_edges + 1))
+    counts = np.zeros((n_columns, n_edges + 1))
     for start in range(0, n_columns, COLUMNS_AT_ONCE):
-        part = values[:, start : start + COLUMNS_AT_ONCE]
-        known = ~np.isnan(part)
-        bins = (part[:, :, None] > edges[None, start : start + COLUMNS_AT_ONCE]).sum(2)
+        some = slice(start, start + COLUMNS_AT_ONCE)
+        is_filled = ~np.isnan(values[:, some])
+        bins = (values[:, some, None] > edges[None, some]).sum(2)
         for b in range(n_edges + 1):
-            found[start : start + COLUMNS_AT_ONCE, b] = ((bins == b) & known).sum(0)
-    return found
+            counts[some, b] = ((bins == b) & is_filled).sum(0)
+    return counts
 
 
 def compare(reference: Floats, batch: Floats, rare: Floats, rare_batch: Floats) -> Differences:
@@ -89,12 +89,12 @@ def compare(reference: Floats, batch: Floats, rare: Floats, rare_batch: Floats) 
 
     Args:
         reference: Counts in bins ``(P, B)``.
-        batch: The same of the batch.
-        rare: Counts of what is tested one by one, such as empty cells, ``(P, R)``.
-        rare_batch: The same of the batch.
+        batch: The same for the batch.
+        rare: Counts that are tested one by one, such as empty cells, ``(P, R)``.
+        rare_batch: The same for the batch.
 
     Returns:
-        p-values are the smallest of the tests of a column, times their number.
+        Differences; a p-value is the smallest of the tests of a column, times their number.
     """
     from scipy.stats import chi2
 
@@ -119,7 +119,7 @@ def compare(reference: Floats, batch: Floats, rare: Floats, rare_batch: Floats) 
 
 
 def stability_index(reference: Floats, batch: Floats) -> Floats:
-    """Computes the PSI of counts ``(P, B)`` less its expectation by chance, from 0; half a patient is added to each."""
+    """Returns the PSI of counts ``(P, B)``, plus half a patient each, minus its expectation by chance, from 0."""
     used = reference + batch > 0
     bins = used.sum(1, keepdims=True)
     m, n = reference.sum(1, keepdims=True), batch.sum(1, keepdims=True)
@@ -127,12 +127,12 @@ def stability_index(reference: Floats, batch: Floats) -> Floats:
         of_reference, of_batch = ((x + 0.5) / (total + bins / 2) for x, total in ((reference, m), (batch, n)))
         index = np.where(used, (of_batch - of_reference) * np.log(of_batch / of_reference), 0.0).sum(1)
         expected = (bins - 1) * (1 / n + 1 / m)
-    found: Floats = np.where((m > 0) & (n > 0), index[:, None] - expected, 0.0)[:, 0]
-    return np.maximum(found, 0.0)
+    excess: Floats = np.where((m > 0) & (n > 0), index[:, None] - expected, 0.0)[:, 0]
+    return np.maximum(excess, 0.0)
 
 
 def exact(reference: Floats, n_reference: Floats, batch: Floats, n_batch: Floats) -> Floats:
-    """Fisher's exact test of two shares, both sides (twice the smaller tail), for whole counts ``(P,)``."""
+    """Returns p-values of Fisher's exact test of two shares (twice the smaller tail), for whole counts ``(P,)``."""
     from scipy.stats import hypergeom
 
     either = hypergeom(n_reference + n_batch, reference + batch, n_batch)
@@ -153,12 +153,12 @@ def simes(p_values: Floats) -> float:
 def _rounded(numbers: Floats, spread: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         step = 10.0 ** np.floor(np.log10(spread / 1000))[:, None]
-        found: Floats = np.where(step > 0, np.round(numbers / step) * step, numbers)
-    return found
+        rounded: Floats = np.where(step > 0, np.round(numbers / step) * step, numbers)
+    return rounded
 
 
-def _with_enough(edges: Floats, counts: Floats) -> Floats:
-    """Leaves edges out until every bin holds `FEWEST` patients of the reference."""
+def _with_full_bins(edges: Floats, counts: Floats) -> Floats:
+    """Removes edges until every bin has `FEWEST` patients of the reference."""
     kept, running = edges.copy(), np.zeros(len(edges))
     last = np.full(len(edges), -1)
     for e in range(edges.shape[1]):
@@ -174,7 +174,7 @@ def _with_enough(edges: Floats, counts: Floats) -> Floats:
 
 
 def _groups(reference: Floats, n: Floats) -> NDArray[np.int64]:
-    """Numbers groups of neighbouring bins in which five patients of a batch of n are expected, ``(P, B)``."""
+    """Numbers groups of neighbouring bins with five expected patients of a batch of n, ``(P, B)``."""
     total = reference.sum(1)
     expected = reference * np.divide(n, total, out=np.zeros_like(n), where=total > 0)[:, None]
     group = np.zeros(reference.shape, dtype=np.int64)
@@ -188,6 +188,6 @@ def _groups(reference: Floats, n: Floats) -> NDArray[np.int64]:
 
 
 def _grouped(counts: Floats, group: NDArray[np.int64]) -> Floats:
-    found = np.zeros_like(counts)
-    np.add.at(found, (np.arange(len(counts))[:, None], group), counts)
-    return found
+    sums = np.zeros_like(counts)
+    np.add.at(sums, (np.arange(len(counts))[:, None], group), counts)
+    return sums

@@ -1,9 +1,10 @@
-"""Whether a batch of patients still looks like those that a model was trained on: inputs, presence, predictions."""
+"""Drift: differences of a batch of patients from the training patients, in inputs, presence and predictions."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +15,17 @@ from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning
 from multimodn.findings.frames import DriftFrame
 from multimodn.monitor import columns
-from multimodn.monitor.columns import Line
+from multimodn.monitor.columns import ColumnDrift
 from multimodn.monitor.counts import exact
-from multimodn.monitor.reference import ModalityReference, Reference, cells, patterns, presence
+from multimodn.monitor.predicted import counted_predictions, embedding, label_texts, member_predictions
+from multimodn.monitor.reference import Reference, cells, patterns, presence
 from multimodn.monitor.summaries import counted
 
 if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
 
 ALPHA = 0.05
-"""Adjusted p-value up to which a difference is more than chance."""
+"""Adjusted p-value up to which a difference is significant."""
 WATCH, DRIFTED = 0.1, 0.25
 """The usual limits of the population stability index; see `multimodn.monitor.counts`."""
 WATCH_SHARE, DRIFTED_SHARE = 0.05, 0.1
@@ -34,33 +36,33 @@ FRAME = [*NAMES, "reference", "batch", "note"]
 
 
 def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> DriftFrame:
-    """Compares patients with those that a model was trained on.
+    """Compares patients with the training patients of a model.
 
     Args:
         model: The model.
-        reference: What its training patients look like.
-        cohort: Other patients; where it has targets, these are compared too.
+        reference: The reference of its training patients.
+        cohort: Other patients; targets are compared too, if there are any.
 
     Returns:
         One row for each comparison, by ``kind``:
 
-        - ``input``: a column, of those who have the modality. Of one with more than 60 columns of numbers there is a
-          row for the column that differs most, and one for each of a few directions through all of them.
-        - ``presence``: who has a modality; ``value`` is the difference of the two shares.
-        - ``pattern``: which modalities patients have together.
+        - ``input``: a column, among patients who have the modality. With more than 60 columns of numbers there is a row
+          for the most different column, and one for each of a few directions through all of them.
+        - ``presence``: the share of patients who have a modality; ``value`` is the difference of the two shares.
+        - ``pattern``: presence patterns.
         - ``prediction``: an output of a task.
         - ``label``: the outcomes.
 
-        ``statistic`` is ``psi``, the population stability index less what chance adds to it, or ``difference``;
-        ``p_adjusted`` by Benjamini and Hochberg over all rows. ``verdict`` is ``drifted`` where the difference is more
-        than chance (adjusted p up to .05) and large (psi from .25, difference from .1); ``watch`` where it is more than
-        chance and of medium size (.1, .05), or large and more than chance by itself alone; else ``stable``, which in a
-        small batch says little. ``reference`` and ``batch`` are shares or means, ``note`` tells in words.
+        ``statistic`` is ``psi``, the population stability index minus its expectation by chance, or ``difference``;
+        ``p_adjusted`` by Benjamini and Hochberg over all rows. ``verdict`` is ``drifted`` where the difference is
+        significant (adjusted p up to .05) and large (psi from .25, difference from .1); ``watch`` where it is
+        significant and of medium size (.1, .05), or large and significant only without adjustment; else ``stable``,
+        which is little evidence in a small batch. ``reference`` and ``batch`` are shares or means, ``note`` is a text.
         See `DriftFrame` for its fields.
 
     Raises:
         NotFittedError: Before training.
-        DataError: If the reference is of another model, or the patients lack columns; all of them are named.
+        DataError: If the reference is of another model, or the patients lack columns; all are named.
 
     References:
         Benjamini and Hochberg (1995), https://doi.org/10.1111/j.2517-6161.1995.tb02031.x; the sizes: see
@@ -72,25 +74,25 @@ def drift(model: MultiModN, reference: Reference, cohort: Cohort) -> DriftFrame:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*levels that training did not see", DataWarning)  # in the notes
         patients = model.prepare(cohort)
-    lines = [
+    rows = [
         *_inputs(model, reference, cohort, patients),
         *_presence(reference, cohort),
         *_predictions(model, reference, patients),
         *_labels(model, reference, cohort),
     ]
-    frame = pd.DataFrame([line.row() for line in lines])
+    frame = pd.DataFrame(rows)
     frame["p_adjusted"] = false_discovery_control(frame["p_value"])
     frame["verdict"] = _verdicts(frame)
     return DriftFrame.of(frame[FRAME], n_patients=len(cohort), n_reference=reference.n, predicted=reference.predicted)
 
 
 def has_drifted(frame: pd.DataFrame) -> bool:
-    """Says whether anything drifted; of batches like the training patients it does in one of twenty, at most."""
+    """Says whether anything drifted; by chance at most one of twenty batches does."""
     return bool((frame["verdict"] == "drifted").any())
 
 
 def trust(frame: DriftFrame) -> str:
-    """Sums drift up in a few sentences."""
+    """Summarises drift in a few sentences."""
     drifted = frame[frame["verdict"] == "drifted"]
     n, m = frame.n_patients, frame.n_reference
     parts = [part for part in (_of_inputs(frame), _of_presence(drifted), _of_outcomes(drifted)) if part]
@@ -106,75 +108,64 @@ def trust(frame: DriftFrame) -> str:
 
 def _check_model(model: MultiModN, reference: Reference) -> None:
     _ = model.trained  # raises NotFittedError
-    known = {"data_hash": reference.data, "split_hash": reference.split}
-    wrong = [name for name, value in known.items() if value and model.provenance.get(name, value) != value]
+    hashes = {"data_hash": reference.data, "split_hash": reference.split}
+    wrong = [name for name, value in hashes.items() if value and model.provenance.get(name, value) != value]
     if wrong:
         raise DataError(
-            f"The reference was written for another model: its {wrong[0].replace('_', ' ')} is another one. "
+            f"The reference was written for another model: its {wrong[0].replace('_', ' ')} is different. "
             f"Take the reference.json of the model's own run folder."
         )
 
 
-def _inputs(model: MultiModN, reference: Reference, cohort: Cohort, patients: PatientTensors) -> Iterator[Line]:
+def _inputs(model: MultiModN, reference: Reference, cohort: Cohort, patients: PatientTensors) -> Iterator[ColumnDrift]:
     network = model.trained.ensemble.first
     problems = []
-    for known in reference.modalities:
-        frame = cohort.modalities.get(known.name)
+    for own in reference.modalities:
+        frame = cohort.modalities.get(own.name)
         if frame is None or frame.empty:
             continue
-        lacking = [name for name in known.columns if name not in frame]
-        if lacking:  # of a third party's kind, which need not check
-            problems.append(f"modality '{known.name}' lacks the columns {', '.join(lacking)}.")
+        lacking = [name for name in own.columns if name not in frame]
+        if lacking:  # encoders of other packages need not check
+            problems.append(f"modality '{own.name}' lacks the columns {', '.join(lacking)}.")
             continue
-        encoder: Any = network.encoders[known.name]
-        rows = cells(frame[list(known.columns)], encoder.several_rows)
-        yield from columns.compare_modality(known, rows)
-        yield from _embedding(model, known, patients)
+        encoder: Any = network.encoders[own.name]
+        yield from columns.compare_modality(own, cells(frame[list(own.columns)], encoder.several_rows))
+        if own.embedding is not None:
+            values = embedding(model, patients, own.name)
+            for row in columns.compare_directions(own.name, own.embedding, values):
+                yield replace(row, column=row.column.replace("(", "(embedding: ", 1))
     if problems:
         raise DataError(" ".join(problems))
 
 
-def _embedding(model: MultiModN, known: ModalityReference, patients: PatientTensors) -> Iterator[Line]:
-    from multimodn.monitor.predicted import embedding
-
-    if known.embedding is not None:
-        values = embedding(model, patients, known.name)
-        for line in columns.compare_directions(known.name, known.embedding, values):
-            yield line.named(line.column.replace("(", "(embedding: ", 1))
-
-
-def _presence(reference: Reference, cohort: Cohort) -> Iterator[Line]:
-    names = [known.name for known in reference.modalities]
+def _presence(reference: Reference, cohort: Cohort) -> Iterator[ColumnDrift]:
+    names = [modality.name for modality in reference.modalities]
     has = presence(cohort, names).sum(0).astype(np.float64)
-    had = np.array([known.present for known in reference.modalities], dtype=np.float64)
+    had = np.array([modality.present for modality in reference.modalities], dtype=np.float64)
     n, m = len(cohort), reference.n
     p_values = exact(had, np.full_like(had, m), has, np.full_like(has, n))
     for k, name in enumerate(names):
         before, now = float(had[k] / m), float(has[k] / n)
         note = f"{before:.0%} had it, {now:.0%} have it"
-        yield Line("presence", name, "", "difference", now - before, float(p_values[k]), n, m, before, now, note)
-    found = counted(patterns(cohort, names), reference.patterns)
-    yield columns.compare_categories("pattern", "", reference.patterns, found)
+        yield ColumnDrift("presence", name, "", "difference", now - before, float(p_values[k]), n, m, before, now, note)
+    yield columns.compare_categories(
+        "pattern", "", reference.patterns, counted(patterns(cohort, names), reference.patterns)
+    )
 
 
-def _predictions(model: MultiModN, reference: Reference, patients: PatientTensors) -> Iterator[Line]:
-    from multimodn.monitor.predicted import counted_predictions, edges_of, member_predictions
-
-    found = member_predictions(model, patients) if reference.predictions else []
-    for known in reference.predictions:
-        counts, means = counted_predictions([of_member[known.task] for of_member in found], edges_of(known))
-        yield from columns.compare_counted("prediction", known.task, known.values, counts, means)
+def _predictions(model: MultiModN, reference: Reference, patients: PatientTensors) -> Iterator[ColumnDrift]:
+    of_members = member_predictions(model, patients) if reference.predictions else []
+    for own in reference.predictions:
+        counts, means = counted_predictions([predictions[own.task] for predictions in of_members], own.edges)
+        yield from columns.compare_counted("prediction", own.task, own.values, counts, means)
 
 
-def _labels(model: MultiModN, reference: Reference, cohort: Cohort) -> Iterator[Line]:
-    from multimodn.monitor.predicted import label_texts
-
-    known = {label.name: label for label in reference.labels}
+def _labels(model: MultiModN, reference: Reference, cohort: Cohort) -> Iterator[ColumnDrift]:
+    by_task = {label.name: label for label in reference.labels}
     for texts in label_texts(model, cohort):
-        if len(texts) and texts.name in known:
-            yield columns.compare_categories(
-                "label", str(texts.name), known[texts.name], counted(texts, known[texts.name])
-            )
+        if len(texts) and texts.name in by_task:
+            label = by_task[texts.name]
+            yield columns.compare_categories("label", label.name, label, counted(texts, label))
 
 
 def _verdicts(frame: pd.DataFrame) -> list[str]:
@@ -182,9 +173,9 @@ def _verdicts(frame: pd.DataFrame) -> list[str]:
     size = frame["value"].abs().to_numpy()
     large = size >= np.where(is_share, DRIFTED_SHARE, DRIFTED) - 1e-9
     medium = size >= np.where(is_share, WATCH_SHARE, WATCH) - 1e-9
-    sure, alone = (frame["p_adjusted"] <= ALPHA).to_numpy(), (frame["p_value"] <= ALPHA).to_numpy()
-    found = np.where((sure & medium) | (alone & large), "watch", "stable")
-    return list(np.where(sure & large, "drifted", found))
+    adjusted, unadjusted = ((frame[name] <= ALPHA).to_numpy() for name in ("p_adjusted", "p_value"))
+    watched = np.where((adjusted & medium) | (unadjusted & large), "watch", "stable")
+    return list(np.where(adjusted & large, "drifted", watched))
 
 
 def _of_inputs(frame: pd.DataFrame) -> str:
@@ -202,8 +193,8 @@ def _of_presence(drifted: pd.DataFrame) -> str:
     changed = [f"{row['modality']} {row['reference']:.0%} to {row['batch']:.0%}" for row in rows]
     if not changed and "pattern" not in set(drifted["kind"]):
         return ""
-    told = ", ".join(changed) or str(drifted.loc[drifted["kind"] == "pattern", "note"].iloc[0])
-    return f"who has which modality changed: {told}"
+    changes = ", ".join(changed) or str(drifted.loc[drifted["kind"] == "pattern", "note"].iloc[0])
+    return f"presence of modalities changed: {changes}"
 
 
 def _of_outcomes(drifted: pd.DataFrame) -> str:

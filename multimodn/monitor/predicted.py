@@ -1,8 +1,8 @@
-"""Predictions and embeddings of patients whom the predicting member was not trained on, and how later ones compare.
+"""Out-of-sample predictions and embeddings for the reference, and those of new patients.
 
-What a network predicts of its own training patients is more extreme than what it predicts of others. So the reference
-holds what each member predicts of the patients that it left out, and what all members, one by one, predict of the test
-patients; later patients are compared by what all members predict, one by one.
+Predictions of a network for its own training patients are more extreme than for others. So the reference has the
+predictions of each member for the patients on whom it was not trained, and of all members, one by one, for the test
+patients; new patients are predicted by all members, one by one.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ from multimodn.base.encoder import Encoder
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataWarning
-from multimodn.fusion import Ensemble
 from multimodn.monitor.counts import FEWEST, Floats, count, fit_edges
-from multimodn.monitor.summaries import BINS, Directions, Numbers, fit_directions, padded, summary
+from multimodn.monitor.summaries import BINS, Directions, NumberColumns, fit_directions, padded, summary
 
 if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
 
 AT_ONCE = 1024
-"""Patients that an encoder is given at once."""
+"""Patients that are encoded at once."""
 
 
 def summarise_predictions(
     model: MultiModN, cohort: Cohort, split: Split
 ) -> tuple[tuple[PredictionReference, ...], str]:
-    """Summarises predictions out of sample, and says in words whose they are."""
+    """Summarises out-of-sample predictions, and says in words of which patients."""
     ensemble = model.trained.ensemble
-    patients, held_out, test, words = _outside(model, cohort, split)
+    patients, held_out, test, words = _held_out(model, cohort, split)
     if not len(patients):
         return (), words
     share = 1 / len(ensemble.networks)
@@ -47,42 +46,41 @@ def summarise_predictions(
     for k, rows in enumerate(held_out):
         both = torch.cat([rows, test])
         if len(both):
-            for name, found in _of_member(model, patients, both, k).items():
-                values[name].append(found)
+            for name, predictions in _of_member(model, patients, both, k).items():
+                values[name].append(predictions)
             weights.append(np.where(np.arange(len(both)) < len(rows), 1.0, share))
+    prior = ensemble.prior()
     return tuple(
-        _prediction(name, list(outputs), np.concatenate(values[name]), np.concatenate(weights))
-        for name, outputs in _output_names(ensemble).items()
+        _prediction(name, list(task.predict(prior[name][None])), np.concatenate(values[name]), np.concatenate(weights))
+        for name, task in ensemble.tasks.items()
     ), words
 
 
 def member_predictions(model: MultiModN, patients: PatientTensors) -> list[dict[str, Floats]]:
-    """Returns what each member alone predicts: for each task ``(n, outputs)``."""
+    """Returns the predictions of each member: for each task ``(n, outputs)``."""
     everyone = torch.arange(len(patients))
     return [_of_member(model, patients, everyone, k) for k in range(model.trained.n_members)]
 
 
-def counted_predictions(found: Sequence[Floats], edges: Floats) -> tuple[Floats, Floats]:
-    """Counts the predictions of all members in the bins of a reference, and averages: ``(P, E + 1)``, ``(P,)``.
-
-    A patient counts once: a share of 1 for each member, so that counts vary less than whole ones would.
-    """
-    return np.mean([count(values, edges) for values in found], axis=0), np.mean([v.mean(0) for v in found], axis=0)
+def counted_predictions(of_members: Sequence[Floats], edges: Floats) -> tuple[Floats, Floats]:
+    """Returns counts in the bins of a reference and means, averaged over members: ``(P, E + 1)``, ``(P,)``."""
+    counts, means = [count(values, edges) for values in of_members], [values.mean(0) for values in of_members]
+    return np.mean(counts, axis=0), np.mean(means, axis=0)
 
 
 def label_texts(model: MultiModN, cohort: Cohort) -> Iterator[pd.Series[Any]]:
-    """Names the outcome stratum of each labelled patient, for each task that the cohort has targets of."""
+    """Names the outcome stratum of each labelled patient, for each task with targets in the cohort."""
     for name, task in model.trained.tasks.items():
         if name in cohort.targets:
-            target, known = task.prepare(cohort.targets[name])
-            codes = task.strata(target[known]).numpy()
+            target, labelled = task.prepare(cohort.targets[name])
+            codes = task.strata(target[labelled]).numpy()
             names = np.array(task.stratum_names, dtype=object)
-            yield pd.Series(names[codes], cohort.patients[known.numpy()], name=name)
+            yield pd.Series(names[codes], cohort.patients[labelled.numpy()], name=name)
 
 
 def held_out_embedding(model: MultiModN, cohort: Cohort, split: Split, modality: str) -> Directions | None:
-    """Summarises what the first member's encoder makes of patients whom it was not trained on; None: too few."""
-    patients, held_out, test, _ = _outside(model, cohort, split)
+    """Summarises out-of-sample embeddings of the first member; None if there are too few."""
+    patients, held_out, test, _ = _held_out(model, cohort, split)
     if not len(patients):
         return None
     values = embedding(model, patients, modality, torch.cat([held_out[0], test]))
@@ -92,7 +90,7 @@ def held_out_embedding(model: MultiModN, cohort: Cohort, split: Split, modality:
 
 
 def embedding(model: MultiModN, patients: PatientTensors, modality: str, rows: Tensor | None = None) -> Floats:
-    """Returns what the first member's encoder makes of those of the patients who have a modality, ``(n, E)``."""
+    """Returns the first member's embeddings of those of the patients who have a modality, ``(n, E)``."""
     network = model.trained.ensemble.first
     encoder = cast(Encoder, network.encoders[modality])
     position = patients.position[:, network.modalities.index(modality)]
@@ -105,8 +103,8 @@ def embedding(model: MultiModN, patients: PatientTensors, modality: str, rows: T
     return torch.cat(parts).double().numpy()
 
 
-def _outside(model: MultiModN, cohort: Cohort, split: Split) -> tuple[PatientTensors, list[Tensor], Tensor, str]:
-    """Prepares patients, and says whom each member left out, who was tested on, and that in words."""
+def _held_out(model: MultiModN, cohort: Cohort, split: Split) -> tuple[PatientTensors, list[Tensor], Tensor, str]:
+    """Prepares patients; returns also the held-out rows of each member, the test rows, and a description of both."""
     from multimodn.training.fit import member_rows
 
     seen = cohort.subset([*split.train, *split.validation])
@@ -138,26 +136,20 @@ def _of_member(model: MultiModN, patients: PatientTensors, rows: Tensor, k: int)
         }
 
 
-def _output_names(ensemble: Ensemble) -> dict[str, list[str]]:
-    return {name: list(task.predict(ensemble.prior()[name][None])) for name, task in ensemble.tasks.items()}
-
-
 def _prediction(task: str, names: list[str], values: Floats, weights: Floats) -> PredictionReference:
-    n_bins = max(1, min(BINS, int(weights.sum()) // (2 * FEWEST)))
-    edges = fit_edges(values, n_bins)
+    edges = fit_edges(values, max(1, min(BINS, int(weights.sum()) // (2 * FEWEST))))
     counts = sum(count(values[weights == w], edges) * w for w in np.unique(weights))
-    kept = summary(names, values, edges, np.asarray(counts))
-    return PredictionReference(task, kept)
-
-
-def edges_of(kept: PredictionReference) -> Floats:
-    """Returns the edges between the bins of a task's outputs, ``(P, E)``."""
-    return padded(kept.values.edges, np.inf)
+    return PredictionReference(task, summary(names, values, edges, np.asarray(counts)))
 
 
 @dataclass(frozen=True)
 class PredictionReference:
-    """Predictions of a task for patients on whom the predicting member was not trained; counts may be parts of 1."""
+    """Out-of-sample predictions of a task; the counts of test patients are means over the members."""
 
     task: str
-    values: Numbers
+    values: NumberColumns
+
+    @property
+    def edges(self) -> Floats:
+        """The edges between the bins of the task's outputs, ``(P, E)``."""
+        return padded(self.values.edges, np.inf)

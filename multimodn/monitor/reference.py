@@ -1,9 +1,10 @@
-"""What the patients that a model learned from look like, kept beside it as summaries that identify nobody."""
+"""Reference of a model: summaries of its training patients that identify nobody, stored beside it."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,16 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data.cohort import Cohort
+from multimodn.data.splits import make_split
 from multimodn.errors import DataError
 from multimodn.files import write_text
-from multimodn.monitor.predicted import PredictionReference
+from multimodn.missingness.patterns import pattern_names
+from multimodn.monitor.predicted import (
+    PredictionReference,
+    held_out_embedding,
+    label_texts,
+    summarise_predictions,
+)
 from multimodn.monitor.summaries import (
     BINS,
     BINS_OF_MANY,
@@ -21,7 +29,7 @@ from multimodn.monitor.summaries import (
     MOST_VALUES,
     Categories,
     Directions,
-    Numbers,
+    NumberColumns,
     as_numbers,
     as_texts,
     fit_directions,
@@ -39,7 +47,7 @@ FILE = "reference.json"
 FORMAT = 1
 """Version of the file."""
 MIXED = 0.5
-"""Share of cells with a frequent category from which on a column of text is one of categories."""
+"""Smallest share of cells with a frequent category in a column of categories; other texts are free texts."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,20 @@ class ModalityReference:
     Attributes:
         name: The step of the study.
         present: Patients who have it.
-        columns: The columns that must be there.
+        columns: Required columns.
         numbers: Columns of numbers.
-        lengths: Columns of free text, by how long the text is.
+        lengths: Lengths of free texts.
         categories: Columns of categories.
-        directions: Of a modality with many columns, where ``numbers`` is a family.
-        embedding: What the encoder of the first member makes of patients whom it was not trained on, where columns
-            say little, as in files, free texts, and several rows a patient.
+        directions: Projections of a modality with many columns.
+        embedding: Out-of-sample embeddings of the first member, where columns are uninformative: files, free texts, and
+            several rows a patient.
     """
 
     name: str
     present: int
     columns: tuple[str, ...]
-    numbers: Numbers
-    lengths: Numbers
+    numbers: NumberColumns
+    lengths: NumberColumns
     categories: tuple[Categories, ...]
     directions: Directions | None
     embedding: Directions | None
@@ -70,20 +78,20 @@ class ModalityReference:
 
 @dataclass(frozen=True)
 class Reference:
-    """Summaries of the training and validation patients of a model; see the module.
+    """Summaries of the training and validation patients of a model.
 
-    Nothing in it stands for fewer than five patients but counts of what is pooled, such as "any other category".
+    Every number rests on at least five patients, except counts of what is pooled, such as "any other category".
 
     Attributes:
         format: Version of the file.
         study: SHA-256 of the study.
-        data: Hash of the data that the model was trained on, as in its provenance.
+        data: Hash of the training data, as in the model's provenance.
         split: Hash of the split.
-        n: Patients.
+        n: Number of patients.
         modalities: One for each step of the study.
-        patterns: Which modalities patients have.
-        predictions: One for each task; none if nobody was held out.
-        predicted: Whose predictions these are, in words.
+        patterns: Presence patterns.
+        predictions: One for each task; none without held-out patients.
+        predicted: The patients of these predictions, in words.
         labels: Outcome strata of each task.
     """
 
@@ -99,7 +107,7 @@ class Reference:
     labels: tuple[Categories, ...]
 
     def to_json(self) -> str:
-        """Returns the text that `from_json` reads."""
+        """Returns the text for `from_json`."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(Reference).dump_json(self).decode() + "\n"
@@ -111,13 +119,11 @@ class Reference:
         Raises:
             DataError: If it is damaged, or of another version.
         """
-        import json
-
         from pydantic import TypeAdapter, ValidationError
 
         try:
-            found = json.loads(text)
-            version = found.get("format") if isinstance(found, dict) else None
+            content = json.loads(text)
+            version = content.get("format") if isinstance(content, dict) else None
             if version != FORMAT:
                 raise DataError(f"The reference has format {version!r}, expected {FORMAT}. Fit the study again.")
             return TypeAdapter(Reference).validate_json(text)
@@ -143,12 +149,12 @@ class Reference:
 
 
 def write_reference(model: MultiModN, cohort: Cohort, folder: Path) -> Path:
-    """Writes ``reference.json``, from which `multimodn.monitor.drift.drift` tells how other patients differ.
+    """Writes ``reference.json``, with which `multimodn.monitor.drift.drift` compares other patients.
 
     Args:
         model: A trained model.
         cohort: Its training and validation patients, and perhaps more.
-        folder: Where to write, such as the run folder.
+        folder: Such as the run folder.
 
     Returns:
         The file.
@@ -158,15 +164,12 @@ def write_reference(model: MultiModN, cohort: Cohort, folder: Path) -> Path:
 
 
 def make_reference(model: MultiModN, cohort: Cohort) -> Reference:
-    """Summarises the training and validation patients of a model; predictions out of sample, test patients' too.
+    """Summarises the training and validation patients of a model, and out-of-sample predictions, also of test patients.
 
     Raises:
         NotFittedError: Before training.
         DataError: If patients of the model's split are not in the cohort.
     """
-    from multimodn.data.splits import make_split
-    from multimodn.monitor.predicted import held_out_embedding, label_texts, summarise_predictions
-
     network = model.trained.ensemble.first
     split = model.split or make_split(model.study, cohort)
     seen = cohort.subset([*split.train, *split.validation])
@@ -174,11 +177,11 @@ def make_reference(model: MultiModN, cohort: Cohort) -> Reference:
     for name in network.modalities:
         frame = seen.modalities.get(name, pd.DataFrame())
         encoder: Any = network.encoders[name]
-        found = summarise(name, frame, encoder, model.study.steps[name].file_columns)
-        if is_opaque(found, encoder, frame):
-            found = _with(found, embedding=held_out_embedding(model, cohort, split, name))
-        modalities.append(found)
-    predictions, whose = summarise_predictions(model, cohort, split)
+        summary = summarise(name, frame, encoder, model.study.steps[name].file_columns)
+        if is_opaque(summary, encoder, frame):
+            summary = replace(summary, embedding=held_out_embedding(model, cohort, split, name))
+        modalities.append(summary)
+    predictions, predicted = summarise_predictions(model, cohort, split)
     return Reference(
         format=FORMAT,
         study=hashlib.sha256(model.study.to_yaml().encode()).hexdigest(),
@@ -188,21 +191,19 @@ def make_reference(model: MultiModN, cohort: Cohort) -> Reference:
         modalities=tuple(modalities),
         patterns=summarise_categories(patterns(seen, network.modalities)),
         predictions=predictions,
-        predicted=whose,
+        predicted=predicted,
         labels=tuple(summarise_categories(texts) for texts in label_texts(model, seen)),
     )
 
 
 def patterns(cohort: Cohort, modalities: list[str]) -> pd.Series[Any]:
     """Names the modalities that each patient has, such as ``labs+image``."""
-    has = presence(cohort, modalities)
-    distinct, codes = np.unique(has, axis=0, return_inverse=True)
-    names = ["+".join(np.array(modalities, dtype=object)[row]) or "(none)" for row in distinct]
-    return pd.Series(np.array(names, dtype=object)[codes.ravel()], cohort.patients, name="(which modalities)")
+    names = pattern_names(presence(cohort, modalities), modalities)
+    return pd.Series(names, cohort.patients, name="(which modalities)")
 
 
 def presence(cohort: Cohort, modalities: list[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Says who has which modality, bool ``(n, M)``."""
+    """Returns the presence of modalities, bool ``(n, M)``."""
     nobody = np.zeros(len(cohort), dtype=bool)
     frames = [cohort.modalities.get(name) for name in modalities]
     return np.stack([nobody if f is None else cohort.patients.isin(f.index) for f in frames], axis=1)
@@ -213,10 +214,10 @@ def cells(frame: pd.DataFrame, several_rows: bool) -> pd.DataFrame:
     return one_row_each(frame) if several_rows and len(frame) else frame
 
 
-def is_opaque(found: ModalityReference, encoder: Encoder, frame: pd.DataFrame) -> bool:
-    """Says whether columns tell little of a modality: files, free texts, several rows a patient."""
-    looked_at = len(found.numbers.names) + len(found.categories)
-    return bool(len(frame)) and (encoder.several_rows or bool(found.lengths.names) or not looked_at)
+def is_opaque(summary: ModalityReference, encoder: Encoder, frame: pd.DataFrame) -> bool:
+    """Says whether columns are uninformative: files, free texts, several rows a patient."""
+    n_compared = len(summary.numbers.names) + len(summary.categories)
+    return bool(len(frame)) and (encoder.several_rows or bool(summary.lengths.names) or not n_compared)
 
 
 def summarise(name: str, frame: pd.DataFrame, encoder: Encoder, files: list[str]) -> ModalityReference:
@@ -226,7 +227,7 @@ def summarise(name: str, frame: pd.DataFrame, encoder: Encoder, files: list[str]
         name: The step's name.
         frame: The rows of the patients who have it.
         encoder: Its fitted encoder.
-        files: Columns that name files, which are not looked at.
+        files: Columns with names of files, which are left out.
     """
     columns = [column for column in encoder.columns if column in frame]
     rows = cells(frame[columns], encoder.several_rows)
@@ -237,9 +238,7 @@ def summarise(name: str, frame: pd.DataFrame, encoder: Encoder, files: list[str]
     few = [] if is_wide else [column for column in numbers if rows[column].nunique() <= MOST_VALUES]
     numbers = [column for column in numbers if column not in few]
     texts = {c: summarise_categories(as_texts(rows[c])) for c in named if c in few or not is_number[c]}
-    lengths = [
-        c for c, found in texts.items() if c not in few and sum(found.counts) < MIXED * (len(rows) - found.empty)
-    ]
+    lengths = [c for c, t in texts.items() if c not in few and sum(t.counts) < MIXED * (len(rows) - t.empty)]
     values = as_numbers(rows, numbers)
     return ModalityReference(
         name=name,
@@ -247,12 +246,7 @@ def summarise(name: str, frame: pd.DataFrame, encoder: Encoder, files: list[str]
         columns=tuple(columns),
         numbers=summarise_numbers(numbers, values, BINS_OF_MANY if is_wide else BINS),
         lengths=summarise_numbers(lengths, text_lengths(rows, lengths) if lengths else np.empty((len(rows), 0))),
-        categories=tuple(found for c, found in texts.items() if c not in lengths),
+        categories=tuple(t for c, t in texts.items() if c not in lengths),
         directions=fit_directions(numbers, values) if is_wide else None,
         embedding=None,
     )
-
-
-def _with(found: ModalityReference, **changes: Any) -> ModalityReference:
-    given = {field.name: getattr(found, field.name) for field in fields(found)}
-    return ModalityReference(**{**given, **changes})

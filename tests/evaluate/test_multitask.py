@@ -155,7 +155,7 @@ def test_of_registries_a_single_task_keeps_those_that_record_it_and_takes_as_man
     [
         ({"tasks": ["deth"]}, StudyError, "Unknown task 'deth'.*Did you mean 'death'"),
         ({"n_folds": 3}, StudyError, "either a split"),
-        ({}, DataError, "nobody to test"),
+        ({}, DataError, "no test patients"),
     ],
 )
 def test_what_cannot_be_compared(options, error, message):

@@ -80,7 +80,7 @@ def test_a_lost_modality_is_presence_and_no_input(fitted):
     assert "image" not in set(frame.loc[frame["kind"] == "input", "modality"])
     (row,) = frame[(frame["kind"] == "presence") & (frame["modality"] == "image")].to_dict("records")
     assert (row["batch"], row["value"]) == (0, -row["reference"])
-    assert "who has which modality changed: image 7" in trust(frame).lower()
+    assert "presence of modalities changed: image 7" in trust(frame).lower()
 
 
 def test_rows_and_identifiers_change_nothing(fitted):
