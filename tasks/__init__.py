@@ -9,11 +9,4 @@ from multimodn.tasks.ordinal import OrdinalTask
 from multimodn.tasks.regression import RegressionTask
 from multimodn.tasks.survival import SurvivalTask
 
-__all__ = [
-    "BinaryTask",
-    "MulticlassTask",
-    "MultilabelTask",
-    "OrdinalTask",
-    "RegressionTask",
-    "SurvivalTask",
-]
+__all__ = ["BinaryTask", "MulticlassTask", "MultilabelTask", "OrdinalTask", "RegressionTask", "SurvivalTask"]

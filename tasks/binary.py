@@ -102,9 +102,4 @@ class BinaryTask(PriorTask):
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "classes": self.classes,
-            "prior": self.prior().tolist(),
-        }
+        return {"name": self.name, "target": self.target, "classes": self.classes, "prior": self.prior().tolist()}

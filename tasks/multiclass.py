@@ -111,9 +111,4 @@ class MulticlassTask(PriorTask):
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "classes": self.classes,
-            "prior": self.prior().tolist(),
-        }
+        return {"name": self.name, "target": self.target, "classes": self.classes, "prior": self.prior().tolist()}

@@ -127,9 +127,4 @@ class MultilabelTask(PriorTask):
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""
-        return {
-            "name": self.name,
-            "targets": self.targets,
-            "classes": self.classes,
-            "prior": self.prior().tolist(),
-        }
+        return {"name": self.name, "targets": self.targets, "classes": self.classes, "prior": self.prior().tolist()}

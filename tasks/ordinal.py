@@ -135,12 +135,7 @@ class OrdinalTask(PriorTask):
 
     def config(self) -> dict[str, JSON]:
         """Returns the arguments of the class."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "classes": self.classes,
-            "prior": self.prior().tolist(),
-        }
+        return {"name": self.name, "target": self.target, "classes": self.classes, "prior": self.prior().tolist()}
 
 
 def _prior(counts: NDArray[np.float64]) -> list[float]:

@@ -34,10 +34,7 @@ def make_cohort(**changes: Any) -> Cohort:
 def study_dict(**changes: Any) -> dict[str, Any]:
     data = {
         "name": "tiny",
-        "cohort": {
-            "patient": "id",
-            "sources": {"labs": "labs.csv", "image": "image.csv", "outcome": "outcome.csv"},
-        },
+        "cohort": {"patient": "id", "sources": {"labs": "labs.csv", "image": "image.csv", "outcome": "outcome.csv"}},
         "modalities": [
             {"name": "labs", "kind": "table", "source": "labs", "hidden_size": 8, "embedding_size": 8},
             {"name": "image", "kind": "embedding", "source": "image", "hidden_size": 8, "embedding_size": 8},
@@ -45,13 +42,7 @@ def study_dict(**changes: Any) -> dict[str, Any]:
         "tasks": [
             {"name": "death", "kind": "binary", "source": "outcome", "target": "status", "positive": "dead"},
             {"name": "size", "kind": "regression", "source": "outcome", "target": "size"},
-            {
-                "name": "survival",
-                "kind": "survival",
-                "source": "outcome",
-                "time": "months",
-                "event": "event",
-            },
+            {"name": "survival", "kind": "survival", "source": "outcome", "time": "months", "event": "event"},
         ],
         "training": {"epochs": 2, "batch_size": 16, "state_size": 8},
     }

@@ -45,9 +45,7 @@ def test_from_tables_to_an_explained_patient(tmp_path):
     tables["image"].rename_axis("id").to_csv(tmp_path / "image.csv")
     study = tmp_path / "study.yaml"
     said = call(
-        "init",
-        *(tmp_path / "labs.csv", tmp_path / "image.csv"),
-        *("--id", "id", "--target", "status", "--out", study),
+        "init", *(tmp_path / "labs.csv", tmp_path / "image.csv"), *("--id", "id", "--target", "status", "--out", study)
     )
     assert "multimodn fit" in " ".join(said.split())
     study.write_text(re.sub(r"^( *)#? *epochs: *\d+", r"\1epochs: 2", study.read_text(), flags=re.M))

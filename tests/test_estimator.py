@@ -78,11 +78,7 @@ def test_contributions_add_up(model, cohort):
 def test_evaluate_counts_labelled_patients(model, cohort):
     scores = model.evaluate(cohort)
     assert list(scores.columns) == ["task", "metric", "value", "n"]
-    assert scores.set_index("task")["n"].groupby(level=0).first().to_dict() == {
-        "death": 30,
-        "size": 40,
-        "survival": 40,
-    }
+    assert scores.set_index("task")["n"].groupby(level=0).first().to_dict() == {"death": 30, "size": 40, "survival": 40}
     assert {"auroc", "rmse", "cindex"} <= set(scores["metric"])
 
 

@@ -57,14 +57,7 @@ def test_modalities_are_skipped_row_by_row():
     pd.testing.assert_frame_equal(frame, before)
     assert model.score(frame, y) > 0.85
     shares = model.contributions(frame)
-    assert list(shares.columns) == [
-        "output",
-        "modality",
-        "contribution",
-        "standard_error",
-        "prior",
-        "prediction",
-    ]
+    assert list(shares.columns) == ["output", "modality", "contribution", "standard_error", "prior", "prediction"]
     assert shares.loc["row 0", "modality"] == "labs"
     assert shares.loc["row 5", "modality"] == "notes"
     assert shares.loc["row 9", "modality"].tolist() == ["labs", "notes"]

@@ -78,11 +78,7 @@ def test_python_builds_the_same_study_as_a_file():
         ("stratify: death", "stratify: deth", r"split\.stratify: .*Did you mean 'death'\?"),
         ("stratify: death", "stratfy: death", r"split\.stratfy: .*Did you mean 'stratify'\?"),
         ("{validation: 0.1, stratify: death}", "{validation: 0.9}", r"split: .*no patients to train on"),
-        (
-            "{validation: 0.1, stratify: death}",
-            "{column: p, source: x}",
-            r"split\.source: unknown source 'x'",
-        ),
+        ("{validation: 0.1, stratify: death}", "{column: p, source: x}", r"split\.source: unknown source 'x'"),
         ("[labs, images, history]", "[labs, images]", r"order: .*history is missing"),
         ("[labs, images, history]", "[labs, images, hist]", r"order: .*Did you mean 'history'\?"),
         ("name: labs", "name: history", r"modalities\[1\]\.name: 'history' is used twice"),

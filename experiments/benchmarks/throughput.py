@@ -71,13 +71,7 @@ def bare_epoch(model: SequentialFusion, patients: PatientTensors, batch_size: in
     return time.perf_counter() - started
 
 
-def fit_epochs(
-    study: Study,
-    model: SequentialFusion,
-    patients: PatientTensors,
-    batch_size: int,
-    epochs: int,
-) -> float:
+def fit_epochs(study: Study, model: SequentialFusion, patients: PatientTensors, batch_size: int, epochs: int) -> float:
     """Trains by `fit`'s own trainer: Lightning, checkpoints, logging and all. Returns seconds an epoch."""
     spec = study.training.model_copy(update={"epochs": epochs, "batch_size": batch_size})
     rows, nobody = torch.arange(len(patients)), torch.empty(0, dtype=torch.long)
@@ -143,10 +137,7 @@ def measure_neutrality(n_patients: int, epochs: int, repeats: int, update: str) 
     fits = compare(lambda: fit("neutral"), lambda: fit("off"), repeats)
     patients = models["off"].prepare(cohort)
     predictions = compare(lambda: predict("neutral"), lambda: predict("off"), 3 * repeats)
-    return {
-        "neutral_over_off_fit": fits[0] / fits[1],
-        "neutral_over_off_predict": predictions[0] / predictions[1],
-    }
+    return {"neutral_over_off_fit": fits[0] / fits[1], "neutral_over_off_predict": predictions[0] / predictions[1]}
 
 
 def measure_prediction(n_patients: int, repeats: int, update: str) -> dict[str, float]:
@@ -176,9 +167,7 @@ def measure_contributions(n_patients: int, repeats: int, update: str) -> dict[st
     study = make_study(6, update=update, hidden_size=512, n_layers=2, embedding_size=512)
     fitted, patients = fitted_model(study, cohort)
     ours, predict = compare(
-        lambda: timed(lambda: fitted.contributions(patients)),
-        lambda: timed(lambda: fitted.predict(patients)),
-        repeats,
+        lambda: timed(lambda: fitted.contributions(patients)), lambda: timed(lambda: fitted.predict(patients)), repeats
     )
     return {"contributions_over_predict": ours / predict, "contributions_patients_per_s": n_patients / ours}
 

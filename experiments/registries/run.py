@@ -179,11 +179,7 @@ def cell(condition: str, study: Study, cohort: Cohort, split: Split, at: tuple[i
     """
     alone, _, own = single_task(study, cohort, split, "death")
     short = alone.model_copy(update={"training": study.training})
-    how = {
-        "joint": (study, cohort, split),
-        "separate": (alone, cohort, own),
-        "separate_short": (short, cohort, own),
-    }
+    how = {"joint": (study, cohort, split), "separate": (alone, cohort, own), "separate_short": (short, cohort, own)}
     models: dict[str, MultiModN] = {}
     for arm in arms_of(condition):
         with warnings.catch_warnings():

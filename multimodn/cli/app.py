@@ -62,8 +62,7 @@ def init(
 def audit(
     study: Annotated[Path, typer.Argument(help="A study file; or a run folder, to probe its model too.")],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder to write; default: audit beside the study or in the run."),
+        Path | None, typer.Option("--out", "-o", help="Folder to write; default: audit beside the study or in the run.")
     ] = None,
 ) -> None:
     """Test whether missingness depends on the outcome, and whether a trained model learned from it."""

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     run: Run,
     other: Annotated[
-        Path | None,
-        typer.Argument(help="The study file of another hospital: external validation, nothing is trained."),
+        Path | None, typer.Argument(help="The study file of another hospital: external validation, nothing is trained.")
     ] = None,
     source: Sources = None,
     everyone: Annotated[bool, typer.Option("--all", help="All patients, as of another cohort.")] = False,

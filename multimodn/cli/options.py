@@ -17,8 +17,7 @@ errors = Console(stderr=True)
 
 Run = Annotated[Path, typer.Argument(help="A run folder of `multimodn fit`, or a bundle.")]
 Sources = Annotated[
-    list[str] | None,
-    typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file."),
+    list[str] | None, typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file.")
 ]
 Patients = Annotated[list[str] | None, typer.Option(help="One of the patients; may be given several times.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")]

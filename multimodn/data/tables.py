@@ -13,12 +13,7 @@ from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.study.study import ColumnSplit, SourceSpec, Study
 
 
-def load_tables(
-    study: Study,
-    labelled: bool,
-    replaced: Mapping[str, Given],
-    problems: list[str],
-) -> Tables:
+def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], problems: list[str]) -> Tables:
     """Reads each source that is needed, once; see `Cohort.load`. Problems are added to ``problems``.
 
     Raises:

@@ -47,11 +47,7 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
     def cell(value: object) -> str:
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
-    rows: list[Sequence[object]] = [
-        list(frame.columns),
-        ["---"] * frame.shape[1],
-        *frame.itertuples(index=False),
-    ]
+    rows: list[Sequence[object]] = [list(frame.columns), ["---"] * frame.shape[1], *frame.itertuples(index=False)]
     return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)
 
 

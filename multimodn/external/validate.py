@@ -24,12 +24,7 @@ from multimodn.errors import DataError, DataWarning, MultiModNError, StudyError,
 from multimodn.evaluate.performance.conformal_coverage import coverage
 from multimodn.evaluate.performance.performance import performance
 from multimodn.external.result import External
-from multimodn.external.tables import (
-    calibration_table,
-    compared_with_scores,
-    comparison_table,
-    outcome_flow,
-)
+from multimodn.external.tables import calibration_table, compared_with_scores, comparison_table, outcome_flow
 from multimodn.model.multimodn import MultiModN
 from multimodn.monitor.drift import drift
 from multimodn.monitor.reference import Reference

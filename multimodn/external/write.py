@@ -49,7 +49,7 @@ def page(found: External) -> str:
         *heading("Calibration"),
         *prose(
             "Ideal: slope 1 and intercept 0. The updates are fitted on these same patients: they show what is "
-            "possible, not what was validated. Updated prediction = stretch * link scale + shift.",
+            "possible, not what was validated. Updated prediction = stretch * link scale + shift."
         ),
         *frame_table(found.calibration[[name for name in CALIBRATION if name in found.calibration]]),
         *_coverage(found.coverage),

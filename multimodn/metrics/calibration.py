@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from multimodn.metrics.classification import (
-    FEWEST_A_BIN,
-    FEWEST_EACH,
-    bin_numbers,
-    is_constant,
-    logistic,
-    n_bins_for,
-)
+from multimodn.metrics.classification import FEWEST_A_BIN, FEWEST_EACH, bin_numbers, is_constant, logistic, n_bins_for
 from multimodn.metrics.predictions import Bools
 from multimodn.metrics.regression import is_flat
 from multimodn.metrics.survival import by_time_weights, cox_slope, enough_by, event_log_odds, log_hazard

@@ -33,15 +33,7 @@ MOST_AT_ONCE = {
 """Patients up to whom these are computed for many resamples at once."""
 
 
-ADDED = (
-    "auprc",
-    "brier",
-    "ece",
-    "calibration_slope",
-    "calibration_intercept",
-    "auroc_over_time",
-    "integrated_brier",
-)
+ADDED = ("auprc", "brier", "ece", "calibration_slope", "calibration_intercept", "auroc_over_time", "integrated_brier")
 """Metrics that the field expects of a link scale, whatever a task says of itself; the first definition makes them."""
 
 
@@ -212,11 +204,7 @@ _DEFINITIONS: dict[tuple[str, str], tuple[Metric, ...]] = {
     ("log-odds", "auprc"): (auprc,),
     ("log-odds", "brier"): (brier, brier_of_classes),
     ("log-odds", "log_loss"): (log_loss, loss),
-    ("log-odds", "balanced_accuracy"): (
-        balanced_accuracy,
-        balanced_accuracy_of_classes,
-        balanced_accuracy_of_median,
-    ),
+    ("log-odds", "balanced_accuracy"): (balanced_accuracy, balanced_accuracy_of_classes, balanced_accuracy_of_median),
     ("log-odds", "quadratic_kappa"): (quadratic_kappa,),
     ("log-odds", "mae"): (class_error,),
     ("log-odds", "ece"): (ece,),

@@ -243,15 +243,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             modalities=[
                 {"kind": "table", **options.get(name, {}), "name": name, "source": "X"} for name in self.modalities_
             ],
-            tasks=[
-                {
-                    "name": TASK,
-                    "kind": kind,
-                    "source": "X",
-                    "target": TASK,
-                    **classes,
-                }
-            ],
+            tasks=[{"name": TASK, "kind": kind, "source": "X", "target": TASK, **classes}],
             split={"validation": 0.0, "test": 0.0, "stratify": TASK},
             training={
                 "epochs": self.epochs,

@@ -27,11 +27,7 @@ def predictions(tasks: Mapping[str, Task], patients: pd.Index, outputs: Outputs,
 
 
 def trajectories(
-    tasks: Mapping[str, Task],
-    patients: pd.Index,
-    outputs: Outputs,
-    steps: Tensor,
-    order: Sequence[str],
+    tasks: Mapping[str, Task], patients: pd.Index, outputs: Outputs, steps: Tensor, order: Sequence[str]
 ) -> pd.DataFrame:
     """Lays out the predictions after each step: ``task``, ``output``, ``step``, ``modality``, ``value``.
 

@@ -16,12 +16,7 @@ from multimodn.data.splits import make_split
 from multimodn.errors import DataError
 from multimodn.files import write_text
 from multimodn.missingness.patterns import pattern_names
-from multimodn.monitor.predicted import (
-    PredictionReference,
-    held_out_embedding,
-    label_texts,
-    summarise_predictions,
-)
+from multimodn.monitor.predicted import PredictionReference, held_out_embedding, label_texts, summarise_predictions
 from multimodn.monitor.summaries import (
     BINS,
     BINS_OF_MANY,

@@ -337,10 +337,7 @@ def test_simple_models_are_told_if_they_were_compared_with(model, cohort, tmp_pa
     about = {"task": "death", "metric": "auroc", "by": "overall", "group": "all", "low": 0.5, "high": 0.9, "n": 40}
     nothing = dict.fromkeys(["difference", "difference_low", "difference_high", "p_value", "p_adjusted"], np.nan)
     compared = {"difference": -0.05, "difference_low": -0.1, "difference_high": 0.0, "p_value": 0.04, "p_adjusted": 0.1}
-    rows = [
-        about | nothing | {"arm": "ours", "value": 0.7},
-        about | compared | {"arm": "late_ridge", "value": 0.75},
-    ]
+    rows = [about | nothing | {"arm": "ours", "value": 0.7}, about | compared | {"arm": "late_ridge", "value": 0.75}]
     text = written(model, cohort, tmp_path, baselines=pd.DataFrame(rows), sentences=["Ridge | does as well."])[0]
     found = tables(section(text, 13))[0]
     assert found[2][1:] == [

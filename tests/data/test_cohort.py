@@ -23,11 +23,7 @@ def test_group_and_split_come_from_their_columns(tmp_path):
     clinical = "id,site,age,status,part\n" + "".join(f"0{i},0{i % 2},{i},{'ab'[i % 2]},train\n" for i in range(4))
     data = study_dict()
     study = write_study(
-        tmp_path,
-        clinical,
-        "id,crp\n00,1\n01,2\n",
-        cohort=data["cohort"] | {"group": "site"},
-        split={"column": "part"},
+        tmp_path, clinical, "id,crp\n00,1\n01,2\n", cohort=data["cohort"] | {"group": "site"}, split={"column": "part"}
     )
     cohort = Cohort.load(study)
     assert cohort.groups.tolist() == ["00", "01", "00", "01"]
@@ -60,37 +56,17 @@ def test_to_predict_a_source_and_a_left_out_target_may_be_absent(tmp_path):
     ("clinical", "labs", "message"),
     [
         (CLINICAL + "001,a,1,dead\n", LABS, r"source 'clinical': 1 patient\(s\) have several rows: 001"),
-        (
-            CLINICAL + ",a,1,dead\n",
-            LABS,
-            r"source 'clinical': the patient key is empty in 1 row\(s\), first in row 5",
-        ),
+        (CLINICAL + ",a,1,dead\n", LABS, r"source 'clinical': the patient key is empty in 1 row\(s\), first in row 5"),
         (CLINICAL + " ,a,1,dead\n", LABS, r"the patient key is empty"),
-        (
-            CLINICAL.replace("id,", "pid,"),
-            LABS,
-            r"source 'clinical': .*no key column 'id'\. Did you mean 'pid'",
-        ),
+        (CLINICAL.replace("id,", "pid,"), LABS, r"source 'clinical': .*no key column 'id'\. Did you mean 'pid'"),
         ("id,site,age,status\n", LABS, r"source 'clinical': there are no rows"),
-        (
-            CLINICAL.replace("age", "agee"),
-            LABS,
-            r"'history': source 'clinical' has no column 'age'\. Did you mean",
-        ),
-        (
-            CLINICAL.replace("status", "state"),
-            LABS,
-            r"source 'clinical' has no column 'status', a target of task",
-        ),
+        (CLINICAL.replace("age", "agee"), LABS, r"'history': source 'clinical' has no column 'age'\. Did you mean"),
+        (CLINICAL.replace("status", "state"), LABS, r"source 'clinical' has no column 'status', a target of task"),
         (CLINICAL, LABS.replace("1.5", "inf"), r"modality 'labs', column 'crp': 1 infinite .* patient '002'"),
         (CLINICAL, LABS.replace("1.5", "1e39"), r"column 'crp': 1 infinite"),
         (CLINICAL, "id,crp\n001,\n", r"modality 'labs': no patient has it"),
         (CLINICAL, "id\n001\n", r"no column of source 'labs' is left"),
-        (
-            CLINICAL,
-            LABS.replace("crp", "status"),
-            r"'labs': its inputs include 'status' \(a target of task 'death'\)",
-        ),
+        (CLINICAL, LABS.replace("crp", "status"), r"'labs': its inputs include 'status' \(a target of task 'death'\)"),
     ],
 )
 def test_data_that_cannot_be_used_are_refused(tmp_path, clinical, labs, message):

@@ -70,8 +70,7 @@ def test_a_reading_that_nobody_has_is_a_note(tmp_path):
 
 
 @given(
-    rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), min_size=1, max_size=20),
-    most=st.integers(2, 4),
+    rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), min_size=1, max_size=20), most=st.integers(2, 4)
 )
 def test_numbers_are_those_of_each_patients_latest_distinct_times(rows, most):
     by = pd.Series([time for _, time in rows], index=[patient for patient, _ in rows], dtype=float)

@@ -26,7 +26,7 @@ def mixed_table(n_rows=60, seed=0):
             "nodes": rng.integers(0, 5, n_rows).astype(float),
             "smoker": rng.integers(0, 2, n_rows),
             "site": pd.Series(rng.choice(["larynx", "oral", "pharynx"], n_rows)),
-        },
+        }
     ).set_axis([f"P{i}" for i in range(n_rows)])
     for name in ("lactate", "age", "nodes", "site"):
         frame.loc[rng.random(n_rows) < 0.2, name] = None

@@ -9,14 +9,7 @@ from multimodn import MultiModN
 from multimodn.conformal.calibrate import FEWEST, calibrate_sets, sets_frame
 from multimodn.conformal.calibration_scores import METHODS
 from multimodn.conformal.predict import ROUNDING, conformal_sets
-from multimodn.conformal.scores import (
-    hazard_at,
-    nonconformity_scores,
-    read_outputs,
-    time_at,
-    truth,
-    units_of,
-)
+from multimodn.conformal.scores import hazard_at, nonconformity_scores, read_outputs, time_at, truth, units_of
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, NotFittedError
 from multimodn.evaluate.performance.conformal_coverage import (

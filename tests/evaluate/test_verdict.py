@@ -219,10 +219,7 @@ def test_a_sentence_says_whether_fusion_helped(best, adjusted, words):
 @pytest.mark.parametrize(
     ("late", "words"),
     [
-        (
-            (0.01, -0.03, 0.05),
-            "a ridge regression does as well, as far as these patients show: late ridge fusion has",
-        ),
+        ((0.01, -0.03, 0.05), "a ridge regression does as well, as far as these patients show: late ridge fusion has"),
         (
             (-0.1, -0.2, -0.02),
             "a ridge regression does better: late ridge fusion has 0.90, difference \N{MINUS SIGN}0.10",

@@ -32,13 +32,7 @@ def test_everyone_is_there_with_the_assays_they_have(cohort):
     assert len(cohort) == 92
     presence = cohort.presence.drop(columns="demographics")
     assert int(presence.all(axis=1).sum()) == 43
-    assert presence.sum().to_dict() == {
-        "mutations": 90,
-        "copy_number": 90,
-        "mirna": 80,
-        "rna": 79,
-        "protein": 46,
-    }
+    assert presence.sum().to_dict() == {"mutations": 90, "copy_number": 90, "mirna": 80, "rna": 79, "protein": 46}
 
 
 def test_no_input_follows_from_the_outcome_or_from_another_assay(cohort):

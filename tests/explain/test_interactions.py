@@ -150,12 +150,7 @@ def test_orders_bound_the_prediction_and_one_modality_has_no_order(presence):
 
 def test_a_summary_averages_those_who_have_the_modality():
     frame = pd.DataFrame(
-        {
-            "task": "y",
-            "output": "y",
-            "modality": ["a", "b", "a"],
-            "contribution": [1.0, 3.0, -2.0],
-        },
+        {"task": "y", "output": "y", "modality": ["a", "b", "a"], "contribution": [1.0, 3.0, -2.0]},
         index=pd.Index(["p", "p", "q"], name="patient"),
     )
     found = summarise(frame).set_index("modality")

@@ -153,11 +153,7 @@ def test_trajectory_starts_at_the_prior_and_ends_at_the_prediction(presence, ord
 def test_subset_of_an_order_runs_and_order_matters():
     model, batch = make_model(), make_batch(torch.ones(4, 3, dtype=torch.bool))
     with torch.inference_mode():
-        one, other, part = (
-            model(batch, ["m0", "m1", "m2"]),
-            model(batch, ["m2", "m1", "m0"]),
-            model(batch, ["m1"]),
-        )
+        one, other, part = (model(batch, ["m0", "m1", "m2"]), model(batch, ["m2", "m1", "m0"]), model(batch, ["m1"]))
     assert not torch.allclose(one["death"], other["death"])
     assert not torch.allclose(one["death"], part["death"])
 
@@ -178,16 +174,8 @@ def test_loss_counts_each_visited_state_once():
     ("values", "presence", "message"),
     [
         ({"a": torch.ones(2, 1)}, torch.ones(2, 1), "expected bool"),
-        (
-            {"a": torch.ones(2, 1)},
-            torch.ones(2, 2, dtype=torch.bool),
-            "2 columns, but there are 1 modalities: a",
-        ),
-        (
-            {"a": torch.ones(1, 1)},
-            torch.ones(2, 1, dtype=torch.bool),
-            "'a' has values for 1 rows, .* True in 2",
-        ),
+        ({"a": torch.ones(2, 1)}, torch.ones(2, 2, dtype=torch.bool), "2 columns, but there are 1 modalities: a"),
+        ({"a": torch.ones(1, 1)}, torch.ones(2, 1, dtype=torch.bool), "'a' has values for 1 rows, .* True in 2"),
     ],
 )
 def test_batch_refuses_what_does_not_fit(values, presence, message):

@@ -6,16 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, false_discovery_control
 
-from multimodn.monitor.counts import (
-    FEWEST,
-    as_floats,
-    compare,
-    count,
-    exact,
-    fit_edges,
-    simes,
-    stability_index,
-)
+from multimodn.monitor.counts import FEWEST, as_floats, compare, count, exact, fit_edges, simes, stability_index
 
 NONE = np.zeros((1, 0))
 

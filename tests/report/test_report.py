@@ -319,8 +319,7 @@ def test_the_command_refuses_a_source_without_a_path(run):
 
 
 @pytest.mark.parametrize(
-    ("options", "wished"),
-    [([], (None, False)), (["--no-baselines"], ((), False)), (["--task-gains"], (None, True))],
+    ("options", "wished"), [([], (None, False)), (["--no-baselines"], ((), False)), (["--task-gains"], (None, True))]
 )
 def test_the_command_hands_on_what_is_wished_for(run, monkeypatch, options, wished):
     def keep(model, folder, out, wishes, **_):

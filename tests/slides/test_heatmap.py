@@ -84,8 +84,7 @@ def test_numbers_cover_neither_each_other_nor_small_tiles(side):
 
 
 @pytest.mark.parametrize(
-    ("scores", "palette"),
-    [(np.linspace(0, 1, 30), LIGHT), (np.linspace(-2, 1, 30), DARK), (np.full(30, 0.5), LIGHT)],
+    ("scores", "palette"), [(np.linspace(0, 1, 30), LIGHT), (np.linspace(-2, 1, 30), DARK), (np.full(30, 0.5), LIGHT)]
 )
 def test_a_heat_map_is_a_picture_on_the_palettes_paper(tmp_path, slide, scores, palette):
     draw_heatmap(slide, grid(), 100, scores, tmp_path / "a.png", title="50 % of $x", palette=palette)

@@ -168,10 +168,7 @@ def test_layers_of_a_monai_network_can_be_left_out(tmp_path):
     [
         ({"network": "DensNet"}, r"MONAI has no network 'DensNet'. Did you mean 'DenseNet'\?"),
         ({"arguments": {"layers": 3}}, "does not take these arguments"),
-        (
-            {"skipped": ["class.out"]},
-            r"'class.out', which DenseNet does not have. Did you mean 'class_layers.out'\?",
-        ),
+        ({"skipped": ["class.out"]}, r"'class.out', which DenseNet does not have. Did you mean 'class_layers.out'\?"),
         ({"arguments": ARGUMENTS | {"out_channels": 5}}, r"class_layers.out.weight' is \(4, \d+\), expected \(5, "),
         ({"arguments": ARGUMENTS | {"block_config": [1, 1, 1]}}, "is missing"),
         ({"means": 1}, "means: Extra inputs"),

@@ -80,19 +80,9 @@ def test_classes_of_the_study_give_the_order():
 
 
 ERRORS = [
-    (
-        "binary",
-        ["a", "b", "a"],
-        {},
-        r"has the values a, b: say which one is positive, for example `positive: b`",
-    ),
+    ("binary", ["a", "b", "a"], {}, r"has the values a, b: say which one is positive, for example `positive: b`"),
     ("binary", ["a", "b", "c"], {"positive": "a"}, r"has 3 values, expected 2: a, b, c.*multiclass"),
-    (
-        "binary",
-        ["dead", "alive"],
-        {"positive": "daed"},
-        r"no training row has the value 'daed'.*Did you mean 'dead'",
-    ),
+    ("binary", ["dead", "alive"], {"positive": "daed"}, r"no training row has the value 'daed'.*Did you mean 'dead'"),
     ("binary", [1, 1, NAN], {}, r"one class only in the training rows: all 2 labels are '1'"),
     ("binary", [0, 0, NAN], {}, r"one class only in the training rows: all 2 labels are '0'"),
     ("binary", ["yes", "true"], {}, r"say which one is positive"),
@@ -148,24 +138,12 @@ def test_numbers_of_any_dtype_agree(dtype):
 
 
 SURVIVAL_ERRORS = [
-    (
-        {"t": [1, -2.5, 3], "e": [1, 0, 1]},
-        {},
-        r"column 't': patient '1' has -2.5, expected a time of 0 or later",
-    ),
-    (
-        {"t": [1, NAN, 3], "e": [1, 1, 0]},
-        {},
-        r"column 'e': patient '1' has an event \('1'\) but no time in column 't'",
-    ),
+    ({"t": [1, -2.5, 3], "e": [1, 0, 1]}, {}, r"column 't': patient '1' has -2.5, expected a time of 0 or later"),
+    ({"t": [1, NAN, 3], "e": [1, 1, 0]}, {}, r"column 'e': patient '1' has an event \('1'\) but no time in column 't'"),
     ({"t": [1, 2, 3], "e": [0, 0, 0]}, {}, r"no event later than time 0"),
     ({"t": [0, 0, 3], "e": [1, 1, 0]}, {}, r"no event later than time 0"),
     ({"t": [1, 2], "e": ["dead", "alive"]}, {}, r"for example `event_positive: dead`"),
-    (
-        {"t": [1, 2], "e": ["dead", "alive"]},
-        {"event_positive": "deads"},
-        r"of `event_positive`.*Did you mean 'dead'",
-    ),
+    ({"t": [1, 2], "e": ["dead", "alive"]}, {"event_positive": "deads"}, r"of `event_positive`.*Did you mean 'dead'"),
     ({"t": [-1, NAN], "e": [0, 1]}, {}, r"(?s)2 problems.*has -1.*no time"),
 ]
 

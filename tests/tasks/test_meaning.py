@@ -157,8 +157,7 @@ def test_regression_metrics():
 
     few = slice(0, 5)
     assert task.metrics(outputs[few], target[few])["crps"] == pytest.approx(
-        np.mean([crps(*row) for row in zip(target[few].double().numpy(), mean[few], sd[few], strict=True)]),
-        rel=1e-4,
+        np.mean([crps(*row) for row in zip(target[few].double().numpy(), mean[few], sd[few], strict=True)]), rel=1e-4
     )
     assert scores["rmse"] == pytest.approx(sk.root_mean_squared_error(target, mean), rel=1e-6)
     assert scores["mae"] == pytest.approx(sk.mean_absolute_error(target, mean), rel=1e-6)

@@ -44,7 +44,7 @@ def predictors_section(facts: CardFacts) -> list[str]:
         *prose(
             "Columns: those that the encoder keeps. Inputs: the numbers that enter its network, such as principal "
             "components (a categorical column counts once). Patients and empty cells are counted among the training "
-            "patients, empty cells among those who have the modality.",
+            "patients, empty cells among those who have the modality."
         ),
         *items(lines),
     ]
@@ -63,9 +63,7 @@ def outcomes_section(facts: CardFacts) -> list[str]:
         *table(["Task", "Kind", "Column", "What is predicted"], rows, 4),
         *prose("Assessment (how, when and by whom):"),
         *items(lines),
-        *prose(
-            "A patient without a label is left out of the training and the scores of that task.",
-        ),
+        *prose("A patient without a label is left out of the training and the scores of that task."),
     ]
 
 
@@ -155,7 +153,7 @@ def sample_size_section(facts: CardFacts, scores: CardScores) -> list[str]:
         *prose(
             "Training patients. Rarest outcome: the events, the smallest class, or, of numbers, all. Inputs are "
             "candidate predictor parameters after encoding (section 5); the networks have more weights than that, "
-            "shrunk by the penalty.",
+            "shrunk by the penalty."
         ),
     ]
     if wanted:

@@ -136,8 +136,7 @@ def calibration_section(facts: CardFacts, scores: CardScores, found: Findings) -
         *prose(*map(escaped, sentences.calibration(found))),
         *table(["Task", "Output", "Slope (ideal 1)", "Intercept (ideal 0)", "Error (by chance)", "Patients"], rows, 2),
         *prose(
-            sentences.CALIBRATION,
-            "Too few: fewer than 5 patients with or without the event, or predictions all alike.",
+            sentences.CALIBRATION, "Too few: fewer than 5 patients with or without the event, or predictions all alike."
         ),
     ]
 
@@ -159,7 +158,7 @@ def contributions_section(facts: CardFacts, scores: CardScores, found: Findings)
         *lines,
         *prose(
             f"Mean absolute contribution over those of {scores.n_explained:,} test patients who have the modality, and "
-            f"over the outputs of a task ({exact} Shapley values; {scales}). {sentences.NOT_CAUSAL}",
+            f"over the outputs of a task ({exact} Shapley values; {scales}). {sentences.NOT_CAUSAL}"
         ),
         *table(["Task", "Modality", "Mean size", "Patients"], rows, 2),
         *prose(f"The {MOST_NAMED} largest of each task, without modalities that {FEW} test patients have."),

@@ -11,12 +11,7 @@ from multimodn.report.sections.baselines import baselines_section
 from multimodn.report.sections.brief import brief_section
 from multimodn.report.sections.calibration import calibration_section
 from multimodn.report.sections.cohort import cohort_section
-from multimodn.report.sections.explain import (
-    contributions_section,
-    steps_section,
-    together_section,
-    value_section,
-)
+from multimodn.report.sections.explain import contributions_section, steps_section, together_section, value_section
 from multimodn.report.sections.patients import patients_section
 from multimodn.report.sections.performance import performance_section
 from multimodn.report.sections.tasks import tasks_section
