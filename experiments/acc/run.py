@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from multimodn import Cohort, DataWarning, MultiModN, Study
-from multimodn.cli.terminal.tables import show_patient, show_scores
+from multimodn.cli.terminal.patient import show_patient
+from multimodn.cli.terminal.tables import show_scores
 from multimodn.evaluate.baselines.ridge import late_ridge
 from multimodn.evaluate.crossval.arms import ours
 from multimodn.evaluate.crossval.crossval import cross_validate, paired, summary

@@ -26,7 +26,6 @@ from multimodn.evaluate.baselines.design_matrix import (
 )
 from multimodn.evaluate.crossval.arms import as_arm
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
-from multimodn.metrics.ties import likeliest
 from multimodn.study.study import ModalitySpec, Study
 
 __all__ = [
@@ -175,7 +174,7 @@ def _logistic(x: Array, y: Array, seed: int) -> Score:
     else:
         inner = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
         free = LogisticRegression(max_iter=1000, tol=1e-3)
-        model = GridSearchCV(free, {"C": list(PENALTIES)}, scoring=_log_likelihood, cv=inner, refit=_strongest)
+        model = GridSearchCV(free, {"C": list(PENALTIES)}, scoring=_log_likelihood, cv=inner)
     with config_context(assume_finite=True, skip_parameter_validation=True):  # checks take half of the time
         model.fit(x, y)
     return lambda rows: np.asarray(model.decision_function(rows), dtype=np.float64)
@@ -184,11 +183,6 @@ def _logistic(x: Array, y: Array, seed: int) -> Score:
 def _log_likelihood(model: Any, x: Array, y: Array) -> float:
     """Returns the mean log-likelihood: ``neg_log_loss`` of scikit-learn, ten times as fast."""
     return -float(np.logaddexp(0, (1 - 2 * y) * model.decision_function(x)).mean())
-
-
-def _strongest(results: dict[str, Any]) -> int:
-    """The first of `PENALTIES`, the strongest, of those that are best within numerical error."""
-    return int(likeliest(results["mean_test_score"][None])[0])
 
 
 def _linear(x: Array, y: Array, seed: int) -> Score:

@@ -166,14 +166,10 @@ def _validation_loss(network: ComparedNetwork, loader: BatchLoader) -> float:
 
 def ours(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
     """Returns the arm ``ours``: this package, with the study as it stands."""
-    from multimodn.evaluate.crossval.arms import as_arm, fit_ours
-
     return as_arm(fit_ours)(study, training, test, seed)
 
 
 DEPTH = 6
-
-
 PLAIN = (str, bytes, int, float, complex, bool, type(None), Path)
 
 
