@@ -89,3 +89,19 @@ def test_the_report_counts_what_the_scores_say(cohort):
     assert "5 for and 5 against `ours`" in text
     assert "| ours | 0.71 [" in text
     assert "| late_ridge | +0.10 [+0.10, +0.10] |" in text
+
+
+def test_the_stability_script_adds_noise_and_names_the_largest_difference(cohort, tmp_path):
+    spec = importlib.util.spec_from_file_location("acc_stability", FOLDER / "stability.py")
+    stability = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stability)
+    table = cohort.modalities["demographics"]
+    noisy = stability.noisy(table, np.random.default_rng(0))
+    years, plain = (frame["years_to_birth"].dropna().astype(float) for frame in (noisy, table))
+    assert 0 < (years / plain - 1).abs().max() < 1e-8
+    assert noisy["gender"].equals(table["gender"])
+    keys = {"arm": ["a", "a"], "task": ["t", "t"], "metric": ["auroc", "auroc"], "repeat": [0, 0], "fold": [0, 1]}
+    for name, values in (("as it is", [0.5, np.nan]), ("noise, seed 0", [0.75, np.nan])):
+        pd.DataFrame({**keys, "value": values}).to_csv(stability.path_of(tmp_path, name), index=False)
+    [row] = stability.differences(tmp_path, ["as it is", "noise, seed 0"]).to_dict("records")
+    assert row == {"variant": "noise, seed 0", "arm": "a", "metric": "auroc", "largest": 0.25, "changed": 1}
