@@ -27,7 +27,7 @@ MOST_EXPLAINED = 200
 N_PAIRS = 8
 """Sampled orders, each with its reverse, where there are too many modalities for exact contributions."""
 LEVEL = 0.9
-"""Promised coverage that is checked."""
+"""Coverage level of the conformal prediction sets that are checked."""
 FEWEST_R2 = 50
 """Test patients below whom the predictions' R2 is too uncertain to plan a study with."""
 

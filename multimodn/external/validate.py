@@ -32,7 +32,7 @@ from multimodn.study.study import Study, TaskSpec
 from multimodn.training.provenance import versions
 
 LEVEL = 0.9
-"""The coverage that conformal sets promise."""
+"""The coverage level of conformal prediction sets."""
 
 
 def external_cohort(model: MultiModN, other: Study) -> Cohort:
@@ -188,7 +188,7 @@ def _named_in(model: MultiModN, cohort: Cohort, part: Sequence[str]) -> NDArray[
 def _lacking(model: MultiModN, cohort: Cohort, labelled: list[str]) -> list[str]:
     modalities = [name for name in model.trained.modalities if name not in cohort.modalities]
     tasks = [name for name in model.trained.tasks if name not in labelled]
-    notes = [f"Not in this study, so absent for everybody: {', '.join(modalities)}."] if modalities else []
+    notes = [f"Not in this study, so absent in all patients: {', '.join(modalities)}."] if modalities else []
     return [*notes, *([f"Without labels here, so not evaluated: {', '.join(tasks)}."] if tasks else [])]
 
 

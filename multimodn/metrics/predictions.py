@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multimodn.base.task import Task
+from multimodn.findings.names import survival_time
 from multimodn.statistics.bootstrap import Floats
 
 Score = Callable[[Floats], Floats]
@@ -56,11 +57,12 @@ def survival_curves(task: Task, outputs: Tensor) -> tuple[Floats, Floats, list[s
 
     They are those of the quantities ``survival@t`` of `Task.predict`; empty where it has none.
     """
-    curve = {name: value for name, value in task.predict(outputs).items() if name.startswith("survival@")}
+    curve = {name: value for name, value in task.predict(outputs).items() if survival_time(name) is not None}
     if not curve:
         return np.zeros(0), np.zeros((len(outputs), 0)), []
     edges = getattr(task, "edges", None)  # a name is rounded
-    times = np.array([float(name.partition("@")[2]) for name in curve]) if edges is None else _array(edges)
+    named = [float(time) for time in map(survival_time, curve) if time is not None]
+    times = np.array(named) if edges is None else _array(edges)
     return times, _array(torch.stack(list(curve.values()), dim=1)), list(curve)
 
 

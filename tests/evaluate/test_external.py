@@ -126,7 +126,7 @@ def test_what_the_other_hospital_lacks_is_absent_and_told(run, tmp_path):
     external = evaluate_external(model, hospital(tmp_path, tables=["labs"], tasks=["death"]), **FEW)
     assert set(external.performance["task"]) == {"death"}
     notes = " ".join(external.notes)
-    assert "absent for everybody: image" in notes
+    assert "absent in all patients: image" in notes
     assert "not evaluated: size, survival" in notes
     assert "no columns for: image.f0" in notes
     assert external.drift is None

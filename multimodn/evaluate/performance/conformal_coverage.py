@@ -1,4 +1,4 @@
-"""How often sets held the truth: overall and by presence pattern, with binomial intervals.
+"""Coverage of conformal prediction sets: overall and by presence pattern, with binomial intervals.
 
 References:
     Clopper and Pearson (1934), https://doi.org/10.1093/biomet/26.4.404
@@ -52,12 +52,12 @@ Floats = NDArray[np.float64]
 
 
 def coverage(model: MultiModN, cohort: Cohort | PatientTensors, level: float = 0.9) -> pd.DataFrame:
-    """Counts how often the sets of labelled patients held the truth.
+    """Measures the coverage of the conformal prediction sets of labelled patients.
 
     Args:
         model: A model with `fit_conformal` behind it.
         cohort: Patients who were neither trained on nor calibrated on.
-        level: The promised coverage.
+        level: The coverage level.
 
     Returns:
         One row for each task (each label of a task with several) and pattern of what the task sees, ``all`` first, then
@@ -80,7 +80,7 @@ def coverage(model: MultiModN, cohort: Cohort | PatientTensors, level: float = 0
 
 
 def covered(model: MultiModN, cohort: Cohort | PatientTensors, level: float = 0.9) -> pd.DataFrame:
-    """Says for each labelled patient whether the set held the truth; see `coverage` for arguments and errors.
+    """Says for each labelled patient whether the set holds the true outcome; for arguments and errors see `coverage`.
 
     Returns:
         One row for each patient and task (each label of a task with several), indexed by patient: ``task``, ``output``,

@@ -15,7 +15,7 @@ from multimodn.findings.names import arm_name
 from multimodn.report.answers.collector import Collector
 
 LEVEL = 0.9
-"""Promised coverage of the sets that are shown."""
+"""Coverage level of the sets that are shown."""
 MOST_MEASURED = 500
 """Training patients whose gradients are compared: the batches that are drawn do not need more."""
 NO_SETS = (
