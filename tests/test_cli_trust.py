@@ -64,7 +64,7 @@ def test_drift_has_status_0_for_the_same_patients_and_1_for_others(trained, tmp_
     status, said = call("drift", trained / "run", trained / "study.yaml")
     assert (status, "Nothing drifted" in said) == (0, True)
     status, said = call("drift", trained / "run", f"labs={trained / 'labs.csv'}", "-o", tmp_path / "drift.csv")
-    assert (status, "Who has which modality changed: image 78% to 0%" in said) == (1, True)
+    assert (status, "Presence of modalities changed: image 78% to 0%" in said) == (1, True)
     assert "drifted" in set(pd.read_csv(tmp_path / "drift.csv").query("kind == 'presence'")["verdict"])
 
 
