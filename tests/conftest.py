@@ -34,6 +34,15 @@ def _seeded():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_audits():
+    """Every card holds an audit: its cross-validation is done once and resampled little, but in its own tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multimodn.audit.independence.N_BOOTSTRAP", 50)
+        patch.setattr("multimodn.audit.independence.N_REPEATS", 1)
+        yield
+
+
 def pytest_collection_finish():
     """Leaves what the libraries made while they were imported out of every garbage collection."""
     gc.collect()

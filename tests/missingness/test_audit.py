@@ -16,13 +16,6 @@ from tests.missingness._simulated import N, make_study, simulate, without
 pytestmark = pytest.mark.filterwarnings("ignore:Mechanism:multimodn.errors.DataWarning")  # who would lose everything
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    """No test here asks how wide an interval is."""
-    monkeypatch.setattr("multimodn.audit.independence.N_BOOTSTRAP", 50)
-    monkeypatch.setattr("multimodn.audit.independence.N_REPEATS", 1)
-
-
 def of_task(found, name):
     return next(task for task in found.tasks if task.task == name)
 

@@ -9,6 +9,13 @@ from multimodn.audit.independence import independence, matters, presence_auroc
 from multimodn.statistics.multiple_testing import holm
 
 
+@pytest.fixture(autouse=True)
+def _as_for_users(monkeypatch):
+    """The other tests resample less."""
+    monkeypatch.setattr("multimodn.audit.independence.N_BOOTSTRAP", 500)
+    monkeypatch.setattr("multimodn.audit.independence.N_REPEATS", 3)
+
+
 def test_chi_squared_where_counts_allow_it_else_an_exact_test():
     large = np.array([[30, 20], [10, 40], [25, 25]])
     found = independence(large)
