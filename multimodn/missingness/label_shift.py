@@ -1,20 +1,20 @@
-"""Label shift: how the outcomes of the patients who have a subset differ from everybody's, and what undoes it.
+"""Label shift between the patients who have a subset of modalities and all patients, and its correction.
 
-Training at subset S sees the outcomes of those patients who have S. If having S depends on the outcome y, a network
-learns "S is there" as evidence. Where presence depends on nothing else that x_S carries, P(x_S | y, S) = P(x_S | y), so
-that what is wrong is one factor only, known from counts:
+Training at subset S uses the outcomes of patients who have S. If the presence of S depends on the outcome y, a network
+learns presence as evidence. Where presence depends on nothing else in x_S, P(x_S | y, S) = P(x_S | y), and only one
+factor is wrong, which counts estimate:
 
     P(y | x_S, S)  ~  P(y | x_S) / w_S(y)
     w_S(y) = P(y) / P_visit(y | S)
     P_visit(y | S)  ~  sum over rows i with outcome y and S within S_i of 1 / C(|S_i|, |S|)
 
-where 1 / C(|S_i|, |S|) is the chance that a random order of the row's modalities passes S. Two ways to use it:
+where 1 / C(|S_i|, |S|) is the probability that a random order of the row's modalities passes S. Two corrections:
 
-- *tilt*: the likelihood is that of P(y | x_S) / w_S(y), normalised over outcomes, so that P(y | x_S) itself is what is
-  learned. It is maximum likelihood with a known offset: efficient, as every row counts once (Prentice and Pyke 1979,
-  Biometrika 66(3); logit adjustment, Menon et al. 2021, arXiv 2007.07314).
+- *tilt*: the likelihood is that of P(y | x_S) / w_S(y), normalised over outcomes, so that the network learns
+  P(y | x_S). It is maximum likelihood with a known offset: efficient, as every row has the same weight (Prentice and
+  Pyke 1979, Biometrika 66(3); logit adjustment, Menon et al. 2021, arXiv 2007.07314).
 - *weight*: each row's loss is multiplied by w_S(y) (Lipton, Wang and Smola 2018, arXiv 1802.03916). It needs no
-  likelihood of outcome strata, but a few rare patients then count for many.
+  likelihood of outcome strata, but a few rare patients then have large weights.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from torch import Tensor
 from multimodn.base.task import Task
 
 MAX_TABLE = 12
-"""Up to this many modalities the numbers of all subsets are computed once; beyond, those of a batch as it comes."""
+"""With at most so many modalities corrections of all subsets are computed once; with more, those of each batch."""
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """What the loss of each state of a batch needs, by task.
+    """Corrections of the loss at each state of a batch, by task.
 
     Attributes:
         tilts: Log factors of the outcome strata, -log w_S(y), ``(S, B, n_strata)``.
-        weights: Factors of the loss, ``(S, B)``: of the tasks that have no likelihood of strata, and of all tasks
-            where rows have weights.
+        weights: Factors of the loss, ``(S, B)``: for tasks without a likelihood of strata, and for all tasks where
+            rows have weights.
     """
 
     tilts: dict[str, Tensor]
@@ -49,18 +49,18 @@ class Corrections:
 class LabelShift:
     """The label shift of every subset, by task, from training rows.
 
-    Counts are smoothed: a subset S counts as n_eff = (sum c)^2 / sum c^2 rows (c the chances above; Kish 1965) beside
-    `pseudo_rows` with everybody's outcomes. Without label shift every tilt is 0 and every weight 1.
+    Counts are smoothed: n_eff = (sum c)^2 / sum c^2 rows of a subset (c the probabilities above; Kish 1965) are pooled
+    with `pseudo_rows` that have the outcomes of all rows. Without label shift every tilt is 0 and every weight 1.
 
     Args:
         presence: Bool ``(N, M)``, training rows.
         strata: Long ``(N, T)``, outcome strata of the tasks (`multimodn.base.task.Task.strata`), -1 = no label.
         tasks: The T tasks.
-        seen: Which modalities each task may see, bool ``(T, M)``; default: all. To a task a patient has what it sees.
+        seen: Which modalities each task may see, bool ``(T, M)``; default: all. The others are absent for the task.
         clip: Largest w_S(y) in a weight.
         pseudo_rows: See above.
         half_trust: A weight is also multiplied by n / (n + half_trust), n the effective number of weighted rows of S:
-            rare subsets are left to what the others teach. 0 for a subset that lacks any row of a stratum.
+            rare subsets have little influence. 0 for a subset without any row of a stratum.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LabelShift:
         self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)
 
     def corrections(self, taken: Tensor, strata: Tensor, row_weights: Tensor | None = None) -> Corrections:
-        """Looks up what the states of a batch need.
+        """Looks up the corrections of the states of a batch.
 
         Args:
             taken: Bool ``(S, B, M)``: the subsets that S states of B rows have seen.
@@ -97,25 +97,25 @@ class LabelShift:
             row_weights: Weights of the rows, ``(B, T)``; see `multimodn.missingness.propensity`.
         """
         tilts, weights, codes = self._lookup(taken)
-        known = strata.clamp(min=0)
-        found = Corrections({}, {})
+        own = strata.clamp(min=0)
+        corrections = Corrections({}, {})
         for t, task in enumerate(self.tasks):
             if task.n_strata == 1:
                 continue
             if task.has_strata_likelihood:
-                found.tilts[task.name] = tilts[codes, t, : task.n_strata]
+                corrections.tilts[task.name] = tilts[codes, t, : task.n_strata]
             else:
-                found.weights[task.name] = weights[codes, t, known[:, t]]
+                corrections.weights[task.name] = weights[codes, t, own[:, t]]
             if row_weights is not None:
-                known_weights = found.weights.get(task.name, torch.ones_like(codes, dtype=row_weights.dtype))
-                found.weights[task.name] = known_weights * row_weights[:, t]
-        return found
+                factor = corrections.weights.get(task.name, torch.ones_like(codes, dtype=row_weights.dtype))
+                corrections.weights[task.name] = factor * row_weights[:, t]
+        return corrections
 
     def balance(self, taken: Tensor, strata: Tensor) -> dict[str, Tensor]:
         """Looks up `weights` for states ``(S, B, M)`` of rows with strata ``(B, T)``: for each task ``(S, B)``."""
         _, weights, codes = self._lookup(taken)
-        known = strata.clamp(min=0)
-        return {task.name: weights[codes, t, known[:, t]] for t, task in enumerate(self.tasks)}
+        own = strata.clamp(min=0)
+        return {task.name: weights[codes, t, own[:, t]] for t, task in enumerate(self.tasks)}
 
     def _lookup(self, taken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.n_modalities <= MAX_TABLE:
@@ -142,12 +142,12 @@ class LabelShift:
         return torch.where(self.prior > 0, (smoothed / self.prior).log(), 0.0)
 
     def weights(self, subsets: Tensor) -> Tensor:
-        """Returns the weights of subsets ``(S, M)``, ``(S, T, L)`` float64: w_S(y) times how far S is trusted."""
+        """Returns the weights of subsets ``(S, M)``, ``(S, T, L)`` float64: w_S(y), shrunk for rare subsets."""
         size = self.effective_rows(subsets)
         return self.shift_weights(subsets) * (size / (size + self.half_trust)).unsqueeze(-1)
 
     def shift_weights(self, subsets: Tensor) -> Tensor:
-        """Returns w_S(y), clipped, ``(S, T, L)``; it averages to one over the visits of each subset."""
+        """Returns w_S(y), clipped, ``(S, T, L)``; its mean over the visits of each subset is 1."""
         visits, _ = self._visits(subsets, torch.ones_like(self.prior))
         total = visits.sum(-1, keepdim=True)
         weights = torch.where(visits > 0, self.prior * total / visits.clamp(min=1e-300), 0.0).clamp(max=self.clip)
@@ -162,19 +162,19 @@ class LabelShift:
         return size.masked_fill(hole, 0.0)
 
     def _visits(self, subsets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums the chances of passing each subset, ``(S, T, L)``, and the weighted squares of them, ``(S, T)``."""
+        """Sums the probabilities of passing each subset, ``(S, T, L)``, and their weighted squares, ``(S, T)``."""
         visits = torch.zeros(len(subsets), *self._counts.shape[1:], dtype=torch.float64)
         squares = torch.zeros_like(visits)
         for v, seen in enumerate(self._views):
             tasks = self._view_of == v
-            chance = _chances(subsets.double() * seen, self._patterns * seen)
+            chance = _passing_probabilities(subsets.double() * seen, self._patterns * seen)
             visits[:, tasks] = torch.einsum("su,utl->stl", chance, self._counts[:, tasks])
             squares[:, tasks] = torch.einsum("su,utl->stl", chance.square(), self._counts[:, tasks])
         return visits, (squares * weights.square()).sum(-1)
 
 
-def _chances(subsets: Tensor, patterns: Tensor) -> Tensor:
-    """The chance that a random order of each pattern ``(U, M)`` passes each subset ``(S, M)``, ``(S, U)``."""
+def _passing_probabilities(subsets: Tensor, patterns: Tensor) -> Tensor:
+    """Returns P(a random order of a pattern ``(U, M)`` passes a subset ``(S, M)``), ``(S, U)``."""
     sizes, whole = subsets.sum(1, keepdim=True), patterns.sum(1)
     within = subsets @ (1 - patterns).T == 0
     gamma: Callable[[Tensor], Tensor] = torch.lgamma

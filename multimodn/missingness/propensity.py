@@ -1,12 +1,11 @@
-"""Presence that depends on more than the outcome: stabilised weights by covariates that every patient has.
+"""Stabilised inverse-probability weights, for presence that depends on covariates that every patient has.
 
-Where the pattern R of present modalities depends on the outcome y and on covariates z, such as age or site, patients
-weighted by
+Where the presence pattern R depends on the outcome y and on covariates z, such as age or site, the weights
 
     v(R, y, z) = P(R | y) / P(R | y, z)
 
-are a cohort whose patterns depend on y alone, which `missingness.label_shift` undoes. P(R | y, z) is a product
-over modalities, each with a logistic model of few numbers: they are taken as independent given y and z.
+make a cohort whose patterns depend on y alone, which `missingness.label_shift` corrects. P(R | y, z) is a product of
+logistic models, one for each modality: modalities are assumed independent given y and z.
 
 References:
     Robins, Hernan and Brumback (2000), Marginal structural models, Epidemiology 11(5), on stabilised weights.
@@ -27,9 +26,9 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 
 MAX_WEIGHT = 10.0
-"""Largest weight of a patient, and one over the smallest."""
+"""Largest weight of a patient, and the inverse of the smallest."""
 FEW_VALUES = 8
-"""A covariate with at most so many values is taken as a category."""
+"""A covariate with at most so many distinct values is a category."""
 
 Floats = NDArray[np.float64]
 
@@ -68,25 +67,25 @@ def presence_weights(
 
     has, given = presence.numpy(), design(covariates)
     counted = np.ones((len(tasks), has.shape[1]), dtype=bool) if seen is None else seen.numpy()
-    found = np.ones((len(presence), len(tasks)))
+    weights = np.ones((len(presence), len(tasks)))
     for t, task in enumerate(tasks):
         stratum = strata[:, t].numpy()
-        known = stratum >= 0
-        one_hot = np.eye(task.n_strata)[stratum[known]]
+        labelled = stratum >= 0
+        one_hot = np.eye(task.n_strata)[stratum[labelled]]
         size = one_hot.sum(axis=0).clip(min=1)
-        rows, log_weight = np.hstack([one_hot, given[known]]), np.zeros(known.sum())
-        for m in np.flatnonzero(has[known].any(axis=0) & ~has[known].all(axis=0) & counted[t]):
-            there = has[known, m]
-            given_both = LogisticRegression(max_iter=1_000).fit(rows, there).predict_proba(rows)[:, 1]
-            given_outcome = (one_hot.T @ given_both / size)[stratum[known]]
-            log_weight += np.log(np.where(there, given_outcome / given_both, (1 - given_outcome) / (1 - given_both)))
+        rows, log_weight = np.hstack([one_hot, given[labelled]]), np.zeros(labelled.sum())
+        for m in np.flatnonzero(has[labelled].any(axis=0) & ~has[labelled].all(axis=0) & counted[t]):
+            present = has[labelled, m]
+            given_both = LogisticRegression(max_iter=1_000).fit(rows, present).predict_proba(rows)[:, 1]
+            given_outcome = (one_hot.T @ given_both / size)[stratum[labelled]]
+            log_weight += np.log(np.where(present, given_outcome / given_both, (1 - given_outcome) / (1 - given_both)))
         weight = np.exp(log_weight).clip(1 / MAX_WEIGHT, MAX_WEIGHT)
-        found[known, t] = weight / (one_hot.T @ weight / size)[stratum[known]]
-    return torch.from_numpy(found).float()
+        weights[labelled, t] = weight / (one_hot.T @ weight / size)[stratum[labelled]]
+    return torch.from_numpy(weights).float()
 
 
 def design(covariates: pd.DataFrame) -> Floats:
-    """Writes numbers as splines and categories as indicators, ``(N, n)``."""
+    """Returns numbers as splines and categories as indicators, ``(N, n)``."""
     from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
     parts = []

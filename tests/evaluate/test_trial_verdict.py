@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn import Cohort, MultiModN, Study
-from multimodn.evaluate.baselines.compare import OURS, _Answer, _lines, compare_with_baselines, sentences
+from multimodn.evaluate.baselines.compare import OURS, _rows, _TestPredictions, compare_with_baselines, sentences
 from multimodn.evaluate.performance.patient_groups import PatientGroup
 from multimodn.evaluate.performance.performance import _scored, performance
 from multimodn.findings.numbers import interval, number
@@ -81,8 +81,8 @@ def test_a_resample_that_lacks_a_class_counts_no_more_here_than_under_performanc
     outputs = torch.randn(36, task.output_size, generator=generator)
     part = PatientGroup("overall", "all", -1, outputs, np.arange(36))
     known = {one["metric"]: one for one in _scored(task, [part], target, 300, 10, 0)}["auroc"]
-    answer = _Answer(task.link(outputs).double().numpy(), task.link_target(target).double().numpy())
-    [ours] = _lines("log-odds", {OURS: answer}, [part], 300, 0)
+    answer = _TestPredictions(task.link(outputs).double().numpy(), task.link_target(target).double().numpy())
+    [ours] = _rows("log-odds", {OURS: answer}, [part], 300, 0)
     assert [ours[end] for end in ("value", "low", "high")] == pytest.approx(
         [known[end] for end in ("value", "low", "high")], nan_ok=True
     )
@@ -90,9 +90,9 @@ def test_a_resample_that_lacks_a_class_counts_no_more_here_than_under_performanc
 
 def test_perfect_ranks_have_no_interval():
     truth = np.repeat([0.0, 1.0], 6)[:, None]
-    both = {OURS: _Answer(truth * 2, truth), "late_ridge": _Answer(truth * 3, truth)}
+    both = {OURS: _TestPredictions(truth * 2, truth), "late_ridge": _TestPredictions(truth * 3, truth)}
     part = PatientGroup("overall", "all", -1, torch.zeros(12, 1), np.arange(12))
-    ours, other = _lines("log-odds", both, [part], 200, 0)
+    ours, other = _rows("log-odds", both, [part], 200, 0)
     assert ours["value"] == other["value"] == 1
     assert np.isnan([ours["low"], ours["high"]]).all()
     assert other["difference"] == 0

@@ -102,9 +102,9 @@ def test_groups_are_parts_of_the_patients_and_large_enough(compared):
 def test_an_arm_that_predicts_the_same_differs_by_nothing(seed):
     generator = np.random.default_rng(seed)
     link, truth = generator.normal(size=(30, 1)), (np.arange(30) % 3 == 0).astype(float)[:, None]
-    answer = compare._Answer(link, truth)
+    answer = compare._TestPredictions(link, truth)
     part = compare.PatientGroup("overall", "all", -1, torch.as_tensor(link), np.arange(30))
-    ours, other = compare._lines("log-odds", {"ours": answer, "twin": answer}, [part], 50, seed)
+    ours, other = compare._rows("log-odds", {"ours": answer, "twin": answer}, [part], 50, seed)
     assert (other["difference"], other["difference_low"], other["difference_high"], other["p_value"]) == (0, 0, 0, 1)
     assert (ours["low"], ours["high"]) == (other["low"], other["high"])
 
@@ -114,7 +114,7 @@ def test_a_group_is_scored_as_if_it_were_alone():
     link, truth = generator.normal(size=(40, 1)), (np.arange(40) % 2 == 0).astype(float)[:, None]
     rows = np.arange(5, 25)
     parts = [compare.PatientGroup("", "", -1, torch.as_tensor(link), each) for each in (np.arange(40), rows)]
-    *_, line = compare._lines("log-odds", {"ours": compare._Answer(link, truth)}, parts, 50, 0)
+    *_, line = compare._rows("log-odds", {"ours": compare._TestPredictions(link, truth)}, parts, 50, 0)
     alone = main_score("log-odds", link[rows], truth[rows])(np.ones((1, 20)))[0]
     assert line["value"] == alone
 

@@ -1,8 +1,8 @@
-"""Whether fusion helped: a trained model against strong simple ones, on the same patients, with paired intervals.
+"""Comparison of a trained model with baselines, on the same patients, with paired bootstrap intervals.
 
-The baselines are trained on the training and validation patients of the model's own split, and choose their settings,
-and the best single modality, among these patients alone. Then all predict the test patients, who are resampled
-together. An interval covers which patients were there to be tested, not that others could have been trained on.
+The baselines are trained on the training and validation patients of the model's split, and choose their settings and
+the best single modality on these patients alone. All predict the test patients, who are resampled together. An interval
+covers the sampling of test patients, not that of training patients.
 
 References:
     Efron and Tibshirani (1993), An introduction to the bootstrap, https://doi.org/10.1201/9780429246593
@@ -42,7 +42,7 @@ __all__ = ["COLUMNS", "OURS", "RIDGES", "compare_with_baselines", "default_arms"
 
 OURS = "ours"
 RIDGES = ("late_ridge", "best_single", "early_concat")
-"""Baselines that need nothing but scikit-learn, and little time."""
+"""Baselines that need scikit-learn alone, and little time."""
 COLUMNS = [
     *("task", "arm", "metric", "by", "group", "value", "low", "high"),
     *("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "n"),
@@ -51,10 +51,10 @@ ENDS = ("low", "high", "difference_low", "difference_high", "p_value")
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """Predictions of the labelled test patients of one task, ``(n, L)``, and what they are predictions of.
+class _TestPredictions:
+    """Link-scale predictions and targets of the labelled test patients of one task, ``(n, L)``.
 
-    Each has its own truth: ours and the baselines' tasks may have been fitted on other patients.
+    Targets differ between ours and the baselines, as their tasks may have been fitted on other patients.
     """
 
     link: Floats
@@ -95,8 +95,8 @@ def compare_with_baselines(
         model: A trained model with test patients.
         cohort: All patients of its split; default: those of the study's sources.
         patients: The test patients from `MultiModN.prepare`, labelled, which saves reading their files again.
-        arms: ``best_single`` (of each task the ridge model of that modality which does best in inner folds of the
-            training patients), ``late_ridge_mean``, and those of `multimodn.evaluate.baselines.tuned.TUNED`; default:
+        arms: ``best_single`` (for each task the ridge model of the best modality in inner folds of the training
+            patients), ``late_ridge_mean``, and those of `multimodn.evaluate.baselines.tuned.TUNED`; default:
             `default_arms`.
         n_resamples: Bootstrap resamples of the test patients, the same for all arms and groups.
         seed: Seed of the baselines and of the resamples.
@@ -127,7 +127,7 @@ def compare_with_baselines(
     training_ids, test_ids = _split_of(model, cohort)
     tabular = tabular_study(model.study, cohort)
     with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", DataWarning)  # told when the data were loaded and the model was trained
+        warnings.simplefilter("ignore", DataWarning)  # given when the data were loaded and the model was trained
         patients = model.prepare(cohort.subset(test_ids), labelled=True) if patients is None else patients
         _check_held_out(patients, training_ids)
         training, test = (tabular.cohort.subset(ids) for ids in (training_ids, patients.patients))
@@ -136,11 +136,11 @@ def compare_with_baselines(
         ours = {name: _array(task.link(outputs[name].double())) for name, task in model.trained.tasks.items()}
         links = {OURS: ours} | {arm: predict(test) for arm, predict in trained.fitted.items()}
         targets = train.targets_of_baselines(tabular, training, test)
-    found = _Test(patients, _subgroups(model, cohort, patients, training_ids), links, targets)
+    tested = _Test(patients, _subgroups(model, cohort, patients, training_ids), links, targets)
     patterns: dict[str, tuple[str, ...]] = {}
-    lines = [line for name in fitted.tasks for line in _of_task(model, name, found, n_resamples, seed, patterns)]
+    rows = [row for name in fitted.tasks for row in _of_task(model, name, tested, n_resamples, seed, patterns)]
     return ComparisonFrame.of(
-        _adjusted(pd.DataFrame(lines, columns=COLUMNS)),
+        _adjusted(pd.DataFrame(rows, columns=COLUMNS)),
         best_single=trained.best,
         failed=trained.failed,
         left_out=tabular.left_out,
@@ -206,79 +206,78 @@ def _of_task(
     """Scores all arms of a task, over all labelled test patients and in groups, whose patterns go into ``patterns``."""
     first = model.trained.ensemble.first
     task: Task = model.trained.tasks[name]
-    target, known = test.patients.targets[name], test.patients.labelled[name]
+    target, labelled = test.patients.targets[name], test.patients.labelled[name]
     if name in test.simple:
-        known = known & test.simple[name][2]
-    rows = known.numpy()
+        labelled = labelled & test.simple[name][2]
+    rows = labelled.numpy()
     if not rows.any():
         return
-    compared = {OURS: _Answer(test.links[OURS][name][rows], _array(task.link_target(target[known])))}
+    target = target[labelled]
+    compared = {OURS: _TestPredictions(test.links[OURS][name][rows], _array(task.link_target(target)))}
     if name in test.simple:
-        train, its_target, _ = test.simple[name]
-        truth = _array(train.link_target(its_target[known]))
-        compared |= {a: _Answer(links[name][rows], truth) for a, links in test.links.items() if a != OURS}
-    everyone = PatientGroup("overall", "all", -1, target[known], np.arange(int(rows.sum())))
+        simple, its_target, _ = test.simple[name]
+        truth = _array(simple.link_target(its_target[labelled]))
+        compared |= {a: _TestPredictions(links[name][rows], truth) for a, links in test.links.items() if a != OURS}
+    everyone = PatientGroup("overall", "all", -1, target, np.arange(int(rows.sum())))
     seen = np.isin(first.modalities, _seen(model, name))
+    presence = test.patients.presence.numpy()[rows]
     groups = [
-        *patterns_of(
-            task, everyone.outputs, target[known], test.patients.presence.numpy()[rows], seen, first.modalities
-        ),
-        *groups_of(everyone.outputs, test.groups[rows]),
+        group
+        for group in (
+            *patterns_of(task, target, target, presence, seen, first.modalities),
+            *groups_of(target, test.groups[rows]),
+        )
+        if len(group.rows) < len(everyone.rows) and is_enough(task, target[group.rows])
     ]
-    groups = [
-        part for part in groups if len(part.rows) < len(everyone.rows) and is_enough(task, target[known][part.rows])
-    ]
-    patterns |= {part.group: part.modalities for part in groups if part.modalities is not None}
-    unknown = {} if is_enough(task, target[known]) else dict.fromkeys(ENDS, np.nan)
-    yield from (
-        {"task": name, "metric": main_metric(task), **line, **unknown}
-        for line in _lines(task.link_scale, compared, [everyone, *groups], n_resamples, seed)
-    )
+    patterns |= {group.group: group.modalities for group in groups if group.modalities is not None}
+    unknown = {} if is_enough(task, target) else dict.fromkeys(ENDS, np.nan)
+    for row in _rows(task.link_scale, compared, [everyone, *groups], n_resamples, seed):
+        yield {"task": name, "metric": main_metric(task), **row, **unknown}
 
 
 def _array(values: Tensor) -> Floats:
-    found: Floats = values.double().numpy()
-    return found
+    array: Floats = values.double().numpy()
+    return array
 
 
-def _lines(
-    scale: str, arms: Mapping[str, _Answer], parts: Sequence[PatientGroup], n_resamples: int, seed: int
+def _rows(
+    scale: str, arms: Mapping[str, _TestPredictions], groups: Sequence[PatientGroup], n_resamples: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Scores the arms of a task in all parts on the same resamples."""
+    """Scores the arms of a task in all groups on the same resamples."""
     scores = [
-        {arm: main_score(scale, each.link[p.rows], each.truth[p.rows]) for arm, each in arms.items()} for p in parts
+        {arm: main_score(scale, each.link[g.rows], each.truth[g.rows]) for arm, each in arms.items()} for g in groups
     ]
-    drawn: list[dict[str, list[Floats]]] = [{arm: [] for arm in arms} for _ in parts]
-    for block in draws(len(parts[0].rows), n_resamples, seed):
-        for part, of_part, blocks in zip(parts, scores, drawn, strict=True):
-            for arm, score in of_part.items():
-                blocks[arm].append(score(block[:, part.rows]))
-    for part, of_part, blocks in zip(parts, scores, drawn, strict=True):
-        values = {arm: float(score(np.ones((1, len(part.rows))))[0]) for arm, score in of_part.items()}
+    drawn: list[dict[str, list[Floats]]] = [{arm: [] for arm in arms} for _ in groups]
+    for block in draws(len(groups[0].rows), n_resamples, seed):
+        for group, of_group, blocks in zip(groups, scores, drawn, strict=True):
+            for arm, score in of_group.items():
+                blocks[arm].append(score(block[:, group.rows]))
+    for group, of_group, blocks in zip(groups, scores, drawn, strict=True):
+        values = {arm: float(score(np.ones((1, len(group.rows))))[0]) for arm, score in of_group.items()}
         resampled = {arm: np.concatenate(each) for arm, each in blocks.items()}
         for arm in arms:
             low, high = _interval(resampled[arm])
-            line = {"arm": arm, "by": part.by, "group": part.group, "n": len(part.rows)}
-            line |= {"value": values[arm], "low": low, "high": high}
-            yield line | ({} if arm == OURS else _difference(values, resampled, arm))
+            row = {"arm": arm, "by": group.by, "group": group.group, "n": len(group.rows)}
+            row |= {"value": values[arm], "low": low, "high": high}
+            yield row | ({} if arm == OURS else _difference(values, resampled, arm))
 
 
 def _interval(drawn: Floats) -> tuple[float, float]:
-    """None where every resample is perfect: how far from it others would be, a bootstrap cannot tell."""
+    """Returns the interval; NaN where every resample is perfect, which is no information about other patients."""
     return (np.nan, np.nan) if is_perfect(drawn) else interval(drawn)
 
 
 def _difference(values: Mapping[str, float], resampled: Mapping[str, Floats], arm: str) -> dict[str, float]:
-    apart = resampled[OURS] - resampled[arm]
-    found = {"difference": values[OURS] - values[arm]}
+    difference = {"difference": values[OURS] - values[arm]}
     if is_perfect(resampled[OURS]) and is_perfect(resampled[arm]):
-        return found
-    low, high = interval(apart)
-    return found | {"difference_low": low, "difference_high": high, "p_value": two_sided(apart)}
+        return difference
+    differences = resampled[OURS] - resampled[arm]
+    low, high = interval(differences)
+    return difference | {"difference_low": low, "difference_high": high, "p_value": two_sided(differences)}
 
 
 def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Adjusts the p-values of all comparisons over all patients, and apart from these of all in groups."""
+    """Adjusts the p-values of all overall comparisons, and separately those of all comparisons in groups."""
     p_values, is_overall = frame["p_value"].to_numpy(np.float64), (frame["by"] == "overall").to_numpy()
     adjusted = np.full(len(frame), np.nan)
     for rows in (is_overall, ~is_overall):

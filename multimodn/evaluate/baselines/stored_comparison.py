@@ -48,20 +48,20 @@ def cached_comparison(run: Path, model: MultiModN) -> ComparisonFrame | None:
     from multimodn.evaluate.baselines.compare import COLUMNS
 
     try:
-        known: Mapping[str, Any] = json.loads((run / COMPARISON).read_text(encoding="utf-8"))
-        if known["of"] != _made_of(model) or list(known["columns"]) != COLUMNS:
+        content: Mapping[str, Any] = json.loads((run / COMPARISON).read_text(encoding="utf-8"))
+        if content["of"] != _made_of(model) or list(content["columns"]) != COLUMNS:
             return None
-        found = pd.DataFrame(known["rows"], columns=COLUMNS)
+        rows = pd.DataFrame(content["rows"], columns=COLUMNS)
         numbers = [name for name in COLUMNS if name not in TEXTS]
-        found = found.astype(dict.fromkeys(numbers, float)).astype({"n": int})
-        fields = {name: value for name, value in dict(known["attrs"]).items() if name in ComparisonFrame.FIELDS}
+        rows = rows.astype(dict.fromkeys(numbers, float)).astype({"n": int})
+        fields = {name: value for name, value in dict(content["attrs"]).items() if name in ComparisonFrame.FIELDS}
         fields["patterns"] = {name: tuple(modalities) for name, modalities in fields.get("patterns", {}).items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if found.empty else ComparisonFrame.of(found, **fields)
+    return None if rows.empty else ComparisonFrame.of(rows, **fields)
 
 
 def _made_of(model: MultiModN) -> dict[str, Any]:
-    """What tells a model from one of other data, another split, seed or tasks."""
-    known = {name: model.provenance.get(name) for name in ("data_hash", "split_hash", "seed")}
-    return {**known, "tasks": [task.name for task in model.study.tasks]}
+    """Returns the hashes of data and split, the seed and the tasks of a model."""
+    hashes = {name: model.provenance.get(name) for name in ("data_hash", "split_hash", "seed")}
+    return {**hashes, "tasks": [task.name for task in model.study.tasks]}
