@@ -24,6 +24,9 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, shown
+from multimodn.evaluate.baselines import train
+from multimodn.evaluate.baselines.design_matrix import tabular_study
+from multimodn.evaluate.baselines.tuned import installed_trees
 from multimodn.evaluate.crossval.bootstrap import interval, two_sided
 from multimodn.evaluate.performance.patient_groups import PatientGroup, groups_of, is_enough, patterns_of
 from multimodn.evaluate.performance.subgroups import read_subgroups
@@ -73,8 +76,6 @@ class _Test:
 
 def default_arms() -> tuple[str, ...]:
     """Returns `RIDGES`, and boosted trees if a library for them is installed."""
-    from multimodn.evaluate.baselines.tuned import installed_trees
-
     trees = installed_trees()
     return RIDGES if trees is None else (*RIDGES, trees)
 
@@ -118,9 +119,6 @@ def compare_with_baselines(
         MissingExtraError: If an arm needs a library that is not installed.
     """
     from threadpoolctl import threadpool_limits
-
-    from multimodn.evaluate.baselines import train
-    from multimodn.evaluate.baselines.ridge import tabular_study
 
     fitted, wanted = model.trained.ensemble, train.checked_arms(default_arms() if arms is None else arms)
     cohort = Cohort.load(model.study) if cohort is None else cohort

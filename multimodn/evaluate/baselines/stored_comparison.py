@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from multimodn.evaluate.baselines.compare import COLUMNS
 from multimodn.files import write_text
 from multimodn.findings.frames import ComparisonFrame
 from multimodn.model.multimodn import MultiModN
@@ -45,8 +46,6 @@ def keep_comparison(run: Path, model: MultiModN, comparison: ComparisonFrame) ->
 
 def cached_comparison(run: Path, model: MultiModN) -> ComparisonFrame | None:
     """Reads what `keep_comparison` wrote; None if there is nothing, or if it belongs to other data or another split."""
-    from multimodn.evaluate.baselines.compare import COLUMNS
-
     try:
         content: Mapping[str, Any] = json.loads((run / COMPARISON).read_text(encoding="utf-8"))
         if content["of"] != _made_of(model) or list(content["columns"]) != COLUMNS:

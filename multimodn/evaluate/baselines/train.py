@@ -15,6 +15,7 @@ from multimodn.evaluate.baselines.design_matrix import Tabular
 from multimodn.evaluate.baselines.ridge import fit_single
 from multimodn.evaluate.baselines.tuned import TUNED
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
+from multimodn.evaluate.crossval.nested import choose
 
 PARTS = ("best_single", "late_ridge_mean")
 """Arms that consist of parts of late ridge fusion."""
@@ -70,8 +71,6 @@ def train_arms(
 
 def best_singles(tabular: Tabular, training: Cohort, seed: int) -> dict[str, str]:
     """Returns for each task the modality whose ridge model is best in inner folds of the training patients."""
-    from multimodn.evaluate.crossval.nested import choose
-
     singles = {name: partial(fit_single, modality=name, cox_penalty=None) for name in tabular.study.steps}
     if len(singles) == 1:
         return {task.name: next(iter(singles)) for task in tabular.study.tasks}
