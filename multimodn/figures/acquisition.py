@@ -18,12 +18,8 @@ from multimodn.findings.numbers import MINUS, counted, percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST = 0.01
-"""Length of the axis, at least: a gain of next to nothing is no long bar."""
-
-EVERY_TASK = "all"
-"""The task whose gains are shares, see `multimodn.explain.acquisition.next_modality`."""
-
+LEAST = 0.01  # length of the axis, at least: a gain of next to nothing is no long bar
+EVERY_TASK = "all"  # its gains are shares, see `multimodn.explain.acquisition.next_modality`
 COLUMNS = ("task", "modality", "gain", "cost", "rank")
 
 
@@ -32,24 +28,14 @@ def next_chart(
 ) -> Picture:
     """Draws what to measure next: for a patient the absent modalities by gain, for a cohort how often each is first.
 
-    Args:
-        following: The frame of `MultiModN.next`.
-        task: Default: the first.
-        patient: Default: the cohort, or the only patient there is.
-        most: Modalities that are drawn.
-
-    Raises:
-        StudyError: If the task is unknown.
-        DataError: If there is nothing to draw, or the patient has no rows.
+    ``following`` is the frame of `MultiModN.next`. Default: the first task, and the cohort or its only patient.
     """
     require_columns(following, COLUMNS, "the next modality")
     task = pick_name(following["task"], task, "task")
     rows = following[following["task"].astype(str) == task]
     if patient is not None:
         rows = rows_of_patient(rows, patient)
-    if rows.index.nunique() == 1:
-        return _of_patient(rows, task, most)
-    return _of_cohort(rows, task, most)
+    return (_of_patient if rows.index.nunique() == 1 else _of_cohort)(rows, task, most)
 
 
 def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
@@ -63,10 +49,9 @@ def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
     if has_costs:
         notes = [f"{note}   cost {cost:g}" for note, cost in zip(notes, costs, strict=True)]
     names = [str(name) for name in shown["modality"]]
+    loss, unit = f"the loss of '{shorten(task, 40)}'", "nats"
     if task == EVERY_TASK:
         loss, unit = "the loss (mean over tasks)", "share of the loss without any modality"
-    else:
-        loss, unit = f"the loss of '{shorten(task, 40)}'", "nats"
     caption = (
         f"n = 1 patient ({shorten(patient, 40)}), {counted(len(rows), 'absent modality')}, ranked by "
         f"gain{' per cost' if has_costs else ''}: expected decrease of {loss} with the modality ({unit}). An estimate "
@@ -83,18 +68,12 @@ def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
 
 
 def _of_cohort(rows: pd.DataFrame, task: str, most: int) -> Picture:
-    first = rows[rows["rank"] == 1]
-    counts = pd.DataFrame(
-        {
-            "first": first.groupby("modality")["gain"].size(),
-            "lacking": rows.groupby("modality")["gain"].size(),
-            "gain": rows.groupby("modality")["gain"].median(),
-        }
-    )
-    counts["first"] = counts["first"].fillna(0).astype(int)
+    counts = rows.groupby("modality")["gain"].agg(lacking="size", gain="median")
+    counts.insert(0, "first", rows[rows["rank"] == 1].groupby("modality").size().reindex(counts.index, fill_value=0))
     counts = counts.sort_values(["first", "gain"], ascending=False, kind="stable")
     n, shown = rows.index.nunique(), counts.head(most)
-    names = [str(name) for name in shown.index]
+    names, sizes = [str(name) for name in shown.index], shown["first"].to_numpy(dtype=np.float64)
+    often = [f"{name} for {percent(k / n)}" for name, k in zip(names[:3], shown["first"], strict=False)]
     notes = [f"{row.first:,} of {row.lacking:,} who lack it" for row in shown.itertuples()]
     return Picture(
         slug("next", task),
@@ -102,12 +81,8 @@ def _of_cohort(rows: pd.DataFrame, task: str, most: int) -> Picture:
         f"n = {counted(n, 'patient')} who lack a modality. Bars: number of patients for whom the modality has the "
         "highest expected gain for this task; counts, no "
         f"interval.{not_shown(len(counts) - len(shown), 'modality', 'of lower rank')}",
-        f"Next modality of {counted(n, 'patient')}: "
-        + ", ".join(f"{name} for {percent(k / n)}" for name, k in zip(names[:3], shown["first"], strict=False))
-        + ".",
-        lambda theme: _draw(
-            names, shown["first"].to_numpy(dtype=np.float64), notes, "patients for whom it ranks first", theme
-        ),
+        f"Next modality of {counted(n, 'patient')}: {', '.join(often)}.",
+        lambda theme: _draw(names, sizes, notes, "patients for whom it ranks first", theme),
         counts.rename_axis("modality").reset_index(),
     )
 

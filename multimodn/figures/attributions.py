@@ -50,20 +50,8 @@ def attribution_bars(
     """Draws the features with the largest attributions: of one patient with their values, of a cohort their mean size.
 
     A feature that a patient has several times, such as a word, counts with its sum; patients who have the modality and
-    not the feature count with 0.
-
-    Args:
-        attributions: The frame of `MultiModN.attributions`.
-        task: Default: the first.
-        output: Default: the first; of an ordinal task, the middle one.
-        modality: Default: the first.
-        patient: Default: the cohort, or the only patient there is.
-        most: Features that are drawn.
-        seed: Seed of the bootstrap behind the intervals.
-
-    Raises:
-        StudyError: If task, output or modality is unknown.
-        DataError: If there is nothing to draw, or the patient has no rows.
+    not the feature count with 0. Default: the first modality, task and output (of an ordinal task, the middle one), and
+    the cohort or its only patient.
     """
     require_columns(attributions, COLUMNS, "attributions")
     modality = pick_name(attributions["modality"], modality, "modality")
@@ -141,8 +129,8 @@ def _draw(bars: _Bars, chosen: OutputRows, theme: Theme, *, is_cohort: bool) -> 
 
 
 def _caption(modality: str, who: str, n_features: int, n_drawn: int, *, is_cohort: bool) -> str:
-    some = f"the {n_drawn} largest of {n_features:,} features"
-    shown = some if n_drawn < n_features else f"all {counted(n_features, 'feature')}"
+    is_part = n_drawn < n_features
+    shown = f"the {n_drawn} largest of {n_features:,} features" if is_part else f"all {counted(n_features, 'feature')}"
     text = f"n = {who if is_cohort else f'1 ({who})'}, {shown} of {shorten(modality)}. "
     if is_cohort:
         return text + (

@@ -34,12 +34,10 @@ def style_axes(axes: Axes, theme: Theme, grid: str = "x") -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    if grid == "x":
-        axes.xaxis.grid(visible=True)
-    elif grid == "y":
-        axes.yaxis.grid(visible=True)
-    axes.xaxis.label.set_fontsize(8.5)
-    axes.yaxis.label.set_fontsize(8.5)
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        axis.label.set_fontsize(8.5)
+        if grid == name:
+            axis.grid(visible=True)
     axes.tick_params(axis="x", labelsize=8.5, labelcolor=theme.faint)
 
 
@@ -90,19 +88,10 @@ def draw_bars(
     least: float = 0.0,
     longest: int = LONGEST,
 ) -> Figure:
-    """Draws horizontal bars from 0 with notes at their ends.
+    """Draws horizontal bars from 0, the first on top, with notes at their ends.
 
-    Args:
-        theme: Colours.
-        names: Of the bars, from top to bottom.
-        sizes: Their lengths.
-        notes: What stands at their ends.
-        axis: What the sizes are.
-        colours: Colour and opacity of each bar.
-        low: Lower ends of intervals.
-        high: Upper ends.
-        least: Length of the axis, at least.
-        longest: Letters of a name.
+    ``axis`` names the sizes; ``colours``: colour and opacity of each bar; ``low`` and ``high``: ends of intervals;
+    ``least``: length of the axis, at least; ``longest``: letters of a name.
     """
     figure = new_figure(0.275 * len(names) + 0.75)
     axes = figure.add_subplot()

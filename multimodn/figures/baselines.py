@@ -20,23 +20,15 @@ MOST_PANELS = 12
 
 
 def baselines_chart(comparison: pd.DataFrame) -> Picture:
-    """Draws how well this model and each baseline predict each task.
-
-    Args:
-        comparison: The frame of `multimodn.evaluate.baselines.compare.compare_with_baselines`.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws how well this model and each baseline predict each task, from the frame of `compare_with_baselines`."""
     rows = _overall(comparison)
     parts = list(rows.groupby("task", sort=False))
     panels = [metric_panel(str(task), str(part["metric"].iloc[0]), part) for task, part in parts[:MOST_PANELS]]
     names = list(dict.fromkeys(rows["row"]))
     shown = rows[rows["task"].isin([panel.title for panel in panels])]
-    scores = [
-        f"{task} {interval(*ours[['value', 'low', 'high']].iloc[0])}"
-        for task, ours in shown[shown["arm"] == OURS].groupby("task", sort=False)
-    ]
+    ours = shown[shown["arm"] == OURS].groupby("task", sort=False)
+    scores = [f"{task} {interval(*part[['value', 'low', 'high']].iloc[0])}" for task, part in ours]
+    columns = ("task", "model", "metric", "value", "low", "high", "n")
     return Picture(
         "baselines",
         "This model and simple models",
@@ -45,21 +37,12 @@ def baselines_chart(comparison: pd.DataFrame) -> Picture:
         f"{not_shown(len(parts) - len(panels), 'task')}",
         f"This model: {'; '.join(scores[:6])}.",
         lambda theme: draw_panels(theme, panels, names),
-        shown[["task", "row", "metric", "value", "low", "high", "n"]]
-        .rename(columns={"row": "model"})
-        .reset_index(drop=True),
+        shown.rename(columns={"row": "model"})[[*columns]].reset_index(drop=True),
     )
 
 
 def differences_chart(comparison: pd.DataFrame) -> Picture:
-    """Draws by how much this model is better than each baseline, with paired intervals.
-
-    Args:
-        comparison: See `baselines_chart`.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws by how much this model is better than each baseline, with paired intervals; see `baselines_chart`."""
     rows = _overall(comparison)
     rows = rows[(rows["arm"] != OURS) & rows["difference"].notna()]
     if rows.empty:

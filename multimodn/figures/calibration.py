@@ -26,8 +26,7 @@ PREDICTED = ("task", "output", "value")
 MOST_OUTPUTS = 6
 N_BARS = 20
 SQUARE, HISTOGRAM, AROUND = 1.85, 0.5, 0.85  # inches
-LEAST_REACH = 0.2
-"""Of an axis of probabilities: a rare outcome is drawn larger, but not at any size."""
+LEAST_REACH = 0.2  # of an axis of probabilities: a rare outcome is drawn larger, but not at any size
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,8 @@ def calibration_chart(
 ) -> Picture:
     """Draws observed against predicted outcomes, and how often each prediction was made; a panel for each output.
 
-    Args:
-        curve: The frame of `multimodn.evaluate.performance.performance.calibration_curve`.
-        predicted: The predictions that the curve was made of: ``task``, ``output``, ``value``.
-        tasks: Default: the first.
-        most: Outputs that are drawn; of more, those with the widest predictions.
-
-    Raises:
-        StudyError: If a task is unknown.
-        DataError: If there is nothing to draw.
+    ``curve`` is the frame of `calibration_curve`, ``predicted`` the predictions that it was made of. Default: the first
+    task; of more than ``most`` outputs, those with the widest predictions.
     """
     require_columns(curve, COLUMNS, "a calibration curve")
     require_columns(predicted, PREDICTED, "predictions")

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_PATTERNS = 16
-"""Patterns that are drawn one by one; the others are counted beside them."""
-MOST_MODALITIES = 40
-MOST_TASKS = 30
-MOST_OUTCOMES = 8
-"""Outcomes of a task with a segment each; the rarest beyond them are one."""
+MOST_PATTERNS = 16  # that are drawn one by one; the others are counted beside them
+MOST_MODALITIES, MOST_TASKS = 40, 30
+MOST_OUTCOMES = 8  # of a task, with a segment each; the rarest beyond them are one
 ROW, BARS = 0.2, 1.35  # inches: of a modality, and of the bars above
 LEAST_LABELLED = 0.012  # of a bar, for each letter of a label in it
 
@@ -54,15 +51,8 @@ class UpSet:
 def draw_upset(bars: Axes, dots: Axes, upset: UpSet, theme: Theme, colours: Sequence[str]) -> None:
     """Draws bars of patients over the modalities of each pattern; other patterns are only counted.
 
-    Args:
-        bars: Upper axes.
-        dots: Lower axes.
-        upset: What to draw.
-        theme: Colours.
-        colours: Of each outcome in a bar, from bottom to top.
-
-    References:
-        Lex et al. (2014), UpSet: visualization of intersecting sets, https://doi.org/10.1109/TVCG.2014.2346248
+    ``colours``: of each outcome in a bar, from bottom to top. Lex et al. (2014), UpSet: visualization of intersecting
+    sets, https://doi.org/10.1109/TVCG.2014.2346248
     """
     n_rows, n_columns = len(upset.names), len(upset.counts) + (upset.n_others > 0)
     columns, tops = np.arange(len(upset.counts)), upset.counts.cumsum(axis=1)
@@ -93,15 +83,7 @@ def draw_upset(bars: Axes, dots: Axes, upset: UpSet, theme: Theme, colours: Sequ
 
 
 def patterns_chart(presence: pd.DataFrame, *, most: int = MOST_PATTERNS) -> Picture:
-    """Draws which modalities occur together, and in how many patients: an UpSet plot.
-
-    Args:
-        presence: Bool, patients x modalities.
-        most: Patterns that are drawn one by one.
-
-    Raises:
-        DataError: If there are no patients or no modalities.
-    """
+    """Draws which modalities occur together, and in how many patients: an UpSet plot of patients x modalities."""
     if presence.empty:
         raise DataError("Nothing to draw: there are no patients, or no modalities. Give patients x modalities.")
     matrix, n = presence.to_numpy(dtype=bool), len(presence)
@@ -158,14 +140,7 @@ def _draw_patterns(upset: UpSet, sizes: NDArray[np.int64], n_patients: int, them
 
 
 def outcomes_chart(outcomes: pd.DataFrame) -> Picture:
-    """Draws how frequent the outcomes of each task are.
-
-    Args:
-        outcomes: ``task``, ``outcome`` (in order; empty = unknown) and ``patients``, their number.
-
-    Raises:
-        DataError: If there are no rows.
-    """
+    """Draws how frequent outcomes are: ``task``, ``outcome`` (in order; empty = unknown) and their ``patients``."""
     if outcomes.empty:
         raise DataError("Nothing to draw: no task has outcomes. Give patients with labels.")
     tasks = list(dict.fromkeys(outcomes["task"].astype(str)))

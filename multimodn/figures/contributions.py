@@ -53,18 +53,8 @@ def beeswarm(
 ) -> Picture:
     """Draws the contributions of a cohort: a row for each modality, a point for each patient who has it.
 
-    Args:
-        contributions: The frame of `MultiModN.contributions`.
-        task: Default: the first.
-        output: Default: the first; of an ordinal task, the middle one.
-        summary: The frame of `multimodn.explain.summary.summarise` of them, without groups.
-        patient: One to be marked.
-        most: Modalities that are drawn.
-        seed: Seed of which 300 points are drawn where there are more.
-
-    Raises:
-        StudyError: If task or output is unknown.
-        DataError: If there is nothing to draw, or the patient has no rows.
+    ``summary`` is that of `summarise`, without groups; ``patient`` is marked; ``seed``: of which 300 points are drawn.
+    Default: the first task and output; of an ordinal task, the middle output.
     """
     require_columns(contributions, CONTRIBUTIONS, "contributions")
     chosen = select_output(contributions, task, output)
@@ -173,16 +163,8 @@ def importance(
 ) -> Picture:
     """Draws how much each modality moves predictions: mean |contribution|, a panel for each task and output.
 
-    Args:
-        summary: The frame of `summarise`; its groups, such as classes or sites, are drawn beside each other.
-        task: Default: all tasks.
-        output: Default: all outputs.
-        groups: Default: all groups.
-        most: Modalities that are drawn.
-
-    Raises:
-        StudyError: If task, output or a group is unknown.
-        DataError: If there is nothing to draw.
+    ``summary`` is the frame of `summarise`; its groups, such as classes or sites, are drawn beside each other. Default:
+    all tasks, outputs and groups.
     """
     require_columns(summary, SUMMARY, "a summary of contributions")
     rows = summary.assign(**{name: summary[name].astype(str) for name in ("task", "output", "group", "modality")})

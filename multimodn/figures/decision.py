@@ -25,8 +25,7 @@ STRATEGIES = ("model", "low", "high", "treat_all", "treat_none", "gain", "gain_l
 COLUMNS = ("task", "output", "threshold", *STRATEGIES, "prevalence", "n")
 MOST_PANELS = 6
 HEIGHT, ONE_HEIGHT, LEGEND = 2.35, 2.7, 0.3  # inches
-SHARE_BELOW = 0.25
-"""Of the prevalence: how far below 0 the axis reaches; the harm of treating all has no lower end."""
+SHARE_BELOW = 0.25  # of the prevalence, that the axis reaches below 0; the harm of treating all has no lower end
 TABLE_STEP = 0.05
 STYLES = {
     "model": ("low", "-", 2.0),
@@ -45,17 +44,8 @@ class _DecisionPanel:
 def decision_chart(curve: pd.DataFrame, tasks: Sequence[str] | None = None, *, most: int = MOST_PANELS) -> Picture:
     """Draws the net benefit of treatment by the model beside treating all and none, a panel for each output.
 
-    Args:
-        curve: The frame of `multimodn.evaluate.performance.decision_curve.decision_curve`.
-        tasks: Default: the first.
-        most: Outputs that are drawn; of more, the most frequent.
-
-    Raises:
-        StudyError: If a task is unknown.
-        DataError: If there is nothing to draw.
-
-    References:
-        Vickers and Elkin (2006), https://doi.org/10.1177/0272989X06295361
+    ``curve`` is the frame of `decision_curve`. Default: the first task; of more than ``most`` outputs, the most
+    frequent. Vickers and Elkin (2006), https://doi.org/10.1177/0272989X06295361
     """
     require_columns(curve, COLUMNS, "a decision curve")
     wanted = [pick_name(curve["task"], task, "task") for task in tasks or [str(curve["task"].iloc[0])]]

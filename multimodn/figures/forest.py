@@ -56,11 +56,7 @@ class Panel:
 def metric_panel(title: str, metric: str, rows: pd.DataFrame, notes: Mapping[str, str] | None = None) -> Panel:
     """Makes a panel of one kind of points for scores: its line is the value of chance, if the metric has one.
 
-    Args:
-        title: What stands over it.
-        metric: Their metric; metrics with the same value of chance share their limits.
-        rows: ``row``, ``value``, ``low``, ``high``.
-        notes: See `Panel`.
+    Panels of metrics with the same value of chance share their limits. Rows: ``row``, ``value``, ``low``, ``high``.
     """
     chance = CHANCE.get(metric)
     scale = metric if chance is None else f"chance {chance}"
@@ -93,17 +89,10 @@ def draw_panels(
     is_range: bool = False,
     row_height: float = ROW,
 ) -> Figure:
-    """Draws panels in up to three columns that share their rows.
+    """Draws panels in up to three columns that share their rows, named from top to bottom; see `draw_rows`.
 
-    Args:
-        theme: Colours.
-        panels: What to draw.
-        rows: Names of the rows, from top to bottom.
-        marks: Kinds of points; several differ in place, marker and colour, and have a key.
-        is_stem: See `draw_rows`.
-        is_connected: See `draw_rows`.
-        is_range: See `draw_rows`.
-        row_height: Inches of a row with one kind of points.
+    Several ``marks``, kinds of points, differ in place, marker and colour, and have a key. ``row_height``: inches of a
+    row with one kind of points.
     """
     n_columns = 2 if len(panels) == 4 else min(len(panels), 3)
     n_lines, has_key = -(-len(panels) // n_columns), len(marks) > 1
@@ -156,16 +145,9 @@ def draw_rows(
 ) -> None:
     """Draws the points of a panel with their intervals beside rows, and its notes at their right ends.
 
-    Args:
-        axes: Where.
-        theme: Colours.
-        panel: What to draw; its title and axis are left to the caller.
-        rows: Names of the rows, from top to bottom.
-        marks: Kinds of points, above each other in a row.
-        colours: Of each kind; default: the series of the theme.
-        is_stem: Whether a thin line leads from 0 to each point.
-        is_connected: Whether a thin line leads from row to row.
-        is_range: Whether all kinds stand on one line, which leads from the lowest to the highest.
+    Title and axis are left to the caller. ``marks``: kinds of points, above each other in a row; ``colours``: of each
+    kind, default: the series of the theme. A thin line leads from 0 to each point (``is_stem``), from row to row
+    (``is_connected``), or from the lowest to the highest of all kinds, which then stand on it (``is_range``).
     """
     style_axes(axes, theme)
     name_rows(axes, rows)

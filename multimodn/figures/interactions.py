@@ -43,17 +43,8 @@ def interaction_map(
 ) -> Picture:
     """Draws the mean |interaction| of each two modalities, and on the diagonal their main effects.
 
-    Args:
-        interactions: The frame of `MultiModN.interactions`.
-        task: Default: the first.
-        output: Default: the first; of an ordinal task, the middle one.
-        synergy: The frame of `multimodn.explain.interactions.synergy` of the patients that are drawn.
-        patient: Only this one's.
-        most: Modalities that are drawn; those with the largest values.
-
-    Raises:
-        StudyError: If task or output is unknown.
-        DataError: If there is nothing to draw, or the patient has no rows.
+    ``synergy`` is that of the patients that are drawn. Default: all patients, the first task and output (of an ordinal
+    task, the middle one), and of more than ``most`` modalities those with the largest values.
     """
     require_columns(interactions, INTERACTIONS, "interactions")
     chosen = select_output(interactions, task, output)

@@ -27,15 +27,7 @@ DASH = "\u2013"
 
 
 def conflict_map(conflicts: pd.DataFrame, *, most: int = MOST_TASKS) -> Picture:
-    """Draws the share of training batches in which the gradients of two tasks conflict.
-
-    Args:
-        conflicts: The frame of `multimodn.evaluate.performance.task_conflicts.conflicts`.
-        most: Tasks that are drawn, the first ones.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws the share of training batches in which the gradients of two tasks conflict."""
     require_columns(conflicts, CONFLICTS, "conflicts between tasks")
     names = list(dict.fromkeys([*conflicts["task"].astype(str), *conflicts["other"].astype(str)]))
     common = conflicts[conflicts["n"] > 0].sort_values("conflict", ascending=False, kind="stable")
@@ -87,15 +79,7 @@ def _draw_map(conflicts: pd.DataFrame, names: list[str], theme: Theme) -> Figure
 
 
 def gain_chart(gains: pd.DataFrame, *, most: int = MOST_ROWS) -> Picture:
-    """Draws how much better each task is predicted by the model of all tasks than by a model of its own.
-
-    Args:
-        gains: The frame of `multimodn.evaluate.baselines.single_task.task_gains`.
-        most: Tasks that are drawn, the first ones.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws how much better tasks are predicted by the model of all tasks than by models of their own."""
     require_columns(gains, GAINS, "gains of tasks")
     names = [str(name) for name in gains["task"].unique()]
     points = gains.assign(row=gains["task"].astype(str), mark="", value=gains["gain"])

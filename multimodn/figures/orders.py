@@ -20,16 +20,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def synergy_chart(synergy: pd.DataFrame, task: str | None = None) -> Picture:
-    """Draws which share of the predictions' movement is interactions, a row for each task and output.
-
-    Args:
-        synergy: The frame of `MultiModN.synergy`.
-        task: Default: all.
-
-    Raises:
-        StudyError: If the task is unknown.
-        DataError: If there is nothing to draw.
-    """
+    """Draws which share of the predictions' movement is interactions, a row for each task and output."""
     require_columns(synergy, SYNERGY, "synergy")
     rows = synergy if task is None else synergy[synergy["task"].astype(str) == pick_name(synergy["task"], task, "task")]
     pairs = list(zip(rows["task"].astype(str), rows["output"].astype(str), strict=True))
@@ -50,17 +41,7 @@ def synergy_chart(synergy: pd.DataFrame, task: str | None = None) -> Picture:
 
 
 def order_spread(order_sensitivity: pd.DataFrame, task: str | None = None, *, most: int = MOST_ROWS) -> Picture:
-    """Draws how far predictions depend on the order of modalities, a row for each task and output.
-
-    Args:
-        order_sensitivity: The frame of `MultiModN.order_sensitivity`.
-        task: Default: all.
-        most: Rows that are drawn.
-
-    Raises:
-        StudyError: If the task is unknown.
-        DataError: If there is nothing to draw.
-    """
+    """Draws how far predictions depend on the order of modalities, a row for each task and output."""
     require_columns(order_sensitivity, ORDERS, "sensitivity to order")
     frame = order_sensitivity.assign(
         task=order_sensitivity["task"].astype(str), output=order_sensitivity["output"].astype(str)

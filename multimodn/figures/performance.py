@@ -35,25 +35,13 @@ def score_words(rows: pd.DataFrame, *, is_named: bool = True) -> list[str]:
 
 
 def main_rows(performance: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Returns the rows of one kind of group, of the metric that sums each task up.
-
-    Args:
-        performance: The frame of `multimodn.evaluate.performance.performance.performance`.
-        by: ``overall``, ``step``, ``pattern`` or ``subgroup``.
-    """
+    """Returns the rows ``by`` overall, step, pattern or subgroup, of the metric that sums each task up."""
     require_columns(performance, COLUMNS, "performance")
     return findings.main_rows(performance, by)
 
 
 def overall_chart(performance: pd.DataFrame) -> Picture:
-    """Draws the metric that sums up each task, over all patients.
-
-    Args:
-        performance: See `main_rows`.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws the metric that sums up each task, over all patients."""
     every = main_rows(performance, "overall")
     rows = every.head(MOST_ROWS)
     if rows.empty:
@@ -84,14 +72,7 @@ def _draw_overall(rows: pd.DataFrame, theme: Theme) -> Figure:
 
 
 def steps_chart(performance: pd.DataFrame) -> Picture:
-    """Draws how well each task is predicted after every step.
-
-    Args:
-        performance: See `main_rows`.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws how well each task is predicted after every step."""
     rows = main_rows(performance, "step")
     if rows.empty:
         raise DataError("Nothing to draw: the frame has no rows by step.")
@@ -115,16 +96,9 @@ def steps_chart(performance: pd.DataFrame) -> Picture:
 
 
 def groups_chart(performance: pd.DataFrame, by: str, modalities: Sequence[str] = ()) -> Picture:
-    """Draws how well each task is predicted in parts of the patients, beside all of them.
+    """Draws how well each task is predicted by ``pattern`` or ``subgroup``, beside all patients.
 
-    Args:
-        performance: See `main_rows`.
-        by: ``pattern`` or ``subgroup``.
-        modalities: All modalities, by which patterns are written shortly.
-
-    Raises:
-        StudyError: If ``by`` is neither.
-        DataError: If there is nothing to draw.
+    ``modalities`` are all of them, by which patterns are written shortly.
     """
     words = {"pattern": "available modalities", "subgroup": "subgroup"}
     if by not in words:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
-COLUMNS_PER_INCH, TITLE_PER_INCH = 17.5, 10.3
-"""Letters of a caption and of a title on an inch."""
+COLUMNS_PER_INCH, TITLE_PER_INCH = 17.5, 10.3  # letters of a caption and of a title
 LINE_INCHES, TITLE_INCHES = 0.15, 0.25
 WIDE = "\u00a0\u00a0"
 FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"

@@ -62,11 +62,7 @@ class OutputRows:
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    """Refuses a frame that cannot be drawn.
-
-    Raises:
-        DataError: If it lacks columns or has no rows.
-    """
+    """Raises a `DataError` if a frame lacks columns or has no rows."""
     lacking = [name for name in columns if name not in frame]
     if lacking:
         raise DataError(
@@ -81,9 +77,6 @@ def select_output(frame: pd.DataFrame, task: str | None, output: str | None = No
     """Returns the rows of a task and output; default: the first task, and of its outputs the first.
 
     Of the outputs of an ordinal task (``>low``, ``>middle``, ``>high``) the default is the middle one.
-
-    Raises:
-        StudyError: If there is no such task or output; the message names the nearest.
     """
     task = pick_name(frame["task"], task, "task")
     rows = frame[frame["task"].astype(str) == task]
@@ -105,11 +98,7 @@ def visible_modalities(frame: pd.DataFrame, task: str) -> list[str]:
 
 
 def pick_name(column: pd.Series[Any], wanted: str | None, what: str) -> str:
-    """Returns ``wanted``, or the first value of the column.
-
-    Raises:
-        StudyError: If ``wanted`` is not among its values; the message names the nearest.
-    """
+    """Returns ``wanted``, which must be a value of the column, or the first value of it."""
     valid = [str(name) for name in column.unique()]
     if wanted is None:
         return valid[0]
@@ -119,11 +108,7 @@ def pick_name(column: pd.Series[Any], wanted: str | None, what: str) -> str:
 
 
 def rows_of_patient(frame: pd.DataFrame, patient: object) -> pd.DataFrame:
-    """Returns the rows of a patient.
-
-    Raises:
-        DataError: If there are none.
-    """
+    """Returns the rows of a patient, who must have some."""
     rows = frame[frame.index == patient]
     if not len(rows):
         rows = frame[frame.index.astype(str) == str(patient)]
@@ -136,12 +121,7 @@ def rows_of_patient(frame: pd.DataFrame, patient: object) -> pd.DataFrame:
 
 
 def only_patient(frame: pd.DataFrame, patient: object | None, what: str) -> tuple[str, pd.DataFrame]:
-    """Returns the name and the rows of ``patient``, or of the only patient there is.
-
-    Raises:
-        StudyError: If the frame holds several patients and none is named.
-        DataError: If the patient has no rows.
-    """
+    """Returns the name and the rows of ``patient``, or of the only patient there is."""
     if patient is None:
         patients = frame.index.unique()
         if len(patients) > 1:

@@ -96,9 +96,7 @@ class Theme:
 
 
 N_SEQUENTIAL, N_DIVERGING = 7, 9
-STRONG_SEQUENTIAL = frozenset({4, 5, 6})
-"""Levels on which text has the colour of the paper; on the others, of the ink. In both themes it is readable."""
-STRONG_DIVERGING = frozenset({0, 1, 7, 8})
+STRONG_SEQUENTIAL, STRONG_DIVERGING = {4, 5, 6}, {0, 1, 7, 8}  # levels on which text has the colour of the paper
 
 
 def diverging_level(value: float) -> int:

@@ -36,18 +36,16 @@ MOST_LINES = 150
 MOST_PATIENTS = 4
 MOST_OUTPUTS = 8
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-NO_SHARES = {
+NO_SHARES = {  # outputs that are no probabilities, by link scale
     "log-odds": {"expected"},
     "log-risk": {"risk"},
     "units": {"mean", "sd"},
     "": {"expected", "risk", "mean", "sd"},
 }
-"""Outputs that are no probabilities, by link scale."""
 MOST_COUNTS = 20
 FEWEST = 10  # patients who take a step, for quantiles
 LETTERS = 84  # that stand under the steps, side by side
-LEAST_SPAN = 0.1
-"""Of an axis of probabilities: steps that hardly matter shall not look large."""
+LEAST_SPAN = 0.1  # of an axis of probabilities: steps that hardly matter shall not look large
 
 
 @dataclass(frozen=True)
@@ -83,18 +81,10 @@ def trajectory_fan(
     patients: Sequence[object] = (),
     seed: int = 0,
 ) -> Picture:
-    """Draws how the predictions of a cohort change step by step, and single patients among them.
+    """Draws how the predictions of a cohort change step by step, and a panel for each of up to four ``patients``.
 
-    Args:
-        trajectory: The frame of `MultiModN.trajectory`.
-        task: Default: the first.
-        output: A name that `Task.predict` gives; default: the probability, the expected class, or a survival chance.
-        patients: Up to four who are drawn by themselves, a panel for each.
-        seed: Seed of which 150 lines are drawn where there are more patients.
-
-    Raises:
-        StudyError: If task or output is unknown, or too many patients are named.
-        DataError: If there is nothing to draw, or a patient has no rows.
+    ``seed``: of which 150 lines are drawn where there are more patients. Default: the first task, and of its outputs
+    the probability, the expected class, or a survival chance.
     """
     require_columns(trajectory, COLUMNS, "a trajectory")
     if len(patients) > MOST_PATIENTS:
@@ -264,15 +254,7 @@ def trajectory_lines(
 ) -> Picture:
     """Draws the predictions of one patient step by step, a line for each output of a task, such as its classes.
 
-    Args:
-        trajectory: The frame of `MultiModN.trajectory`.
-        task: Default: the first.
-        output: Default: all that are probabilities, at most eight.
-        patient: Whose; may be left out where the frame holds one patient.
-
-    Raises:
-        StudyError: If task or output is unknown, or one of several patients is to be named.
-        DataError: If the patient has no rows.
+    Default: the only patient, the first task, and up to eight outputs that are probabilities.
     """
     require_columns(trajectory, COLUMNS, "a trajectory")
     name, rows = only_patient(trajectory, patient, "A trajectory")

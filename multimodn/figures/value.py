@@ -29,18 +29,7 @@ MOST_PANELS = 12
 def value_chart(
     value: pd.DataFrame, task: str | None = None, metric: str | None = None, *, most: int = MOST_ROWS
 ) -> Picture:
-    """Draws how much better predictions are with each modality than without it, a panel for each task and metric.
-
-    Args:
-        value: The frame of `MultiModN.value_of`.
-        task: Default: all.
-        metric: Default: all.
-        most: Modalities that are drawn.
-
-    Raises:
-        StudyError: If task or metric is unknown.
-        DataError: If there is nothing to draw.
-    """
+    """Draws how much better predictions are with each modality than without it, a panel for each task and metric."""
     require_columns(value, VALUE, "the value of modalities")
     rows = value.assign(**{name: value[name].astype(str) for name in ("task", "metric", "modality")})
     for column, wanted in (("task", task), ("metric", metric)):
@@ -81,14 +70,7 @@ def _panel(task: str, metric: str, part: pd.DataFrame, marks: Sequence[str]) -> 
 
 
 def training_curves(training: pd.DataFrame) -> Picture:
-    """Draws the loss of every member by epoch, on its validation and its training patients.
-
-    Args:
-        training: ``member``, ``epoch``, ``validation_loss``, ``training_loss``.
-
-    Raises:
-        DataError: If there is nothing to draw.
-    """
+    """Draws the loss of every member by epoch, on its validation and its training patients."""
     require_columns(training, TRAINING, "training curves")
     members = [part.sort_values("epoch", kind="stable") for _, part in training.groupby("member", sort=True)]
     validated = [part.dropna(subset=["validation_loss"]) for part in members]

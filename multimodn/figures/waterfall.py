@@ -32,16 +32,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task", "output", "modality", "contribution", "prior", "prediction")
 MOST_ABSENT = 12
-LEAST_SPAN = 0.6
-"""Of the axis, on log-odds and log-risk: contributions that hardly matter shall not look large."""
-PROBABILITIES = (
+LEAST_SPAN = 0.6  # of the axis, on log-odds and log-risk: contributions that hardly matter shall not look large
+PROBABILITIES = (  # ticks of an axis that is too long for every tenth, denser ones first
     (0.01, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.99),
     (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999),
     (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999),
     (0.001, 0.5, 0.999),
     (0.5,),
 )
-"""Ticks of an axis that is too long for every tenth, denser ones first."""
 BAR, ROW, GREY_ROW = 0.58, 0.28, 0.75  # of a row, inches, rows
 
 
@@ -87,17 +85,8 @@ def waterfall(
 ) -> Picture:
     """Draws how a patient's prediction arises: a bar for each modality, from the prior to the prediction.
 
-    Args:
-        contributions: The frame of `MultiModN.contributions`.
-        task: Default: the first.
-        output: Default: the one that is predicted highest; of an ordinal task, the middle one.
-        patient: Whose; may be left out where the frame holds one patient.
-        order: Modality names from top to bottom; default: by size.
-        most: Bars that are drawn; the smallest beyond them are one bar.
-
-    Raises:
-        StudyError: If task, output or a modality of ``order`` is unknown, or one of several patients is to be named.
-        DataError: If the patient has no rows.
+    Default: the only patient, the first task, and the output that is predicted highest (of an ordinal task, the middle
+    one). ``order``: modality names from top to bottom, default: by size; the smallest beyond ``most`` are one bar.
     """
     require_columns(contributions, COLUMNS, "a waterfall")
     task = pick_name(contributions["task"], task, "task")

@@ -52,17 +52,8 @@ def word_strip(
 ) -> Picture:
     """Draws the words of a patient's report, coloured and signed by their attributions.
 
-    Args:
-        attributions: The frame of `MultiModN.attributions` of a text.
-        task: Default: the first.
-        output: Default: the first; of an ordinal task, the middle one.
-        modality: Default: the first.
-        patient: Whose; may be left out where the frame holds one patient.
-        most: Words that are drawn; of a longer report, the passage that moves the prediction most.
-
-    Raises:
-        StudyError: If task, output or modality is unknown, or one of several patients is to be named.
-        DataError: If the patient has no rows.
+    Default: the only patient, the first modality, task and output (of an ordinal task, the middle one); of more than
+    ``most`` words the passage that moves the prediction most.
     """
     require_columns(attributions, COLUMNS, "attributions")
     modality = pick_name(attributions["modality"], modality, "modality")
