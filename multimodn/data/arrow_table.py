@@ -14,24 +14,14 @@ from multimodn.errors import DataError
 
 FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; doubled as needed
 
-# pandas 2 copies by default; pandas 3 does not, and warns about the argument.
-_NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}
+_NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}  # pandas 3 warns about it
 
 
 class ColumnCollector:
-    """Collects record batches column by column.
-
-    Args:
-        schema: The columns.
-        patient: The key column.
-        exact: ColumnCollector that keep their own type, the key among them.
-        n_rows: An upper estimate of the number of rows; memory that is never written to costs nothing.
-
-    Raises:
-        DataError: If a column is neither number, boolean nor text.
-    """
+    """Collects record batches column by column; those of ``exact`` keep their own type, the key among them."""
 
     def __init__(self, schema: Any, patient: str, exact: list[str], n_rows: int | None = None) -> None:
+        # n_rows: an upper estimate; memory that is never written to costs nothing
         self.patient, self.exact = patient, exact
         self.numeric = {name: row for row, name in enumerate(f.name for f in schema if self._is_number(f))}
         self._wide: dict[str, list[np.ndarray[Any, Any]]] = {}
@@ -60,21 +50,18 @@ class ColumnCollector:
             if name in self.numeric:
                 self._store(column, name, start, stop)
             else:
-                self._others[name] += [_own(part) for part in getattr(column, "chunks", [column])]
+                # a copy, as a column of DuckDB keeps all columns of its batch in memory
+                parts = getattr(column, "chunks", [column])
+                self._others[name] += [pa.concat_arrays([part, part.slice(0, 0)]) for part in parts]
 
     def table(self, n_rows: int) -> pd.DataFrame:
-        """Returns the table indexed by patient: numbers first, then text and labels.
-
-        Raises:
-            DataError: If there are no rows.
-        """
+        """Returns the table indexed by patient: numbers first, then text and labels."""
         if not n_rows:
             raise DataError("there are no rows.")
         block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
         labels = set(self.exact) - {self.patient}
-        others = {
-            name: text_series(pa.chunked_array(parts), parse=name in labels) for name, parts in self._others.items()
-        }
+        texts = {name: pa.chunked_array(parts) for name, parts in self._others.items()}
+        others = {name: text_series(column, parse=name in labels) for name, column in texts.items()}
         others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
         self._others, self._wide = {}, {}
         key = text_keys(others.pop(self.patient))
@@ -93,11 +80,10 @@ class ColumnCollector:
             return False
         kind = field.type
         number_types = (types.is_floating, types.is_integer, types.is_decimal, types.is_boolean, types.is_null)
+        text_types = (types.is_string, types.is_large_string, types.is_string_view, types.is_temporal)
         if any(is_type(kind) for is_type in number_types):
             return True
-        text = kind.value_type if types.is_dictionary(kind) else kind
-        text_types = (types.is_string, types.is_large_string, types.is_string_view, types.is_temporal)
-        if any(is_type(text) for is_type in text_types):
+        if any(is_type(kind.value_type if types.is_dictionary(kind) else kind) for is_type in text_types):
             return False
         if types.is_binary(kind):
             raise DataError(f"column '{field.name}' is not text in UTF-8; save the file in that encoding.")
@@ -121,11 +107,7 @@ class ColumnCollector:
 
 
 def text_keys(keys: Any) -> pd.Index:
-    """Returns patient identifiers as text: whole numbers as their digits, missing ones as empty text.
-
-    Raises:
-        DataError: If the keys are neither text nor whole numbers.
-    """
+    """Returns patient identifiers as text: whole numbers as their digits, missing ones as empty text."""
     if isinstance(keys, np.ndarray) and keys.dtype.kind == "S":
         keys = np.char.decode(keys)
     values: pd.Index[Any] = pd.Index(keys, name="patient")
@@ -144,12 +126,7 @@ def text_keys(keys: Any) -> pd.Index:
 
 
 def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
-    """Returns an Arrow column in its own type, dates as text.
-
-    Args:
-        column: A chunked array.
-        parse: Whether text columns of numbers only, none with a leading zero, become numbers.
-    """
+    """Returns a chunked array in its own type, dates as text; ``parse``: numbers without leading zeros as numbers."""
     kind = column.type
     if types.is_dictionary(kind) or types.is_temporal(kind):
         column = compute.cast(column, pa.string())
@@ -163,11 +140,6 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
                 continue
     series: pd.Series[Any] = column.to_pandas()
     return series.reset_index(drop=True)
-
-
-def _own(column: Any) -> Any:
-    """Returns a copy, as a column of DuckDB keeps all columns of its batch in memory."""
-    return pa.concat_arrays([column, column.slice(0, 0)])
 
 
 def _values(column: Any) -> np.ndarray[Any, Any]:

@@ -21,39 +21,25 @@ LEAK_ROWS = 20  # fewer patients agree by chance too easily
 
 @dataclass(frozen=True)
 class Note:
-    """A note on the data, for the reader of a warning.
+    """A note on the data, for the reader of a warning."""
 
-    Attributes:
-        text: May name patients and their values.
-        summary: The same without them, with a place ``{}`` for each of `values`; None = there is none.
-        values: Names and counts of the summary.
-    """
-
-    text: str
-    summary: str | None = None
-    values: tuple[str | int, ...] = ()
+    text: str  # may name patients and their values
+    summary: str | None = None  # the same without them, with a place {} for each of `values`
+    values: tuple[str | int, ...] = ()  # names and counts of the summary
 
     def __str__(self) -> str:
         return self.text
 
 
 def key_problems(source: str, frame: pd.DataFrame, *, several_rows: bool = False) -> list[str]:
-    """Finds empty and repeated patient keys of a source, and a source without rows.
-
-    Args:
-        source: Its name.
-        frame: Its rows, indexed by patient.
-        several_rows: Whether a patient may have several of them.
-    """
+    """Finds empty and repeated patient keys of a source, and a source without rows."""
     keys, problems = frame.index, []
     if not len(keys):
         return [f"source '{source}' has no rows."]
     blank = np.asarray(pd.Series(keys).str.strip() == "")
     if blank.any():
-        first = int(np.flatnonzero(blank)[0]) + 1
-        problems.append(
-            f"source '{source}': the patient key is empty in {int(blank.sum())} row(s), first in row {first}."
-        )
+        n, first = int(blank.sum()), int(np.flatnonzero(blank)[0]) + 1
+        problems.append(f"source '{source}': the patient key is empty in {n} row(s), first in row {first}.")
     repeated = keys[keys.duplicated() & ~blank].unique()
     if len(repeated) and not several_rows:
         problems.append(
@@ -88,16 +74,12 @@ def column_notes(modality: str, frame: pd.DataFrame) -> list[Note]:
         n_values = frame[name].nunique()
         if n_values < 2:
             (constant if n_values else empty).append(name)
-    lists = (("empty", empty), ("constant", constant))
-    return [
-        Note(
-            f"modality '{modality}': {len(some)} column(s) are {what}: {shown(some)}.",
-            f"modality {{}}: {{}} columns are {what}",
-            (modality, len(some)),
-        )
-        for what, some in lists
-        if some
-    ]
+    notes = []
+    for what, some in (("empty", empty), ("constant", constant)):
+        if some:
+            text = f"modality '{modality}': {len(some)} column(s) are {what}: {shown(some)}."
+            notes.append(Note(text, f"modality {{}}: {{}} columns are {what}", (modality, len(some))))
+    return notes
 
 
 def orphan_notes(with_targets: pd.Index, frames: Mapping[str, pd.DataFrame]) -> list[Note]:

@@ -30,21 +30,17 @@ class Cohort(CohortTables):
 
     @classmethod
     def load(
-        cls,
-        study: Study,
-        *,
-        labelled: bool = True,
+        cls, study: Study, *, labelled: bool = True,
         sources: Mapping[str, str | Path | pd.DataFrame | None] | None = None,
-    ) -> Cohort:
+    ) -> Cohort:  # fmt: skip
         """Reads the sources of a study.
 
         Args:
             study: Names the sources, modalities and tasks.
-            labelled: Whether to read targets, groups and split; to predict, none of them is needed.
-            sources: Replaces sources of the study, for instance by the tables of new patients: a path (relative to
-                the working directory), a DataFrame with the key as a column or index, or, for predictions, None for a
-                source that no patient has. In a study of several registries all patients are then new, of no registry,
-                and have nothing of the other sources.
+            labelled: Whether to read targets, groups and split; predictions need none of them.
+            sources: Replaces sources of the study, such as by tables of new patients: a path (relative to the working
+                directory), a DataFrame with the key as column or index, or, for predictions, None: no patient has it.
+                In a study of several registries all patients are then new and have nothing of the other sources.
 
         Raises:
             DataError: Listing every problem found in all sources.
@@ -57,9 +53,8 @@ class Cohort(CohortTables):
         else:
             problems: list[str] = []
             notes: list[checks.Note] = []
-            given: dict[str, Given] = (dict.fromkeys(study.cohort.sources) if study.cohorts else {}) | dict(
-                sources or {}
-            )
+            given: dict[str, Given] = dict.fromkeys(study.cohort.sources) if study.cohorts else {}
+            given |= sources or {}
             tables = load_tables(study, labelled, given, problems)
             frames = modality_frames(study, tables, given, labelled, problems, notes)
             targets = task_tables(study, tables, problems) if labelled else {}
@@ -71,14 +66,11 @@ class Cohort(CohortTables):
 
     @classmethod
     def from_frames(
-        cls,
-        modalities: Mapping[str, pd.DataFrame],
+        cls, modalities: Mapping[str, pd.DataFrame],
         targets: Mapping[str, pd.DataFrame | pd.Series[Any]] | None = None,
-        patients: Sequence[Any] | pd.Index | None = None,
-        groups: pd.Series[Any] | None = None,
-        several_rows: Collection[str] = (),
-        files: Mapping[str, list[str]] | None = None,
-    ) -> Cohort:
+        patients: Sequence[Any] | pd.Index | None = None, groups: pd.Series[Any] | None = None,
+        several_rows: Collection[str] = (), files: Mapping[str, list[str]] | None = None,
+    ) -> Cohort:  # fmt: skip
         """Builds a cohort from DataFrames indexed by patient; they are not changed.
 
         Args:
@@ -158,10 +150,7 @@ class Cohort(CohortTables):
         return f"Cohort({len(self)} patients; modalities: {counts}; labels: {labels or 'none'})"
 
     def hash(self) -> str:
-        """Returns a SHA-256 of all values and labels, whatever the order of rows and columns.
-
-        A file counts with its content, not with its path.
-        """
+        """Returns a SHA-256 of all values, labels and contents of files, whatever the order of rows and columns."""
         digest = hashlib.sha256()
         add_table(digest, "patients", pd.DataFrame(index=self.patients))
         for name in sorted(self.modalities):
@@ -186,13 +175,7 @@ def _indexed(what: str, frame: pd.DataFrame, problems: list[str], *, several_row
 
 
 def _check(cohort: Cohort, with_targets: pd.Index | None, hidden: Mapping[str, Collection[str]] | None = None) -> None:
-    """Refuses an empty cohort, and warns once with all notes on a labelled one.
-
-    Args:
-        cohort: The cohort; its notes are added to.
-        with_targets: The patients of the targets' sources; None: there are no labels.
-        hidden: For each modality the tasks that will not see it.
-    """
+    """Refuses an empty cohort, and warns once of all notes on one with targets; ``hidden``: tasks by modality."""
     if not len(cohort):
         raise DataError("The cohort is empty: no source has a patient.")
     notes = cohort.notes

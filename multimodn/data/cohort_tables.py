@@ -44,28 +44,10 @@ class CohortTables:
 
     @classmethod
     def of_tables(
-        cls,
-        study: Study,
-        tables: dict[str, pd.DataFrame],
-        frames: dict[str, pd.DataFrame],
-        targets: dict[str, pd.DataFrame],
-        notes: list[Note],
-        *,
-        labelled: bool,
-    ) -> tuple[Self, pd.Index]:
-        """Joins the sources of a study, without checks.
-
-        Args:
-            study: Names grouping key and split.
-            tables: The sources by name; emptied, so that no table is in memory twice.
-            frames: The modalities.
-            targets: The target columns of each task.
-            notes: Notes on the data.
-            labelled: Whether to read groups and split.
-
-        Returns:
-            The cohort, and the patients of the targets' sources.
-        """
+        cls, study: Study, tables: dict[str, pd.DataFrame], frames: dict[str, pd.DataFrame],
+        targets: dict[str, pd.DataFrame], notes: list[Note], *, labelled: bool,
+    ) -> tuple[Self, pd.Index]:  # fmt: skip
+        """Joins the sources ``tables`` without checks; returns the cohort and the patients of the targets' sources."""
         first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
         with_targets = union_of_patients([table.index for table in first])
         patients = union_of_patients([with_targets, *(table.index for table in tables.values())])
@@ -75,7 +57,7 @@ class CohortTables:
             groups = tables[study.tasks[0].source][study.cohort.group].reindex(patients)
         if labelled and isinstance(study.split, ColumnSplit):
             split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
-        tables.clear()
+        tables.clear()  # so that no table is in memory twice
         files = {name: spec.file_columns for name, spec in study.steps.items() if name in frames and spec.file_columns}
         return cls(patients, frames, targets, groups, split, notes, files), with_targets
 

@@ -11,11 +11,7 @@ from multimodn.errors import DataError, did_you_mean, raise_all, shown
 
 
 def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
-    """Returns columns named as ``modality.column``, one row for each patient.
-
-    Raises:
-        DataError: If a column does not exist, or a patient lacks its value; every problem is listed.
-    """
+    """Returns columns named as ``modality.column``, complete, one row for each patient."""
     problems: list[str] = []
     columns = {}
     for name in covariates:

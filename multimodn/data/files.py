@@ -12,16 +12,11 @@ from multimodn.base.cache import content_hash, file_hash
 from multimodn.errors import DataError, shown
 from multimodn.study.study import SourceSpec
 
-FILE = "file"
-"""The column of a source of file names."""
+FILE = "file"  # the column of a source of file names
 
 
 def read_file_names(spec: SourceSpec, folder: Path) -> pd.DataFrame:
-    """Lists the files of a pattern, in the order of their names, indexed by the patient in each name.
-
-    Raises:
-        DataError: If no file matches the pattern, or a name holds no patient; all such files are listed.
-    """
+    """Lists the files of a pattern, in the order of their names, indexed by the patient in each name."""
     pattern = str(spec.files)
     parts = Path(pattern).parts
     n_fixed = next((k for k, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
@@ -30,24 +25,17 @@ def read_file_names(spec: SourceSpec, folder: Path) -> pd.DataFrame:
     if not paths:
         raise DataError(f"no file matches the pattern '{pattern}' in {folder.absolute()}.")
     if spec.patient_from is None:
-        patients: list[str | None] = [_stem(path) for path in paths]
+        patients: list[str | None] = [Path(re.sub(r"\.gz\Z", "", path.name, flags=re.I)).stem for path in paths]
     else:
         search = re.compile(spec.patient_from).search
         matches = [search(path.relative_to(base).as_posix()) for path in paths]
         patients = [match.group(1) if match else None for match in matches]
     nameless = [path.name for path, patient in zip(paths, patients, strict=True) if not patient]
     if nameless:
-        raise DataError(
-            f"`patient_from: {spec.patient_from}` finds no patient in {len(nameless)} of {len(paths)} file names: "
-            f"{shown(nameless)}."
-        )
+        counts = f"{len(nameless)} of {len(paths)} file names"
+        raise DataError(f"`patient_from: {spec.patient_from}` finds no patient in {counts}: {shown(nameless)}.")
     index = pd.Index(patients, dtype=object, name="patient")
     return pd.DataFrame({FILE: pd.Series([str(path.absolute()) for path in paths], index=index, dtype=object)})
-
-
-def _stem(path: Path) -> str:
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    return Path(name).stem
 
 
 def with_absolute_paths(frame: pd.DataFrame, columns: list[str], folder: Path) -> pd.DataFrame:

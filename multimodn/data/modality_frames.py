@@ -23,15 +23,9 @@ FEW = 16  # columns that are cheaper to delete than the others to copy
 def modality_frames(
     study: Study, tables: Tables, replaced: Mapping[str, Given], labelled: bool, problems: list[str], notes: list[Note]
 ) -> dict[str, pd.DataFrame]:
-    """Returns for each step of the study the rows of the patients who have it.
+    """Returns for each step the rows of the patients who have it; adds to ``problems`` and ``notes``.
 
-    Args:
-        study: Its modalities are read.
-        tables: The sources that were read; a modality whose source is not among them has no frame.
-        replaced: Sources that replace those of the study.
-        labelled: Whether this is for training: inputs must then not contain targets.
-        problems: Problems are added to it.
-        notes: Notes on the data are added to it.
+    A modality whose source is not in ``tables`` has no frame. Inputs for training (``labelled``) must hold no targets.
     """
     frames = {}
     for modality in study.modalities:
@@ -85,18 +79,14 @@ def _readings(
         problems.append(f"{where}: source '{modality.source}' has no column '{spec.by}' to order readings by.{nearest}")
         return {}
     by = table[spec.by]
-    without = table.index[by.isna()].unique()
-    if len(without):
-        problems.append(
-            f"{where}: '{spec.by}' is empty for patient(s) {shown(list(without))}; every reading needs a time."
-        )
+    without = shown(list(table.index[by.isna()].unique()))
+    if without:
+        problems.append(f"{where}: '{spec.by}' is empty for patient(s) {without}; every reading needs a time.")
         return {}
-    twice = table.index[pd.DataFrame({"patient": table.index, "by": by.to_numpy()}).duplicated().to_numpy()].unique()
-    if len(twice) and not modality.takes_several_rows:
-        problems.append(
-            f"{where}: patient(s) {shown(list(twice))} have several rows with the same '{spec.by}'; kind "
-            f"'{modality.kind}' takes one row per reading."
-        )
+    repeated = pd.DataFrame({"patient": table.index, "by": by.to_numpy()}).duplicated().to_numpy()
+    if repeated.any() and not modality.takes_several_rows:
+        same = f"patient(s) {shown(list(table.index[repeated].unique()))} have several rows with the same '{spec.by}'"
+        problems.append(f"{where}: {same}; kind '{modality.kind}' takes one row per reading.")
         return {}
     number, n_left_out = _numbers(by, spec)
     if n_left_out:
@@ -106,11 +96,7 @@ def _readings(
 
 
 def _numbers(by: pd.Series[Any], spec: RepeatSpec) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
-    """Numbers the readings of each patient from the first of the latest ``most``, 0; earlier ones are negative.
-
-    Returns:
-        The number of each row's reading, ``(n,)``, and how many readings have a negative one.
-    """
+    """Numbers each row's reading ``(n,)`` from the first of the latest ``most``, 0; counts earlier (negative) ones."""
     ordered = pd.Series(pd.factorize(by.to_numpy(), sort=True)[0], index=by.index)
     rank = ordered.groupby(level=0).rank("dense").astype(np.int64) - 1
     n_readings = rank.groupby(level=0).transform("max") + 1
@@ -135,18 +121,15 @@ def modality_columns(
     ordering = {modality.repeats.by} if modality.repeats else set()
     if isinstance(modality.columns, AllBut):
         left_out = [*modality.columns.all_but, *ordering]
-        # without labels the target columns to leave out need not exist
-        asked = left_out if labelled else []
+        asked = left_out if labelled else []  # without labels the target columns to leave out need not exist
         columns = [name for name in available if name not in set(left_out)]
     elif modality.columns == "all":
         asked, columns = [], [name for name in available if name not in ordering]
     else:
         asked = columns = list(modality.columns)
     unknown = [name for name in asked if name not in set(available) | {study.cohort.patient}]
-    problems += [
-        f"{where}: source '{modality.source}' has no column '{name}'.{did_you_mean(name, available)}"
-        for name in unknown
-    ]
+    lacks = f"{where}: source '{modality.source}' has no column"
+    problems += [f"{lacks} '{name}'.{did_you_mean(name, available)}" for name in unknown]
     if study.cohort.patient in asked and not isinstance(modality.columns, AllBut):
         problems.append(f"{where}: the patient key '{study.cohort.patient}' cannot be an input.")
     if labelled:

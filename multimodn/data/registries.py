@@ -24,8 +24,7 @@ from multimodn.study.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec,
 
 C = TypeVar("C", bound=CohortTables)
 
-SEPARATOR = "/"
-"""Between the name of a registry, which cannot contain it, and the identifier of a patient."""
+SEPARATOR = "/"  # between the name of a registry, which cannot contain it, and the identifier of a patient
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,7 @@ class _Registry:
 
 
 def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Index]:
-    """Reads all registries of a study.
-
-    Args:
-        study: Its ``cohorts`` are read.
-        labelled: Whether to read targets, groups and split.
-
-    Returns:
-        One cohort, with `CohortTables.registry`, and the patients of the targets' sources.
-
-    Raises:
-        DataError: Listing every problem found in all registries.
-    """
+    """Reads all registries of a study as one cohort; returns the patients of the targets' sources too."""
     if labelled and isinstance(study.split, ColumnSplit) and study.split.source is not None:
         source = study.split.source
         lacking = [name for name, spec in study.cohorts.items() if spec.sources.get(source, spec) is None]
@@ -61,7 +49,12 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
     read = {name: _read(study, name, labelled) for name in study.cohorts}
     problems = [f"registry '{name}': {text}" for name, registry in read.items() for text in registry.problems]
     if labelled and not problems:
-        problems += _unlabelled(study, read)
+        recorded = {task for registry in read.values() for task in registry.targets}
+        problems = [
+            f"task '{task.name}': no registry has its column(s) {shown(task.target_columns)} in source '{task.source}'."
+            for task in study.tasks
+            if task.name not in recorded
+        ]
     raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
     parts, with_targets = {}, []
     for name, one in read.items():
@@ -175,28 +168,13 @@ def _without_absent_targets(modality: ModalitySpec, others: Sequence[TaskSpec], 
     return modality.model_copy(update={"columns": AllBut(all_but=kept)})
 
 
-def _unlabelled(study: Study, read: Mapping[str, _Registry]) -> list[str]:
-    labelled = {task for registry in read.values() for task in registry.targets}
-    return [
-        f"task '{task.name}': no registry has its column(s) {shown(task.target_columns)} in source '{task.source}'."
-        for task in study.tasks
-        if task.name not in labelled
-    ]
-
-
 def _unlabelled_modalities(study: Study, cohort: CohortTables) -> Iterator[str]:
-    """Notes modalities that no patient with a label of a task has, so that the task cannot learn from them.
-
-    With labels and modalities in different registries this is so by design.
-    """
+    """Notes modalities that no patient with a label of a task has, as where registries differ in both."""
     labelled = {name: table.index[table.notna().all(axis=1)] for name, table in cohort.targets.items()}
     for name, spec in study.steps.items():
         has = cohort.modalities[name].index if name in cohort.modalities else pd.Index([])
-        unlabelled = [
-            task
-            for task, patients in labelled.items()
-            if task not in spec.exclude_for and len(has) and len(patients) and not has.isin(patients).any()
-        ]
+        apart = [task for task, ids in labelled.items() if len(has) and len(ids) and not has.isin(ids).any()]
+        unlabelled = [task for task in apart if task not in spec.exclude_for]
         if unlabelled and not is_later_reading(name):
             yield (
                 f"modality '{name}': no patient who has it has a label of {shown(unlabelled)}. Its effect on such "
@@ -254,13 +232,12 @@ def _series(tables: Mapping[str, pd.Series[Any] | None], patients: pd.Index) -> 
 
 
 def _shared_identifiers(parts: Mapping[str, CohortTables]) -> list[str]:
-    notes, names = [], list(parts)
-    for k, other in enumerate(names):
-        for one in names[:k]:
-            both = parts[one].patients.intersection(parts[other].patients)
-            if len(both):
-                notes.append(
-                    f"registries '{one}' and '{other}' share {len(both)} identifier(s), taken for different "
-                    f"people: {shown(list(both))}. If they are the same, give a `group` column that identifies them."
-                )
-    return notes
+    names = list(parts)
+    pairs = [(one, other) for k, other in enumerate(names) for one in names[:k]]
+    shared = {(one, other): list(parts[one].patients.intersection(parts[other].patients)) for one, other in pairs}
+    return [
+        f"registries '{one}' and '{other}' share {len(both)} identifier(s), taken for different people: {shown(both)}. "
+        f"If they are the same, give a `group` column that identifies them."
+        for (one, other), both in shared.items()
+        if both
+    ]

@@ -19,7 +19,7 @@ from pyarrow import csv, parquet, types
 
 from multimodn.data.arrow_table import ColumnCollector, text_keys
 from multimodn.data.files import read_file_names
-from multimodn.errors import DataError, StudyError, did_you_mean, shown
+from multimodn.errors import DataError, StudyError, did_you_mean, did_you_mean_file, shown
 from multimodn.study.study import SourceSpec
 
 BLOCK_BYTES = 1 << 22
@@ -28,20 +28,10 @@ COLUMNS_AT_ONCE = 16
 
 
 def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str] = ()) -> pd.DataFrame:
-    """Reads a source.
+    """Reads a source, indexed by the key column ``patient`` as text; empty cells are missing.
 
-    Args:
-        spec: What to read.
-        folder: Where relative paths start.
-        patient: The key column.
-        exact: ColumnCollector that keep their own type: labels, groups, split.
-
-    Returns:
-        The rows of the source, indexed by patient as text. Numbers are float32, or float64 where whole numbers are
-        too large for it; empty cells are missing.
-
-    Raises:
-        DataError: If it does not exist, cannot be parsed, or has no key column.
+    Numbers are float32, or float64 where whole numbers are too large for it; the columns ``exact`` (labels, groups,
+    split) keep their own type. Relative paths start at ``folder``.
     """
     if spec.query is not None:
         return _read_query(spec, folder, patient, exact)
@@ -49,8 +39,7 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
         return read_file_names(spec, folder)
     path = folder / str(spec.path)
     if not path.is_file():
-        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"the file {path} does not exist.{did_you_mean(path.name, near)}")
+        raise DataError(f"the file {path} does not exist.{did_you_mean_file(path)}")
     name = path.name.lower()
     if name.endswith((".npz", ".npy")):
         return _read_arrays(spec, folder, path, patient)
@@ -62,22 +51,14 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
 
 
 def from_frame(frame: pd.DataFrame, patient: str) -> pd.DataFrame:
-    """Indexes a DataFrame by patient as text; the key is its column ``patient`` or its index.
-
-    Raises:
-        DataError: If a key is neither text nor a whole number.
-    """
+    """Indexes a DataFrame by patient as text; the key is its column ``patient`` or its index."""
     if patient in frame.columns:
         return frame.drop(columns=patient).set_axis(text_keys(frame[patient]), axis=0)
     return frame.set_axis(text_keys(frame.index), axis=0)
 
 
 def read_patients(path: Path, patient: str) -> pd.Index:
-    """Reads the patients that a CSV lists, in its key column or in its only one.
-
-    Raises:
-        DataError: If the file does not exist, is no CSV, or has several columns and none is the key.
-    """
+    """Reads the patients that a CSV lists, in its key column or in its only one."""
     if not path.is_file():
         raise DataError(f"the file {path} does not exist.")
     try:
@@ -109,7 +90,10 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
         guess = {field.name: _guess(field.type) for field in schema if field.name not in exact_types}
         try:
             stream = csv.open_csv(path, read, parse, convert(guess | exact_types))
-            return ColumnCollector(stream.schema, patient, kept, _count_lines(path)).read(stream)
+            with _open(path) as file:
+                blocks = iter(lambda: file.read(1 << 20), b"")
+                n_lines = 1 + sum(block.count(b"\n") + block.count(b"\r") for block in blocks)
+            return ColumnCollector(stream.schema, patient, kept, n_lines).read(stream)
         except pa.ArrowInvalid:  # a later cell is not of the guessed type
             table = csv.read_csv(path, read, parse, convert(exact_types))
             return ColumnCollector(table.schema, patient, kept, table.num_rows).read(table.to_batches())
@@ -124,11 +108,6 @@ def _guess(kind: Any) -> Any:
     if types.is_floating(kind):
         return pa.float32()
     return kind if types.is_boolean(kind) else pa.string()  # a date stays as it is written
-
-
-def _count_lines(path: Path) -> int:
-    with _open(path) as file:
-        return 1 + sum(block.count(b"\n") + block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -214,11 +193,7 @@ def _read_arrays(spec: SourceSpec, folder: Path, path: Path, patient: str) -> pd
 
 
 def replaced_sources(given: Sequence[str] | None) -> dict[str, Path] | None:
-    """Reads NAME=PATH pairs of a command line.
-
-    Raises:
-        StudyError: If a pair has another form.
-    """
+    """Reads NAME=PATH pairs of a command line."""
     replaced = {}
     for pair in given or []:
         name, _, path = pair.partition("=")
@@ -229,5 +204,4 @@ def replaced_sources(given: Sequence[str] | None) -> dict[str, Path] | None:
 
 
 Tables = dict[str, pd.DataFrame]
-Given = SourceSpec | str | Path | pd.DataFrame | None
-"""What may replace a source of a study; None: no patient has it."""
+Given = SourceSpec | str | Path | pd.DataFrame | None  # what may replace a source; None: no patient has it

@@ -24,11 +24,7 @@ Ids = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Patient identifiers of the three parts; no patient is in two.
-
-    Raises:
-        DataError: If one is.
-    """
+    """Patient identifiers of the three parts; a patient in two of them raises a DataError."""
 
     train: Ids
     validation: Ids
@@ -57,13 +53,12 @@ def make_split(study: Study, cohort: Cohort) -> Split:
     Raises:
         DataError: If a group is in two parts, a patient is unknown, or there are no training patients.
     """
-    spec = study.split
-    if isinstance(spec, ColumnSplit):
-        split = _split_by_column(spec, cohort)
-    elif isinstance(spec, FileSplit):
-        split = _split_by_files(study, spec, cohort)
+    if isinstance(study.split, ColumnSplit):
+        split = _split_by_column(study.split, cohort)
+    elif isinstance(study.split, FileSplit):
+        split = _split_by_files(study, study.split, cohort)
     else:
-        split = _split_at_random(spec, cohort)
+        split = _split_at_random(study.split, cohort)
     if not len(split.train):
         raise DataError("The split leaves no patients to train on.")
     check_groups(cohort, {part: getattr(split, part) for part in PARTS})
@@ -111,13 +106,7 @@ def group_numbers(cohort: Cohort) -> NDArray[np.int64]:
 
 
 def label_strata(cohort: Cohort, stratify: str | None) -> NDArray[np.int64]:
-    """Numbers the strata of patients: classes, quantiles of numbers, and one stratum for patients without a label.
-
-    Each registry has its own strata, so that all parts of a split have patients of it.
-
-    Raises:
-        DataError: If the cohort has no such task.
-    """
+    """Numbers the strata of patients in each registry: classes, quantiles of numbers, and one without a label."""
     strata = np.zeros(len(cohort), dtype=np.int64)
     if cohort.registry is not None:
         strata = pd.factorize(cohort.registry)[0].astype(np.int64)
@@ -194,8 +183,7 @@ def _split_by_column(spec: ColumnSplit, cohort: Cohort) -> Split:
 
 
 def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
-    problems: list[str] = []
-    parts: dict[str, Ids] = {}
+    problems, parts = list[str](), dict[str, Ids]()
     for part in PARTS:
         file = getattr(spec.files, part)
         try:
@@ -204,11 +192,9 @@ def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
             problems.append(f"{part}: {error}")
             continue
         ids = pd.Index(listed, dtype=object)
-        unknown = ids[~ids.isin(cohort.patients)]
-        if len(unknown):
-            problems.append(
-                f"{part}: {len(unknown)} patient(s) of {file} are not in the cohort: {shown(list(unknown))}."
-            )
+        unknown = list(ids[~ids.isin(cohort.patients)])
+        if unknown:
+            problems.append(f"{part}: {len(unknown)} patient(s) of {file} are not in the cohort: {shown(unknown)}.")
         parts[part] = ids.to_numpy()
     raise_all(problems, DataError, "The split files cannot be used")
     return Split(**parts)
@@ -224,10 +210,8 @@ def check_patients(cohort: Cohort) -> None:
 def check_groups(cohort: Cohort, parts: dict[str, Ids]) -> None:
     """Refuses a group that is in two parts; a patient without a group forms one."""
     numbers = group_numbers(cohort)
-    seen = {
-        part: set(numbers[cohort.patients.get_indexer(pd.Index(ids, dtype=object))].tolist())
-        for part, ids in parts.items()
-    }
+    rows_of = {part: cohort.patients.get_indexer(pd.Index(ids, dtype=object)) for part, ids in parts.items()}
+    seen = {part: set(numbers[rows].tolist()) for part, rows in rows_of.items()}
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         both = sorted(seen.get(one, set()) & seen.get(other, set()))
         if both:

@@ -14,19 +14,15 @@ from multimodn.study.study import ColumnSplit, SourceSpec, Study
 
 
 def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], problems: list[str]) -> Tables:
-    """Reads each source that is needed, once; see `Cohort.load`. Problems are added to ``problems``.
-
-    Raises:
-        StudyError: If ``replaced`` names a source that the study does not have.
-    """
+    """Reads each source that is needed, once; see `Cohort.load`. Problems are added to ``problems``."""
     for name in replaced:
         if name not in study.cohort.sources:
             raise StudyError(f"Unknown source '{name}'.{did_you_mean(name, study.cohort.sources)}")
-    needed = [task.source for task in study.tasks] if labelled else []
-    if labelled and isinstance(study.split, ColumnSplit) and study.split.source is not None:
-        needed.append(study.split.source)
+    of_labels = [task.source for task in study.tasks]  # with one row for each patient
+    if isinstance(study.split, ColumnSplit) and study.split.source is not None:
+        of_labels.append(study.split.source)
     tables: Tables = {}
-    for name in dict.fromkeys([*needed, *(modality.source for modality in study.modalities)]):
+    for name in dict.fromkeys([*(of_labels if labelled else []), *(modality.source for modality in study.modalities)]):
         given = replaced.get(name, study.cohort.sources[name])
         if given is None and not labelled:
             continue
@@ -35,7 +31,9 @@ def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], pro
         except DataError as error:
             problems.append(f"source '{name}': {error}")
             continue
-        key_problems = checks.key_problems(name, table, several_rows=_has_several_rows(study, name))
+        readers = [modality for modality in study.modalities if modality.source == name]
+        several_rows = name not in of_labels and all(modality.has_several_rows for modality in readers)
+        key_problems = checks.key_problems(name, table, several_rows=several_rows)
         problems += key_problems
         if not key_problems:
             tables[name] = table
@@ -50,15 +48,6 @@ def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
     exact = label_columns(study, name)
     spec, folder = (given, study.folder) if isinstance(given, SourceSpec) else (SourceSpec(path=str(given)), Path())
     return read_source(spec, folder, study.cohort.patient, exact)
-
-
-def _has_several_rows(study: Study, source: str) -> bool:
-    """Says whether a patient may have several rows of a source: all that read it must be able to use them."""
-    if any(task.source == source for task in study.tasks):
-        return False
-    if isinstance(study.split, ColumnSplit) and study.split.source == source:
-        return False
-    return all(modality.has_several_rows for modality in study.modalities if modality.source == source)
 
 
 def label_columns(study: Study, source: str) -> dict[str, str]:

@@ -40,11 +40,9 @@ def registry_sources(cohort: CohortSpec, registry: RegistrySpec) -> dict[str, So
 
 
 def registry_problems(
-    registries: Mapping[str, RegistrySpec],
-    cohort: CohortSpec,
-    modalities: Sequence[ModalitySpec],
-    tasks: Sequence[TaskSpec],
-) -> list[Problem]:
+    registries: Mapping[str, RegistrySpec], cohort: CohortSpec,
+    modalities: Sequence[ModalitySpec], tasks: Sequence[TaskSpec],
+) -> list[Problem]:  # fmt: skip
     """Finds problems of a study's registries that show without their data."""
     if len(registries) < 2:
         return [((), "a single registry is the study's `cohort`; `cohorts` needs two or more.")]
@@ -52,12 +50,10 @@ def registry_problems(
     if problems:
         return problems
     has = {name: registry_sources(cohort, spec) for name, spec in registries.items()}
+    read = {source for sources in has.values() for source in sources}
     for what, parts in (("modality", modalities), ("task", tasks)):
-        problems += [
-            ((), f"no registry has source '{part.source}' of {what} '{part.name}'.")
-            for part in parts
-            if not any(part.source in sources for sources in has.values())
-        ]
+        lacking = [part for part in parts if part.source not in read]
+        problems += [((), f"no registry has source '{part.source}' of {what} '{part.name}'.") for part in lacking]
     problems += [
         ((), f"task '{task.name}' is in the `tasks` of no registry.")
         for task in tasks
@@ -95,11 +91,9 @@ def _read_twice(has: Mapping[str, Mapping[str, SourceSpec]]) -> Iterator[Problem
         for one in names[:k]:
             shared = next((s for s, spec in has[other].items() if spec in has[one].values()), None)
             if shared is not None:
-                yield (
-                    (other, "sources"),
-                    f"'{one}' and '{other}' read the same for source '{shared}': its patients would be in the data "
-                    f"twice. Give each registry its own file, a query for its rows, or null.",
-                )
+                text = f"'{one}' and '{other}' read the same for source '{shared}': its patients would be in the data"
+                repair = "Give each registry its own file, a query for its rows, or null."
+                yield (other, "sources"), f"{text} twice. {repair}"
 
 
 def _key_of(part: Any, key: str) -> str | None:

@@ -21,15 +21,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def _check_expression(text: str) -> None:
-    try:
-        n_groups = re.compile(text).groups
-    except re.error as error:
-        raise ValueError(f"`patient_from` is not a regular expression: {error}.") from None
-    if n_groups != 1:
-        raise ValueError(f"`patient_from` has {n_groups} groups, expected one, such as (P[0-9]+)_.*: the patient.")
-
-
 class SourceSpec(Spec):
     """Where one table comes from: a file, a query, or the names of files in a folder.
 
@@ -63,7 +54,12 @@ class SourceSpec(Spec):
         if self.patient_from is not None:
             if self.files is None:
                 raise ValueError("`patient_from` needs `files`.")
-            _check_expression(self.patient_from)
+            try:
+                n = re.compile(self.patient_from).groups
+            except re.error as error:
+                raise ValueError(f"`patient_from` is not a regular expression: {error}.") from None
+            if n != 1:
+                raise ValueError(f"`patient_from` has {n} groups, expected one, such as (P[0-9]+)_.*: the patient.")
         if self.database is not None and self.query is None:
             raise ValueError("`database` needs a `query`.")
         if (self.patients is not None) != str(self.path).endswith(".npy"):
@@ -77,29 +73,19 @@ class SourceSpec(Spec):
 
 
 class CohortSpec(Spec):
-    """The patients and the tables about them.
+    """The patients and the tables about them."""
 
-    Attributes:
-        patient: The key column, in every source; read as text, so that leading zeros are kept.
-        group: A column of the first task's source, such as site or family; a group is never in two parts of a split.
-        sources: The tables by name.
-    """
-
-    patient: str
-    group: str | None = None
-    sources: dict[str, SourceSpec] = Field(min_length=1)
+    patient: str  # the key column, in every source; read as text, so that leading zeros are kept
+    group: str | None = None  # a column of the first task's source, such as site; no split divides a group
+    sources: dict[str, SourceSpec] = Field(min_length=1)  # the tables by name
 
 
 class RegistrySpec(Spec):
     """One of several registries that train one model together, each with its own patients, labels and files.
 
-    Attributes:
-        sources: This registry's own versions of the cohort's sources; null: it has none; default: the cohort's. No two
-            registries may read the same source.
-        patient: Its key column; default: the cohort's.
-        tasks: The tasks that it has labels for; default: those whose target columns it has.
+    No two registries may read the same source.
     """
 
-    sources: dict[str, SourceSpec | None] = Field(default_factory=dict)
-    patient: str | None = None
-    tasks: list[str] | None = None
+    sources: dict[str, SourceSpec | None] = Field(default_factory=dict)  # null: it has none; default: the cohort's
+    patient: str | None = None  # its key column; default: the cohort's
+    tasks: list[str] | None = None  # that it has labels for; default: those whose target columns it has

@@ -22,14 +22,12 @@ class AllBut(Spec):
 class RepeatSpec(Spec):
     """Repeated readings of a modality: each is a step of its own, by the same encoder.
 
-    Attributes:
-        by: The column that orders the rows of a patient in time, such as number or date (ISO 8601) of a visit. It is no
-            input, unless ``columns`` names it. Rows with the same value are one reading.
-        most: The maximum number of readings per patient; the latest are used.
+    The column ``by``, such as number or date (ISO 8601) of a visit, orders the rows of a patient in time; rows with the
+    same value are one reading. It is no input, unless ``columns`` names it.
     """
 
     by: str
-    most: int = Field(ge=2, le=16)
+    most: int = Field(ge=2, le=16)  # maximum number of readings per patient; the latest are used
 
 
 class _KindSpec(Spec):
@@ -96,8 +94,8 @@ class ModalitySpec(_KindSpec):
         kind: An encoder kind, such as `table`.
         source: The source that holds it.
         columns: ``all`` (except the key), a list of names, or ``{all_but: [names]}``.
-        exclude_for: Tasks that must not see this modality, for instance because it contains their target; no state that
-            they read contains it, neither in training nor in prediction.
+        exclude_for: Tasks that must not see it, such as one whose target it contains; no state that they read, in
+            training or prediction, contains it.
         repeats: For modalities that are measured repeatedly.
         cost: Cost of measuring it, in any unit; what to measure next is ranked by gain per cost.
         options: The encoder kind's options; a study file has them beside the other keys.

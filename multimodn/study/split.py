@@ -11,18 +11,11 @@ from multimodn.study.yaml_file import Spec
 
 
 class RandomSplit(Spec):
-    """A random split, by group.
+    """A random split, by group."""
 
-    Attributes:
-        validation: Share of patients for early stopping, in [0, 1).
-        test: Share of patients for evaluation only, in [0, 1).
-        stratify: A task whose labels are spread evenly.
-        seed: Seed of the split.
-    """
-
-    validation: float = Field(default=0.2, ge=0, lt=1)
-    test: float = Field(default=0.2, ge=0, lt=1)
-    stratify: str | None = None
+    validation: float = Field(default=0.2, ge=0, lt=1)  # share of patients for early stopping
+    test: float = Field(default=0.2, ge=0, lt=1)  # share of patients for evaluation only
+    stratify: str | None = None  # a task whose labels are spread evenly
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -33,19 +26,14 @@ class RandomSplit(Spec):
 
 
 class ColumnSplit(Spec):
-    """A split by a column with the values train, validation and test; empty = in no part.
-
-    Attributes:
-        column: The column.
-        source: Its source; default: that of the first task.
-    """
+    """A split by a column with the values train, validation and test; empty = in no part."""
 
     column: str
-    source: str | None = None
+    source: str | None = None  # default: that of the first task
 
 
 class SplitFiles(Spec):
-    """CSV files that list patients, see `FileSplit`."""
+    """CSV files that list patients in their key column or their only one."""
 
     train: str
     validation: str | None = None
@@ -53,20 +41,15 @@ class SplitFiles(Spec):
 
 
 class FileSplit(Spec):
-    """A split by files that list patients.
-
-    Attributes:
-        files: For ``train``, ``validation`` and ``test`` a CSV with patients in its key column or its only one.
-    """
+    """A split by files that list patients."""
 
     files: SplitFiles
 
 
 def _split_tag(data: Any) -> str:
-    if isinstance(data, ColumnSplit) or (isinstance(data, Mapping) and "column" in data):
-        return "<column>"
-    if isinstance(data, FileSplit) or (isinstance(data, Mapping) and "files" in data):
-        return "<files>"
+    for kind, key in ((ColumnSplit, "column"), (FileSplit, "files")):
+        if isinstance(data, kind) or (isinstance(data, Mapping) and key in data):
+            return f"<{key}>"
     return "<random>"
 
 

@@ -37,14 +37,13 @@ class Study(Spec):
         tasks: The targets.
         cohorts: Several registries with different patients, and perhaps different labels and modalities, that train
             one model: for each its differences from ``cohort``. A patient of the registry ``north`` is ``north/0417``.
-        order: The names of all modalities in the order of a trajectory; a repeated one may stand for all its steps,
-            from the first reading to the last.
+        order: All modalities in the order of a trajectory; a repeated one may stand for all its steps in their order.
         split: Training patients, validation patients for early stopping, and test patients for evaluation only.
         missingness: What predictions may learn from the presence of modalities. ``neutral``: nothing about the outcome.
             ``informative``: presence is an input, for use only where modalities are missing for the same reasons as in
             the data. ``off``: plain skipping, which learns from presence implicitly.
-        presence_covariates: Columns, as ``modality.column``, on which presence depends beside the outcome, such as age
-            or site; they must be complete. Only ``neutral`` uses them.
+        presence_covariates: Complete columns, as ``modality.column``, on which presence depends beside the outcome,
+            such as age or site; only ``neutral`` uses them.
         subgroups: Columns, as ``modality.column``, for which performance is reported by subgroup, such as sex or age.
         training: How to train.
         card: Information for the model card that is not in the data.
@@ -230,16 +229,13 @@ class Study(Spec):
     @field_validator("split")
     @classmethod
     def _split_words(cls, split: SplitSpec, info: ValidationInfo) -> SplitSpec:
-        if isinstance(split, RandomSplit) and split.stratify is not None and "tasks" in info.data:
-            names = [task.name for task in info.data["tasks"]]
-            if split.stratify not in names:
-                text = f"unknown task '{split.stratify}'.{did_you_mean(split.stratify, names)}"
-                raise SpecError([(("stratify",), text)])
-        if isinstance(split, ColumnSplit) and split.source is not None and "cohort" in info.data:
-            sources = info.data["cohort"].sources
-            if split.source not in sources:
-                text = f"unknown source '{split.source}'.{did_you_mean(split.source, sources)}"
-                raise SpecError([(("source",), text)])
+        key, what, word, names = "", "", None, []
+        if isinstance(split, RandomSplit) and "tasks" in info.data:
+            key, what, word, names = "stratify", "task", split.stratify, [task.name for task in info.data["tasks"]]
+        elif isinstance(split, ColumnSplit) and "cohort" in info.data:
+            key, what, word, names = "source", "source", split.source, list(info.data["cohort"].sources)
+        if word is not None and word not in names:
+            raise SpecError([((key,), f"unknown {what} '{word}'.{did_you_mean(word, names)}")])
         return split
 
 

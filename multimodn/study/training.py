@@ -23,13 +23,11 @@ class TrainingSpec(Spec):
         state_size: Width of the patient state.
         update: How an embedding changes the state.
         balance: How the losses of several tasks are combined. ``sum``: their mean. ``uncertainty``: weighted by learned
-            variances (Kendall, Gal and Cipolla 2018, https://arxiv.org/abs/1705.07115). ``upgrad`` and ``pcgrad``:
-            gradients of the tasks are combined without conflict (Quinton and Rey 2024,
-            https://arxiv.org/abs/2406.16232; Yu et al. 2020, https://arxiv.org/abs/2001.06782); both need the extra
-            ``multitask``.
+            variances (Kendall, Gal and Cipolla 2018, https://arxiv.org/abs/1705.07115). With the extra ``multitask``,
+            gradients without conflict: ``upgrad`` (Quinton and Rey 2024, https://arxiv.org/abs/2406.16232) and
+            ``pcgrad`` (Yu et al. 2020, https://arxiv.org/abs/2001.06782).
         calibrate: Whether predictions are calibrated on held-out patients; their ranking hardly changes.
-        loggers: Where losses are logged: ``csv`` files beside the checkpoints, ``tensorboard`` (extra
-            ``tensorboard``), ``mlflow`` (extra ``mlflow``).
+        loggers: Where losses are logged: ``csv`` files beside the checkpoints, ``tensorboard`` and ``mlflow`` (extras).
         seed: Seed of initial weights, orders and shuffling.
     """
 

@@ -17,12 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from multimodn.errors import StudyError, did_you_mean
 
 Location = tuple[str | int, ...]
-Problem = tuple[Location, str]
-"""Where in the file, and what is wrong there."""
-
-UP = "<up>"
-"""In a location: one level higher, as a kind's options are beside the spec's own keys."""
-
+Problem = tuple[Location, str]  # where in the file, and what is wrong there
+UP = "<up>"  # in a location: one level higher, as a kind's options are beside the spec's own keys
 _PLAIN_VALUES = {
     "null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
     "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
@@ -61,11 +57,7 @@ for _tag, (_pattern, _first) in _PLAIN_VALUES.items():
 
 
 def read_yaml(text: str) -> Any:
-    """Parses YAML by the rules of YAML 1.2.
-
-    Raises:
-        StudyError: If the text is not YAML (with the line) or a key is written twice.
-    """
+    """Parses YAML by the rules of YAML 1.2; a StudyError names the line that cannot be read."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -73,11 +65,7 @@ def read_yaml(text: str) -> Any:
 
 
 def read_yaml_file(path: Path, what: str) -> Any:
-    """Reads a YAML file, which errors call ``what``, as `read_yaml` does.
-
-    Raises:
-        StudyError: If it cannot be read.
-    """
+    """Reads a YAML file, which errors call ``what``, as `read_yaml` does."""
     try:
         return read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
