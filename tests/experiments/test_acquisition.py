@@ -38,7 +38,8 @@ def trained(study):
     cohort = Cohort.from_frames(frames, {"y": outcome})
     spec = run.simulated_study(epochs=4, members=2)
     split = development_split(spec, cohort)
-    model = MultiModN(spec).fit(cohort, split=split, flags=TrainerFlags("cpu", progress=False)).fit_acquisition(cohort)
+    model = MultiModN(spec).fit(cohort, split=split, flags=TrainerFlags("cpu", progress=False))
+    model.explain.fit_acquisition(cohort)
     return model, model.prepare(cohort, labelled=True), member_rows(spec, cohort, split)
 
 

@@ -27,12 +27,18 @@ def gated(n, seed):
     return {name: table(values, name) for name, values in tables.items()}, labels(score, rng), triage[:, 0] > 0
 
 
+def taught_on(cohort, study):
+    model = MultiModN(study).fit(cohort)
+    model.explain.fit_acquisition(cohort)
+    return model
+
+
 @pytest.fixture(scope="module")
 def taught():
     tables, outcome, _ = gated(1000, 0)
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     study = make_study(tables, update="product", epochs=25, members=2)
-    return MultiModN(study).fit(cohort).fit_acquisition(cohort), cohort
+    return taught_on(cohort, study), cohort
 
 
 def newcomers(n=400, seed=1, names=("triage",)):
@@ -102,7 +108,7 @@ def test_costs_decide_the_order(taught):
 )
 def test_a_wrong_cost_is_named(taught, costs, match):
     with pytest.raises(StudyError, match=match):
-        taught[0].next(newcomers(3)[0], costs=costs)
+        taught[0].explain.next(newcomers(3)[0], costs=costs)
 
 
 def test_the_same_seed_teaches_the_same():
@@ -141,7 +147,7 @@ def test_a_model_without_a_head_says_what_to_do(taught, tmp_path):
     plain.save(tmp_path / "bundle")
     loaded = MultiModN.load(tmp_path / "bundle")
     assert "acquisition" not in json.loads((tmp_path / "bundle" / "bundle.json").read_text())
-    with pytest.raises(NotFittedError, match="call fit_acquisition"):
+    with pytest.raises(NotFittedError, match=r"call explain\.fit_acquisition"):
         loaded.explain.next(cohort)
 
 
@@ -151,7 +157,7 @@ def test_without_held_out_patients_nothing_can_be_learned():
     study = study.model_copy(update={"split": study.split.model_copy(update={"validation": 0.0})})
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     with pytest.raises(DataError, match="patients held out from training; none has"):
-        MultiModN(study).fit(cohort).fit_acquisition(cohort)
+        taught_on(cohort, study)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +191,7 @@ def test_the_command_tells_and_writes(run, tmp_path):
     assert shown.exit_code == 0, shown.output
     assert "image" in shown.output
     full = runner.invoke(app, ["next", str(run / "run"), "--patient", "p00"])
-    assert "lacks nothing" in full.output
+    assert "lacks no modality that could help" in full.output
     written = runner.invoke(app, ["next", str(run / "run"), str(run / "labs.csv"), "--out", str(tmp_path / "n.csv")])
     assert written.exit_code == 0, written.output
     found = pd.read_csv(tmp_path / "n.csv")
@@ -207,14 +213,14 @@ def hidden():
     target = outcome.to_frame("y")
     cohort = Cohort.from_frames(tables, {"y": target, "z": target})
     study = hiding(tables, 3, update="product", epochs=25, members=2)
-    return MultiModN(study).fit(cohort).fit_acquisition(cohort)
+    return taught_on(cohort, study)
 
 
 def test_what_is_hidden_from_a_task_changes_none_of_its_gains(hidden):
     tables, _, _ = gated(30, 5)
     with_it = Cohort.from_frames({name: tables[name] for name in ("triage", "noise")})
     gain = lambda cohort, task: (  # noqa: E731
-        hidden.next(cohort)
+        hidden.explain.next(cohort)
         .query("task == @task and modality != 'noise'")
         .sort_values("modality", kind="stable")["gain"]
     )
@@ -226,7 +232,7 @@ def test_what_is_hidden_from_a_task_changes_none_of_its_gains(hidden):
 
 def test_where_something_is_hidden_the_state_is_still_read(hidden):
     cohort, by_scan = newcomers()
-    first = hidden.next(cohort).query("task == 'y' and rank == 1")["modality"]
+    first = hidden.explain.next(cohort).query("task == 'y' and rank == 1")["modality"]
     assert (first.loc[cohort.patients].to_numpy() == np.where(by_scan, "scan", "assay")).mean() > 0.8
 
 
@@ -236,7 +242,7 @@ def test_the_head_is_no_worse_than_a_constant_where_nothing_depends_on_the_patie
     outcome = pd.Series((tables["scan"].iloc[:, 0] + rng.normal(size=600) > 0).astype(int), outcome.index)
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     own = cohort.subset(cohort.patients[:300])
-    model = MultiModN(make_study(tables, members=3, epochs=10)).fit(own).fit_acquisition(own)
+    model = taught_on(own, make_study(tables, members=3, epochs=10))
     patients = model.prepare(cohort.subset(cohort.patients[300:]), labelled=True)
     batch = patients.batch(torch.arange(300))
     generator = torch.Generator().manual_seed(0)
@@ -265,7 +271,7 @@ def test_a_later_reading_is_proposed_and_learned_after_the_one_before():
     content = make_study(["a", "b"], epochs=1, members=2).to_dict()
     content["modalities"][0]["repeats"] = {"by": "day", "most": 2}
     content["order"] = []
-    model = MultiModN(type(make_study(["a"])).from_dict(content)).fit(cohort).fit_acquisition(cohort)
+    model = taught_on(cohort, type(make_study(["a"])).from_dict(content))
     found = model.explain.next(Cohort.from_frames({"b": tables["b"].iloc[:3]})).query("task == 'y'")
     assert set(found["modality"]) == {"a@1"}
     patients = model.prepare(cohort, labelled=True)
@@ -285,19 +291,13 @@ def test_a_state_that_is_told_what_is_there_is_not_told_what_is_to_come():
     tables["scan"] = tables["scan"].iloc[:100]
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     study = make_study(tables, epochs=3, members=2).model_copy(update={"missingness": "informative"})
-    model = MultiModN(study).fit(cohort).fit_acquisition(cohort).model
-    patients = MultiModN.prepare(_with(study, model), cohort, labelled=True)
+    fitted = taught_on(cohort, study)
+    model, patients = fitted.trained.ensemble, fitted.prepare(cohort, labelled=True)
     with torch.inference_mode():
         steps = examples(model, 0, patients, torch.arange(200), None, torch.Generator().manual_seed(0))[0]
         first = steps.features.state[~(steps.features.rest[:, -4:] > 0).any(1)]
     assert len(first) > 100
     assert (first == first[0]).all()
-
-
-def _with(study, model):
-    found = MultiModN(study)
-    found.model = model
-    return found
 
 
 def test_large_cohorts_follow_fewer_orders(monkeypatch):
@@ -332,7 +332,7 @@ def test_a_run_without_held_out_patients_is_kept(tmp_path):
 @pytest.mark.parametrize("cost", [float("nan"), float("inf")])
 def test_a_cost_is_a_number(taught, cost):
     with pytest.raises(StudyError, match="The cost of 'scan' is"):
-        taught[0].next(newcomers(3)[0], costs={"scan": cost})
+        taught[0].explain.next(newcomers(3)[0], costs={"scan": cost})
 
 
 def test_a_table_that_does_not_exist_is_an_error(run):
