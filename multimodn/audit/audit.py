@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +27,7 @@ from multimodn.statistics.multiple_testing import holm
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
-MOST_MODALITIES = 8
-"""With more modalities than this, holes are looked for among the patterns that occur, not among all subsets."""
-
+MOST_MODALITIES = 8  # with more, holes are looked for among the patterns that occur, not among all subsets
 MOST_PATTERNS = 2000  # of these; the largest ones
 
 
@@ -69,16 +67,12 @@ def _check(study: Study, cohort: Cohort) -> None:
         for task in study.tasks
         if task.name not in cohort.targets
     ]
-    problems += [
-        f"modality '{name}': the cohort does not hold it.{did_you_mean(name, cohort.modalities)}"
-        for name in study.steps
-        if name not in cohort.modalities
-    ]
-    problems += [
-        f"modality '{name}': the study does not name it.{did_you_mean(name, study.steps)}"
-        for name in cohort.modalities
-        if name not in study.steps
-    ]
+    for wanted, valid, what in (
+        (study.steps, cohort.modalities, "the cohort does not hold it"),
+        (cohort.modalities, study.steps, "the study does not name it"),
+    ):
+        lacking = [name for name in wanted if name not in valid]
+        problems += [f"modality '{name}': {what}.{did_you_mean(name, valid)}" for name in lacking]
     raise_all(problems, DataError, f"Study '{study.name}' cannot be audited")
 
 
@@ -124,12 +118,9 @@ def _dependences(task: str, patterns: Patterns, counts: Counts, n_tests: int, se
         present = counts[has].sum(axis=0)
         table = np.stack([everyone - present, present], axis=1)
         result = independence(table, n_tests=n_tests, seed=seed)
-        shares = [float(present[half].sum() / n) if (n := everyone[half].sum()) else None for half in (~high, high)]
-        tests.append(
-            Dependence(
-                task, name, _ints(present), shares[0], shares[1], result.test, result.p, 1.0, result.cramers_v, False
-            )
-        )
+        low, up = (float(present[half].sum() / n) if (n := everyone[half].sum()) else None for half in (~high, high))
+        v = result.cramers_v
+        tests.append(Dependence(task, name, _ints(present), low, up, result.test, result.p, 1.0, v, alarm=False))
     return tuple(tests)
 
 
@@ -138,21 +129,19 @@ def _corrected(tasks: Sequence[TaskAudit]) -> list[TaskAudit]:
     tested = [one for task in tasks for one in task.modalities if one.test != "none"]
     adjusted = holm(np.array([one.p for one in tested])).tolist()
     corrected = {(one.task, one.modality): p for one, p in zip(tested, adjusted, strict=True)}
-    return [replace(task, modalities=tuple(_judged(one, corrected) for one in task.modalities)) for task in tasks]
 
+    def judged(one: Dependence) -> Dependence:
+        p, low, high = corrected.get((one.task, one.modality), 1.0), one.present_low, one.present_high
+        difference = high - low if low is not None and high is not None else 0.0
+        return replace(one, p_corrected=p, alarm=p < ALPHA and matters(one.cramers_v, difference))
 
-def _judged(one: Dependence, corrected: Mapping[tuple[str, str], float]) -> Dependence:
-    p, low, high = corrected.get((one.task, one.modality), 1.0), one.present_low, one.present_high
-    difference = high - low if low is not None and high is not None else 0.0
-    return replace(one, p_corrected=p, alarm=p < ALPHA and matters(one.cramers_v, difference))
+    return [replace(task, modalities=tuple(map(judged, task.modalities))) for task in tasks]
 
 
 def _holes(patterns: Patterns, counts: Counts) -> tuple[Hole, ...]:
     """Subsets that a patient can visit and strata that the cohort has, without a labelled patient with both.
 
-    Args:
-        patterns: The patterns ``(P,)``.
-        counts: Labelled patients by pattern and stratum ``(P, n_strata)``.
+    ``counts``: labelled patients by pattern and stratum ``(P, n_strata)``.
     """
     few = len(patterns.names) <= MOST_MODALITIES
     subsets = np.arange(1, 1 << len(patterns.names)) if few else patterns.codes[patterns.codes > 0][:MOST_PATTERNS]
@@ -166,12 +155,9 @@ def _holes(patterns: Patterns, counts: Counts) -> tuple[Hole, ...]:
         contains = (codes[:, None] & codes[None, :]) == codes[None, :]
         smallest = contains.sum(axis=1) == 1  # itself
         labelled, is_pattern = examples[empty].sum(axis=1), np.isin(codes, patterns.codes)
-        holes += [
-            Hole(patterns.name(code), int(stratum), int(n), int(n_labelled), bool(own), bool(least))
-            for code, n, n_labelled, own, least in zip(
-                codes, visitors[empty], labelled, is_pattern, smallest, strict=True
-            )
-        ]
+        names, numbers = map(patterns.name, codes), (visitors[empty], labelled, is_pattern, smallest)
+        columns = zip(names, *(column.tolist() for column in numbers), strict=True)
+        holes += [Hole(name, int(stratum), *rest) for name, *rest in columns]
     return tuple(sorted(holes, key=lambda hole: (-hole.n, hole.subset, hole.stratum)))
 
 
@@ -180,14 +166,9 @@ def _ints(numbers: Counts) -> tuple[int, ...]:
 
 
 def write_audit(result: Audit, folder: Path) -> list[Path]:
-    """Writes ``audit.json``, ``audit.png`` and ``audit-dark.png``, each whole or not at all.
+    """Writes ``audit.json``, ``audit.png`` and ``audit-dark.png``, each whole or not at all; returns the files.
 
-    Args:
-        result: What to write.
-        folder: Made if it does not exist; files of an earlier audit are replaced.
-
-    Returns:
-        The files.
+    The folder is made if it does not exist; files of an earlier audit are replaced.
 
     Raises:
         StudyError: If the folder is a file, or cannot be written.

@@ -20,27 +20,20 @@ from multimodn.findings.numbers import counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_SHOWN = 12
-"""Patterns that are drawn; the others are counted beside them."""
-
+MOST_SHOWN = 12  # patterns that are drawn; the others are counted beside them
 MOST_STRATA = 6  # that are drawn one by one; of more, their lower and upper half
 WIDTH, HEAD, BARS, AROUND, HIGHEST = 11.5, 0.5, 0.95, 0.7, 250.0  # inches; the last: of all tasks together
 
 
 def audit_chart(audit: Audit) -> Picture:
-    """Draws an audit, two panels for each task; of very many tasks, those with an alarm first.
-
-    Args:
-        audit: What to draw.
-    """
+    """Draws an audit, two panels for each task; of very many tasks, those with an alarm first."""
     height = HEAD + BARS + AROUND + _row_height(audit) * len(audit.modalities)
     first = sorted(audit.tasks, key=lambda task: not task.alarms)[: max(1, int(HIGHEST / height))]
     tasks = [task for task in audit.tasks if task in first]  # in their own order
     patterns = audit.tasks[0].patterns
     n_shown = sum(pattern.n for pattern in patterns[:MOST_SHOWN])
-    largest = (
-        f", the {MOST_SHOWN} largest with {n_shown / audit.n:.0%} of patients" if len(patterns) > MOST_SHOWN else ""
-    )
+    share = f", the {MOST_SHOWN} largest with {n_shown / audit.n:.0%} of patients"
+    largest = share if len(patterns) > MOST_SHOWN else ""
     alarms = ", ".join(f"{alarm.modality} ({alarm.task})" for alarm in audit.alarms)
     return Picture(
         "audit",
@@ -93,10 +86,9 @@ def _draw(audit: Audit, tasks: list[TaskAudit], theme: Theme) -> Figure:
 
 
 def _subtitle(task: TaskAudit) -> str:
-    auroc = task.auroc
-    number = (
-        f"AUROC {auroc.value:.2f}, 95% interval {auroc.low:.2f} to {auroc.high:.2f}" if auroc.value is not None else ""
-    )
+    auroc, number = task.auroc, ""
+    if auroc.value is not None:
+        number = f"AUROC {auroc.value:.2f}, 95% interval {auroc.low:.2f} to {auroc.high:.2f}"
     if auroc.note:
         number = f"{'AUROC .50' if number else 'not estimated'} ({auroc.note})"
     return f"{task.labelled:,} of {task.n:,} patients labelled; presence alone: {number}"

@@ -11,121 +11,69 @@ Test = Literal["chi-squared", "fisher", "permutation", "none"]
 
 @dataclass(frozen=True)
 class PatternCount:
-    """Patients of one presence pattern.
+    """Patients of one presence pattern."""
 
-    Attributes:
-        pattern: Name of the pattern, such as ``labs+image``.
-        modalities: The modalities that they have.
-        n: How many they are.
-        labelled: How many of them have a label of the task.
-        strata: How many of those are in each outcome stratum.
-    """
-
-    pattern: str
-    modalities: tuple[str, ...]
-    n: int
-    labelled: int
-    strata: tuple[int, ...]
+    pattern: str  # such as ``labs+image``
+    modalities: tuple[str, ...]  # that they have
+    n: int  # how many they are
+    labelled: int  # of them, with a label of the task
+    strata: tuple[int, ...]  # of those with a label, in each outcome stratum
 
 
 @dataclass(frozen=True)
 class PresenceAuroc:
-    """How well the presence of modalities alone predicts the outcome (its upper half of strata).
+    """How well the presence of modalities alone predicts the outcome (its upper half of strata)."""
 
-    Attributes:
-        value: Area under the ROC curve on held-out patients; None if it is not defined.
-        low: Lower end of its 95 % interval.
-        high: Upper end of its 95 % interval.
-        note: Why it is not defined or was not estimated; empty otherwise.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    note: str = ""
+    value: float | None  # area under the ROC curve on held-out patients; None if it is not defined
+    low: float | None  # lower end of its 95 % interval
+    high: float | None  # upper end
+    note: str = ""  # why it is not defined or was not estimated; empty otherwise
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """Whether having a modality depends on the outcome of a task.
-
-    Attributes:
-        task: The task.
-        modality: The modality.
-        present: Labelled patients of each outcome stratum who have it.
-        present_low: Share of patients in the lower half of strata (no event) who have it; None if there are none.
-        present_high: The same of the upper half (event).
-        test: How p was found; ``none`` if everyone or nobody has the modality, or there is one stratum only.
-        p: Chance of a dependence like this or stronger if there were none.
-        p_corrected: The same, corrected for all pairs of task and modality (Holm).
-        cramers_v: Strength of the dependence, 0 to 1.
-        alarm: Whether it is beyond chance and not negligible.
-    """
+    """Whether having a modality depends on the outcome of a task."""
 
     task: str
     modality: str
-    present: tuple[int, ...]
-    present_low: float | None
-    present_high: float | None
-    test: Test
-    p: float
-    p_corrected: float
-    cramers_v: float
-    alarm: bool
+    present: tuple[int, ...]  # labelled patients of each outcome stratum who have it
+    present_low: float | None  # share in the lower half of strata (no event) who have it; None if there are none
+    present_high: float | None  # the same of the upper half (event)
+    test: Test  # how p was found; ``none``: everyone or nobody has the modality, or there is one stratum only
+    p: float  # chance of a dependence like this or stronger if there were none
+    p_corrected: float  # the same, corrected for all pairs of task and modality (Holm)
+    cramers_v: float  # strength of the dependence, 0 to 1
+    alarm: bool  # whether it is beyond chance and not negligible
 
 
 @dataclass(frozen=True)
 class Hole:
-    """An outcome stratum of which no labelled patient has all of some modalities.
+    """An outcome stratum of which no labelled patient has all of some modalities."""
 
-    Attributes:
-        subset: The modalities, joined by +.
-        stratum: The stratum, a position in `TaskAudit.outcomes`.
-        n: Patients who have all of them.
-        labelled: How many of those have a label.
-        is_pattern: Whether some patients have exactly these modalities.
-        smallest: Whether no smaller listed subset has the same hole; every larger one has it.
-    """
-
-    subset: str
-    stratum: int
-    n: int
-    labelled: int
-    is_pattern: bool
-    smallest: bool
+    subset: str  # the modalities, joined by +
+    stratum: int  # a position in `TaskAudit.outcomes`
+    n: int  # patients who have all of them
+    labelled: int  # how many of those have a label
+    is_pattern: bool  # whether some patients have exactly these modalities
+    smallest: bool  # whether no smaller listed subset has the same hole; every larger one has it
 
 
 @dataclass(frozen=True)
 class TaskAudit:
-    """What was found about one task.
-
-    Attributes:
-        task: The task.
-        n: Patients.
-        labelled: Patients with a label.
-        outcomes: Names of the outcome strata, such as the classes, in order.
-        halves: Names of their lower half (no event, small values) and their upper half.
-        strata: Labelled patients in each outcome stratum.
-        patterns: A count for each presence pattern, the largest first.
-        auroc: What presence alone predicts.
-        modalities: One test a modality.
-        holes: Subsets without an example of a stratum that the cohort has.
-        unlabelled: Patterns in which nobody has a label.
-        verdict: What this means and what to do.
-    """
+    """What was found about one task."""
 
     task: str
-    n: int
-    labelled: int
-    outcomes: tuple[str, ...]
-    halves: tuple[str, str]
-    strata: tuple[int, ...]
-    patterns: tuple[PatternCount, ...]
-    auroc: PresenceAuroc
-    modalities: tuple[Dependence, ...]
-    holes: tuple[Hole, ...]
-    unlabelled: tuple[str, ...]
-    verdict: str = ""
+    n: int  # patients
+    labelled: int  # patients with a label
+    outcomes: tuple[str, ...]  # names of the outcome strata, such as the classes, in order
+    halves: tuple[str, str]  # names of their lower half (no event, small values) and their upper half
+    strata: tuple[int, ...]  # labelled patients in each outcome stratum
+    patterns: tuple[PatternCount, ...]  # the largest first
+    auroc: PresenceAuroc  # what presence alone predicts
+    modalities: tuple[Dependence, ...]  # one test a modality
+    holes: tuple[Hole, ...]  # subsets without an example of a stratum that the cohort has
+    unlabelled: tuple[str, ...]  # patterns in which nobody has a label
+    verdict: str = ""  # what this means and what to do
 
     @property
     def n_low(self) -> int:
@@ -145,58 +93,33 @@ class TaskAudit:
 
 @dataclass(frozen=True)
 class Shift:
-    """Whether patterns differ between the parts of the split, or between groups.
-
-    Attributes:
-        by: What the parts are.
-        parts: Their names; parts that are too small to be compared are joined.
-        n: Patients of each part.
-        patterns: The frequent patterns, the largest first; the last may be ``(other patterns)``.
-        counts: Patients of each part (rows) with each pattern (columns).
-        presence: For each modality the share of each part's patients who have it.
-        test: How p was found.
-        p: Chance of a difference like this or larger if there were none.
-        p_corrected: The same, corrected for all comparisons (Holm).
-        cramers_v: Strength, 0 to 1.
-        shifted: Whether the difference is beyond chance and not negligible.
-        note: Why nothing was compared; empty otherwise.
-    """
+    """Whether patterns differ between the parts of the split, or between groups."""
 
     by: Literal["split", "group"]
-    parts: tuple[str, ...] = ()
-    n: tuple[int, ...] = ()
-    patterns: tuple[str, ...] = ()
-    counts: tuple[tuple[int, ...], ...] = ()
-    presence: tuple[tuple[str, tuple[float, ...]], ...] = ()
-    test: Test = "none"
-    p: float = 1.0
-    p_corrected: float = 1.0
-    cramers_v: float = 0.0
-    shifted: bool = False
-    note: str = ""
+    parts: tuple[str, ...] = ()  # their names; parts that are too small to be compared are joined
+    n: tuple[int, ...] = ()  # patients of each part
+    patterns: tuple[str, ...] = ()  # the frequent ones, the largest first; the last may be ``(other patterns)``
+    counts: tuple[tuple[int, ...], ...] = ()  # patients of each part (rows) with each pattern (columns)
+    presence: tuple[tuple[str, tuple[float, ...]], ...] = ()  # by modality the share of each part's patients with it
+    test: Test = "none"  # how p was found
+    p: float = 1.0  # chance of a difference like this or larger if there were none
+    p_corrected: float = 1.0  # the same, corrected for all comparisons (Holm)
+    cramers_v: float = 0.0  # strength, 0 to 1
+    shifted: bool = False  # whether the difference is beyond chance and not negligible
+    note: str = ""  # why nothing was compared; empty otherwise
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings.
+    """All findings."""
 
-    Attributes:
-        study: Name of the study.
-        n: Patients.
-        modalities: Names of the modalities, in the order of the cohort.
-        tasks: The findings about each task.
-        shifts: Differences between parts of the split and between groups.
-        verdict: What the shifts mean and what to do.
-        limit: What no audit can see.
-    """
-
-    study: str
-    n: int
-    modalities: tuple[str, ...]
+    study: str  # its name
+    n: int  # patients
+    modalities: tuple[str, ...]  # in the order of the cohort
     tasks: tuple[TaskAudit, ...]
-    shifts: tuple[Shift, ...]
-    verdict: str
-    limit: str
+    shifts: tuple[Shift, ...]  # between parts of the split and between groups
+    verdict: str  # what the shifts mean and what to do
+    limit: str  # what no audit can see
 
     @property
     def alarms(self) -> list[Dependence]:

@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from multimodn.audit.findings import PresenceAuroc, Test
 from multimodn.metrics.classification import ranked_pairs
 
-ALPHA = 0.01
-"""A corrected p below this is beyond chance: one cohort in a hundred without any dependence raises a false alarm."""
-
-NEGLIGIBLE = 0.1
-"""Effects below this are negligible, see `matters`."""
-
+ALPHA = 0.01  # of a corrected p: one cohort in a hundred without any dependence raises a false alarm
+NEGLIGIBLE = 0.1  # effects below this are negligible, see `matters`
 FEWEST = 5  # expected patients in a cell for which the chi-squared distribution is trusted
 FIRST_DRAWS, MORE_DRAWS, MOST_DRAWS = 999, 500, 99_999
 N_FOLDS, N_REPEATS, N_BOOTSTRAP = 5, 3, 500
@@ -40,16 +36,11 @@ class Independence:
 
 
 def independence(table: Counts, n_tests: int = 1, seed: int = 0) -> Independence:
-    """Tests whether rows and columns of a table of counts ``(r, c)`` are independent.
+    """Tests whether rows and columns of a table of counts ``(r, c)`` are independent; empty ones are left out.
 
     The chi-squared test where it is to be trusted: at least `FEWEST` patients expected in each cell. Otherwise Fisher's
-    exact test of a table of two by two, and for larger ones the chi-squared statistic among random tables with
-    the same margins.
-
-    Args:
-        table: Counts; empty rows and columns are left out.
-        n_tests: By how many tests p will be corrected: random tables are drawn until p can be that small.
-        seed: Seed of the random tables.
+    exact test of a table of two by two, and for larger ones the chi-squared statistic among random tables with the same
+    margins: so many that p can be small enough to be corrected for ``n_tests``.
     """
     from scipy import stats
 
@@ -167,11 +158,8 @@ def _scores(pattern: Counts, patterns: Bools, high: Bools, fold: Counts, n_alike
 def _auroc(weights: Floats, fold: Counts, score: Floats, high: Bools) -> Floats:
     """The share of rightly ordered pairs within folds, ties counting a half, ``(B,)``.
 
-    Args:
-        weights: How many patients of each kind there are in each resample ``(B, kinds)``.
-        fold: The fold of each kind in each repeat ``(repeats, kinds)``.
-        score: Its score there.
-        high: Whether it has the event ``(kinds,)``.
+    Of kinds of patients: how many are in each resample, ``weights`` ``(B, kinds)``; in each repeat their ``fold`` and
+    their ``score`` there ``(repeats, kinds)``; ``high``: whether they have the event ``(kinds,)``.
     """
     right, total = np.zeros(len(weights)), np.zeros(len(weights))
     for folds, scores in zip(fold, score, strict=True):

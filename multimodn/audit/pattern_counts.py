@@ -14,27 +14,16 @@ from multimodn.missingness.patterns import pattern_codes, pattern_members
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """The patterns of a cohort, the largest first.
+    """The patterns of a cohort, the largest first."""
 
-    Attributes:
-        names: Names of the modalities.
-        codes: The bit code of each pattern ``(P,)``.
-        counts: Patients of each pattern ``(P,)``.
-        of_patient: The pattern of each patient ``(n,)``, positions in `codes`.
-    """
-
-    names: tuple[str, ...]
-    codes: Counts
-    counts: Counts
-    of_patient: Counts
+    names: tuple[str, ...]  # of the modalities
+    codes: Counts  # bit code of each pattern ``(P,)``
+    counts: Counts  # patients of each pattern ``(P,)``
+    of_patient: Counts  # the pattern of each patient ``(n,)``, positions in `codes`
 
     @classmethod
     def of(cls, cohort: Cohort) -> Patterns:
-        """Counts the patterns of a cohort.
-
-        Raises:
-            DataError: If there are more modalities than a bit code holds.
-        """
+        """Counts the patterns of a cohort."""
         every = pattern_codes(cohort.presence.to_numpy())
         codes, of_patient, counts = np.unique(every, return_inverse=True, return_counts=True)
         order = np.argsort(-counts, kind="stable")

@@ -16,23 +16,15 @@ from multimodn.data.splits import PARTS, Split
 from multimodn.errors import DataError, shown
 from multimodn.statistics.multiple_testing import holm
 
-SMALLEST_GROUP = 20
-"""Groups with fewer patients are joined into one."""
-
-PATIENTS_PER_GROUP = 5
-"""With fewer patients a group on average, groups are taken for families and not compared."""
-
+SMALLEST_GROUP = 20  # groups with fewer patients are joined into one
+PATIENTS_PER_GROUP = 5  # with fewer on average, groups are taken for families and not compared
 MOST_COMPARED = 30  # patterns; the others are joined
 
 
 def find_shifts(cohort: Cohort, split: Split | None, patterns: Patterns, seed: int = 0) -> tuple[Shift, ...]:
     """Compares the patterns of the parts of the split, and of the groups, as far as there are any.
 
-    Args:
-        cohort: The patients.
-        split: Its parts; a patient in none of them is left out.
-        patterns: Their patterns.
-        seed: Seed of random tables.
+    A patient in none of the parts is left out.
 
     Raises:
         DataError: If the split names patients that the cohort does not have.
@@ -43,10 +35,7 @@ def find_shifts(cohort: Cohort, split: Split | None, patterns: Patterns, seed: i
         shifts.append(_shift("split", part, names, patterns, seed))
     if cohort.groups is not None:
         group, names, note = _groups(cohort.groups)
-        if note:
-            shifts.append(Shift("group", note=note))
-        else:
-            shifts.append(_shift("group", group, names, patterns, seed))
+        shifts.append(Shift("group", note=note) if note else _shift("group", group, names, patterns, seed))
     tested = [i for i, shift in enumerate(shifts) if shift.test != "none"]
     for i, p in zip(tested, holm(np.array([shifts[i].p for i in tested])).tolist(), strict=True):
         shifts[i] = replace(shifts[i], p_corrected=p, shifted=p < ALPHA and matters(shifts[i].cramers_v))
@@ -78,10 +67,8 @@ def _groups(groups: pd.Series[Any]) -> tuple[Counts, list[str], str]:
     group, distinct = pd.factorize(groups)
     n = int((group >= 0).sum())
     if len(distinct) * PATIENTS_PER_GROUP > n:
-        note = (
-            f"Groups are not compared: {len(distinct)} groups of {n} patients are taken for families, each too small."
-        )
-        return group, [], note
+        families = f"{len(distinct)} groups of {n} patients are taken for families, each too small."
+        return group, [], f"Groups are not compared: {families}"
     names = [str(name) for name in distinct]
     sizes = np.bincount(group[group >= 0], minlength=len(names))
     small = sizes < SMALLEST_GROUP

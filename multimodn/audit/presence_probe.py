@@ -31,13 +31,11 @@ from multimodn.fusion.paths import ordered_paths, steps_taken
 from multimodn.model.multimodn import MultiModN
 from multimodn.model.trained import PREDICT_BATCH
 
-N_DRAWS = 4
-"""Random subsets of each patient."""
+N_DRAWS = 4  # random subsets of each patient
 N_FOLDS, N_BOOTSTRAP = 5, 500
 MIN_PATIENTS = 40
 PENALTIES = np.logspace(-2, 4, 13)
-HARMLESS = 0.05
-"""Predictions that explain less of the score's variance than this are taken as not misled."""
+HARMLESS = 0.05  # predictions that explain less of the score's variance than this are taken as not misled
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +57,6 @@ def probe(model: MultiModN, cohort: Cohort, *, seed: int = 0) -> pd.DataFrame:
         subsets left have one score.
     """
     patients = model.prepare(cohort, labelled=True)
-    assert model.trained.ensemble is not None
     read = _read(model.trained.ensemble, patients, seed)
     strata = patients.strata[read.patient] if patients.strata is not None else torch.empty(0)
     rows = []
@@ -84,16 +81,14 @@ def verdict(probed: pd.DataFrame) -> str:
         if np.isnan(row.r2):
             sentences.append(f"'{row.task}': unknown: too few patients, or presence carries no information.")
             continue
-        number = f"R² {interval(row.r2, row.low, row.high)}"
+        verb, advice = "do not depend", ""
         if row.low > HARMLESS:
-            sentences.append(
-                f"'{row.task}': the predictions depend on which modalities are present ({number}); they will mislead "
-                "where modalities are missing for other reasons. Train with `missingness: neutral`."
-            )
+            verb, advice = "depend", "; they will mislead where modalities are missing for other reasons"
+            advice += ". Train with `missingness: neutral`"
         elif row.high > HARMLESS:
-            sentences.append(f"'{row.task}': the predictions may depend on which modalities are present ({number}).")
-        else:
-            sentences.append(f"'{row.task}': the predictions do not depend on which modalities are present ({number}).")
+            verb = "may depend"
+        number = f"R² {interval(row.r2, row.low, row.high)}"
+        sentences.append(f"'{row.task}': the predictions {verb} on which modalities are present ({number}){advice}.")
     return " ".join(sentences)
 
 

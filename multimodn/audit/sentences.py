@@ -11,9 +11,7 @@ from multimodn.base.task import Task
 from multimodn.errors import shown
 from multimodn.findings.numbers import counted, interval, joined
 
-BLIND, POWER = 0.25, 0.8
-"""Where a difference in presence must be this large to be detected with this power, silence proves little."""
-
+BLIND, POWER = 0.25, 0.8  # where a difference must be so large to be detected so often, silence proves little
 MOST_NAMED = 4  # modalities or patterns in a sentence
 
 LIMIT = (
@@ -36,12 +34,7 @@ def half_names(task: Task) -> tuple[str, str]:
 
 
 def task_verdict(task: TaskAudit, n_tests: int) -> str:
-    """Writes the findings about a task: alarms, holes, patterns without labels, and what to do.
-
-    Args:
-        task: The findings.
-        n_tests: Pairs of task and modality among which p is corrected.
-    """
+    """Writes alarms, holes, patterns without labels, and what to do; p is corrected among ``n_tests``."""
     sentences = _alarmed(task) if task.alarms else _no_alarm(task, n_tests)
     return " ".join([*sentences, *_holes(task), *_unlabelled(task)])
 
@@ -52,11 +45,9 @@ def short_verdict(task: TaskAudit, n_tests: int) -> str:
         alarms = joined(one.modality for one in task.alarms)
         return f"alarm. The presence of {alarms} depends on the outcome. {_auroc(task)}"
     sentences = ["no alarm.", _auroc(task)]
-    blind = noticeable(task.n_low, task.n_high, n_tests)
-    if blind >= BLIND:
+    if (blind := noticeable(task.n_low, task.n_high, n_tests)) >= BLIND:
         sentences.append(f"A difference in presence of less than about {_points(blind)} would hardly be detected.")
-    n_holes = len({hole.subset for hole in task.holes if hole.is_pattern})
-    if n_holes:
+    if n_holes := len({hole.subset for hole in task.holes if hole.is_pattern}):
         sentences.append(
             f"For {counted(n_holes, 'combination')} of modalities, some outcome has no example among patients with at "
             "least these modalities."
@@ -183,10 +174,8 @@ def _unlabelled(task: TaskAudit) -> list[str]:
 def _widest(shift: Shift) -> str:
     """The modality whose presence differs most between two parts."""
     name, shares = max(shift.presence, key=lambda item: max(item[1]) - min(item[1]))
-    low, high = shares.index(min(shares)), shares.index(max(shares))
-    return (
-        f"'{name}' is present for {shares[low]:.0%} in {shift.parts[low]} and {shares[high]:.0%} in {shift.parts[high]}"
-    )
+    least, most = (f"{share:.0%} in {shift.parts[shares.index(share)]}" for share in (min(shares), max(shares)))
+    return f"'{name}' is present for {least} and {most}"
 
 
 def _advice(shift: Shift) -> str:

@@ -68,7 +68,7 @@ def _of_patient(rows: pd.DataFrame, task: str, most: int) -> Picture:
 
 
 def _of_cohort(rows: pd.DataFrame, task: str, most: int) -> Picture:
-    counts = rows.groupby("modality")["gain"].agg(lacking="size", gain="median")
+    counts = rows.groupby("modality")["gain"].agg(["size", "median"]).set_axis(["lacking", "gain"], axis=1)
     counts.insert(0, "first", rows[rows["rank"] == 1].groupby("modality").size().reindex(counts.index, fill_value=0))
     counts = counts.sort_values(["first", "gain"], ascending=False, kind="stable")
     n, shown = rows.index.nunique(), counts.head(most)
