@@ -12,18 +12,7 @@ from multimodn.encoders.text import TextEncoder, TextOptions
 from multimodn.encoders.volume import VolumeEncoder, VolumeOptions
 
 __all__ = [
-    "EmbeddingEncoder",
-    "EmbeddingOptions",
-    "ImageEncoder",
-    "ImageOptions",
-    "SeriesEncoder",
-    "SeriesOptions",
-    "SlideEncoder",
-    "SlideOptions",
-    "TableEncoder",
-    "TableOptions",
-    "TextEncoder",
-    "TextOptions",
-    "VolumeEncoder",
+    "EmbeddingEncoder", "EmbeddingOptions", "ImageEncoder", "ImageOptions", "SeriesEncoder", "SeriesOptions",
+    "SlideEncoder", "SlideOptions", "TableEncoder", "TableOptions", "TextEncoder", "TextOptions", "VolumeEncoder",
     "VolumeOptions",
-]
+]  # fmt: skip

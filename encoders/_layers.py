@@ -7,15 +7,14 @@ layers behind it an empty cell is the average patient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 MAX_COMPONENTS = 32
-MAX_ROWS_OF_PROJECTION = 4096
-"""Rows, evenly spaced, on which components are fitted where rows and columns are both more than this."""
-
+MAX_ROWS_OF_PROJECTION = 4096  # rows, evenly spaced, that fit components where rows and columns are both more
 N_PERIODIC = 8  # width of a periodic embedding, and its number of frequencies
 
 
@@ -53,8 +52,7 @@ class Layers(nn.Module):
 
     def ignore_first(self, inputs: slice) -> None:
         """Sets the first weights of some inputs to zero."""
-        readers = [self.straight] if self.bent is None else [self.straight, cast(nn.Linear, self.bent[0])]
-        for layer in readers:
+        for layer in [self.straight] if self.bent is None else [self.straight, cast(nn.Linear, self.bent[0])]:
             nn.init.zeros_(layer.weight[:, inputs].data)
 
 
@@ -97,14 +95,15 @@ class PiecewiseInput(nn.Module):
         edges = torch.cat([torch.tensor([-3.0]), inner, torch.tensor([3.0])])  # on the scale of normal scores
         infinite = torch.tensor([torch.inf])
         # (clamp(x, low, high) - low) / width; the first block is x itself, the outer bins have no outer bound
-        low = torch.cat([-infinite, -infinite, edges[1:-1]])
-        high = torch.cat([infinite, edges[1:-1], infinite])
-        weight = torch.cat([torch.ones(1), 1.0 / edges.diff()])
-        offset = torch.cat([torch.zeros(1), -edges[:-1] / edges.diff()])
+        blocks = {
+            "low": torch.cat([-infinite, -infinite, inner]),
+            "high": torch.cat([infinite, inner, infinite]),
+            "weight": torch.cat([torch.ones(1), 1.0 / edges.diff()]),
+            "offset": torch.cat([torch.zeros(1), -edges[:-1] / edges.diff()]),
+        }
         self.n_copies, self.output_size = 1 + n_bins, n_columns * (1 + n_bins)
-        for name, blocks in (("low", low), ("high", high), ("weight", weight)):
-            self.register_buffer(name, blocks.repeat_interleave(n_columns), persistent=False)
-        self.register_buffer("offset", offset.repeat_interleave(n_columns))
+        for name, block in blocks.items():
+            self.register_buffer(name, block.repeat_interleave(n_columns), persistent=name == "offset")
 
     def fit(self, values: Tensor) -> None:
         """Fits the mean encoding over the non-empty cells of training rows ``(n, n_columns)``."""
@@ -135,16 +134,14 @@ class PeriodicInput(nn.Module):
         super().__init__()
         from rtdl_num_embeddings import PeriodicEmbeddings  # type: ignore[import-untyped]  # costs 0.2 s
 
-        self.embeddings = PeriodicEmbeddings(
-            n_columns, N_PERIODIC, n_frequencies=N_PERIODIC, frequency_init_scale=0.1, lite=True
-        )
+        options = {"n_frequencies": N_PERIODIC, "frequency_init_scale": 0.1, "lite": True}
+        self.embeddings = PeriodicEmbeddings(n_columns, N_PERIODIC, **options)
         self.output_size = n_columns * N_PERIODIC
         self.register_buffer("reference", torch.zeros(n_reference, n_columns))
 
     def fit(self, values: Tensor) -> None:
         """Fits the reference points, evenly spaced in rank, from training rows ``(n, n_columns)``."""
-        n_reference = len(self.reference)
-        probability = (torch.arange(n_reference, dtype=torch.float64) + 0.5) / n_reference
+        probability = (torch.arange(len(self.reference), dtype=torch.float64) + 0.5) / len(self.reference)
         for column, cells in enumerate(values.T):
             ordered = cells[~cells.isnan()].sort().values
             self.reference[:, column] = ordered[(probability * len(ordered)).long()]
@@ -172,9 +169,8 @@ class LevelInput(nn.Module):
         super().__init__()
         sizes = torch.tensor([len(levels) for levels in frequencies])
         self.output_size = int(sizes.sum())
-        flat = [share for levels in frequencies for share in levels]
         # all three follow from the configuration, so they are not in the state
-        self.register_buffer("frequency", torch.tensor(flat), persistent=False)
+        self.register_buffer("frequency", torch.tensor([*chain(*frequencies)]), persistent=False)
         self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
         self.register_buffer("column", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
 
@@ -206,8 +202,7 @@ class Projection(nn.Module):
         if min(values.shape) > MAX_ROWS_OF_PROJECTION:
             values = values[torch.linspace(0, len(values) - 1, MAX_ROWS_OF_PROJECTION).long()]
         is_wide = values.shape[0] < values.shape[1]
-        gram = (values @ values.T if is_wide else values.T @ values).double()
-        power, vectors = torch.linalg.eigh(gram)
+        power, vectors = torch.linalg.eigh((values @ values.T if is_wide else values.T @ values).double())
         kept = torch.arange(len(power) - 1, -1, -1)[:n_components]
         kept = kept[power[kept] > 1e-6 * power[-1]]
         directions = values.double().T @ vectors[:, kept] if is_wide else vectors[:, kept]
@@ -231,9 +226,6 @@ class Projection(nn.Module):
 
 
 def automatic_components(n_rows: int, n_columns: int) -> int | None:
-    """Returns the number of components of ``auto``; None if the table is not wide.
-
-    It is wide with more than 32 columns, and more than one column for two training rows.
-    """
+    """Returns the number of components of ``auto``; None unless columns are > 32, and > 1 for two training rows."""
     is_wide = n_columns > MAX_COMPONENTS and 2 * n_columns > n_rows
     return max(1, min(MAX_COMPONENTS, n_rows // 3)) if is_wide else None

@@ -26,17 +26,11 @@ MAX_MISSING_NAMED = 20  # missing columns named with the most similar name; to c
 
 
 def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> None:
-    """Checks that every column occurs once; further columns are ignored.
-
-    Raises:
-        DataError: Naming each missing or repeated column.
-    """
-    counts = frame.columns.value_counts().to_dict()
-    wanted = list(columns)
+    """Raises a DataError unless every column occurs once, naming each that does not; further columns are ignored."""
+    counts, wanted = frame.columns.value_counts().to_dict(), list(columns)
     missing = [name for name in wanted if name not in counts]
-    problems = [
-        f"column '{name}' appears {counts[name]} times; keep one." for name in wanted if counts.get(name, 0) > 1
-    ]
+    repeated = [name for name in wanted if counts.get(name, 0) > 1]
+    problems = [f"column '{name}' appears {counts[name]} times; keep one." for name in repeated]
     if len(missing) > MAX_MISSING_NAMED:
         problems.append(f"{len(missing)} of {len(wanted)} columns are missing: {shown(missing)}.")
     else:  # only a column without another use can be a mistyped one
@@ -47,13 +41,9 @@ def check_columns(frame: pd.DataFrame, columns: Iterable[str], header: str) -> N
 
 def is_numeric(series: Series) -> bool:
     """Tells whether the column's dtype, or every object in it, is a number or a boolean."""
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return False
-    if types.is_numeric_dtype(series.dtype):  # booleans count
-        return not types.is_complex_dtype(series.dtype)
-    if series.dtype != object:
-        return False
-    return types.infer_dtype(series, skipna=True) in {"boolean", "integer", "floating", "mixed-integer-float"}
+    if series.dtype == object:
+        return types.infer_dtype(series, skipna=True) in {"boolean", "integer", "floating", "mixed-integer-float"}
+    return types.is_numeric_dtype(series.dtype) and not types.is_complex_dtype(series.dtype)  # booleans count
 
 
 def is_date(series: Series) -> bool:
@@ -77,9 +67,8 @@ def parse_numbers(series: Series) -> tuple[Floats, Booleans]:
 def is_empty(series: Series) -> Booleans:
     """Tells which cells are empty, ``(n,)``."""
     empty = series.isna().to_numpy(np.bool_)
-    if is_numeric(series) or is_date(series):
-        return empty
-    return empty | (series.astype(object).astype(str).str.strip() == "").to_numpy(np.bool_)
+    is_text = not is_numeric(series) and not is_date(series)
+    return empty | (series.astype(object).astype(str).str.strip() == "").to_numpy(np.bool_) if is_text else empty
 
 
 def cells_shown(series: Series, rows: Booleans) -> str:
@@ -97,51 +86,37 @@ def first_shown(quoted: Iterable[str], n: int, separator: str = ", ") -> str:
 def read_numbers(series: Series, problems: list[str], repair: str) -> Floats:
     """Returns the numbers ``(n,)`` of a column that is indexed by patient, NaN where the cell is empty.
 
-    A message for each kind of cell that is not a finite number goes to ``problems``, with ``repair`` as the advice for
-    text.
+    A message for each kind of cell that is not a finite number goes to ``problems``; ``repair`` is advice for text.
     """
+    column = f"column '{series.name}'"
     if is_date(series):
-        problems.append(
-            f"column '{series.name}' holds dates ({series.dtype}); derive a number, such as age in years or "
-            f"days since diagnosis."
-        )
+        advice = "derive a number, such as age in years or days since diagnosis."
+        problems.append(f"{column} holds dates ({series.dtype}); {advice}")
         return np.full(len(series), np.nan)
     numbers, unreadable = parse_numbers(series)
     if unreadable.any():
-        problems.append(
-            f"column '{series.name}' is numeric, but {int(unreadable.sum())} of {len(series)} cells are not "
-            f"numbers: {cells_shown(series, unreadable)}. {repair}"
-        )
+        count, cells = f"{int(unreadable.sum())} of {len(series)}", cells_shown(series, unreadable)
+        problems.append(f"{column} is numeric, but {count} cells are not numbers: {cells}. {repair}")
     infinite = np.isinf(numbers)
     if infinite.any():
-        problems.append(
-            f"column '{series.name}' has {int(infinite.sum())} infinite cells: "
-            f"{cells_shown(series, infinite)}. Correct them, or leave them empty."
-        )
+        count, cells = str(int(infinite.sum())), cells_shown(series, infinite)
+        problems.append(f"{column} has {count} infinite cells: {cells}. Correct them, or leave them empty.")
     return numbers
 
 
 def read_levels(series: Series) -> tuple[Integers, list[str]]:
-    """Reads a categorical column.
+    """Returns the number of each cell's level, -1 = empty, ``(n,)``, and the sorted levels of a categorical column.
 
     A level is the cell's text without blanks around it; 1, 1.0 and True are all the level '1', so that a column of
     integers that pandas made floats, because of empty cells, keeps its levels.
-
-    Returns:
-        The number of each cell's level, -1 = empty, ``(n,)``, and the sorted levels.
     """
     codes, values = pd.factorize(series, use_na_sentinel=True)
-    names = np.array([_level_name(value) for value in values], dtype=object)
-    levels = sorted(set(names.tolist()) - {""})
-    of_value = np.array(
-        [*pd.Index(levels, dtype=object).get_indexer(pd.Index(names, dtype=object)), -1], dtype=np.int64
-    )
+    names = pd.Index([_level_name(value) for value in values], dtype=object)
+    levels = sorted(set(names) - {""})
+    of_value = np.append(pd.Index(levels, dtype=object).get_indexer(names), -1).astype(np.int64)
     return of_value[codes], levels  # code -1 = empty takes the last entry
 
 
-def _level_name(value: object) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return str(int(value))
-    if isinstance(value, (float, np.floating)) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+def _level_name(value: Any) -> str:
+    is_whole = isinstance(value, (float, np.floating)) and value.is_integer()
+    return str(int(value)) if is_whole or isinstance(value, (bool, np.bool_)) else str(value).strip()

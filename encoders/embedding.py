@@ -62,11 +62,7 @@ class EmbeddingEncoder(Encoder):
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: EmbeddingOptions) -> Self:
-        """Builds the encoder from training rows; see `Encoder.fit`.
-
-        Raises:
-            DataError: If a cell is empty or not a finite number, or every column is constant.
-        """
+        """Builds the encoder from training rows; a DataError if a cell is empty or not finite, or all are constant."""
         check_columns(frame, dict.fromkeys(frame.columns), HEADER)
         _check_cells(frame)
         numbers = {name: read_numbers(frame[name], [], REPAIR) for name in frame.columns}
@@ -81,14 +77,7 @@ class EmbeddingEncoder(Encoder):
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Tensor:
-        """Parses rows; columns may have any order, further ones are ignored.
-
-        Returns:
-            Float32 ``(n, n_inputs)``: standardised columns or component scores.
-
-        Raises:
-            DataError: If a column is missing, or a cell is empty or not a finite number.
-        """
+        """Returns standardised columns or component scores, float32 ``(n, n_inputs)``; see `Encoder.prepare`."""
         check_columns(frame, self.columns, HEADER)
         _check_cells(frame[self.columns])
         scaled: Tensor = self.scaler(frame, REPAIR, HEADER)
@@ -106,9 +95,8 @@ class EmbeddingEncoder(Encoder):
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes columns behind gates; see `Encoder.encode_parts`."""
         weight = self.layers.straight.weight
-        content, start = parts.content.to(weight), 0.0
-        if parts.reference is not None:
-            start = parts.reference.to(weight)
+        content = parts.content.to(weight)
+        start = 0.0 if parts.reference is None else parts.reference.to(weight)
         mixed = start + gates.to(weight) * (content[rows] - start)
         return self.layers(mixed if self.projection is None else mixed @ self.projection.components)
 
@@ -140,9 +128,7 @@ def _check_cells(frame: pd.DataFrame) -> None:
         n_empty += is_empty(frame[name])
     rows = np.flatnonzero(n_empty)
     if len(rows):
-        patients = [f"'{frame.index[i]}' ({n_empty[i]} cells)" for i in rows.tolist()]
-        problems.append(
-            f"{len(rows)} patients have empty cells: {shown(patients)}. An embedding is whole or absent: "
-            f"give these patients no row at all, or compute their vectors again."
-        )
+        patients = shown([f"'{frame.index[i]}' ({n_empty[i]} cells)" for i in rows.tolist()])
+        advice = "An embedding is whole or absent: give these patients no row at all, or compute their vectors again."
+        problems.append(f"{len(rows)} patients have empty cells: {patients}. {advice}")
     raise_all(problems, DataError, HEADER)

@@ -94,26 +94,19 @@ class SeriesEncoder(Encoder):
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: SeriesOptions) -> Self:
-        """Builds the encoder from training rows, one for each measurement; see `Encoder.fit`.
-
-        Raises:
-            DataError: If a column is missing or holds dates, or a cell is empty or not a finite number; the message
-                names patients, times and variables.
-        """
+        """Builds the encoder from training rows, one a measurement; see `Encoder.fit`, and `read_rows` for errors."""
         rows = read_rows(frame, options.time, options.variable, options.value, HEADER)
         if not len(rows):
             raise DataError(f"{HEADER}: there is no measurement in the training rows.")
         return cls(fit_variables(rows), *fit_time(rows), options)
 
     def prepare(self, frame: pd.DataFrame) -> Ragged:
-        """Reads measurements.
+        """Reads measurements; see `read_rows` for errors.
 
-        Returns:
-            One row a patient; its items ``(n_measurements, 3)``, float32, are scaled time, the variable's number in
-            `variables`, and scaled value, ordered by time.
+        A patient's items ``(n_measurements, 3)``, float32, are scaled time, the variable's number in `variables`, and
+        scaled value, ordered by time.
 
         Raises:
-            DataError: See `fit`.
             UnreadableError: Naming all patients who have no measurement of a training variable.
 
         Warns:
@@ -191,26 +184,19 @@ class SeriesEncoder(Encoder):
         counts = np.bincount(rows.code, minlength=len(rows.variables))
         others = [f"'{rows.variables[i]}' ({counts[i]} rows)" for i in np.flatnonzero(~is_fitted).tolist()]
         if others:
-            warnings.warn(
-                f"{HEADER}: {len(rows) - len(fitted)} of {len(rows)} measurements are of variables that are not in the "
-                f"training rows, and are left out: {shown(others)}.",
-                DataWarning,
-                stacklevel=4,
-            )
+            text = "measurements are of variables that are not in the training rows, and are left out"
+            text = f"{HEADER}: {len(rows) - len(fitted)} of {len(rows)} {text}: {shown(others)}."
+            warnings.warn(text, DataWarning, stacklevel=4)
         return fitted
 
     def _latest(self, rows: Measurements) -> Measurements:
         """Leaves out measurements beyond `max_measurements`, with a warning."""
-        limit = self.options.max_measurements
-        if limit is None or not (rows.counts() > limit).any():
+        limit, counts = self.options.max_measurements, rows.counts()
+        if limit is None or not (counts > limit).any():
             return rows
-        kept = rows.latest(limit)
-        more = np.flatnonzero(rows.counts() > limit)
-        named = first_shown((f"'{rows.patients[i]}' ({rows.counts()[i]})" for i in more.tolist()), len(more))
-        warnings.warn(
-            f"{HEADER}: `max_measurements` is {limit}: the earliest {len(rows) - len(kept)} of {len(rows)} rows, "
-            f"of {len(more)} patients, are left out: {named}.",
-            DataWarning,
-            stacklevel=4,
-        )
+        kept, more = rows.latest(limit), np.flatnonzero(counts > limit)
+        named = first_shown((f"'{rows.patients[i]}' ({counts[i]})" for i in more.tolist()), len(more))
+        share = f"the earliest {len(rows) - len(kept)} of {len(rows)} rows, of {len(more)} patients"
+        text = f"{HEADER}: `max_measurements` is {limit}: {share}, are left out: {named}."
+        warnings.warn(text, DataWarning, stacklevel=4)
         return kept

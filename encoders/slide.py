@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import pandas as pd
 import torch
@@ -106,19 +107,13 @@ class SlideEncoder(Encoder):
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: SlideOptions) -> Self:
-        """Builds the encoder from training rows; see `Encoder.fit`.
-
-        Raises:
-            DataError: If two files come from different tile encoders or have different numbers of features.
-            UnreadableError: If files are missing, damaged, without a tile, or hold numbers that are not finite.
-            MissingExtraError: If h5py is not installed.
-        """
+        """Builds the encoder from training rows; see `Encoder.fit`, and `load_bags` for the errors."""
         bags, source = load_bags(frame, options.column, options.memory_gb, needs_coords=options.coordinates)
         encoder = cls(source, options)
         mean, variance = _moments(bags)
         is_constant = variance <= 1e-12 * (variance + mean.square())
-        scale = torch.where(is_constant, 0.0, variance.clamp(min=torch.finfo(torch.float32).tiny).rsqrt())
         encoder.mean.copy_(mean)
+        scale = torch.where(is_constant, 0.0, variance.clamp(min=torch.finfo(torch.float32).tiny).rsqrt())
         encoder.scale.copy_(scale)
         encoder._fit_spread(bags)
         return encoder
@@ -135,11 +130,9 @@ class SlideEncoder(Encoder):
         return self._embed(*self._means(bags, *self._pool(bags)))
 
     def with_tokens(self, values: Bags) -> tuple[Tensor, Ragged]:
-        """Encodes n patients, and returns their tiles of highest attention.
+        """Encodes n patients to ``(n, embedding_size)``, and returns their tiles of highest attention.
 
-        Returns:
-            The embedding ``(n, embedding_size)``; for each patient at most ``n_tokens`` tiles h,
-            ``(n_tokens, hidden_size)``, in the order of its tiles.
+        Those are, for each patient, at most ``n_tokens`` h, ``(n_tokens, hidden_size)``, in the order of its tiles.
         """
         bags = self._drawn(values)
         pool, scores = self._pool(bags)
@@ -152,9 +145,8 @@ class SlideEncoder(Encoder):
     def attention(self, values: Bags) -> Ragged:
         """Returns the weight of every tile in its patient's mean by attention, for heat maps.
 
-        Returns:
-            Items ``(n_tiles,)``, the mean over heads; they add up to 1 for each patient. With ``top_k`` all other tiles
-            have weight 0. `Bags.places` returns file and position of each tile in the same order.
+        Items ``(n_tiles,)`` are means over heads that add up to 1 for each patient. With ``top_k`` all other tiles have
+        weight 0. `Bags.places` returns file and position of each tile in the same order.
         """
         scores = self._pool(values)[1]
         rows = values.tiles.rows.to(scores.device)
@@ -187,8 +179,9 @@ class SlideEncoder(Encoder):
         blocks = [self._parted(bags, start, stop) for start, stop in _blocks(bags.n_tiles)]
         content = torch.cat([block for block, _ in blocks])
         by_patient = (len(patients), n_tiles, -1)
-        # one patient is not copied: a large bag is held once
-        opened = content.view(by_patient)[which] if len(patients) > 1 else content.view(by_patient)
+        opened = content.view(by_patient)
+        if len(patients) > 1:  # one patient is not copied: a large bag is held once
+            opened = opened[which]
         gated = opened * gates.to(content).unsqueeze(2)
         if self.place is not None:
             place = torch.cat([block for _, block in blocks if block is not None])
@@ -212,7 +205,7 @@ class SlideEncoder(Encoder):
 
     def config(self) -> dict[str, JSON]:
         """Returns options and tile encoder; the rest is in the state."""
-        return {"options": self.options.model_dump(mode="json"), "source": self.source.to_dict()}
+        return {"options": self.options.model_dump(mode="json"), "source": asdict(self.source)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, JSON]) -> Self:
@@ -235,9 +228,8 @@ class SlideEncoder(Encoder):
         """Returns the two summands of h: of the features and, with coordinates, of the position."""
         features = bags.features(start, stop).to(self.mean)
         content: Tensor = self.reduce((features - self.mean) * self.scale)
-        if self.place is None:
-            return content, None
-        return content, self.place(_waves(bags.positions(start, stop).to(self.mean)))
+        place = None if self.place is None else self.place(_waves(bags.positions(start, stop).to(self.mean)))
+        return content, place
 
     def _pool(self, bags: Bags) -> tuple[Pool, Tensor]:
         """Pools all tiles, and returns their scores ``(n_tiles, n_heads)`` too."""
@@ -257,10 +249,9 @@ class SlideEncoder(Encoder):
         pool, scores = None, []
         for start, stop in _blocks(n_tiles):
             if torch.is_grad_enabled() and n_tiles > BLOCK_TILES:  # else many tiles are held several times over
-                made: Any = checkpoint(part, start, stop, use_reentrant=False, preserve_rng_state=False)
+                *sums, score = checkpoint(part, start, stop, use_reentrant=False, preserve_rng_state=False)
             else:
-                made = part(start, stop)
-            *sums, score = made
+                *sums, score = part(start, stop)
             scores.append(score)
             pool = Pool(*sums) if pool is None else pool.join(Pool(*sums))
         assert pool is not None
@@ -280,13 +271,10 @@ class SlideEncoder(Encoder):
 
     def _means(self, bags: Bags, pool: Pool, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean tiles ``(n, hidden_size)`` and for each head by how much attention moves them."""
-        n_tiles = bags.tiles.lengths.to(scores).unsqueeze(1)
-        mean = pool.summed / n_tiles
-        attended = pool.attention_mean()
+        mean = pool.summed / bags.tiles.lengths.to(scores).unsqueeze(1)
         if self.options.top_k is not None and not self.training:
-            top = self._top(bags, scores, self.options.top_k)
-            attended = self._pool(top)[0].attention_mean()
-        return mean, (attended - mean.unsqueeze(1)).flatten(1)
+            pool, _ = self._pool(self._top(bags, scores, self.options.top_k))
+        return mean, (pool.attention_mean() - mean.unsqueeze(1)).flatten(1)
 
     @torch.no_grad()
     def _fit_spread(self, bags: Bags) -> None:

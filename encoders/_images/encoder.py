@@ -30,9 +30,7 @@ HIDDEN_SIZE = 64
 N_SAMPLED = 256  # training pictures, evenly spaced, for the mean and standard deviation of pixels
 N_AT_ONCE = 64  # pictures in a batch of the network without gradients
 VERSION = "pictures 1"  # part of the cache's key; to be changed with anything that changes the prepared pictures
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of pixels that networks trained on ImageNet expect."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of the colours in ImageNet
 
 
 class PictureEncoder(Encoder):
@@ -46,12 +44,8 @@ class PictureEncoder(Encoder):
     several_rows: ClassVar[bool] = True
     header: ClassVar[str]
     spatial_dims: ClassVar[int]
-    left_right: ClassVar[int]
-    """The axis of a prepared picture from left to right."""
-
-    keeps_on_disk: ClassVar[bool] = False
-    """Whether prepared pictures are always kept on disk, because preparing them takes longer than reading them."""
-
+    left_right: ClassVar[int]  # the axis of a prepared picture from left to right
+    keeps_on_disk: ClassVar[bool] = False  # always, because preparing pictures takes longer than reading them from disk
     mean: Tensor
     rate: Tensor
 
@@ -87,12 +81,8 @@ class PictureEncoder(Encoder):
     def fit(cls, frame: pd.DataFrame, options: Any) -> Self:
         """Builds the encoder from training rows; see `Encoder.fit`.
 
-        Pixel statistics come from at most 256 training pictures, evenly spaced; a frozen network reads all.
-
-        Raises:
-            StudyError: If the weights cannot be read, or do not fit the network.
-            DataError: If the column is missing, or there are no rows.
-            UnreadableError: If pictures cannot be read; all of them are named.
+        Pixel statistics come from at most 256 training pictures, evenly spaced; a frozen network reads all. Raises a
+        StudyError if the weights cannot be read, or do not fit the network.
         """
         check_columns(frame, [options.column], cls.header)
         if not len(frame):
@@ -124,26 +114,18 @@ class PictureEncoder(Encoder):
         for rows in torch.split(torch.arange(len(pictures)), N_AT_ONCE):
             items = pictures[rows].stacked().items.double().flatten(2)
             sums += torch.stack([items.mean(2), items.square().mean(2)]).sum(1)
-        n_items = int(pictures.files.lengths.sum())
-        mean, square = sums / n_items
+        mean, square = sums / int(pictures.files.lengths.sum())
         self.mean, self.rate = mean.float(), (square - mean.square()).clamp(min=1e-8).rsqrt().float()
 
     def prepare(self, frame: pd.DataFrame) -> Tensor | Pictures:
-        """Reads the pictures, a row each; further columns are ignored.
+        """Reads pictures, or of a frozen network standardised features, float32 ``(n, feature_size)``.
 
-        Returns:
-            Of a frozen network, standardised features, float32 ``(n, feature_size)``; else `Pictures`.
-
-        Raises:
-            DataError: If the column is missing.
-            StudyError: If the weights of a frozen network are missing or changed.
-            UnreadableError: If files cannot be read; all of them are named.
+        Raises a StudyError if the weights of a frozen network are missing or changed; else see `Encoder.prepare`.
         """
         check_columns(frame, self.columns, self.header)
         if self.network is None:
             return (self._frozen(frame) - self.mean.cpu().float()) * self.rate.cpu().float()
-        listing = FileList.of(frame, self.options.column, self.header)
-        return load_pictures(listing, self._recipe(), self.options.memory_gb)
+        return load_pictures(self._listing(frame), self._recipe(), self.options.memory_gb)
 
     def forward(self, values: Tensor | Pictures) -> Tensor:
         """Encodes prepared rows to ``(n, embedding_size)``, each independently of the others."""
@@ -157,18 +139,12 @@ class PictureEncoder(Encoder):
         return self.layers(features)
 
     def parts(self, frame: pd.DataFrame, values: Tensor | Pictures, patch: int) -> Parts:
-        """Makes each patch of each picture a part, of its pixels; see `Encoder.parts`.
-
-        Raises:
-            StudyError: If the weights of a frozen network are missing or changed.
-            UnreadableError: If files cannot be read any more.
-        """
-        listing = FileList.of(frame, self.options.column, self.header)
-        if isinstance(values, Pictures):
-            return cut_patches(values, listing, patch, self._normalise(), None)
-        pictures = load_pictures(listing, self._recipe(), self.options.memory_gb)
-        network = cast(nn.Sequential, self._frozen_network().requires_grad_(False))
-        return cut_patches(pictures, listing, patch, self._normalise(), network)
+        """Makes each patch of each picture a part, of its pixels; see `Encoder.parts`, and `prepare` for the errors."""
+        listing, network = self._listing(frame), None
+        if not isinstance(values, Pictures):
+            values = load_pictures(listing, self._recipe(), self.options.memory_gb)
+            network = cast(nn.Sequential, self._frozen_network().requires_grad_(False))
+        return cut_patches(values, listing, patch, self._normalise(), network)
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes pictures with their normalised pixels behind gates; see `Encoder.encode_parts`."""
@@ -177,11 +153,9 @@ class PictureEncoder(Encoder):
         if frozen is None:
             assert self.network is not None
             shown = gated(self._normalised(items.to(self.mean)), which, shaped, q)
-            features = self.network(shown).view(len(rows), q, -1).mean(1)
-        else:
-            made = parts.content.once(gates, lambda: frozen[1](gated(frozen[0](items.float()), which, shaped, q)))
-            features = (made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate
-        return self.layers(features)
+            return self.layers(self.network(shown).view(len(rows), q, -1).mean(1))
+        made = parts.content.once(gates, lambda: frozen[1](gated(frozen[0](items.float()), which, shaped, q)))
+        return self.layers((made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate)
 
     def _features(self, values: Pictures) -> Tensor:
         assert self.network is not None
@@ -190,8 +164,7 @@ class PictureEncoder(Encoder):
         if self.training and self.options.augment == "light":
             items = augmented(items, self.left_right)
         features: Tensor = self.network(items)
-        counts = pictures.lengths[:, None].to(features.dtype)
-        return total(features, pictures.rows, len(pictures)) / counts
+        return total(features, pictures.rows, len(pictures)) / pictures.lengths[:, None].to(features.dtype)
 
     def _normalised(self, items: Tensor) -> Tensor:
         if self._normalise() == "picture":
@@ -200,21 +173,21 @@ class PictureEncoder(Encoder):
         return (items - self.mean.view(shape)) * self.rate.view(shape)
 
     def _normalise(self) -> str:
-        chosen: str = self.options.normalise
-        if chosen != "auto":
-            return chosen
-        if self.options.weights is None:
-            return "training"
-        return "imagenet" if self.options.shape[0] == 3 else "picture"
+        if self.options.normalise != "auto":
+            return str(self.options.normalise)
+        with_weights = "imagenet" if self.options.shape[0] == 3 else "picture"
+        return "training" if self.options.weights is None else with_weights
 
     def _frozen(self, frame: pd.DataFrame) -> Tensor:
         """Returns the mean features of each patient's pictures, float32 ``(n, feature_size)``."""
-        listing = FileList.of(frame, self.options.column, self.header)
         key = [VERSION, self._recipe().key, self.options.network, str(self.weights_hash), self._normalise()]
-        cache = OutputCache(content_hash(*key))
+        cache, listing = OutputCache(content_hash(*key)), self._listing(frame)
         features = frozen_features(listing, self._recipe(), cache, self._frozen_network, self.feature_size)
         rows = torch.arange(len(listing.lengths)).repeat_interleave(listing.lengths)
         return total(features, rows, len(listing.lengths)) / listing.lengths[:, None]
+
+    def _listing(self, frame: pd.DataFrame) -> FileList:
+        return FileList.of(frame, self.options.column, self.header)
 
     def _frozen_network(self) -> nn.Module:
         if self._weights_hash(self.options) != self.weights_hash:
@@ -233,14 +206,11 @@ class PictureEncoder(Encoder):
 
     def _recipe(self) -> Recipe:
         """Returns how files become pictures; only options that matter for that are in its key."""
-        names = ("size", "channels", "spacing", "window")
-        dumped = self.options.model_dump(mode="json")
-        key = json.dumps([VERSION, self.header, {name: dumped.get(name) for name in names}])
-
-        def prepare(path: str) -> Tensor:
-            return self.finish(self.read(path), self.options)
-
-        return Recipe(content_hash(key), self.options.shape, self.keeps_on_disk, prepare)
+        options = self.options
+        dumped = options.model_dump(mode="json")
+        decisive = {name: dumped.get(name) for name in ("size", "channels", "spacing", "window")}
+        key = content_hash(json.dumps([VERSION, self.header, decisive]))
+        return Recipe(key, options.shape, self.keeps_on_disk, lambda path: self.finish(self.read(path), options))
 
     @classmethod
     def _weights_hash(cls, options: PictureOptions) -> str | None:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from multimodn.errors import MissingExtraError
 
 Floats = NDArray[np.float32]
-
 MAX_VALUE = 1e30  # largest pixel value; larger ones come from a damaged header
 
 
@@ -34,11 +33,9 @@ class PictureError(ValueError):
 class PixelData:
     """An image or a volume as a file stores it."""
 
-    # float32 ``(C, *space)`` in the file's units; the space of an image is (rows, columns), of a volume (x, y, z)
-    pixels: Floats
+    pixels: Floats  # ``(C, *space)`` in the file's units; space is (rows, columns) of an image, (x, y, z) of a volume
     is_byte: bool = False  # whether the pixels are display values from 0 to 255
-    # ``(4, 4)``: voxel index to mm, axes pointing right, anterior, superior; None for images
-    affine: NDArray[np.float64] | None = None
+    affine: NDArray[np.float64] | None = None  # of a volume, ``(4, 4)``: voxel index to mm right, anterior, superior
 
 
 @contextmanager
@@ -50,10 +47,9 @@ def quiet_libraries() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel", "PIL")]  # which repeat every warning
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        # padded pixel data, values that deviate from the standard: the pixels are complete, or an error follows
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\.|$)")
-        # odd tags of a TIFF or Exif block, which do not affect the pixels
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL(\.|$)")
+        # padded pixel data, values that deviate from the standard: the pixels are complete, or an error follows; odd
+        # tags of a TIFF or Exif block, which do not affect the pixels
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|PIL)(\.|$)")
         # pixels are missing, or too many
         warnings.filterwarnings("error", message=r"Truncated File Read", category=UserWarning)
         warnings.filterwarnings("error", message=r"Image size .* exceeds limit", category=RuntimeWarning)
@@ -68,15 +64,9 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def reading(what: str, library: str) -> Iterator[None]:
-    """Turns errors of a library on a broken file into `PictureError`, a missing library into `MissingExtraError`.
-
-    Args:
-        what: The expected kind of file.
-        library: Name of the library.
-    """
+    """Turns errors of a library on a broken file into `PictureError`, a missing library into `MissingExtraError`."""
     try:
-        # overflows become infinite or NaN, which are refused
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # infinite and NaN are refused later
             yield
     except (PictureError, MissingExtraError):
         raise
@@ -89,11 +79,7 @@ def reading(what: str, library: str) -> Iterator[None]:
 
 
 def check_pixels(picture: PixelData) -> PixelData:
-    """Returns the picture.
-
-    Raises:
-        PictureError: If pixels are not finite, or all the same, as after a failed export.
-    """
+    """Returns the picture; raises a PictureError if pixels are not finite, or all the same (a failed export)."""
     pixels = picture.pixels
     if not pixels.size:
         raise PictureError(f"has no pixels (shape {pixels.shape}). Export it again.")
@@ -113,10 +99,7 @@ def read_image(path: str) -> PixelData:
 
     Exif orientations are applied. DICOM pixels are rescaled, MONOCHROME1 is inverted, and colours become RGB. A NIfTI
     slice with an orientation is turned so that its rows run from anterior (or superior) down and its columns from the
-    patient's left to right.
-
-    Raises:
-        PictureError: If it cannot be read, is not a 2-D image, or its pixels are not finite or all the same.
+    patient's left to right. Raises a PictureError if the file cannot be read as one 2-D image; see `check_pixels` too.
     """
     if Path(path).is_dir():
         raise PictureError("is a folder, expected an image file. Use kind `volume` for a DICOM series.")
@@ -130,11 +113,7 @@ def is_nifti(path: str) -> bool:
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Returns whether a file is DICOM by its name or its first bytes, as many have no extension.
-
-    Raises:
-        PictureError: If there is no such file.
-    """
+    """Returns whether a file is DICOM by its name or first bytes; raises a PictureError if there is no such file."""
     try:
         with Path(path).open("rb") as file:
             return file.read(132)[128:] == b"DICM" or str(path).lower().endswith((".dcm", ".dicom"))
@@ -162,14 +141,9 @@ def _pillow_picture(image: Any) -> PixelData:
         image = image.convert("RGBA")
         if np.asarray(image)[..., 3].min() < 255:
             raise PictureError("has transparent pixels, whose colour is undefined. Flatten it and save it again.")
-        mode = "L" if mode in {"L", "LA"} else "RGB"
-    elif mode in {"1", "L"}:
-        mode = "L"
-    elif mode in {"P", "RGB", "YCbCr"}:
-        mode = "RGB"
-    else:
+    elif mode not in {"1", "L", "P", "RGB", "YCbCr"}:
         raise PictureError(f"has colour mode {mode}, expected grey or RGB. Convert it and save it again.")
-    pixels = np.asarray(image.convert(mode)).astype(np.float32)
+    pixels = np.asarray(image.convert("L" if mode in {"L", "LA"} or image.mode == "1" else "RGB")).astype(np.float32)
     return PixelData(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), is_byte=True)
 
 
@@ -183,11 +157,7 @@ def _dicom_image(path: str) -> PixelData:
 
 
 def read_dicom(path: str | Path) -> Any:
-    """Reads a DICOM file with its pixels.
-
-    Raises:
-        PictureError: If it holds no pixels, such as a report.
-    """
+    """Reads a DICOM file with its pixels; raises a PictureError if it holds none, such as a report."""
     import pydicom
 
     dataset = pydicom.dcmread(path)
@@ -197,11 +167,9 @@ def read_dicom(path: str | Path) -> Any:
 
 
 def dicom_pixels(dataset: Any) -> tuple[Floats, bool]:
-    """Decodes the pixels of a DICOM file.
+    """Decodes DICOM pixels: grey values in their units ``([frames,] rows, columns)``, or RGB with a last axis of 3.
 
-    Returns:
-        Grey values in their units ``([frames,] rows, columns)``, or RGB with a last axis of 3; and whether they are
-        8-bit colours.
+    Also returns whether they are 8-bit colours.
     """
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
     from pydicom.pixels.utils import pixel_array
@@ -239,11 +207,7 @@ def _nifti_image(path: str) -> PixelData:
 
 
 def nifti_values(image: Any) -> Floats:
-    """Returns the scaled values of a NIfTI image.
-
-    Raises:
-        PictureError: If they are colours or complex numbers.
-    """
+    """Returns the scaled values of a NIfTI image, or raises a PictureError if they are colours or complex numbers."""
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
         raise PictureError(f"has values of type {kind}, expected real numbers. Save one channel.")

@@ -20,12 +20,9 @@ from multimodn.errors import DataWarning, StudyError, import_extra, shown
 N_GROUPS = 8
 SMALL_WIDTHS = (8, 16, 32, 64)
 FEATURE_SIZES = {"small": 2 * sum(SMALL_WIDTHS), "resnet10": 512, "resnet18": 512, "densenet121": 1024, "swin": 768}
-MIN_SIZES = {"small": 16, "resnet10": 16, "resnet18": 16, "densenet121": 32, "swin": 32}
-"""Least pixels along every axis of a picture."""
-
+MIN_SIZES = {"small": 16, "resnet10": 16, "resnet18": 16, "densenet121": 32, "swin": 32}  # pixels along every axis
+# layers of published weights that follow the features
 HEADS = ("fc", "class_layers", "classifier", "conv_seg", "rotation_head", "contrastive_head", "convTrans3d", "norm")
-"""Layers of published weights that follow the features."""
-
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -70,12 +67,9 @@ class ImageNetwork(nn.Module):
         return self
 
     def load(self, path: str, header: str) -> None:
-        """Loads a weights file into the layers.
+        """Loads a weights file into the layers; raises a StudyError if it cannot be read, or does not fit them.
 
         Names may be MONAI's, torchvision's of `densenet121` and of the 2-D `resnet18`, or MedicalNet's.
-
-        Raises:
-            StudyError: If the file cannot be read, or lacks a layer, or one has another shape.
         """
         wanted = self.body.state_dict()
         given = {_own_name(name): tensor for name, tensor in read_weights(path, header).items()}
@@ -109,18 +103,12 @@ class _Small(nn.Module):
         from monai.networks.blocks.convolutions import Convolution
 
         super().__init__()
-        sizes = [architecture.channels, *SMALL_WIDTHS]
+        options: Any = {"strides": 2, "act": ("relu", {"inplace": False}), "adn_ordering": "NA"}
+        norms = [None, *[("group", {"num_groups": N_GROUPS // 2})] * (len(SMALL_WIDTHS) - 1)]
+        sizes = pairwise([architecture.channels, *SMALL_WIDTHS])
         self.depths = nn.ModuleList(
-            Convolution(
-                architecture.spatial_dims,
-                before,
-                width,
-                strides=2,
-                act=("relu", {"inplace": False}),
-                norm=None if depth == 0 else ("group", {"num_groups": N_GROUPS // 2}),
-                adn_ordering="NA",
-            )
-            for depth, (before, width) in enumerate(pairwise(sizes))
+            Convolution(architecture.spatial_dims, before, width, norm=norm, **options)
+            for norm, (before, width) in zip(norms, sizes, strict=True)
         )
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -152,15 +140,9 @@ def _swin(architecture: Architecture) -> Any:
     import_extra("einops", "Network 'swin'", "images")  # MONAI's transformer would import it only when it runs
     from monai.networks.nets.swin_unetr import SwinTransformer
 
-    return SwinTransformer(
-        in_chans=architecture.channels,
-        embed_dim=48,
-        window_size=(7,) * architecture.spatial_dims,
-        patch_size=(2,) * architecture.spatial_dims,
-        depths=(2, 2, 2, 2),
-        num_heads=(3, 6, 12, 24),
-        spatial_dims=architecture.spatial_dims,
-    )
+    dims = architecture.spatial_dims
+    options: Any = {"embed_dim": 48, "depths": (2, 2, 2, 2), "num_heads": (3, 6, 12, 24), "spatial_dims": dims}
+    return SwinTransformer(architecture.channels, window_size=(7,) * dims, patch_size=(2,) * dims, **options)
 
 
 _BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]]
@@ -177,11 +159,7 @@ def _replace_batch_norms(module: nn.Module) -> None:
 
 
 def read_weights(path: str, header: str) -> dict[str, Tensor]:
-    """Reads the tensors of a .safetensors file, or of a state dict saved by `torch.save`.
-
-    Raises:
-        StudyError: If the file does not exist, or holds anything else.
-    """
+    """Reads the tensors of a .safetensors file, or of a state dict saved by `torch.save`; else raises a StudyError."""
     if not Path(path).is_file():
         raise StudyError(f"{header}: `weights` names the file {path}, which does not exist.")
     try:

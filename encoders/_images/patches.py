@@ -32,11 +32,9 @@ class Pixels:
     once: Once = field(default_factory=Once)  # shares the frozen network's outputs among the members of an ensemble
 
     def items(self, rows: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Reads the pictures of some patients with q pictures each.
+        """Reads the pictures of some patients with q pictures each, those of a patient once, ``(u x q, C, *space)``.
 
-        Returns:
-            The pictures of the different patients ``(u x q, C, *space)``; the patient of each row of ``gates``, long
-            ``(k,)``; gates ``(k, q, 1, *space)``; q.
+        Also returns the patient of each row of ``gates``, long ``(k,)``; gates ``(k, q, 1, *space)``; q.
         """
         patients, which = torch.unique(rows, return_inverse=True)
         stacked = self.pictures[patients].stacked()
@@ -64,24 +62,19 @@ def cut_patches(
     of_pixel = torch.zeros(grid, dtype=torch.long)
     for place, size in zip(along, sizes, strict=True):
         of_pixel = of_pixel * size + place
-    n_patches = int(np.prod(sizes))
-    lengths, axes = pictures.files.lengths, AXES[len(grid)]
+    n_patches, n_files = int(np.prod(sizes)), len(listing.files)
     corners = np.stack(np.unravel_index(np.arange(n_patches), sizes), 1) * patch
-    n_files = len(listing.files)
-    columns = {name: np.tile(corners[:, k], n_files) for k, name in enumerate(axes)}
-    shown = [f"patch at {', '.join(str(corner[axes.index(name)]) for name in sorted(axes))}" for corner in corners]
-    names = pd.DataFrame(
-        {
-            "feature": np.tile(np.array(shown, dtype=object), n_files),
-            "value": _means(pictures, of_pixel.flatten(), n_patches).astype(object),
-            "file": np.repeat(np.array(listing.files, dtype=object), n_patches),
-            **{name: columns[name] for name in sorted(axes)},
-        }
-    )
-    places = [
-        (of_pixel.flatten() + n_patches * torch.arange(n)[:, None]).flatten() if n else torch.zeros(0, dtype=torch.long)
-        for n in lengths.tolist()
-    ]
+    columns = dict(sorted(zip(AXES[len(grid)], corners.T, strict=True)))
+    shown = [f"patch at {', '.join(map(str, corner))}" for corner in zip(*columns.values(), strict=True)]
+    of_pixel = of_pixel.flatten()
+    cells = {
+        "feature": np.tile(np.array(shown, dtype=object), n_files),
+        "value": _means(pictures, of_pixel, n_patches).astype(object),
+        "file": np.repeat(np.array(listing.files, dtype=object), n_patches),
+    }
+    names = pd.DataFrame(cells | {name: np.tile(column, n_files) for name, column in columns.items()})
+    lengths = pictures.files.lengths
+    places = [(of_pixel + n_patches * torch.arange(n)[:, None]).flatten() for n in lengths.tolist()]
     content = Pixels(pictures, frozen)
     return Parts(names, lengths * n_patches, Ragged.cat(places), content, BASELINES[normalise], channels, tuple(grid))
 

@@ -14,10 +14,8 @@ from torch.nn import functional as F
 
 from multimodn.encoders._images.files import Floats, PictureError, PixelData
 
-PERCENTILES = (0.5, 99.5)  # percentiles of a picture that become 0 and 1 if it has neither bytes nor a window
-
 Window = tuple[float, float]
-
+PERCENTILES = (0.5, 99.5)  # percentiles of a picture that become 0 and 1 if it has neither bytes nor a window
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
 MAX_LENGTH = 2500.0  # largest length of a volume in mm; a longer one comes from a wrong unit
 
@@ -25,14 +23,11 @@ MAX_LENGTH = 2500.0  # largest length of a volume in mm; a longer one comes from
 def scale(picture: PixelData, window: Window | None) -> Floats:
     """Maps pixels to 0 to 1: the window's ends, 0 and 255 of bytes, else the picture's own percentiles.
 
-    Raises:
-        PictureError: If all pixels lie on one side of the window, or the percentiles coincide.
+    Raises a PictureError if all pixels lie on one side of the window.
     """
     pixels = picture.pixels
-    if window is not None:
-        low, high = window
-    elif picture.is_byte:
-        low, high = 0.0, 255.0
+    if window is not None or picture.is_byte:
+        low, high = window or (0.0, 255.0)
     else:
         low, high = np.percentile(pixels, PERCENTILES).tolist()
         if low == high:  # an object so small that it lies beyond the percentiles
@@ -68,11 +63,8 @@ def finish_volume(
     spacing are averaged first, so that fine details do not become noise: MONAI's `Spacing` does not, and differs by up
     to .06 on 1 mm voxels; its own grid may also be a voxel short.
 
-    Returns:
-        Float16 ``(1, *size)`` in 0 to 1; 0 outside the volume.
-
-    Raises:
-        PictureError: If it is larger than a person or smaller than a voxel of the spacing.
+    Returns float16 ``(1, *size)`` in 0 to 1, with 0 outside the volume, or raises a PictureError if the volume is
+    larger than a person or smaller than a voxel of the spacing.
     """
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.spatial.array import Orientation, SpatialResample

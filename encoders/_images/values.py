@@ -48,8 +48,7 @@ class FileList:
     def of(cls, frame: pd.DataFrame, column: str, header: str) -> FileList:
         """Lists the files that a column names, patients in the order of ``frame.index.unique()``."""
         codes, patients = pd.factorize(frame.index)
-        order = np.argsort(codes, kind="stable")
-        cells = frame[column].iloc[order]
+        cells = frame[column].iloc[np.argsort(codes, kind="stable")]
         files = ["" if pd.isna(cell) else str(cell).strip() for cell in cells.tolist()]
         lengths = torch.from_numpy(np.bincount(codes, minlength=len(patients)).astype(np.int64))
         return cls(f"{header}, column '{column}'", files, [str(owner) for owner in cells.index], lengths)
@@ -131,11 +130,7 @@ class Pictures:
 
 
 def load_pictures(listing: FileList, recipe: Recipe, memory_gb: float) -> Pictures:
-    """Reads and prepares pictures.
-
-    Raises:
-        UnreadableError: If files cannot be read; all of them are named.
-    """
+    """Reads and prepares pictures; raises an UnreadableError that names all files that cannot be read."""
     n_files = len(listing.files)
     in_memory = 2 * n_files * int(np.prod(recipe.shape)) <= memory_gb * 1e9
     memory = torch.zeros(n_files if in_memory else 0, *recipe.shape, dtype=torch.half)
@@ -163,8 +158,7 @@ def frozen_features(
 ) -> Tensor:
     """Returns a network's features of each file, float32 ``(n_files, feature_size)``, if possible from the cache.
 
-    Raises:
-        UnreadableError: If files cannot be read; all of them are named.
+    Raises an UnreadableError that names all files that cannot be read.
     """
     contents = [""] * len(listing.files)
     problems = listing.attempt(range(len(contents)), lambda place, path: contents.__setitem__(place, content_key(path)))
@@ -174,7 +168,8 @@ def frozen_features(
     network: nn.Module | None = None
     for start in range(0, len(places), N_TOGETHER):
         pictures: dict[int, Tensor] = {}
-        problems |= listing.attempt(places[start : start + N_TOGETHER], partial(_prepare_into, pictures, recipe))
+        prepare = partial(_prepare_into, pictures, recipe)
+        problems |= listing.attempt(places[start : start + N_TOGETHER], prepare)
         if pictures:
             network = network or build().to(device)
             done = sorted(pictures)  # threads may finish in another order
@@ -187,10 +182,8 @@ def frozen_features(
     failed = {contents[place]: problem for place, problem in problems.items() if contents[place]}
     problems |= {place: failed[content] for place, content in enumerate(contents) if content in failed}
     listing.report(problems)
-    table = torch.zeros(len(contents), feature_size)
-    for place, content in enumerate(contents):
-        table[place] = torch.as_tensor(outputs[content])
-    return table
+    rows = [torch.as_tensor(outputs[content]) for content in contents]
+    return torch.stack(rows).float() if rows else torch.zeros(0, feature_size)
 
 
 def _prepare_into(pictures: dict[int, Tensor], recipe: Recipe, place: int, path: str) -> None:

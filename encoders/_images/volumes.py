@@ -13,25 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodn.encoders._images.files import (
-    Floats,
-    PictureError,
-    PixelData,
-    check_affine,
-    check_pixels,
-    dicom_pixels,
-    is_dicom,
-    is_nifti,
-    nifti_values,
-    read_dicom,
-    reading,
-)
+from multimodn.encoders._images import files
+from multimodn.encoders._images.files import Floats, PictureError, PixelData, check_affine, is_dicom, reading
 from multimodn.errors import shown
 
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-MAX_UNEVEN = 0.1
-"""Largest difference of distances between slices, and of shifts in the plane, as a share of the usual distance."""
-
+MAX_UNEVEN = 0.1  # largest difference of distances of slices, and of shifts in the plane, as a share of the distance
 NOT_SLICES = {"dicomdir", "thumbs.db", "desktop.ini"}
 
 
@@ -48,23 +35,19 @@ class Slice:
 def read_volume(path: str) -> PixelData:
     """Reads a volume: pixels ``(1, x, y, z)`` as the file orders them, and its affine.
 
-    Raises:
-        PictureError: If it cannot be read, is not a 3-D volume, does not state where its voxels lie, has slices
-            missing, or its voxels are not finite or all the same.
+    Raises a PictureError if it cannot be read, is not a 3-D volume, does not state where its voxels lie, or has slices
+    missing; see `check_pixels` too.
     """
-    if not Path(path).is_dir() and not is_dicom(path) and not is_nifti(path):
+    if not Path(path).is_dir() and not is_dicom(path) and not files.is_nifti(path):
         raise PictureError("is not a volume; expected NIfTI (.nii, .nii.gz), a DICOM file or a folder of DICOM slices.")
     read = _series if Path(path).is_dir() else _frames if is_dicom(path) else _nifti
-    return check_pixels(read(path))
+    return files.check_pixels(read(path))
 
 
 def slice_files(folder: Path) -> list[Path]:
     """Returns the files of a series folder without hidden ones and the indexes of file managers."""
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.is_file() and not file.name.startswith(".") and file.name.lower() not in NOT_SLICES
-    )
+    seen = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    return sorted(file for file in seen if file.name.lower() not in NOT_SLICES)
 
 
 def _nifti(path: str) -> PixelData:
@@ -82,38 +65,34 @@ def _nifti(path: str) -> PixelData:
             raise PictureError(f"has shape {shape}: a single slice. Use kind `image`.")
         header = image.header
         if not header["sform_code"] and not header["qform_code"]:
-            raise PictureError(
-                "does not state where its voxels lie: sform and qform are not set. Convert it again from its source."
-            )
+            problem = "does not state where its voxels lie: sform and qform are not set."
+            raise PictureError(f"{problem} Convert it again from its source.")
         affine = np.array(image.affine, dtype=np.float64)
         affine[:3] *= MILLIMETRES[header.get_xyzt_units()[0]]
-        return PixelData(nifti_values(image)[None], affine=check_affine(affine))
+        return PixelData(files.nifti_values(image)[None], affine=check_affine(affine))
 
 
 def _series(path: str) -> PixelData:
     with reading("a DICOM series", "pydicom"):
-        files = slice_files(Path(path))
-        others = [file.name for file in files if not is_dicom(file)]
+        paths = slice_files(Path(path))
+        others = [slice_path.name for slice_path in paths if not is_dicom(slice_path)]
         if others:
             raise PictureError(f"holds files that are not DICOM slices: {shown(others)}. Move them elsewhere.")
-        if len(files) == 1:
-            return _frames(str(files[0]))
-        datasets = {file.name: read_dicom(file) for file in files}
+        if len(paths) == 1:
+            return _frames(str(paths[0]))
+        datasets = {slice_path.name: files.read_dicom(slice_path) for slice_path in paths}
         if len(datasets) < 2:
             raise PictureError("holds no DICOM slices. Correct the path.")
         series = {str(dataset.get("SeriesInstanceUID")) for dataset in datasets.values()}
         if len(series) > 1:
             raise PictureError(f"holds {len(series)} series. Give each its own folder and name one of them.")
-        tags = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-        slices = {
-            name: _slice(name, _grey(name, dataset, 2), [dataset.get(tag) for tag in tags])
-            for name, dataset in datasets.items()
-        }
+        places = {name: [dataset.get(tag) for _, tag in _PLACE] for name, dataset in datasets.items()}
+        slices = {name: _slice(name, _grey(name, dataset, 2), places[name]) for name, dataset in datasets.items()}
     return _stack(slices)
 
 
 def _grey(name: str, dataset: Any, n_axes: int) -> Floats:
-    pixels, _ = dicom_pixels(dataset)
+    pixels, _ = files.dicom_pixels(dataset)
     if dataset.SamplesPerPixel != 1 or pixels.ndim != n_axes:
         expected = "one grey frame" if n_axes == 2 else "several grey frames"
         raise PictureError(f"{name} has pixels of shape {pixels.shape}, expected {expected}.")
@@ -135,7 +114,7 @@ def _slice(name: str, pixels: Floats, place: list[Any]) -> Slice:
 def _frames(path: str) -> PixelData:
     """Reads a multi-frame file; the position of a frame is in its own functional groups or in the shared ones."""
     with reading("DICOM", "pydicom"):
-        dataset = read_dicom(path)
+        dataset = files.read_dicom(path)
         n_frames = int(dataset.get("NumberOfFrames") or 1)
         if n_frames < 2:
             raise PictureError("is a single slice. Name the folder of its series, or use kind `image`.")
@@ -168,11 +147,7 @@ def _tag(own: Any, shared: Any, sequence: str, tag: str) -> Any:
 
 
 def _stack(slices: dict[str, Slice]) -> PixelData:
-    """Orders slices along their normal and joins them.
-
-    Raises:
-        PictureError: If they are not parallel, not alike in size and spacing, or not evenly spaced.
-    """
+    """Joins slices along their normal, or raises a PictureError if they are not alike and evenly spaced."""
     names, planes = list(slices), list(slices.values())
     first = planes[0]
     odd = [name for name, plane in slices.items() if not _is_alike(plane, first)]

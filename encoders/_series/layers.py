@@ -43,8 +43,7 @@ class MeasurementTransformer(nn.Module):
         self.variable = nn.Embedding(n_variables, size)
         nn.init.normal_(self.variable.weight, std=0.5)
         self.value, self.time = NumberInput(size), NumberInput(size)
-        # torch's fused path for predictions knows relu and gelu only; by another activation, training and
-        # prediction run the same code
+        # torch's fused path for predictions knows relu and gelu only; so training and prediction run the same code
         silu = cast(Callable[[Tensor], Tensor], nn.functional.silu)
         layer = nn.TransformerEncoderLayer(size, n_heads, 2 * size, dropout, silu, batch_first=True, norm_first=True)
         self.attention = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(size), enable_nested_tensor=False)

@@ -9,17 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from multimodn.encoders._reading import (
-    Booleans,
-    Floats,
-    Integers,
-    check_columns,
-    first_shown,
-    is_date,
-    is_empty,
-    parse_numbers,
-    read_levels,
-)
+from multimodn.encoders import _reading
+from multimodn.encoders._reading import Booleans, Floats, Integers
 from multimodn.encoders._tables.scaling import CLIP
 from multimodn.errors import DataError, raise_all
 
@@ -72,25 +63,26 @@ def read_rows(frame: pd.DataFrame, time: str, variable: str, value: str, header:
     Raises:
         DataError: If a column is missing or holds dates, or cells are empty or not finite numbers; all are listed.
     """
-    check_columns(frame, [time, variable, value], header)
-    if is_date(frame[time]):
+    _reading.check_columns(frame, [time, variable, value], header)
+    if _reading.is_date(frame[time]):
         raise DataError(
             f"{header}: column '{time}' holds dates ({frame[time].dtype}), expected numbers. Give each patient's time "
             f"since a start, such as hours since admission: (time - start) / pandas.Timedelta(hours=1)."
         )
     problems = list[str]()
-    code, variables = read_levels(frame[variable])
-    _note(problems, frame, (time, variable, value), code < 0, f"have no variable in column '{variable}'", "Name it.")
-    numbers = {}
-    for column, advice in ((time, "Times are numbers, such as hours since admission, not dates."), (value, "")):
-        cells = frame[column]
-        numbers[column], unreadable = parse_numbers(cells)
+    code, variables = _reading.read_levels(frame[variable])
+    columns, numbers = (time, variable, value), {}
+    _note(problems, frame, columns, code < 0, f"have no variable in column '{variable}'", "Name it.")
+    no_time = "Times are numbers, such as hours since admission, not dates."
+    for column, advice in ((time, no_time), (value, "Clean these cells, or leave the rows out.")):
+        is_empty = _reading.is_empty(frame[column])
+        numbers[column], unreadable = _reading.parse_numbers(frame[column])
         for wrong, what, repair in (
-            (is_empty(cells), "an empty cell", "Leave out the rows of what was not measured."),
-            (unreadable, "no number", advice or "Clean these cells, or leave the rows out."),
+            (is_empty, "an empty cell", "Leave out the rows of what was not measured."),
+            (unreadable, "no number", advice),
             (np.isinf(numbers[column]), "an infinite number", "Correct them, or leave the rows out."),
         ):
-            _note(problems, frame, (time, variable, value), wrong, f"have {what} in column '{column}'", repair)
+            _note(problems, frame, columns, wrong, f"have {what} in column '{column}'", repair)
     raise_all(problems, DataError, header)
     patient, patients = pd.factorize(frame.index)
     order = np.lexsort((numbers[value], code, numbers[time], patient))
@@ -101,17 +93,13 @@ def read_rows(frame: pd.DataFrame, time: str, variable: str, value: str, header:
 def _note(
     problems: list[str], frame: pd.DataFrame, columns: Sequence[str], wrong: Booleans, what: str, repair: str
 ) -> None:
+    def quoted(i: int) -> str:
+        return f"patient '{frame.index[i]}' at " + ", ".join(f"{name} {frame[name].iloc[i]}" for name in columns)
+
     places = np.flatnonzero(wrong)
-    if not len(places):
-        return
-    time, variable, value = columns
-    quoted = (
-        f"patient '{frame.index[i]}' at {time} {frame[time].iloc[i]}, {variable} {frame[variable].iloc[i]}, "
-        f"{value} {frame[value].iloc[i]}"
-        for i in places.tolist()
-    )
-    listed = first_shown(quoted, len(places), "; ")
-    problems.append(f"{len(places)} of {len(frame)} rows {what}: {listed}. {repair}")
+    if len(places):
+        listed = _reading.first_shown(map(quoted, places.tolist()), len(places), "; ")
+        problems.append(f"{len(places)} of {len(frame)} rows {what}: {listed}. {repair}")
 
 
 def fit_variables(rows: Measurements) -> list[Variable]:
@@ -126,10 +114,8 @@ def fit_variables(rows: Measurements) -> list[Variable]:
     variance = np.bincount(rows.code, (relative - mean[rows.code]) ** 2, n_variables) / counts
     is_varied = variance > 1e-18  # below that it is rounding
     spread = np.where(is_varied, np.sqrt(variance) * unit, 1.0)
-    return [
-        Variable(name, float(mean[i] * unit[i]), float(spread[i]), int(counts[i]))
-        for i, name in enumerate(rows.variables)
-    ]
+    columns = (rows.variables, (mean * unit).tolist(), spread.tolist(), counts.tolist())
+    return [Variable(*statistics) for statistics in zip(*columns, strict=True)]
 
 
 def fit_time(rows: Measurements) -> tuple[float, float]:

@@ -24,10 +24,8 @@ class TileStore:
     paths: tuple[str, ...]  # the files
     owners: Tensor  # long ``(n_files,)``: the patient of each file, ascending
     lengths: Tensor  # long ``(n_files,)``: tiles of each file
-    # upper left corner of each tile, level-0 pixels, float32 ``(n_tiles, 2)``: x, y; NaN where a file has none
-    coords: Tensor
-    # ``(n_tiles, feature_size)``, float16 if every file holds float16, else float32; None = in their files
-    features: Tensor | None
+    coords: Tensor  # float32 ``(n_tiles, 2)``: upper left corners x, y, level-0 pixels; NaN where a file has none
+    features: Tensor | None  # ``(n_tiles, feature_size)``, float16 if all files hold that, else 32; None = in the files
     feature_size: int  # features of a tile
 
     @cached_property
@@ -80,17 +78,16 @@ class Bags:
     @classmethod
     def of(cls, store: TileStore) -> Bags:
         """Returns the bags of all patients of a store."""
-        n_tiles = torch.zeros(len(store.patients), dtype=torch.long).index_add(0, store.owners, store.lengths)
-        tiles = Ragged(torch.arange(len(store.coords)), n_tiles)
-        return cls(store, torch.arange(len(store.patients)), tiles)
+        rows = torch.arange(len(store.patients))
+        n_tiles = torch.zeros_like(rows).index_add(0, store.owners, store.lengths)
+        return cls(store, rows, Ragged(torch.arange(len(store.coords)), n_tiles))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, rows: Tensor) -> Bags:
         """Takes the patients at long ``rows``, in their order, any of them several times."""
-        rows = rows.cpu()
-        return replace(self, rows=self.rows[rows], tiles=self.tiles[rows])
+        return replace(self, rows=self.rows[rows.cpu()], tiles=self.tiles[rows.cpu()])
 
     def to(self, device: torch.device) -> Bags:
         """Returns the bags unchanged: features go to the encoder's device block by block, when they are read."""
@@ -111,9 +108,8 @@ class Bags:
 
     def positions(self, start: int, stop: int) -> Tensor:
         """Returns where tiles lie in their slide, ``(stop - start, 2)``: 0 to 1 over the extent of its tiles."""
-        tiles = self.tiles.items[start:stop]
+        tiles, (low, extent) = self.tiles.items[start:stop], self.store.boxes
         files = self.store.files(tiles)
-        low, extent = self.store.boxes
         return (self.store.coords[tiles] - low[files]) / extent[files].clamp(min=1.0)
 
     def places(self) -> pd.DataFrame:
@@ -132,10 +128,6 @@ class Bags:
 
 
 def read_rows(path: str, start: int, stop: int) -> Tensor:
-    """Reads some tiles of a file, float16 or float32 ``(stop - start, feature_size)``.
-
-    Raises:
-        DataError: If the file is damaged, or a feature is not finite.
-    """
+    """Reads tiles of a file, ``(stop - start, feature_size)``, float16 or 32; see `FeatureFile.rows` for the errors."""
     with open_features(path) as file:
         return torch.from_numpy(file.rows(start, stop))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.base.encoder import JSON
 from multimodn.encoders._reading import Series, check_columns, is_empty
 from multimodn.encoders._slides.bags import BLOCK_TILES, Bags, TileStore, read_rows
 from multimodn.errors import DataError, UnreadableError, raise_all
@@ -38,22 +37,18 @@ class TileSource:
         """Returns in what ``other`` differs from this source, of what both state; None = nothing."""
         if other.feature_size != self.feature_size:
             return f"{other.feature_size} features a tile, expected {self.feature_size}"
-        if self.encoder_hash and other.encoder_hash:
-            is_same = self.encoder_hash == other.encoder_hash
+        hashes, names = (self.encoder_hash, other.encoder_hash), (self.encoder, other.encoder)
+        if all(hashes):
+            differs = hashes[0] != hashes[1]
         else:  # programs name encoders in their own ways: only names of files without a hash can be compared
-            nameless = self.encoder_hash or other.encoder_hash or None in (self.encoder, other.encoder)
-            is_same = bool(nameless) or self.encoder == other.encoder
-        if not is_same:
+            differs = not any(hashes) and None not in names and names[0] != names[1]
+        if differs:
             return f"features from encoder {_named(other)}, expected {_named(self)}"
         if self.tile_mpp and other.tile_mpp and abs(other.tile_mpp / self.tile_mpp - 1) > SAME_RESOLUTION:
             return f"tiles at {other.tile_mpp:g} microns per pixel, expected {self.tile_mpp:g}"
         if self.stain and other.stain and self.stain != other.stain:
             return f"tiles with stain normaliser '{other.stain}', expected '{self.stain}'"
         return None
-
-    def to_dict(self) -> dict[str, JSON]:
-        """Returns what the constructor takes, as JSON."""
-        return asdict(self)
 
 
 def _named(source: TileSource) -> str:
@@ -72,17 +67,11 @@ class _OpenedFile:
 def load_bags(
     frame: pd.DataFrame, column: str, memory_gb: float, source: TileSource | None = None, *, needs_coords: bool = False
 ) -> tuple[Bags, TileSource]:
-    """Reads the feature files of patients; all are read and checked once, even if their features stay on disk.
+    """Reads the feature files of patients, in the order of ``frame.index.unique()``, and how they were made.
 
-    Args:
-        frame: A row for each slide, indexed by patient.
-        column: Holds the absolute paths.
-        memory_gb: Features of more gigabytes than this stay in their files.
-        source: How the files must have been made; None = all in the same way.
-        needs_coords: Whether a file without coordinates is unreadable.
-
-    Returns:
-        The patients in the order of ``frame.index.unique()``, and how their files were made.
+    All files are read and checked once, even if their features, because of more than ``memory_gb``, stay on disk.
+    Without ``source`` they must only have been made in the same way. With ``needs_coords`` a file without coordinates
+    is unreadable.
 
     Raises:
         DataError: If the column is missing, a patient has a file twice, or files come from different encoders.
@@ -106,16 +95,10 @@ def load_bags(
     _read_all(files, features, problems)
     if problems:
         raise UnreadableError(HEADER, {patient: " ".join(texts) for patient, texts in problems.items()})
-    store = TileStore(
-        patients,
-        tuple(file.path for file in files),
-        torch.from_numpy(patients.get_indexer(cells.index)),
-        torch.tensor(lengths, dtype=torch.long),
-        torch.cat([torch.empty(0, 2), *(file.coords for file in files)]),
-        features,
-        source.feature_size,
-    )
-    return Bags.of(store), source
+    paths, owners = tuple(file.path for file in files), torch.from_numpy(patients.get_indexer(cells.index))
+    coords = torch.cat([torch.empty(0, 2), *(file.coords for file in files)])
+    n_tiles = torch.tensor(lengths, dtype=torch.long)
+    return Bags.of(TileStore(patients, paths, owners, n_tiles, coords, features, source.feature_size)), source
 
 
 def _open_all(cells: Series, problems: dict[str, list[str]], needs_coords: bool) -> list[_OpenedFile]:

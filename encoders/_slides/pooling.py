@@ -21,12 +21,8 @@ class GatedAttention(nn.Module):
     direction was lost among the others. `start` scales w.
 
     The matrices are stored flat, because training penalises the size of matrices but not of vectors: as long as
-    attention has found nothing, its gradient is so small that the penalty alone would decide.
-
-    Args:
-        input_size: Width of a tile's h.
-        attention_size: Rows of V and of U.
-        n_heads: Number of w, with common V and U.
+    attention has found nothing, its gradient is so small that the penalty alone would decide. ``input_size`` is the
+    width of h; ``attention_size`` are the rows of V and of U; the ``n_heads`` w have V and U in common.
 
     References:
         Ilse, Tomczak and Welling (2018), Attention-based deep multiple instance learning, equation 9,
@@ -103,9 +99,7 @@ def highest(keys: Tensor, rows: Tensor, lengths: Tensor, n_most: int) -> tuple[T
     """Finds the ``n_most`` items of each row with the highest keys ``(n_items,)``; of equal keys the first.
 
     ``rows`` is the row of each item, long ``(n_items,)``, ascending, and ``lengths`` the items of each, long ``(n,)``.
-
-    Returns:
-        The numbers of the kept items, ascending, long, and how many each row keeps, long ``(n,)``.
+    Returns the numbers of the kept items, ascending, long, and how many each row keeps, long ``(n,)``.
     """
     kept = lengths.clamp(max=n_most)
     if torch.equal(kept, lengths):
