@@ -22,6 +22,7 @@ from multimodn.errors import DataError, raise_all
 CLIP = 5.0  # bound of standard-scaled values, in training spreads
 
 LARGEST = float(np.finfo(np.float32).max)
+SAME, SAME_VALUE = 1e-6, 1e-8  # quantiles nearer than this share of the spread and of themselves are one value
 
 MAX_KNOTS = 255
 SKEWED = 2.0  # sample skewness above which a non-negative column enters as log1p (an exponential distribution has 2)
@@ -77,9 +78,12 @@ def _centre_and_spread(ordered: Floats, *, is_robust: bool) -> tuple[float, floa
     deviation = float(relative.std()) * unit
     if not is_robust:
         return float(relative.mean()) * unit, deviation
-    quartiles = (_sorted_quantile(relative, 0.75) - _sorted_quantile(relative, 0.25)) * unit
-    # 1.349 = interquartile range of the standard normal; quartiles coincide where most cells are zeros
-    return _sorted_quantile(ordered, 0.5), quartiles / 1.349 if quartiles > 0.0 else deviation
+    lower, upper = (_sorted_quantile(relative, probability) for probability in (0.25, 0.75))
+    gap = (upper - lower) * unit
+    # quartiles coincide where most cells are equal, be it up to rounding; one huge cell alone does not do that
+    coincide = gap <= min(SAME * deviation, SAME_VALUE * max(abs(lower), abs(upper)) * unit)
+    # 1.349 = interquartile range of the standard normal
+    return _sorted_quantile(ordered, 0.5), deviation if coincide else gap / 1.349
 
 
 def _skewness(ordered: Floats) -> float:
@@ -112,7 +116,7 @@ class NumericScaler(nn.Module):
             for index, column in enumerate(self.columns):
                 numbers = read_numbers(frame[column.name], [], "")
                 seen = self._standardise(index, numbers[~np.isnan(numbers)])
-                knots, scores = _quantile_knots(seen, self.knots.shape[1])
+                knots, scores = _quantile_knots(seen, self.knots.shape[1], column.centre / column.spread)
                 self.knots[index], self.scores[index] = torch.from_numpy(knots), torch.from_numpy(scores)
         scaled: Tensor = self(frame, "", "")
         for index, column in enumerate(self.columns):
@@ -153,8 +157,13 @@ class NumericScaler(nn.Module):
         return torch.from_numpy(scaled)
 
 
-def _quantile_knots(seen: NDArray[np.float32], n_knots: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns quantiles and their normal scores; equal quantiles share the mean of their scores."""
+def _quantile_knots(
+    seen: NDArray[np.float32], n_knots: int, centre: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns quantiles and their normal scores; quantiles that are equal up to rounding share a mean score.
+
+    ``centre``: the column's, in spreads.
+    """
     probability = np.linspace(0.0, 1.0, n_knots)
     ordered = np.sort(seen).astype(np.float64)  # differences of the largest float32 overflow
     position = probability * (len(ordered) - 1)
@@ -164,6 +173,8 @@ def _quantile_knots(seen: NDArray[np.float32], n_knots: int) -> tuple[NDArray[np
     knots = np.maximum.accumulate(knots)  # rounding must not change their order
     edge = 0.5 / n_knots
     scores = torch.special.ndtri(torch.from_numpy(probability.clip(edge, 1.0 - edge))).numpy()
-    tie, _ = pd.factorize(knots)
+    values = np.abs(knots[1:].astype(np.float64) + centre)
+    error = np.minimum(SAME, np.maximum(SAME_VALUE * values, 2 * np.spacing(np.abs(knots[1:]))))
+    tie = np.concatenate([[0], np.cumsum(np.diff(knots) > error)])
     shared = np.bincount(tie, weights=scores) / np.bincount(tie)
     return knots, shared[tie].astype(np.float32)

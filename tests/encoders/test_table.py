@@ -273,3 +273,14 @@ def test_thousands_of_missing_columns_are_counted():
     encoder, frame = fitted("wide")
     with pytest.raises(DataError, match=r"150 of 200 columns are missing: g0, g1, .*\(142 more\)"):
         encoder.prepare(frame.iloc[:, 150:])
+
+
+@pytest.mark.parametrize("scaling", ["standard", "quantile"])
+def test_noise_in_the_last_digits_does_not_change_the_scale_of_counts(scaling):
+    rng = np.random.default_rng(0)
+    counts = rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0], size=(90, 30), p=[0.02, 0.06, 0.04, 0.8, 0.08])
+    options = TableOptions(scaling=scaling)
+    frames = [pd.DataFrame(counts * (1 + 1e-9 * rng.normal(size=counts.shape) * noisy)) for noisy in (False, True)]
+    frames = [frame.set_axis([f"gene{k}" for k in range(30)], axis=1) for frame in frames]
+    exact, noisy = (TableEncoder.fit(frame, options).prepare(frame) for frame in frames)
+    assert_close(exact, noisy, atol=1e-4, rtol=1e-4)
