@@ -49,14 +49,10 @@ from multimodn.fusion import Ensemble
 from multimodn.fusion.paths import all_subsets
 from multimodn.missingness.patterns import pattern_names
 
-FEWEST = {"own": 50.0, "exact": 50.0}
-"""Fewest calibration rows for each method; with fewer, the next method is used."""
-EVERY_SUBSET = 6
-"""With at most so many modalities every subset is calibrated; with more, the patterns that occur."""
-MOST_PATTERNS = 256
-"""Largest number of patterns, the most frequent first."""
-MOST_ROWS = 2_000
-"""Largest number of calibration patients of each member, drawn at random."""
+FEWEST = {"own": 50.0, "exact": 50.0}  # fewest calibration rows for each method; with fewer, the next method is used
+EVERY_SUBSET = 6  # with at most so many modalities every subset is calibrated; with more, the patterns that occur
+MOST_PATTERNS = 256  # largest number of patterns, the most frequent first
+MOST_ROWS = 2_000  # largest number of calibration patients of each member, drawn at random
 
 
 def calibrate_sets(
@@ -67,7 +63,7 @@ def calibrate_sets(
     fewest: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Conformal:
-    """Scores calibration patients at every pattern.
+    """Scores labelled calibration patients at every pattern.
 
     Args:
         ensemble: The trained networks.

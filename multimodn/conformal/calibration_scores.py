@@ -15,38 +15,24 @@ from torch import Tensor
 
 from multimodn.conformal.scores import Unit
 
-METHODS = ("own", "exact", "nested")
-"""How calibration rows are chosen and blanked; see `multimodn.conformal.calibrate`."""
+METHODS = ("own", "exact", "nested")  # how calibration rows are chosen and blanked; see `multimodn.conformal.calibrate`
 
 
 @dataclass(frozen=True)
 class NonconformityScores:
-    """Calibration scores of one unit at P patterns, in groups of the same subset and predictor.
+    """Calibration scores of one unit at P patterns, in groups of the same subset and predictor."""
 
-    Attributes:
-        pattern: Bool ``(P, M)``; the last one is empty.
-        method: Number of the method in `METHODS`, ``(P,)``.
-        count: Calibration rows of each pattern, ``(P,)``; for survival including censored patients.
-        of: Pattern of each of G groups, ``(G,)``, increasing.
-        subset: Modalities that the rows of a group kept, and that test patients keep for the comparison with them,
-            bool ``(G, M)``.
-        predictor: Number of the member that scored the group, ``(G,)``; -1 = the ensemble.
-        size: Scores in each group, ``(G,)``.
-        score: Scores of all groups, one after another, each group sorted.
-        weight: Weight of each score, in patients.
-        horizon: Latest time of a survival bound, ``(1,)``.
-    """
-
-    pattern: Tensor
-    method: Tensor
-    count: Tensor
-    of: Tensor
+    pattern: Tensor  # bool ``(P, M)``; the last one is empty
+    method: Tensor  # number of the method in `METHODS`, ``(P,)``
+    count: Tensor  # calibration rows of each pattern, ``(P,)``; for survival including censored patients
+    of: Tensor  # pattern of each of G groups, ``(G,)``, increasing
+    # modalities that the rows of a group kept, and that test patients keep when compared with them, bool ``(G, M)``
     subset: Tensor
-    predictor: Tensor
-    size: Tensor
-    score: Tensor
-    weight: Tensor
-    horizon: Tensor
+    predictor: Tensor  # number of the member that scored the group, ``(G,)``; -1 = the ensemble
+    size: Tensor  # scores in each group, ``(G,)``
+    score: Tensor  # scores of all groups, one after another, each group sorted
+    weight: Tensor  # weight of each score, in patients
+    horizon: Tensor  # latest time of a survival bound, ``(1,)``
 
     def largest_within(self, has: Tensor) -> int:
         """Returns the number of the largest calibrated pattern within the modalities ``(M,)``."""
@@ -81,17 +67,11 @@ class ScoreGroup:
 
 @dataclass(frozen=True)
 class Conformal:
-    """The calibration of a model's conformal prediction sets.
-
-    Attributes:
-        units: What is predicted.
-        scores: Scores of each unit.
-        source: ``held-out`` rows of the members, or a separate ``cohort``.
-    """
+    """The calibration of a model's conformal prediction sets."""
 
     units: Sequence[Unit]
     scores: Sequence[NonconformityScores]
-    source: str
+    source: str  # ``held-out`` rows of the members, or a separate ``cohort``
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors that `from_parts` needs beside `description`."""

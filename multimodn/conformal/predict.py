@@ -18,46 +18,28 @@ from multimodn.fusion.paths import ordered_paths
 
 ROUNDING = 1e-6
 """Equal scores, such as those of all patients without any modality, differ by less in single precision: they tie."""
-ENSEMBLE = -1
-"""Number of the predictor that is the mean of all members."""
+ENSEMBLE = -1  # number of the predictor that is the mean of all members
 ROWS_AT_ONCE, PATIENTS_AT_ONCE = 16_384, 256
 
 
 @dataclass(frozen=True)
 class ConformalSets:
-    """The sets of N patients for one unit.
-
-    Attributes:
-        unit: What is predicted.
-        in_set: Whether each class is in the set, bool ``(N, C)``; None for other units.
-        p_value: Conformal p-value of each class, ``(N, C)``; None for other units.
-        low: Lower ends of intervals, or lower bounds, ``(N,)``; None for classes.
-        high: Upper ends of intervals, ``(N,)``; None for other units.
-        abstain: Whether the set is uninformative, bool ``(N,)``.
-        has: Modalities that the patient has and the task sees, bool ``(N, M)``.
-        pattern: Number of the calibrated pattern of each set, ``(N,)``.
-    """
+    """The sets of N patients for one unit."""
 
     unit: Unit
-    in_set: Tensor | None
-    p_value: Tensor | None
-    low: Tensor | None
-    high: Tensor | None
-    abstain: Tensor
-    has: Tensor
-    pattern: Tensor
+    in_set: Tensor | None  # whether each class is in the set, bool ``(N, C)``; None for other units
+    p_value: Tensor | None  # conformal p-value of each class, ``(N, C)``; None for other units
+    low: Tensor | None  # lower ends of intervals, or lower bounds, ``(N,)``; None for classes
+    high: Tensor | None  # upper ends of intervals, ``(N,)``; None for other units
+    abstain: Tensor  # whether the set is uninformative, bool ``(N,)``
+    has: Tensor  # modalities that the patient has and the task sees, bool ``(N, M)``
+    pattern: Tensor  # number of the calibrated pattern of each set, ``(N,)``
 
 
 def conformal_sets(
     ensemble: Ensemble, conformal: Conformal, patients: PatientTensors, level: float
 ) -> list[ConformalSets]:
     """Computes the sets of prepared patients, for each unit.
-
-    Args:
-        ensemble: The trained networks.
-        conformal: What `calibrate_sets` returned.
-        patients: Any patients.
-        level: The nominal coverage, between 0 and 1.
 
     Raises:
         DataError: If the level does not lie between 0 and 1.
@@ -192,12 +174,7 @@ class SubsetPredictor:
         self._evidence: dict[int, Evidence] = {}
 
     def outputs(self, predictor: int, chosen: Tensor) -> Outputs:
-        """Returns raw outputs ``(R, B, K)`` of each task at R subsets of every patient.
-
-        Args:
-            predictor: Number of a member, or `ENSEMBLE`.
-            chosen: Bool ``(R, B, M)``, within the presence of the batch.
-        """
+        """Returns raw outputs ``(R, B, K)`` of each task, by a member or the `ENSEMBLE`, at subsets ``(R, B, M)``."""
         blocks = torch.split(chosen, max(1, ROWS_AT_ONCE // max(1, chosen.shape[1])))
         parts = [self._block(predictor, block) for block in blocks]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

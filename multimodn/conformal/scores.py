@@ -28,21 +28,13 @@ LEAST_UNCENSORED = 0.05
 
 @dataclass(frozen=True)
 class Unit:
-    """One predicted quantity: a task, or one label of a multilabel task.
-
-    Attributes:
-        task: Name of the task.
-        kind: ``classes`` have sets, ``numbers`` intervals, ``survival`` lower bounds.
-        names: The classes, or one name for a number or a bound.
-        label: Number of the label of a multilabel task; -1 for other tasks.
-        ordered: Whether the classes are ordinal, so that a set has no gaps.
-    """
+    """One predicted quantity: a task, or one label of a multilabel task."""
 
     task: str
-    kind: Kind
-    names: tuple[str, ...]
-    label: int = -1
-    ordered: bool = False
+    kind: Kind  # ``classes`` have sets, ``numbers`` intervals, ``survival`` lower bounds
+    names: tuple[str, ...]  # the classes, or one name for a number or a bound
+    label: int = -1  # number of the label of a multilabel task; -1 for other tasks
+    ordered: bool = False  # whether the classes are ordinal, so that a set has no gaps
 
     @property
     def output(self) -> str:
@@ -72,9 +64,8 @@ def units_of(tasks: Mapping[str, Task]) -> list[Unit]:
 def read_outputs(unit: Unit, task: Any, outputs: Tensor) -> Tensor:
     """Reads raw outputs ``(..., K)``, in double precision.
 
-    Returns:
-        Class probabilities ``(..., C)``; mean and standard deviation ``(..., 2)``; or the cumulative hazard at the
-        edges of the task ``(..., J)``.
+    Class probabilities ``(..., C)``; mean and standard deviation ``(..., 2)``; or the cumulative hazard at the edges of
+    the task ``(..., J)``.
     """
     outputs = outputs.double()
     if unit.kind == "numbers":
@@ -92,20 +83,14 @@ def read_outputs(unit: Unit, task: Any, outputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Truth:
-    """Outcomes of N patients.
+    """Outcomes of N patients."""
 
-    Attributes:
-        value: The class, the number, or the time of event or censoring, ``(N,)``.
-        known: Whether there is a label, bool ``(N,)``.
-        weight: Weight of the score, ``(N,)``: 1; for survival the inverse probability of being uncensored at the time
-            of the event, and 0 for a patient who is censored or has the event after the horizon.
-        horizon: Latest time of a survival bound.
-    """
-
-    value: Tensor
-    known: Tensor
+    value: Tensor  # the class, the number, or the time of event or censoring, ``(N,)``
+    known: Tensor  # whether there is a label, bool ``(N,)``
+    # weight of the score, ``(N,)``: 1; for survival the inverse probability of being uncensored at the time of the
+    # event, and 0 for a patient who is censored or has the event after the horizon
     weight: Tensor
-    horizon: float = float("inf")
+    horizon: float = float("inf")  # latest time of a survival bound
 
 
 def truth(unit: Unit, task: Any, target: Tensor, known: Tensor) -> Truth:

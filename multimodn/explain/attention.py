@@ -12,8 +12,7 @@ from multimodn.base.encoder import Encoder
 from multimodn.errors import StudyError, did_you_mean
 from multimodn.fusion import Ensemble
 
-BATCH = 16
-"""Patients at once."""
+BATCH = 16  # patients at once
 
 
 def with_parts(model: Ensemble) -> list[str]:
@@ -23,11 +22,6 @@ def with_parts(model: Ensemble) -> list[str]:
 
 def attention(model: Ensemble, patients: PatientTensors, modality: str) -> pd.DataFrame:
     """Returns the attention weight of every part of a patient's modality, averaged over the members.
-
-    Args:
-        model: The trained networks.
-        patients: Any prepared patients; those without the modality have no rows.
-        modality: Its name.
 
     Returns:
         One row for each part: ``patient``, its place (for slides ``file``, ``x``, ``y`` in level-0 pixels) and

@@ -137,23 +137,12 @@ def attribution_map(
 ) -> NDArray[np.float64]:
     """Attributes a prediction to every pixel of a patient's pictures by integrated gradients; see `attributions`.
 
-    Args:
-        model: The trained networks.
-        patients: What `prepare` made of the cohort.
-        cohort: The patients' rows.
-        modality: An image modality.
-        task: Its name.
-        output: One of `Task.link_names`; may be left out if there is only one.
-        patient: Whose pictures.
-        n_steps: Steps of the integral.
-
     Returns:
         ``(n_pictures, rows, columns)`` or ``(n_pictures, x, y, z)``: summed over channels, in the pixels that the
         encoder's ``prepare`` returns.
 
     Raises:
-        StudyError: As `attributions`; also if the modality has no pixels, or the task several outputs and none is
-            named.
+        StudyError: As `attributions`; also if the modality has no pixels, or no output is named and there are several.
         DataError: If the patient is unknown or has no such pictures.
     """
     request = _request(model, modality, task, output, "integrated_gradients", n_steps, 1)

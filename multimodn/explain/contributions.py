@@ -14,37 +14,23 @@ from multimodn.explain.joined import OfPatients
 from multimodn.fusion import Ensemble
 from multimodn.fusion.paths import all_subsets, subset_codes
 
-MAX_EXACT = 10
-"""With at most so many modalities every subset is evaluated; with more, orders are sampled."""
+MAX_EXACT = 10  # with at most so many modalities every subset is evaluated; with more, orders are sampled
 
 
 @dataclass(frozen=True)
 class Contributions(OfPatients):
-    """Contributions of M modalities to one task's predictions of B patients, on L link-scale columns.
+    """Contributions of M modalities to one task's predictions of B patients, on L link-scale columns."""
 
-    Attributes:
-        values: ``(B, M, L)``, float64; 0 for an absent modality. They add up to prediction - prior.
-        errors: Standard errors of ``values``; 0 = exact.
-        prior: Prediction from no modality, ``(B, L)``.
-        prediction: Prediction from all present modalities, ``(B, L)``.
-    """
-
-    values: Tensor
-    errors: Tensor
-    prior: Tensor
-    prediction: Tensor
+    values: Tensor  # ``(B, M, L)``, float64; 0 for an absent modality. They add up to prediction - prior.
+    errors: Tensor  # standard errors of ``values``; 0 = exact
+    prior: Tensor  # prediction from no modality, ``(B, L)``
+    prediction: Tensor  # prediction from all present modalities, ``(B, L)``
 
 
 def contributions(model: Ensemble, batch: Batch, n_pairs: int = 32, seed: int = 0) -> dict[str, Contributions]:
     """Computes the Shapley value of each present modality for each task's prediction; the encoders run once.
 
-    Exact (`shapley`) for up to `MAX_EXACT` modalities, sampled (`sampled_shapley`) beyond.
-
-    Args:
-        model: The trained networks.
-        batch: B patients.
-        n_pairs: Number of sampled orders, each with its reverse.
-        seed: Seed of the sampled orders.
+    Exact (`shapley`) for up to `MAX_EXACT` modalities, from ``n_pairs`` random orders (`sampled_shapley`) beyond.
     """
     presence = batch.presence
     if presence.shape[1] <= MAX_EXACT:
@@ -73,19 +59,15 @@ def link_lattice(model: Ensemble, batch: Batch) -> dict[str, Tensor]:
 
 
 def shapley(values: Tensor, presence: Tensor) -> Tensor:
-    """Computes exact Shapley values over the modalities that each patient has.
+    """Computes exact Shapley values over the modalities that each patient has, ``(B, M, L)`` float64.
 
-    With v(S) the prediction from subset S, P the present modalities and n = |P|, the value of modality m of P is
-    ``sum over S in P without m of |S|! (n - |S| - 1)! / n! * (v(S + m) - v(S))``; the values of a patient add up to
-    v(P) - v(empty set). That of an absent modality is 0.
+    With v(S) the prediction from subset S, P the present modalities and n = |P|, the value of modality m of P is ``sum
+    over S in P without m of |S|! (n - |S| - 1)! / n! * (v(S + m) - v(S))``; the values of a patient add up to v(P) -
+    v(empty set). That of an absent modality is 0.
 
     Args:
-        values: v by subset bit code, ``(2 ** M, B, L)``, NaN where a subset is not within P
-            (see `multimodn.fusion.lattice`).
+        values: v by subset bit code (`multimodn.fusion.lattice`), ``(2 ** M, B, L)``; NaN where S is not within P.
         presence: Bool ``(B, M)``.
-
-    Returns:
-        ``(B, M, L)``, float64.
 
     References:
         Shapley (1953), A value for n-person games, https://doi.org/10.1515/9781400881970-018
@@ -115,18 +97,16 @@ def subset_weights(n_modalities: int, k: int) -> Tensor:
 def sampled_shapley(
     value: Callable[[Tensor], Tensor], presence: Tensor, n_pairs: int = 32, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Estimates Shapley values from random orders, each taken forwards and backwards.
+    """Estimates Shapley values and their standard errors, both ``(B, M, L)`` float64, from random orders.
 
-    Every order's gains add up to v(P) - v(empty set), and so does their mean.
+    Every order's gains add up to v(P) - v(empty set), and so does their mean. Each of the ``n_pairs`` orders is taken
+    forwards and backwards (antithetic), which lowers the error.
 
     Args:
         value: v of a subset for each row: bool ``(B, M)`` to ``(B, L)``.
         presence: Bool ``(B, M)``.
-        n_pairs: Number of orders; each is used together with its reverse (antithetic), which lowers the error.
+        n_pairs: Number of orders.
         seed: Seed of the orders.
-
-    Returns:
-        Values and their standard errors, both ``(B, M, L)``, float64.
 
     References:
         Castro et al. (2009), https://doi.org/10.1016/j.cor.2008.04.004; antithetic pairs: Mitchell et al. (2022),

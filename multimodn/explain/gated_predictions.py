@@ -23,58 +23,37 @@ from multimodn.fusion.network import Evidence
 
 Method = Literal["integrated_gradients", "feature_ablation"]
 
-AT_ONCE = 2**20
-"""Approximate number of inputs that are encoded together: bounds memory."""
-MOST_MISSED = 0.05
-"""Largest relative error of the sum of attributions."""
+AT_ONCE = 2**20  # approximate number of inputs that are encoded together: bounds memory
+MOST_MISSED = 0.05  # largest relative error of the sum of attributions
 ROUNDING = 0.01
 """Error that is always allowed, as a share of the sum of absolute attributions: of a sum near 0 any error is large."""
-MORE_STEPS = 4
-"""Factor of the steps for patients whose error is larger."""
-PATIENTS = 64
-"""Patients whose modality is split into parts together."""
+MORE_STEPS = 4  # factor of the steps for patients whose error is larger
+PATIENTS = 64  # patients whose modality is split into parts together
 
 
 @dataclass(frozen=True)
 class AttributionRequest:
-    """What is attributed, and how.
+    """What is attributed, and how."""
 
-    Attributes:
-        modality: Number of the modality.
-        task: Name of the task.
-        outputs: Numbers of link-scale columns.
-        method: How.
-        n_steps: Steps of the integral.
-        patch: See `Encoder.parts`.
-        background: Rows of the patients over whom baselines are averaged; None = the encoder's own baseline.
-    """
-
-    modality: int
+    modality: int  # number of the modality
     task: str
-    outputs: Sequence[int]
+    outputs: Sequence[int]  # numbers of link-scale columns
     method: Method
-    n_steps: int
-    patch: int
+    n_steps: int  # steps of the integral
+    patch: int  # see `Encoder.parts`
+    # rows of the patients over whom baselines are averaged; None = the encoder's own baseline
     background: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class GateAttributions:
-    """Attributions of n patients.
-
-    Attributes:
-        patients: Their identifiers.
-        parts: The parts of their modality.
-        gates: Attributions of the gates of all patients, one after another, float64 ``(n_gates, L)``.
-        prediction: ``(n, L)``.
-        start: Prediction with closed gates, ``(n, L)``.
-    """
+    """Attributions of n patients."""
 
     patients: pd.Index
     parts: Parts
-    gates: Tensor
-    prediction: Tensor
-    start: Tensor
+    gates: Tensor  # attributions of the gates of all patients, one after another, float64 ``(n_gates, L)``
+    prediction: Tensor  # ``(n, L)``
+    start: Tensor  # prediction with closed gates, ``(n, L)``
 
     def by_part(self, method: Method) -> Tensor:
         """Returns attributions of parts, one after another, ``(n_parts, L)``.
@@ -98,13 +77,9 @@ class GateAttributions:
 
 
 class GatedPredictions:
-    """The prediction of a task as a function of the gates of one modality; the other modalities stay as they are.
+    """The prediction of a task by a model in double precision, as a function of the gates of one modality.
 
-    Args:
-        model: In double precision.
-        batch: The patients, who all have the modality.
-        parts: The parts of their modality.
-        request: What is attributed.
+    All patients of the batch have the modality; their other modalities stay as they are.
     """
 
     def __init__(self, model: Ensemble, batch: Batch, parts: Parts, request: AttributionRequest) -> None:
@@ -135,12 +110,6 @@ def attribute_gates(
     model: Ensemble, patients: PatientTensors, frame: pd.DataFrame, request: AttributionRequest
 ) -> Iterator[GateAttributions]:
     """Attributes predictions to gates, for all patients who have the modality, some of them at a time.
-
-    Args:
-        model: The trained networks, which are not changed.
-        patients: The patients.
-        frame: The modality's rows of these patients, in any order.
-        request: What is attributed.
 
     Raises:
         StudyError: If the modality's encoder has no parts, or its baseline cannot be another patient.

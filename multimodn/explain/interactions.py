@@ -18,23 +18,18 @@ from multimodn.fusion import Ensemble
 from multimodn.fusion.paths import all_subsets
 from multimodn.statistics.bootstrap import bootstrap_sums
 
-MAX_MODALITIES = 14
-"""Every subset is evaluated: sampling noise would raise `synergy`, a mean of absolute values."""
+MAX_MODALITIES = 14  # every subset is evaluated: sampling noise would raise `synergy`, a mean of absolute values
 
 
 @dataclass(frozen=True)
 class Interactions(OfPatients):
-    """Own parts and pairwise interactions of M modalities in one task's predictions of B patients.
+    """Own parts and pairwise interactions of M modalities in one task's predictions of B patients."""
 
-    Attributes:
-        values: Symmetric ``(B, M, M, L)``, float64: half the interaction of two modalities off the diagonal, the own
-            part of a modality on it. A row adds up to the contribution of its modality, all rows to prediction -
-            prior. 0 where a modality is absent.
-        presence: Modalities that the patients have and the task sees, bool ``(B, M)``.
-    """
-
+    # symmetric ``(B, M, M, L)``, float64: half the interaction of two modalities off the diagonal, the own part of a
+    # modality on it. A row adds up to the contribution of its modality, all rows to prediction - prior. 0 where a
+    # modality is absent.
     values: Tensor
-    presence: Tensor
+    presence: Tensor  # modalities that the patients have and the task sees, bool ``(B, M)``
 
 
 def interactions(model: Ensemble, batch: Batch) -> dict[str, Interactions]:
@@ -57,23 +52,20 @@ def interactions(model: Ensemble, batch: Batch) -> dict[str, Interactions]:
 
 
 def shapley_interactions(values: Tensor, presence: Tensor) -> Tensor:
-    """Computes exact pairwise Shapley interactions over the modalities that each patient has.
+    """Computes exact pairwise Shapley interactions, ``(B, M, M, L)`` float64 (see `Interactions`).
 
-    With v(S) the prediction from subset S, P the present modalities and n = |P|, the interaction of i and j of P is
-    ``I_ij = sum over S in P without i, j of |S|! (n - |S| - 2)! / (n - 1)! * (v(S + i + j) - v(S + i) - v(S + j) + v(S))``,
+    With v(S) the prediction from subset S, P the present modalities and n = |P|, the interaction I_ij of i and j of P
+    is ``sum over S in P without i, j of |S|! (n - |S| - 2)! / (n - 1)! * (v(S + ij) - v(S + i) - v(S + j) + v(S))``,
     half of it for each of them; the own part of i is ``shapley_i - sum over j of I_ij / 2``.
 
     Args:
-        values: v by subset bit code, ``(2 ** M, B, L)``, NaN where a subset is not within P.
+        values: v by subset bit code, ``(2 ** M, B, L)``; NaN where S is not within P.
         presence: Bool ``(B, M)``.
 
-    Returns:
-        ``(B, M, M, L)``, float64, see `Interactions`.
-
     References:
-        Grabisch and Roubens (1999), https://doi.org/10.1007/s001820050125; own and shared parts: Lundberg et al. (2020),
-        SHAP interaction values, https://doi.org/10.1038/s42256-019-0138-9
-    """  # noqa: E501  (the formula)
+        Grabisch and Roubens (1999), https://doi.org/10.1007/s001820050125; own and shared parts:
+        Lundberg et al. (2020), SHAP interaction values, https://doi.org/10.1038/s42256-019-0138-9
+    """
     n_modalities = presence.shape[1]
     values = values.double()
     codes = torch.arange(len(values), device=values.device)
@@ -95,11 +87,6 @@ def synergy(interactions: pd.DataFrame, n_resamples: int = 1000, seed: int = 0) 
 
     The mean |interaction| of all pairs, divided by that plus the mean |own part| of all modalities: 0 = every modality
     acts on its own, 1 = predictions move by interactions only.
-
-    Args:
-        interactions: The frame of `MultiModN.interactions`.
-        n_resamples: Bootstrap resamples of patients behind the interval.
-        seed: Seed of the resamples.
 
     Returns:
         One row for each task and output: ``task``, ``output``, ``synergy`` (NaN where no prediction moves), ``low`` and

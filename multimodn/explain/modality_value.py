@@ -29,10 +29,8 @@ from multimodn.statistics.bootstrap import draws
 Floats = NDArray[np.float64]
 
 BATCH = 4096
-FEWEST = 10
-"""Fewest labelled patients with a modality for whom its value is estimated."""
-COPIES = 8
-"""Copies of an average patient in a weighted sample: weights are rounded to eighths."""
+FEWEST = 10  # fewest labelled patients with a modality for whom its value is estimated
+COPIES = 8  # copies of an average patient in a weighted sample: weights are rounded to eighths
 ERRORS = ("rmse", "mae", "brier", "log_loss", "integrated_brier", "crps")
 """Metrics that are lower for better predictions."""
 
@@ -51,20 +49,12 @@ def value_of(
     The propensity to have it is a logistic regression on the outcome stratum, the predictions of all tasks without it,
     and ``covariates``; where all have it, the weights are 1. It does not correct for other reasons to have it.
 
-    Args:
-        model: The trained networks.
-        patients: Patients with targets who were not trained on.
-        modalities: Their names; default: all.
-        covariates: Other predictors of having it, one row for each patient.
-        n_resamples: Bootstrap resamples of patients behind the intervals; the weights are kept.
-        seed: Seed of the resamples.
-
     Returns:
         One row for each modality, task that sees it and metric (see `multimodn.base.task.Task.link_metrics`): ``task``,
         ``metric``, ``modality``, ``n`` (labelled patients who have it), ``n_effective`` (effective sample size),
         ``with_it``, ``without_it``, ``value`` (improvement with it: positive for errors that fall, too), ``low``,
-        ``high`` (95 %), ``unweighted`` (the value among those who have it). No row where fewer than ten labelled
-        patients have it.
+        ``high`` (95 %, by the bootstrap over patients, whose weights are kept), ``unweighted`` (the value among those
+        who have it). No row where fewer than ten labelled patients have it.
 
     Raises:
         StudyError: If a modality is unknown.

@@ -17,19 +17,12 @@ from multimodn.fusion import Ensemble
 
 @dataclass(frozen=True)
 class Orders(OfPatients):
-    """One task's predictions of B patients over several orders, on L link-scale columns, each ``(B, L)`` float64.
+    """One task's predictions of B patients over several orders, on L link-scale columns, each ``(B, L)`` float64."""
 
-    Attributes:
-        spread: Standard deviation over the orders.
-        low: The smallest prediction.
-        high: The largest prediction.
-        prediction: The prediction in the model's own order.
-    """
-
-    spread: Tensor
-    low: Tensor
-    high: Tensor
-    prediction: Tensor
+    spread: Tensor  # standard deviation over the orders
+    low: Tensor  # the smallest prediction
+    high: Tensor  # the largest prediction
+    prediction: Tensor  # the prediction in the model's own order
 
 
 def draw_orders(n_modalities: int, n_orders: int, seed: int) -> list[list[int]]:

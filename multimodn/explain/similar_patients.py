@@ -16,8 +16,7 @@ from multimodn.fusion.paths import ordered_paths
 from multimodn.fusion.visibility import Visibility
 
 BATCH = 4096
-CELLS = 2**24
-"""Distances in memory at once."""
+CELLS = 2**24  # distances in memory at once
 
 
 def similar(
@@ -29,30 +28,22 @@ def similar(
     ids: bool = False,
     task: str | None = None,
 ) -> pd.DataFrame:
-    """Finds the patients with the nearest states, after all modalities that they have.
+    """Finds the patients of ``among`` with the nearest states, after all modalities that they have.
 
     The distance is the root mean squared difference over the dimensions of all members' states, each in standard
     deviations of ``among``: two patients drawn from these at random are 1.4 apart in root mean square. A dimension that
-    does not vary there is left out. A patient is never their own neighbour.
+    does not vary there is left out. A patient is never their own neighbour. With ``task`` the states that it reads are
+    compared, from which ``exclude_for`` may hide modalities.
 
     **Privacy.** Rows are training patients. Without ``ids`` nobody is named, but a rare outcome, or a rare combination
     of outcomes, may identify a patient to those who know the cohort: do not hand these rows out where the data
     themselves could not be.
 
-    Args:
-        model: The trained networks.
-        asked: Patients to find others for.
-        among: Patients to be found, such as the training patients; those with targets have outcomes in the result.
-        k: Number of neighbours.
-        ids: Whether to name them.
-        task: Compare the states that this task reads, from which ``exclude_for`` may hide modalities; default: the
-            states of all modalities that a patient has.
-
     Returns:
         ``k`` rows for each patient of ``asked`` (fewer if there are not so many), indexed by patient: ``rank`` (from
         1), ``distance``, ``shared`` (modalities that both have), ``n_modalities`` (that the other has), with ``ids``
-        ``similar``, and for each task ``outcome_<task>``: the class, the number, or ``event at t`` and ``no event up
-        to t``; empty = unknown.
+        ``similar``, and, if ``among`` has targets, for each task ``outcome_<task>``: the class, the number, or
+        ``event at t`` and ``no event up to t``; empty = unknown.
 
     Raises:
         StudyError: If the task is unknown.

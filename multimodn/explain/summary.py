@@ -19,22 +19,18 @@ def summarise(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Averages contributions over the patients who have each modality.
+    """Averages contributions, as `MultiModN.contributions` returns them, over the patients who have each modality.
 
     ``mean_abs`` is how much a modality moves predictions, ``mean`` its average direction: the interval of the mean
     covers 0 where a modality is uninformative, or raises and lowers predictions alike.
 
-    Args:
-        contributions: The frame of `MultiModN.contributions`.
-        groups: For each patient a group, such as the site, or a column of groups for each task, such as the classes
-            (empty = the patient does not count); default: all patients are one group.
-        n_resamples: Bootstrap resamples of patients behind the intervals.
-        seed: Seed of the resamples.
+    ``groups`` is a group for each patient, such as the site, or a frame with a column for each task, such as the
+    classes (empty = the patient does not count); without, all patients are one group.
 
     Returns:
         One row for each task, output, group and modality: ``task``, ``output``, ``group`` (``all`` without groups),
         ``modality``, ``n`` (patients who have it), ``mean_abs``, ``mean_abs_low``, ``mean_abs_high``, ``mean``,
-        ``mean_low``, ``mean_high`` (95 %).
+        ``mean_low``, ``mean_high`` (95 %, by the bootstrap over patients).
 
     Raises:
         DataError: If a patient has no group.

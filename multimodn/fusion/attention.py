@@ -16,15 +16,10 @@ from multimodn.fusion.state import GroupedLinear, ResidualUpdate
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Evidence with the tokens that a state attends to.
+    """Evidence with the tokens that a state attends to."""
 
-    Attributes:
-        vectors: Projected embeddings, ``(n, evidence_size)``.
-        tokens: Keys and values of the tokens of each row, items ``(n_tokens, 2 x state_size)``.
-    """
-
-    vectors: Tensor
-    tokens: Ragged
+    vectors: Tensor  # projected embeddings, ``(n, evidence_size)``
+    tokens: Ragged  # keys and values of the tokens of each row, items ``(n_tokens, 2 x state_size)``
 
     def __len__(self) -> int:
         return len(self.vectors)

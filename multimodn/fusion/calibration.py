@@ -16,11 +16,7 @@ class Calibration(nn.Module):
     """A scale for each task, and a slope and shifts for each modality and task; the identity until fitted.
 
     With z the outputs from subset S and z0 those from none, ``z0 + scale (1 + sum of slopes of S) (z - z0) + sum of
-    shifts of S``, where S leaves out what the task must not see.
-
-    Args:
-        tasks: The T tasks.
-        seen: Which modalities each task may see, bool ``(T, M)``; an integer M: all of M.
+    shifts of S``, where S leaves out what the task must not see (``seen``: bool ``(T, M)``, or M if all see all).
     """
 
     scale: Tensor
@@ -40,13 +36,7 @@ class Calibration(nn.Module):
         self.register_buffer("shifts", torch.zeros(seen.shape[1], len(tasks), widest))
 
     def forward(self, outputs: Outputs, start: Outputs, taken: Tensor) -> Outputs:
-        """Calibrates outputs.
-
-        Args:
-            outputs: For each task ``(..., K)``.
-            start: The outputs before any modality, which broadcast to them.
-            taken: The modalities that each output rests on, bool ``(..., M)``.
-        """
+        """Calibrates outputs ``(..., K)`` from those before any modality, ``start``, and subsets ``(..., M)``."""
         calibrated = {}
         for t, name in enumerate(self.names):
             visible = (taken & self.seen[t]).to(self.slopes.dtype)

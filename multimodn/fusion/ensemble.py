@@ -63,12 +63,9 @@ class Ensemble(nn.Module):
         return [member.encode(batch) for member in self.networks]
 
     def subset(self, evidence: Sequence[Evidence], chosen: Tensor, order: Sequence[int] | None = None) -> Outputs:
-        """Returns the outputs ``(B, K)`` at one subset for each row, without an encoder call.
+        """Returns the outputs ``(B, K)`` at one subset for each row, bool ``(B, M)`` within presence; encodes nothing.
 
-        Args:
-            evidence: What `encode` returned.
-            chosen: The subsets, bool ``(B, M)``, within the presence of the batch.
-            order: Numbers of all modalities in the order in which they are taken; default: the model's.
+        ``order`` has the numbers of all modalities in the order in which they are taken; default: the model's.
         """
         of_member = iter(evidence)
         paths = ordered_paths(chosen, order or self.first.order)
@@ -84,12 +81,7 @@ class Ensemble(nn.Module):
         return self._mean(lambda member: member.decode(member.initial_state))
 
     def calibrated(self, outputs: Outputs, subsets: Tensor) -> Outputs:
-        """Calibrates raw outputs ``(..., K)`` of the ensemble or of one member.
-
-        Args:
-            outputs: For each task.
-            subsets: The modalities that each output rests on, bool ``(..., M)``.
-        """
+        """Calibrates raw outputs ``(..., K)`` of the ensemble or of a member, which rest on subsets ``(..., M)``."""
         return outputs if self.calibration.is_identity else self.calibration(outputs, self.prior(), subsets)
 
     def _subsets_along(self, batch: Batch, order: Sequence[str] | None = None) -> Tensor:

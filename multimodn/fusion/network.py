@@ -17,22 +17,17 @@ from multimodn.fusion.paths import order_numbers, ordered_paths
 from multimodn.fusion.updates import build_update
 from multimodn.fusion.visibility import group_by_visibility
 
-Outputs = dict[str, Tensor]
-"""For each task the decoder's raw outputs, ``(..., output_size)``."""
+Outputs = dict[str, Tensor]  # for each task the decoder's raw outputs, ``(..., output_size)``
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The encoded modalities of a batch, ready for any order, subset or explanation.
+    """The encoded modalities of a batch, ready for any order, subset or explanation."""
 
-    Attributes:
-        rows: Projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``; with their
-            tokens where the state update attends to tokens.
-        where: Row of a patient's modality in ``rows``, long ``(B, M)``; -1 = absent.
-    """
-
+    # projected embeddings of all modalities, one after another, ``(n_present, evidence_size)``; with their tokens where
+    # the state update attends to tokens
     rows: Values
-    where: Tensor
+    where: Tensor  # row of a patient's modality in ``rows``, long ``(B, M)``; -1 = absent
 
     @property
     def presence(self) -> Tensor:

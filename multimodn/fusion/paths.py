@@ -17,30 +17,14 @@ from multimodn.errors import StudyError, did_you_mean
 
 
 def random_paths(presence: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draws for each patient a random order of the present modalities, all orders with equal probability.
-
-    Args:
-        presence: Bool ``(B, M)``.
-        generator: Source of randomness; default: torch's own.
-
-    Returns:
-        Paths ``(B, M)``: the steps first, then -1.
-    """
+    """Draws a random order of each patient's present modalities, all with equal probability: ``(B, M)``, then -1."""
     keys = torch.rand(presence.shape, generator=generator, device=presence.device)
     order = torch.where(presence, keys, 2.0).argsort(dim=1)
     return torch.where(presence.gather(1, order), order, -1)
 
 
 def ordered_paths(presence: Tensor, order: Sequence[int]) -> Tensor:
-    """Returns the paths along one order for all patients.
-
-    Args:
-        presence: Bool ``(B, M)``.
-        order: Modality numbers, any subset in any order.
-
-    Returns:
-        Paths ``(B, len(order))``; column k is -1 in rows that lack ``order[k]``.
-    """
+    """Returns the paths ``(B, len(order))`` along any modality numbers; -1 in rows that lack ``order[k]``."""
     steps = torch.as_tensor(list(order), dtype=torch.long, device=presence.device)
     return torch.where(presence[:, steps], steps, -1)
 

@@ -147,8 +147,7 @@ class ProductUpdate(StateUpdate):
     """
 
     fits_scale = True
-    MEMORY = 0.2
-    """Initial standard deviation of each component of q over the training rows."""
+    MEMORY = 0.2  # initial standard deviation of each component of q over the training rows
 
     def __init__(self, embedding_sizes: Sequence[int], state_size: int) -> None:
         super().__init__(embedding_sizes, state_size, evidence_size=state_size)

@@ -14,12 +14,7 @@ from multimodn.fusion.visibility import Visibility
 
 
 def trajectory(model: SequentialFusion, batch: Batch, order: Sequence[str] | None = None) -> Outputs:
-    """Decodes the state after every step.
-
-    Args:
-        model: The network.
-        batch: B patients.
-        order: Modality names; default: the model's order.
+    """Decodes the state after every step of an order (modality names; default: the model's).
 
     Returns:
         For each task the raw outputs ``(len(order) + 1, B, K)``; entry 0 is the prior, entry k + 1 follows

@@ -20,13 +20,7 @@ UPDATES: dict[str, type[StateUpdate]] = {
 def build_update(
     name: str, embedding_sizes: Sequence[int], state_size: int, token_sizes: Sequence[int] | None = None
 ) -> StateUpdate:
-    """Builds the state update called ``name``.
-
-    Args:
-        name: One of `UPDATES`.
-        embedding_sizes: Width of each encoder's embedding.
-        state_size: Width D of the state that the tasks read.
-        token_sizes: Width of each encoder's tokens, 0 = no tokens; default: no encoder has any.
+    """Builds the state update called ``name`` for encoders with these widths of embeddings and tokens (0 = none).
 
     Raises:
         StudyError: If there is no such update; the message names the closest.

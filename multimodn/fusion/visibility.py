@@ -13,14 +13,9 @@ from multimodn.errors import StudyError
 
 @dataclass(frozen=True)
 class Visibility:
-    """Tasks that see the same modalities.
+    """Tasks that see the same modalities."""
 
-    Attributes:
-        seen: Bool ``(M,)``, True = visible; None: all are.
-        tasks: Names of the tasks.
-    """
-
-    seen: Tensor | None
+    seen: Tensor | None  # bool ``(M,)``, True = visible; None: all are
     tasks: tuple[str, ...]
 
     def restrict(self, presence: Tensor) -> Tensor:

@@ -34,15 +34,11 @@ MAX_TABLE = 12
 
 @dataclass(frozen=True)
 class Corrections:
-    """Corrections of the loss at each state of a batch, by task.
+    """Corrections of the loss at each state of a batch, by task."""
 
-    Attributes:
-        tilts: Log factors of the outcome strata, -log w_S(y), ``(S, B, n_strata)``.
-        weights: Factors of the loss, ``(S, B)``: for tasks without a likelihood of strata, and for all tasks where
-            rows have weights.
-    """
-
-    tilts: dict[str, Tensor]
+    tilts: dict[str, Tensor]  # log factors of the outcome strata, -log w_S(y), ``(S, B, n_strata)``
+    # factors of the loss, ``(S, B)``: for tasks without a likelihood of strata, and for all tasks where rows have
+    # weights
     weights: dict[str, Tensor]
 
 

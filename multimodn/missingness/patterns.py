@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from multimodn.errors import DataError
 from multimodn.findings.names import pattern_name
 
-MAX_CODED = 62
-"""Largest number of modalities whose subsets fit the bits of an int64."""
+MAX_CODED = 62  # largest number of modalities whose subsets fit the bits of an int64
 
 Bools = NDArray[np.bool_]
 

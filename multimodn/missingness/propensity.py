@@ -25,10 +25,8 @@ from torch import Tensor
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 
-MAX_WEIGHT = 10.0
-"""Largest weight of a patient, and the inverse of the smallest."""
-FEW_VALUES = 8
-"""A covariate with at most so many distinct values is a category."""
+MAX_WEIGHT = 10.0  # largest weight of a patient, and the inverse of the smallest
+FEW_VALUES = 8  # a covariate with at most so many distinct values is a category
 
 Floats = NDArray[np.float64]
 
@@ -36,14 +34,7 @@ Floats = NDArray[np.float64]
 def weighted(
     patients: PatientTensors, covariates: pd.DataFrame, tasks: Sequence[Task], seen: Tensor | None = None
 ) -> PatientTensors:
-    """Returns the patients with `presence_weights`, fitted on them.
-
-    Args:
-        patients: Training and validation patients, prepared with targets.
-        covariates: One row for each of them.
-        tasks: The T tasks.
-        seen: Which modalities each task may see, bool ``(T, M)``; default: all.
-    """
+    """Returns training and validation patients, prepared with targets, with `presence_weights` fitted on them."""
     assert patients.strata is not None
     return replace(patients, weights=presence_weights(patients.presence, patients.strata, covariates, tasks, seen))
 
@@ -51,17 +42,10 @@ def weighted(
 def presence_weights(
     presence: Tensor, strata: Tensor, covariates: pd.DataFrame, tasks: Sequence[Task], seen: Tensor | None = None
 ) -> Tensor:
-    """Fits P(R | y) / P(R | y, z) of every patient and task.
+    """Fits P(R | y) / P(R | y, z) of every patient and task, clipped, of mean 1 in every stratum; 1 without a label.
 
-    Args:
-        presence: Bool ``(N, M)``.
-        strata: Long ``(N, T)``, -1 = no label.
-        covariates: N rows.
-        tasks: The T tasks.
-        seen: Which modalities each task may see, bool ``(T, M)``; default: all.
-
-    Returns:
-        Float32 ``(N, T)``, clipped, of mean 1 in every stratum; 1 without a label.
+    Presence is bool ``(N, M)``, strata long ``(N, T)`` (-1 = no label), covariates have N rows, ``seen`` says which
+    modalities each task may see, bool ``(T, M)``, default all. The weights are float32 ``(N, T)``.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -25,8 +25,7 @@ from multimodn.monitor.summaries import (
 )
 
 MOST_NAMED = 5
-NEAR = 0.5
-"""Distance beyond the range of the training patients from which a number is reported, in ranges."""
+NEAR = 0.5  # distance beyond the range of the training patients from which a number is reported, in ranges
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,7 @@ class ColumnDrift:
 
 
 def compare_modality(reference: ModalityReference, rows: pd.DataFrame) -> Iterator[ColumnDrift]:
-    """Compares the columns of those patients who have a modality, one row each.
-
-    Args:
-        reference: The reference of the modality.
-        rows: Their cells.
-    """
+    """Compares the columns of those patients who have a modality, one row each."""
     values = as_numbers(rows, reference.numbers.names)
     if reference.directions is None:
         yield from compare_numbers(reference.name, reference.numbers, values)

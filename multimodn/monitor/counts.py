@@ -24,24 +24,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FEWEST = 5
-"""Fewest patients behind any stored number of the reference; and fewest expected patients in a bin."""
-ALPHA_FAMILY = 0.05
-"""Adjusted p-value up to which one of many columns is named."""
+FEWEST = 5  # fewest patients behind any stored number of the reference; and fewest expected patients in a bin
+ALPHA_FAMILY = 0.05  # adjusted p-value up to which one of many columns is named
 COLUMNS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """How the batch differs from the reference in each of P columns.
+    """How the batch differs from the reference in each of P columns."""
 
-    Attributes:
-        psi: Population stability index minus its expectation by chance, from 0, ``(P,)``.
-        p_value: P-value of the tests, ``(P,)``; 1 where nothing could be compared.
-    """
-
-    psi: Floats
-    p_value: Floats
+    psi: Floats  # population stability index minus its expectation by chance, from 0, ``(P,)``
+    p_value: Floats  # p-value of the tests, ``(P,)``; 1 where nothing could be compared
 
 
 def as_floats(values: Any) -> Floats:
@@ -85,16 +78,10 @@ def count(values: Floats, edges: Floats) -> Floats:
 
 
 def compare(reference: Floats, batch: Floats, rare: Floats, rare_batch: Floats) -> Differences:
-    """Compares counts of a batch with those of the reference, column by column.
+    """Compares counts in bins ``(P, B)`` of a batch with those of the reference, column by column.
 
-    Args:
-        reference: Counts in bins ``(P, B)``.
-        batch: The same for the batch.
-        rare: Counts that are tested one by one, such as empty cells, ``(P, R)``.
-        rare_batch: The same for the batch.
-
-    Returns:
-        Differences; a p-value is the smallest of the tests of a column, times their number.
+    The ``rare`` counts ``(P, R)``, such as those of empty cells, are tested one by one. A p-value is the smallest of
+    the tests of a column, times their number.
     """
     from scipy.stats import chi2
 

@@ -24,12 +24,9 @@ from multimodn.monitor.summaries import counted
 if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
 
-ALPHA = 0.05
-"""Adjusted p-value up to which a difference is significant."""
-WATCH, DRIFTED = 0.1, 0.25
-"""The usual limits of the population stability index; see `multimodn.monitor.counts`."""
-WATCH_SHARE, DRIFTED_SHARE = 0.05, 0.1
-"""Limits of the difference between two shares of patients who have a modality."""
+ALPHA = 0.05  # adjusted p-value up to which a difference is significant
+WATCH, DRIFTED = 0.1, 0.25  # the usual limits of the population stability index; see `multimodn.monitor.counts`
+WATCH_SHARE, DRIFTED_SHARE = 0.05, 0.1  # limits of the difference between two shares of patients who have a modality
 SMALL_BATCH = 50
 NAMES = ["kind", "modality", "column", "statistic", "value", "p_value", "p_adjusted", "n", "n_reference", "verdict"]
 FRAME = [*NAMES, "reference", "batch", "note"]

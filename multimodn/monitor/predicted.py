@@ -28,8 +28,7 @@ from multimodn.monitor.summaries import BINS, Directions, NumberColumns, fit_dir
 if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
 
-AT_ONCE = 1024
-"""Patients that are encoded at once."""
+AT_ONCE = 1024  # patients that are encoded at once
 
 
 def summarise_predictions(

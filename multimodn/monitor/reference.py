@@ -39,35 +39,23 @@ if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
 
 FILE = "reference.json"
-FORMAT = 1
-"""Version of the file."""
-MIXED = 0.5
-"""Smallest share of cells with a frequent category in a column of categories; other texts are free texts."""
+FORMAT = 1  # version of the file
+MIXED = 0.5  # smallest share of cells with a frequent category in a column of categories; other texts are free texts
 
 
 @dataclass(frozen=True)
 class ModalityReference:
-    """One modality of those patients who have it.
+    """One modality of those patients who have it."""
 
-    Attributes:
-        name: The step of the study.
-        present: Patients who have it.
-        columns: Required columns.
-        numbers: Columns of numbers.
-        lengths: Lengths of free texts.
-        categories: Columns of categories.
-        directions: Projections of a modality with many columns.
-        embedding: Out-of-sample embeddings of the first member, where columns are uninformative: files, free texts, and
-            several rows a patient.
-    """
-
-    name: str
-    present: int
+    name: str  # the step of the study
+    present: int  # patients who have it
     columns: tuple[str, ...]
-    numbers: NumberColumns
-    lengths: NumberColumns
-    categories: tuple[Categories, ...]
-    directions: Directions | None
+    numbers: NumberColumns  # columns of numbers
+    lengths: NumberColumns  # lengths of free texts
+    categories: tuple[Categories, ...]  # columns of categories
+    directions: Directions | None  # projections of a modality with many columns
+    # out-of-sample embeddings of the first member, where columns are uninformative: files, free texts, and several rows
+    # a patient
     embedding: Directions | None
 
 
@@ -76,30 +64,18 @@ class Reference:
     """Summaries of the training and validation patients of a model.
 
     Every number rests on at least five patients, except counts of what is pooled, such as "any other category".
-
-    Attributes:
-        format: Version of the file.
-        study: SHA-256 of the study.
-        data: Hash of the training data, as in the model's provenance.
-        split: Hash of the split.
-        n: Number of patients.
-        modalities: One for each step of the study.
-        patterns: Presence patterns.
-        predictions: One for each task; none without held-out patients.
-        predicted: The patients of these predictions, in words.
-        labels: Outcome strata of each task.
     """
 
-    format: int
-    study: str
-    data: str
-    split: str
-    n: int
-    modalities: tuple[ModalityReference, ...]
-    patterns: Categories
-    predictions: tuple[PredictionReference, ...]
-    predicted: str
-    labels: tuple[Categories, ...]
+    format: int  # version of the file
+    study: str  # SHA-256 of the study
+    data: str  # hash of the training data, as in the model's provenance
+    split: str  # hash of the split
+    n: int  # number of patients
+    modalities: tuple[ModalityReference, ...]  # one for each step of the study
+    patterns: Categories  # presence patterns
+    predictions: tuple[PredictionReference, ...]  # one for each task; none without held-out patients
+    predicted: str  # the patients of these predictions, in words
+    labels: tuple[Categories, ...]  # outcome strata of each task
 
     def to_json(self) -> str:
         """Returns the text for `from_json`."""
@@ -144,15 +120,12 @@ class Reference:
 
 
 def write_reference(model: MultiModN, cohort: Cohort, folder: Path) -> Path:
-    """Writes ``reference.json``, with which `multimodn.monitor.drift.drift` compares other patients.
+    """Writes ``reference.json`` into a folder, with which `multimodn.monitor.drift.drift` compares other patients.
 
     Args:
         model: A trained model.
         cohort: Its training and validation patients, and perhaps more.
         folder: Such as the run folder.
-
-    Returns:
-        The file.
     """
     write_text(folder / FILE, make_reference(model, cohort).to_json())
     return folder / FILE
@@ -216,14 +189,7 @@ def is_opaque(summary: ModalityReference, encoder: Encoder, frame: pd.DataFrame)
 
 
 def summarise(name: str, frame: pd.DataFrame, encoder: Encoder, files: list[str]) -> ModalityReference:
-    """Summarises those columns of a modality that its encoder reads.
-
-    Args:
-        name: The step's name.
-        frame: The rows of the patients who have it.
-        encoder: Its fitted encoder.
-        files: Columns with names of files, which are left out.
-    """
+    """Summarises the columns that an encoder reads of the patients who have its modality, but names of files."""
     columns = [column for column in encoder.columns if column in frame]
     rows = cells(frame[columns], encoder.several_rows)
     named = [column for column in rows.columns if column not in files]

@@ -13,59 +13,38 @@ import pandas as pd
 from multimodn.monitor.counts import FEWEST, Floats, as_floats, count, fit_edges
 
 BINS = 10
-BINS_OF_MANY = 5
-"""Bins of a column where there are more than `MOST_COLUMNS`."""
+BINS_OF_MANY = 5  # bins of a column where there are more than `MOST_COLUMNS`
 MOST_COLUMNS = 60
 """Largest number of numeric columns that are compared one by one; of more, the most different and some directions."""
-MOST_VALUES = 10
-"""A number with at most so many distinct values is a category."""
+MOST_VALUES = 10  # a number with at most so many distinct values is a category
 MOST_CATEGORIES = 30
 DIRECTIONS = 4
 ROWS, DISTANCE = "(rows of a patient)", "(distance from the mean patient)"
-FARTHEST = 5.0
-"""Limit of standardised numbers, in standard deviations."""
+FARTHEST = 5.0  # limit of standardised numbers, in standard deviations
 
 
 @dataclass(frozen=True)
 class NumberColumns:
-    """Columns of numbers.
+    """Columns of numbers."""
 
-    Attributes:
-        names: P names.
-        edges: Edges between the bins of each column.
-        counts: Reference patients in each bin.
-        empty: Reference patients with an empty cell.
-        lowest: Mean of the five lowest numbers, None = unknown.
-        highest: Mean of the five highest numbers.
-        mean: Mean.
-    """
-
-    names: tuple[str, ...]
-    edges: tuple[tuple[float, ...], ...]
-    counts: tuple[tuple[float, ...], ...]
-    empty: tuple[int, ...]
-    lowest: tuple[float | None, ...]
-    highest: tuple[float | None, ...]
+    names: tuple[str, ...]  # P names
+    edges: tuple[tuple[float, ...], ...]  # edges between the bins of each column
+    counts: tuple[tuple[float, ...], ...]  # reference patients in each bin
+    empty: tuple[int, ...]  # reference patients with an empty cell
+    lowest: tuple[float | None, ...]  # mean of the five lowest numbers, None = unknown
+    highest: tuple[float | None, ...]  # mean of the five highest numbers
     mean: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class Categories:
-    """A column of categories.
-
-    Attributes:
-        name: Its name.
-        values: The categories of five patients or more, the most frequent first.
-        counts: Patients with each category.
-        rest: Patients with any other category.
-        empty: Patients with an empty cell.
-    """
+    """A column of categories."""
 
     name: str
-    values: tuple[str, ...]
-    counts: tuple[int, ...]
-    rest: int
-    empty: int
+    values: tuple[str, ...]  # the categories of five patients or more, the most frequent first
+    counts: tuple[int, ...]  # patients with each category
+    rest: int  # patients with any other category
+    empty: int  # patients with an empty cell
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-CELLS = 5_000_000
-"""Numbers of a bootstrap that are held at once."""
+CELLS = 5_000_000  # numbers of a bootstrap that are held at once
 
 
 def draws(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
@@ -26,13 +25,7 @@ def bootstrap_sums(values: Floats, n_resamples: int, seed: int) -> Floats:
 
 
 def bootstrap_means(values: Floats, n_resamples: int, seed: int) -> Floats:
-    """Averages columns over resampled patients, ``(n_resamples, columns)``.
-
-    Args:
-        values: ``(n, columns)``, NaN = the patient does not count in this column.
-        n_resamples: Number of resamples.
-        seed: Their seed.
-    """
+    """Averages columns ``(n, columns)`` over resampled patients, ``(n_resamples, columns)``; NaN does not count."""
     counts = (~np.isnan(values)).astype(np.float64)
     sums = bootstrap_sums(np.hstack([np.nan_to_num(values), counts]), n_resamples, seed)
     with np.errstate(invalid="ignore"):

@@ -20,34 +20,18 @@ from multimodn.statistics.bootstrap import Floats
 
 @dataclass(frozen=True)
 class AurocDifference:
-    """Two AUROCs on the same patients, and what their difference may be by chance.
-
-    Attributes:
-        first: AUROC of the first model.
-        second: AUROC of the second.
-        difference: First minus second.
-        low: Lower end of the 95 % interval, ``difference`` less 1.96 standard errors.
-        high: Upper end.
-        p_value: Two-sided, of no difference; NaN if the standard error is 0 and the difference is not.
-    """
+    """Two AUROCs on the same patients, and what their difference may be by chance."""
 
     first: float
     second: float
-    difference: float
-    low: float
-    high: float
-    p_value: float
+    difference: float  # first minus second
+    low: float  # lower end of the 95 % interval, ``difference`` less 1.96 standard errors
+    high: float  # upper end
+    p_value: float  # two-sided, of no difference; NaN if the standard error is 0 and the difference is not
 
 
 def delong(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Computes AUROCs and their covariance over patients.
-
-    Args:
-        scores: A column for each model ``(n, A)``.
-        positive: ``(n,)``.
-
-    Returns:
-        ``(A,)`` and ``(A, A)``.
+    """Computes the AUROCs ``(A,)`` of models with scores ``(n, A)``, and their covariance over patients ``(A, A)``.
 
     Raises:
         DataError: If there are fewer than two positive or two negative patients.

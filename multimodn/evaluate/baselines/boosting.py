@@ -21,10 +21,8 @@ from multimodn.evaluate.baselines.design_matrix import Array, designs, inputs, t
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.study.study import Study
 
-Options = Mapping[str, float]
-"""Options of a library, by the library's names."""
-Predictor = Callable[[Array], Array]
-"""Predicts one link-scale column ``(n,)`` from rows ``(n, columns)``."""
+Options = Mapping[str, float]  # options of a library, by the library's names
+Predictor = Callable[[Array], Array]  # predicts one link-scale column ``(n,)`` from rows ``(n, columns)``
 
 XGBOOST: Options = {
     "n_estimators": 200,
@@ -34,7 +32,7 @@ XGBOOST: Options = {
     "colsample_bytree": 0.3,
     "max_bin": 64,
 }
-LIGHTGBM: Options = {
+LIGHTGBM: Options = {  # default options; those of LightGBM are the closest to XGBoost's
     "n_estimators": 200,
     "max_depth": 3,
     "num_leaves": 8,
@@ -45,17 +43,12 @@ LIGHTGBM: Options = {
     "min_data_in_leaf": 5,
     "max_bin": 63,
 }
-"""Default options; those of LightGBM are the closest to XGBoost's."""
 
 
 def fit_xgboost(study: Study, training: Cohort, seed: int, *, options: Options | None = None) -> dict[str, Fitted]:
-    """Trains ``xgboost``: a model for each link-scale column of each task.
+    """Trains ``xgboost``: a model for each link-scale column of each task, from tables and embeddings.
 
-    Args:
-        study: Tasks and modalities, tables and embeddings only.
-        training: The training patients.
-        seed: Seed of the drawn rows and columns.
-        options: Options of ``xgboost.XGBRegressor`` over those of `XGBOOST`.
+    ``options`` of ``xgboost.XGBRegressor`` go over those of `XGBOOST`.
 
     Raises:
         MissingExtraError: Without the extra ``experiments``.
@@ -72,15 +65,10 @@ def fit_xgboost(study: Study, training: Cohort, seed: int, *, options: Options |
 
 
 def fit_lightgbm(study: Study, training: Cohort, seed: int, *, options: Options | None = None) -> dict[str, Fitted]:
-    """Trains ``lightgbm``: a model for each link-scale column of each task.
+    """Trains ``lightgbm``: a model for each link-scale column of each task, from tables and embeddings.
 
     LightGBM has no loss for survival: it is Cox's partial likelihood of `multimodn.evaluate.baselines.cox`.
-
-    Args:
-        study: Tasks and modalities, tables and embeddings only.
-        training: The training patients.
-        seed: Seed of the drawn rows and columns.
-        options: Parameters of ``lightgbm.train``, and ``n_estimators``, over those of `LIGHTGBM`.
+    ``options``, parameters of ``lightgbm.train`` and ``n_estimators``, go over those of `LIGHTGBM`.
 
     Raises:
         MissingExtraError: Without the extra ``experiments``.

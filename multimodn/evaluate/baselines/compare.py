@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "OURS", "RIDGES", "compare_with_baselines", "default_arms", "sentences"]
 
 OURS = "ours"
-RIDGES = ("late_ridge", "best_single", "early_concat")
-"""Baselines that need scikit-learn alone, and little time."""
+RIDGES = ("late_ridge", "best_single", "early_concat")  # baselines that need scikit-learn alone, and little time
 COLUMNS = [
     *("task", "arm", "metric", "by", "group", "value", "low", "high"),
     *("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "n"),
@@ -152,11 +151,8 @@ def compare_with_baselines(
 def sentences(frame: pd.DataFrame) -> list[str]:
     """Says for each task whether fusion helped; see `multimodn.findings.sentences.comparison`.
 
-    Args:
-        frame: What `compare_with_baselines` returned.
-
     Raises:
-        DataError: If the frame has no rows or lacks columns.
+        DataError: If the frame has no rows or lacks columns; give that of `compare_with_baselines`.
     """
     lacking = [name for name in ("task", "arm", "by", "difference", "p_adjusted") if name not in frame]
     if lacking or frame.empty:

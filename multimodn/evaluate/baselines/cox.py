@@ -14,30 +14,21 @@ from numpy.typing import NDArray
 from multimodn.metrics.ties import likeliest
 
 Array = NDArray[np.float64]
-Score = Callable[[Array], Array]
-"""Predicts one link-scale column ``(n,)`` from rows ``(n, columns)``."""
+Score = Callable[[Array], Array]  # predicts one link-scale column ``(n,)`` from rows ``(n, columns)``
 Likelihood = Callable[[Array], tuple[float, Array, Array]]
 """Log-risks ``(n,)`` to the partial log-likelihood, its gradient and minus its second derivatives, ``(n,)`` each."""
 
-PENALTY = 0.05
-"""Default penalty, relative to the mean partial log-likelihood of an event."""
-PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01)
-"""Candidates, the strongest first: each fit starts from the one before."""
-FEWEST_EVENTS = 6
-"""Fewest events for which the penalty is chosen."""
+PENALTY = 0.05  # default penalty, relative to the mean partial log-likelihood of an event
+PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01)  # candidates, the strongest first: each fit starts from the one before
+FEWEST_EVENTS = 6  # fewest events for which the penalty is chosen
 
 
 def fit_cox(x: Array, y: Array, penalty: float | None = PENALTY, seed: int = 0) -> Score:
-    """Fits by L-BFGS on the mean partial log-likelihood.
+    """Fits time and event ``(n, 2)`` to standardised columns by L-BFGS on the mean partial log-likelihood.
 
-    With a given penalty risks are standardised on the training rows. With a chosen one they are not: an uninformative
-    modality then has log-risks near 0, and little weight among others.
-
-    Args:
-        x: ``(n, columns)``, standardised.
-        y: Time and event, ``(n, 2)``.
-        penalty: Its strength; None: chosen by `choose_penalty`.
-        seed: Seed of the inner folds.
+    With a given penalty risks are standardised on the training rows. With None it is chosen by `choose_penalty`, in
+    inner folds drawn by ``seed``, and they are not: an uninformative modality then has log-risks near 0, and little
+    weight among others.
     """
     if penalty is not None:
         coefficients = _coefficients(x, y, penalty)

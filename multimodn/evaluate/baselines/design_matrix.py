@@ -22,27 +22,16 @@ Target = tuple[Task, Array, Bools]
 
 @dataclass(frozen=True)
 class Tabular:
-    """The part of a study that simple models can read.
+    """The part of a study that simple models can read."""
 
-    Attributes:
-        study: The study without unreadable modalities, and without tasks that see no other.
-        cohort: The same patients without these modalities.
-        left_out: The modalities that were left out, such as slides and texts.
-        tasks_left_out: The tasks that were left out.
-    """
-
-    study: Study
-    cohort: Cohort
-    left_out: list[str]
-    tasks_left_out: list[str]
+    study: Study  # the study without unreadable modalities, and without tasks that see no other
+    cohort: Cohort  # the same patients without these modalities
+    left_out: list[str]  # the modalities that were left out, such as slides and texts
+    tasks_left_out: list[str]  # the tasks that were left out
 
 
 def tabular_study(study: Study, cohort: Cohort) -> Tabular:
-    """Keeps the modalities that are tables or embeddings with one row a patient.
-
-    Args:
-        study: Any study; it is not changed.
-        cohort: Its patients; may lack modalities and targets.
+    """Keeps the modalities that are tables or embeddings with one row a patient; the cohort may lack some, and targets.
 
     Raises:
         StudyError: If no modality is left.

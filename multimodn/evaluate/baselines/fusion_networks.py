@@ -24,8 +24,7 @@ from multimodn.fusion import Outputs, SequentialFusion
 from multimodn.fusion.paths import ordered_paths
 from multimodn.study.study import Study
 
-DROPPED = 0.3
-"""Probability that `fit_p_fusion_dropout` drops a present modality of a training row."""
+DROPPED = 0.3  # probability that `fit_p_fusion_dropout` drops a present modality of a training row
 
 
 def fit_p_fusion(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
@@ -183,7 +182,7 @@ class _Published(ComparedNetwork):
         return ordered_paths(taken & self.trained, self.fusion.order)
 
 
-NEURAL: tuple[Trainer, ...] = (
+NEURAL: tuple[Trainer, ...] = (  # all trainers of this module
     fit_p_fusion,
     fit_p_fusion_presence,
     fit_p_fusion_dropout,
@@ -191,4 +190,3 @@ NEURAL: tuple[Trainer, ...] = (
     fit_published_batch_skip,
     fit_masked_attention,
 )
-"""All trainers of this module."""

@@ -47,10 +47,12 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 def fit_late_ridge(
     study: Study, training: Cohort, seed: int, *, cox_penalty: float | None = cox.PENALTY
 ) -> dict[str, Fitted]:
-    """Trains ``late_ridge``, ``late_ridge_mean`` and their parts, ``single:<modality>``.
+    """Trains ``late_ridge``, ``late_ridge_mean`` and their parts, ``single:<modality>``, from tables and embeddings.
 
     One ridge model for each modality and task: logistic regression for each link-scale column of log-odds, linear for
-    units, Cox for log-risk (standardised, as its scale is arbitrary).
+    units, Cox for log-risk (standardised, as its scale is arbitrary). Inner folds, drawn by ``seed``, choose the
+    penalties of logistic regressions, and with ``cox_penalty`` None those of Cox regressions too, which is the stronger
+    baseline; the published results of this package have the default.
 
     ``late_ridge`` is the mean over the modalities that a patient has. A patient without any, or without the single one,
     has the mean prediction of the patients predicted together.
@@ -58,13 +60,6 @@ def fit_late_ridge(
     ``late_ridge_mean`` does not use presence: it is the task's prior plus the mean over ALL M modalities of the score
     minus its mean over the training patients who have the modality; an absent modality adds 0. It is the mean, not the
     sum, so that patients with all modalities rank as by ``late_ridge``.
-
-    Args:
-        study: Tasks and modalities, tables and embeddings only.
-        training: The training patients.
-        seed: Seed of the inner folds that choose penalties of logistic regressions.
-        cox_penalty: Penalty of Cox regressions; None: chosen by inner folds too, which is the stronger baseline. The
-            published results of this package have the default.
     """
     targets = targets_of(study, training)
     parts = {spec.name: _fit_ridges([spec], targets, training, seed, cox_penalty) for spec in inputs(study)}

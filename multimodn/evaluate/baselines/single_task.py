@@ -22,25 +22,17 @@ from multimodn.statistics.bootstrap import Floats, draws
 from multimodn.study.study import Study
 
 COLUMNS = ["task", "metric", "joint", "single", "gain", "low", "high", "n"]
-MOST_UNDEFINED = 0.2
-"""Largest share of resamples in which a metric is undefined; these are left out."""
+MOST_UNDEFINED = 0.2  # largest share of resamples in which a metric is undefined; these are left out
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Predictions of two models for the labelled test patients of one split.
-
-    Attributes:
-        task: The task.
-        rows: Rows of the patients in the cohort ``(n,)``.
-        target: Their targets ``(n, ...)``.
-        links: Predictions of each model on the link scale, ``(n, L)``.
-    """
+    """Predictions of two models for the labelled test patients of one split."""
 
     task: Task
-    rows: NDArray[np.int64]
-    target: Tensor
-    links: tuple[Tensor, Tensor]
+    rows: NDArray[np.int64]  # rows of the patients in the cohort ``(n,)``
+    target: Tensor  # their targets ``(n, ...)``
+    links: tuple[Tensor, Tensor]  # predictions of each model on the link scale, ``(n, L)``
 
 
 def task_gains(
@@ -139,14 +131,7 @@ def trained(study: Study, cohort: Cohort, split: Split) -> MultiModN:
 
 
 def compared(cohort: Cohort, split: Split, task: str, models: tuple[MultiModN, MultiModN]) -> Compared | None:
-    """Predicts the labelled test patients of a task with two models; None if there are none.
-
-    Args:
-        cohort: All patients.
-        split: Its test patients are predicted.
-        task: The task, which both models have.
-        models: The two models.
-    """
+    """Predicts the labelled test patients of a task with two models that have it; None if there are none."""
     rows = cohort.patients.get_indexer(pd.Index(split.test, dtype=object))
     rows = rows[cohort.targets[task].iloc[rows].notna().all(axis=1).to_numpy()]
     if not len(rows):
@@ -161,16 +146,10 @@ def compared(cohort: Cohort, split: Split, task: str, models: tuple[MultiModN, M
 def paired_gain(
     cells: Sequence[Compared], n_patients: int, n_resamples: int = 1000, seed: int = 0
 ) -> dict[str, float | int]:
-    """Averages the main metric of two models over splits, with an interval of the difference over patients.
+    """Averages the main metric of two models over splits of a task, with an interval of the difference over patients.
 
-    Args:
-        cells: Splits of one task; a patient in several of them is drawn in all or none.
-        n_patients: Patients of the cohort.
-        n_resamples: See `task_gains`.
-        seed: Seed of the resamples.
-
-    Returns:
-        ``joint`` (the first model), ``single``, ``gain``, ``low``, ``high``, ``n``.
+    A patient in several splits is drawn in all or none. Returns ``joint`` (the first model), ``single``, ``gain``,
+    ``low``, ``high`` and ``n``.
     """
     once = np.ones((1, n_patients))
     joint, single = (float(np.mean([_scores(cell, cell.links[k], once)[0] for cell in cells])) for k in range(2))

@@ -14,21 +14,14 @@ from multimodn.files import write_text
 from multimodn.findings.frames import ComparisonFrame
 from multimodn.model.multimodn import MultiModN
 
-COMPARISON = "baselines.json"
-"""File of a run folder with the comparison, see `keep_comparison`."""
+COMPARISON = "baselines.json"  # file of a run folder with the comparison, see `keep_comparison`
 TEXTS = ("task", "arm", "metric", "by", "group")
 
 
 def keep_comparison(run: Path, model: MultiModN, comparison: ComparisonFrame) -> Path:
     """Writes a comparison with simple models into a run folder, so that a report need not train them again.
 
-    Args:
-        run: The run folder.
-        model: The model of the run, as it was compared.
-        comparison: What `multimodn.evaluate.baselines.compare.compare_with_baselines` returned.
-
-    Returns:
-        The file, `COMPARISON`: the frame, its fields, and the hashes of data and split that it belongs to.
+    The file, `COMPARISON`, has the frame, its fields, and the hashes of data and split that it belongs to.
     """
     rows = comparison.astype(object).where(comparison.notna(), None)
     text = json.dumps(

@@ -34,46 +34,28 @@ WIDE, COMPONENTS = 100, 32
 
 @dataclass(frozen=True)
 class TabMOptions:
-    """Settings of `fit_tabm`.
+    """Settings of `fit_tabm`."""
 
-    Attributes:
-        n_networks: Networks in the ensemble, ``k`` in the paper.
-        n_blocks: Hidden layers.
-        hidden_size: Their width.
-        dropout: Dropout probability.
-        learning_rate: Step size of AdamW.
-        weight_decay: Weight decay of AdamW.
-        batch_size: Patients in a batch.
-        epochs: Largest number of epochs.
-        patience: Epochs without a lower loss of held-out patients before training stops.
-    """
-
-    n_networks: int = 32
-    n_blocks: int = 2
-    hidden_size: int = 64
-    dropout: float = 0.1
-    learning_rate: float = 2e-3
-    weight_decay: float = 3e-4
-    batch_size: int = 64
-    epochs: int = 100
-    patience: int = 12
+    n_networks: int = 32  # networks in the ensemble, ``k`` in the paper
+    n_blocks: int = 2  # hidden layers
+    hidden_size: int = 64  # their width
+    dropout: float = 0.1  # dropout probability
+    learning_rate: float = 2e-3  # step size of AdamW
+    weight_decay: float = 3e-4  # weight decay of AdamW
+    batch_size: int = 64  # patients in a batch
+    epochs: int = 100  # largest number of epochs
+    patience: int = 12  # epochs without a lower loss of held-out patients before training stops
 
 
-Targets = Sequence[tuple[Tensor, Tensor]]
-"""For each task the targets ``(n, ...)`` and whether they are known ``(n,)``."""
+Targets = Sequence[tuple[Tensor, Tensor]]  # for each task the targets ``(n, ...)`` and whether they are known ``(n,)``
 
 
 def fit_tabm(study: Study, training: Cohort, seed: int, *, options: TabMOptions | None = None) -> dict[str, Fitted]:
-    """Trains ``tabm``: one ensemble for all tasks that may see the same modalities.
+    """Trains ``tabm``: one ensemble for all tasks that may see the same modalities, which are tables and embeddings.
 
     Each network has its own loss, the mean of the tasks' losses over the labelled patients; a fifth of the training
-    patients is held out for early stopping. The raw outputs of the networks are averaged.
-
-    Args:
-        study: Tasks and modalities, tables and embeddings only.
-        training: The training patients.
-        seed: Added to the seed of the study; seed of weights, batches and held-out patients.
-        options: Settings.
+    patients is held out for early stopping. The raw outputs of the networks are averaged. ``seed`` is added to that of
+    the study.
 
     Raises:
         MissingExtraError: Without the extra ``experiments``.

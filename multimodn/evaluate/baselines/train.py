@@ -17,8 +17,7 @@ from multimodn.evaluate.baselines.tuned import TUNED
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.evaluate.crossval.nested import choose
 
-PARTS = ("best_single", "late_ridge_mean")
-"""Arms that consist of parts of late ridge fusion."""
+PARTS = ("best_single", "late_ridge_mean")  # arms that consist of parts of late ridge fusion
 
 
 def checked_arms(arms: Sequence[str]) -> list[str]:
@@ -36,17 +35,12 @@ def checked_arms(arms: Sequence[str]) -> list[str]:
 
 @dataclass
 class TrainedArms:
-    """Trained baselines.
+    """Trained baselines."""
 
-    Attributes:
-        fitted: The arms that could be trained.
-        best: The single modality that was chosen for each task, if ``best_single`` is one of the arms.
-        failed: Why the other arms could not be trained.
-    """
-
-    fitted: dict[str, Fitted] = field(default_factory=dict)
+    fitted: dict[str, Fitted] = field(default_factory=dict)  # the arms that could be trained
+    # the single modality that was chosen for each task, if ``best_single`` is one of the arms
     best: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # why the other arms could not be trained
 
 
 def train_arms(

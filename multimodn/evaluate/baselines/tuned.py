@@ -54,8 +54,7 @@ CANDIDATES: Mapping[str, Mapping[str, Trainer]] = {
 }
 """Candidates by arm; few, as each is trained once for every inner fold."""
 
-PER_TASK = ("xgboost", "lightgbm")
-"""Arms with a model for each task: each task may choose other settings."""
+PER_TASK = ("xgboost", "lightgbm")  # arms with a model for each task: each task may choose other settings
 
 TUNED: Mapping[str, Trainer] = {
     "late_ridge": partial(fit_late_ridge, cox_penalty=None),

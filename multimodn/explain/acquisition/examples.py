@@ -16,46 +16,30 @@ from multimodn.fusion.paths import ordered_paths, steps_taken
 from multimodn.fusion.visibility import Visibility
 from multimodn.missingness.label_shift import LabelShift
 
-N_ORDERS = 8
-"""Largest number of random orders for each held-out patient."""
-MAX_ROWS = 4096
-"""Largest number of held-out patients of each member."""
+N_ORDERS = 8  # largest number of random orders for each held-out patient
+MAX_ROWS = 4096  # largest number of held-out patients of each member
 MAX_EXAMPLES = 200_000
 """Approximate largest number of steps of all members: in large cohorts each patient has fewer orders."""
 
 
 @dataclass(frozen=True)
 class Features(OfPatients):
-    """Features of n patients after some modalities, from one member, for the tasks of a visibility.
+    """Features of n patients after some modalities, from one member, for the tasks of a visibility."""
 
-    Attributes:
-        state: Their states ``(n, W)``.
-        rest: Predictions of these tasks on the link scale, and which modalities were read, ``(n, C)``.
-    """
-
-    state: Tensor
-    rest: Tensor
+    state: Tensor  # their states ``(n, W)``
+    rest: Tensor  # predictions of these tasks on the link scale, and which modalities were read, ``(n, C)``
 
 
 @dataclass(frozen=True)
 class Examples(OfPatients):
-    """n steps of held-out patients, for the T tasks of a visibility.
+    """n steps of held-out patients, for the T tasks of a visibility."""
 
-    Attributes:
-        features: Features before the step.
-        taken: Modality of the step, long ``(n,)``.
-        drop: Decrease of the loss of each task, ``(n, T)``.
-        weight: Weight in each task, ``(n, T)``; 0 without a label.
-        patient: Row of the patient, long ``(n,)``.
-        prior_loss: Loss before any modality of held-out patients, ``(patients, T)``; NaN without a label.
-    """
-
-    features: Features
-    taken: Tensor
-    drop: Tensor
-    weight: Tensor
-    patient: Tensor
-    prior_loss: Tensor
+    features: Features  # features before the step
+    taken: Tensor  # modality of the step, long ``(n,)``
+    drop: Tensor  # decrease of the loss of each task, ``(n, T)``
+    weight: Tensor  # weight in each task, ``(n, T)``; 0 without a label
+    patient: Tensor  # row of the patient, long ``(n,)``
+    prior_loss: Tensor  # loss before any modality of held-out patients, ``(patients, T)``; NaN without a label
 
 
 def features(model: Ensemble, evidence: Sequence[Evidence], chosen: Tensor) -> list[list[Features]]:
@@ -103,14 +87,7 @@ def examples(
 ) -> list[Examples]:
     """Follows the held-out patients of member k along random orders; returns the examples of each visibility.
 
-    Args:
-        model: The trained networks.
-        k: Number of the member.
-        patients: Patients with targets.
-        held_out: Rows that the member did not train on.
-        shift: Weights against label shift; None: all steps have the same weight.
-        generator: Source of orders.
-        orders: Their number.
+    Steps are weighted against label shift if ``shift`` is given, else alike.
     """
     member, rows, tasks = model.networks[k], held_out[:MAX_ROWS], list(model.tasks)
     batch = patients.batch(rows)

@@ -14,12 +14,9 @@ from multimodn.explain.acquisition.examples import Examples, Features
 
 HIDDEN = 16
 EPOCHS, RATE = 150, 1e-2
-DECAY = 1.0
-"""L2 penalty on the head's weights, divided by the number of patients it learns from."""
-SOFT = 0.03
-"""Width of the softplus that keeps gains above 0, in standard deviations of the drops."""
-SHRINK = 20.0
-"""Pseudo-patients with the mean gain over all modalities, in the mean gain of each."""
+DECAY = 1.0  # L2 penalty on the head's weights, divided by the number of patients it learns from
+SOFT = 0.03  # width of the softplus that keeps gains above 0, in standard deviations of the drops
+SHRINK = 20.0  # pseudo-patients with the mean gain over all modalities, in the mean gain of each
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,7 @@ class Sizes:
 
 
 class Head(nn.Module):
-    """Expected decrease in loss of the tasks of a visibility, from the features of all members.
-
-    Args:
-        sizes: Widths.
-    """
+    """Expected decrease in loss of the tasks of a visibility, from the features of all members."""
 
     state_mean: Tensor
     state_spread: Tensor
@@ -73,11 +66,7 @@ class Head(nn.Module):
 
 
 class Acquisition(nn.Module):
-    """Expected decrease in loss by modality and task, with a head for each visibility.
-
-    Args:
-        sizes: Of each head.
-    """
+    """Expected decrease in loss by modality and task, with a head for each visibility."""
 
     def __init__(self, sizes: Sequence[Sizes]) -> None:
         super().__init__()

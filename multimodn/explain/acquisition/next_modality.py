@@ -35,12 +35,8 @@ def fit_acquisition(
 ) -> Acquisition:
     """Trains the heads on the patients on whom each member was not trained.
 
-    Args:
-        model: The trained networks.
-        patients: Training and validation patients, with targets.
-        rows: For each member its training and held-out rows.
-        neutral: Whether examples are weighted against label shift, as in the calibration.
-        seed: Seed of orders and initial weights.
+    ``rows`` has the training and held-out rows of each member; ``neutral``: examples are weighted against label shift,
+    as in the calibration.
 
     Raises:
         DataError: If no held-out patient has a label and a modality.
@@ -88,16 +84,9 @@ def gains(model: Ensemble, head: Acquisition, batch: Batch) -> Tensor:
 def next_modalities(
     model: Ensemble, head: Acquisition, patients: PatientTensors, costs: Mapping[str, float], batch_size: int = 1024
 ) -> pd.DataFrame:
-    """Ranks each patient's absent modalities by gain per cost.
+    """Ranks each patient's absent modalities by gain per cost (above 0; default 1).
 
     A reading of a repeated modality, such as ``labs@2``, is proposed after the one before.
-
-    Args:
-        model: The trained networks.
-        head: What `fit_acquisition` returned.
-        patients: Any prepared patients.
-        costs: The cost of each modality, above 0; default: 1.
-        batch_size: Patients at once.
 
     Returns:
         One row for each patient, task and absent modality that the task sees, indexed by patient: ``task`` (the tasks,
