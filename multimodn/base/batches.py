@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -36,16 +36,12 @@ class Batch:
     weights: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.presence.dtype != torch.bool or self.presence.dim() != 2:
-            raise ShapeError(
-                f"`presence` is {self.presence.dtype} of shape {tuple(self.presence.shape)}, "
-                f"expected bool (batch, n_modalities)."
-            )
-        if self.presence.shape[1] != len(self.values):
-            raise ShapeError(
-                f"`presence` has {self.presence.shape[1]} columns, but there are {len(self.values)} modalities: "
-                f"{', '.join(self.values)}."
-            )
+        kind, shape, names = self.presence.dtype, tuple(self.presence.shape), ", ".join(self.values)
+        if kind != torch.bool or len(shape) != 2:
+            raise ShapeError(f"`presence` is {kind} of shape {shape}, expected bool (batch, n_modalities).")
+        if shape[1] != len(self.values):
+            n = len(self.values)
+            raise ShapeError(f"`presence` has {shape[1]} columns, but there are {n} modalities: {names}.")
         for name, n_rows in zip(self.values, self.presence.sum(0).tolist(), strict=True):
             if len(self.values[name]) != n_rows:
                 raise ShapeError(
@@ -79,12 +75,11 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Returns the same batch on ``device``."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: _moved(value, device) for name, value in given.items() if value is not None})
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value.to(device)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in given.items():
+            moved = {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value.to(device)
+            given[name] = moved
+        return replace(self, **given)
 
 
 @dataclass(frozen=True)
@@ -143,12 +138,10 @@ class PatientTensors:
 
     def _outcomes(self, rows: Tensor) -> dict[str, Any]:
         """What batches and subsets slice alike."""
-        return {
-            "targets": {name: target[rows] for name, target in self.targets.items()},
-            "labelled": {name: labelled[rows] for name, labelled in self.labelled.items()},
-            "strata": None if self.strata is None else self.strata[rows],
-            "weights": None if self.weights is None else self.weights[rows],
-        }
+        by_task = {"targets": self.targets, "labelled": self.labelled}
+        sliced: dict[str, Any] = {key: {k: v[rows] for k, v in tensors.items()} for key, tensors in by_task.items()}
+        joined = {"strata": self.strata, "weights": self.weights}
+        return sliced | {key: None if tensor is None else tensor[rows] for key, tensor in joined.items()}
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Slices all patients in their order."""
@@ -157,19 +150,12 @@ class PatientTensors:
 
 
 class BatchLoader:
-    """Iterates over shuffled slices of some patients; the dataloader of a `Trainer`.
+    """Iterates over slices of the patients at ``rows``, shuffled on request; the dataloader of a `Trainer`.
 
     The order depends on the seed and on `epoch`, so that a resumed run sees the batches of an uninterrupted one. Under
-    a distributed strategy each process takes its share of every epoch.
-
-    Args:
-        patients: All patients.
-        rows: Those to iterate over.
-        batch_size: Patients in a batch, at most.
-        shuffle: Whether each epoch has its own order.
-        seed: Seed of the orders.
-        alternate: Whether each batch holds patients of one registry, the registries in turn. An epoch passes every
-            patient once, so that a registry has batches in proportion to its patients, of equal size to one patient.
+    a distributed strategy each process takes its share of every epoch. ``alternate``: each batch holds patients of one
+    registry, the registries in turn; an epoch passes every patient once, so that a registry has batches in proportion
+    to its patients, of equal size to one patient.
     """
 
     def __init__(
@@ -190,7 +176,13 @@ class BatchLoader:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             rows = rows[torch.randperm(len(rows), generator=generator)]
         parts = [self._dealt(part) for part in self._parts(rows)]
-        for batch in _in_turn(parts, self.batch_size) if self.alternate else torch.split(parts[0], self.batch_size):
+        if self.alternate:  # each part in batches of equal size, to one row, interleaved evenly
+            of_parts = [part.tensor_split(-(-len(part) // self.batch_size)) for part in parts]
+            places = [((k + 0.5) / len(own), p, k) for p, own in enumerate(of_parts) for k in range(len(own))]
+            batches: Sequence[Tensor] = [of_parts[p][k] for _, p, k in sorted(places)]
+        else:
+            batches = torch.split(parts[0], self.batch_size)
+        for batch in batches:
             yield self.patients.batch(batch)
 
     def _parts(self, rows: Tensor) -> list[Tensor]:
@@ -209,10 +201,3 @@ class BatchLoader:
 
     def _share(self, n: int) -> int:
         return -(-n // self.n_processes)
-
-
-def _in_turn(parts: Sequence[Tensor], batch_size: int) -> list[Tensor]:
-    """Cuts each part into batches of equal size, to one row, and interleaves them evenly."""
-    batches = [part.tensor_split(-(-len(part) // batch_size)) for part in parts]
-    places = [((k + 0.5) / len(own), p, k) for p, own in enumerate(batches) for k in range(len(own))]
-    return [batches[p][k] for _, p, k in sorted(places)]

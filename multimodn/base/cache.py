@@ -16,10 +16,8 @@ from multimodn.files import replacing
 class OutputCache:
     """One small file an output, under ``<folder>/<network>/<content>``; nothing is ever changed, only added.
 
-    Args:
-        network: A hash of the network and of everything that decides what it makes of a content.
-        folder: Default: the folder that the environment variable ``MULTIMODN_CACHE`` names, else ``multimodn`` in the
-            user's cache folder. It is made for its owner alone: outputs are derived from patients' data.
+    ``network`` is a hash of the network and of everything that decides what it makes of a content. Folders are made for
+    their owner alone: outputs are derived from patients' data.
     """
 
     def __init__(self, network: str, folder: Path | None = None) -> None:
@@ -45,11 +43,9 @@ class OutputCache:
 
 
 def cache_folder() -> Path:
-    """Returns the folder of all caches; it need not exist."""
+    """Returns ``MULTIMODN_CACHE`` of the environment, else ``multimodn`` in the user's cache folder; may not exist."""
     named = os.environ.get("MULTIMODN_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multimodn"
+    return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multimodn")
 
 
 def content_hash(*parts: bytes | str) -> str:

@@ -16,8 +16,7 @@ from multimodn.base.kinds import kinds, load_kind
 from multimodn.base.ragged import Ragged
 from multimodn.errors import ShapeError, StudyError
 
-JSON = Any
-"""What `json` can write: a fitted encoder or task is such a value plus torch buffers and parameters."""
+JSON = Any  # what `json` can write: a fitted encoder or task is such a value plus torch buffers and parameters
 
 
 class Values(Protocol):
@@ -37,13 +36,9 @@ class Options(BaseModel):
 
 
 class FileOptions(Options):
-    """Options of a kind whose files or cells may be unreadable for some patients.
+    """Options of a kind whose files or cells may be unreadable for some patients."""
 
-    Attributes:
-        on_error: ``raise`` an error that lists these patients, or treat them as ``absent``, with a warning.
-    """
-
-    on_error: Literal["raise", "absent"] = "raise"
+    on_error: Literal["raise", "absent"] = "raise"  # an error that lists them, or treat them as absent, with a warning
 
 
 class Encoder(nn.Module, ABC):
@@ -154,10 +149,8 @@ class Encoder(nn.Module, ABC):
             ShapeError: If `forward` did not return ``(n, embedding_size)``.
         """
         embedding: Tensor = super().__call__(values)
-        expected = (len(values), self.embedding_size)
-        if embedding.shape != expected:
-            raise ShapeError(
-                f"{type(self).__name__}.forward returned shape {tuple(embedding.shape)}, "
-                f"expected {expected} = (rows, embedding_size)."
-            )
+        shape, expected = tuple(embedding.shape), (len(values), self.embedding_size)
+        if shape != expected:
+            name = type(self).__name__
+            raise ShapeError(f"{name}.forward returned shape {shape}, expected {expected} = (rows, embedding_size).")
         return embedding

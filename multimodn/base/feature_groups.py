@@ -71,9 +71,8 @@ class Parts:
 class Once:
     """Keeps the last output of a frozen network for a tensor of gates, which the members of an ensemble share."""
 
-    def __init__(self) -> None:
-        self._gates: Tensor | None = None
-        self._output: Tensor | None = None
+    _gates: Tensor | None = None
+    _output: Tensor | None = None
 
     def __call__(self, gates: Tensor, make: Callable[[], Tensor]) -> Tensor:
         """Returns the output of ``make``, which is not called again for the same tensor of gates."""

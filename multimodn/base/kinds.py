@@ -16,11 +16,7 @@ def kinds(group: str) -> list[str]:
 
 
 def load_kind(group: str, kind: str) -> Any:
-    """Returns the class that an installed package declares for ``kind`` in ``group`` (``encoders``, ``tasks``).
-
-    Raises:
-        StudyError: If no package declares it; the message names the nearest kind.
-    """
+    """Returns the class that an installed package declares for ``kind`` in ``group`` (``encoders``, ``tasks``)."""
     entry = _declared(group).get(kind)
     if entry is None:
         raise StudyError(f"Unknown kind '{kind}' among {group}.{did_you_mean(kind, kinds(group))}")

@@ -13,22 +13,16 @@ from multimodn.errors import ShapeError
 
 @dataclass(frozen=True)
 class Ragged:
-    """Items of n rows, those of a row one after another.
+    """Items of n rows, those of a row one after another."""
 
-    Attributes:
-        items: ``(n_items, ...)``: first the items of row 0, then those of row 1, and so on.
-        lengths: Long ``(n,)``: how many items each row has; they sum to ``n_items``.
-    """
-
-    items: Tensor
-    lengths: Tensor
+    items: Tensor  # (n_items, ...): first the items of row 0, then those of row 1, and so on
+    lengths: Tensor  # long (n,): how many items each row has; they sum to n_items
 
     def __post_init__(self) -> None:
-        if self.lengths.dtype != torch.long or self.lengths.dim() != 1 or int(self.lengths.sum()) != len(self.items):
-            raise ShapeError(
-                f"`lengths` is {self.lengths.dtype} of shape {tuple(self.lengths.shape)} and adds up to "
-                f"{int(self.lengths.sum())}, expected long (n,) adding up to the {len(self.items)} items."
-            )
+        kind, shape, n_items = self.lengths.dtype, tuple(self.lengths.shape), int(self.lengths.sum())
+        if kind != torch.long or len(shape) != 1 or n_items != len(self.items):
+            expected = f"expected long (n,) adding up to the {len(self.items)} items."
+            raise ShapeError(f"`lengths` is {kind} of shape {shape} and adds up to {n_items}, {expected}")
 
     @classmethod
     def cat(cls, rows: Sequence[Tensor]) -> Ragged:
@@ -61,13 +55,7 @@ class Ragged:
 
 
 def softmax(scores: Tensor, rows: Tensor, n_rows: int) -> Tensor:
-    """Normalises item scores ``(n_items, ...)`` within each row, so that those of a row add up to 1.
-
-    Args:
-        scores: Any finite numbers.
-        rows: Long ``(n_items,)``: the row of each item.
-        n_rows: Number of rows; one without items takes no part.
-    """
+    """Normalises item scores ``(n_items, ...)`` within each row; ``rows``, long ``(n_items,)``: the row of each."""
     place = rows.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
     highest = scores.new_full((n_rows, *scores.shape[1:]), -torch.inf)
     highest = highest.scatter_reduce(0, place, scores.detach(), "amax")

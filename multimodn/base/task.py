@@ -131,9 +131,5 @@ class Task(nn.Module, ABC):
 
 
 def main_metric(task: Task) -> str:
-    """Names a task's main metric, among those of `Task.link_metrics`.
-
-    ``auroc`` on log-odds: the mean over the binary splits of an ordinal task, or over classes or labels; ``r2`` for
-    numbers, ``cindex`` for survival.
-    """
+    """Names a task's main metric among `Task.link_metrics`; AUROC: a mean over ordinal splits, classes or labels."""
     return {"log-odds": "auroc", "units": "r2", "log-risk": "cindex"}[task.link_scale]

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -23,25 +22,17 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 FILE = "search.db"
-N_RANDOM = 8
-"""Trials drawn at random, the study's own settings among them, before TPE proposes."""
-N_UNPRUNED = 4
-"""Complete trials before a trial may be stopped early."""
-
+N_RANDOM = 8  # trials drawn at random, the study's own settings among them, before TPE proposes
+N_UNPRUNED = 4  # complete trials before a trial may be stopped early
 INTERRUPTED = "interrupted"
 
 
 @dataclass
 class Clock:
-    """The time used by a search, over all its calls.
+    """The time used by a search, over all its calls, in seconds."""
 
-    Attributes:
-        limit: Seconds; infinite = none.
-        before: Seconds that earlier calls used.
-    """
-
-    limit: float
-    before: float = 0.0
+    limit: float  # infinite = none
+    before: float = 0.0  # what earlier calls used
     started: float = field(default_factory=time.monotonic)
 
     def used(self) -> float:
@@ -57,16 +48,7 @@ class History:
     """The trials of a new or resumed search in a folder.
 
     Proposals depend on the seed and on the trials that ended by themselves, so that a search that was killed and
-    resumed makes the same proposals.
-
-    Args:
-        folder: Folder of the file.
-        fingerprint: What must not change between calls, by name.
-        space: The settings that are searched.
-        seed: Of the proposals.
-
-    Raises:
-        StudyError: If the folder holds another search; the message says what changed.
+    resumed makes the same proposals. ``fingerprint``: what must not change between calls, by name.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, str], space: Space, seed: int) -> None:
@@ -84,7 +66,11 @@ class History:
             self._study = optuna.create_study(
                 storage=self._storage, study_name="tune", direction="maximize", load_if_exists=True, pruner=pruner
             )
-            self._check(folder, fingerprint)
+            stored = self._study.user_attrs.get("fingerprint")
+            if stored is None:
+                self._study.set_user_attr("fingerprint", dict(fingerprint))
+            else:
+                check_unchanged(folder, "search", stored, fingerprint)
             for trial in self._study.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
                 self.interrupt(trial)  # left running by a killed process
         except BaseException:
@@ -94,9 +80,7 @@ class History:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -149,8 +133,7 @@ class History:
         n_ended = len(self.ended)
         seed = int(np.random.SeedSequence([self.seed, n_ended]).generate_state(1)[0])
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=N_RANDOM)
-        waiting = self._study.get_trials(deepcopy=False, states=(self._states.WAITING,))
-        if n_ended == 0 and not waiting:
+        if n_ended == 0 and not self._study.get_trials(deepcopy=False, states=(self._states.WAITING,)):
             self._study.enqueue_trial(dict(self.space.default))
         trial = self._study.ask()
         return trial, self.space.suggest(trial)
@@ -180,13 +163,6 @@ class History:
     def write_second_folds(self, number: int, folds: Sequence[FoldScore]) -> None:
         """Stores the scores of a trial on the second set of folds."""
         self._study.set_user_attr(f"second {number}", write_folds(folds))
-
-    def _check(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
-        stored = self._study.user_attrs.get("fingerprint")
-        if stored is None:
-            self._study.set_user_attr("fingerprint", dict(fingerprint))
-            return
-        check_unchanged(folder, "search", stored, fingerprint)
 
 
 def write_folds(folds: Sequence[FoldScore]) -> str:

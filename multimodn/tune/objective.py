@@ -20,41 +20,27 @@ from multimodn.training.fit import TrainerFlags
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Scores of a task on the labelled held-out patients of a fold.
+    """Scores of a task on the labelled held-out patients of a fold."""
 
-    Attributes:
-        loss: Sum of the task's loss, its negative log-likelihood.
-        prior: The same of the prior, which predicts the training distribution for all patients.
-        n: Labelled patients.
-        metric: The task's main metric, NaN = undefined.
-    """
-
-    loss: float
-    prior: float
-    n: int
-    metric: float
+    loss: float  # sum of the task's loss, its negative log-likelihood
+    prior: float  # the same of the prior, which predicts the training distribution for all patients
+    n: int  # labelled patients
+    metric: float  # the task's main metric, NaN = undefined
 
 
-FoldScore = Mapping[str, TaskScore]
-"""The scores of a fold by task; a task without a labelled patient is not in it."""
+FoldScore = Mapping[str, TaskScore]  # of a fold by task; a task without a labelled patient is not in it
 
 
 def score_fold(study: Study, training: Cohort, held_out: Cohort) -> dict[str, TaskScore]:
-    """Trains a study on some patients and scores others.
-
-    Raises:
-        DataError: If a task cannot be fitted on the training patients, for instance as none has one of its classes.
-        StudyError: If settings do not fit together or the data.
-    """
+    """Trains a study on some patients and scores others; unfit settings or labels raise a StudyError or DataError."""
     with warnings.catch_warnings(), threadpool_limits(1):  # threads of small problems wait for each other
         warnings.simplefilter("ignore", DataWarning)  # the cohort's notes were shown when it was loaded
         model = MultiModN(study)
         model.fit(training, split=development_split(study, training), flags=TrainerFlags(progress=False))
         patients = model.prepare(held_out, labelled=True)
-        fitted = model.trained
         outputs = model.trained.outputs(patients)
     scores = {}
-    for name, task in fitted.tasks.items():
+    for name, task in model.trained.tasks.items():
         labelled = patients.labelled[name]
         if not labelled.any():
             continue

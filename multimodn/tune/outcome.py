@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -41,51 +42,28 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Record:
-    """A search in numbers; for skills see `multimodn.tune.objective.skill`.
+    """A search in numbers; for skills see `multimodn.tune.objective.skill`."""
 
-    Attributes:
-        objective: What was maximised.
-        seed: Of folds and proposals.
-        n_folds: Folds of a set.
-        members: Networks per trial.
-        versions: Of Python and the packages that results depend on.
-        data_hash: Of the cohort.
-        split_hash: Of the study's split, whose test patients the search did not use.
-        n_complete: Trials that were scored on all folds, the study's own settings among them.
-        n_pruned: Trials that were stopped early.
-        n_failed: Trials that were interrupted or failed with an error.
-        time_s: Seconds used, over all calls.
-        time_limit_s: Seconds allowed.
-        best_trial: Number of the trial with the highest skill on the first set of folds; None = none is complete.
-        default_skill: Of the study's own settings on the first set.
-        best_skill: Of the best trial on the first set, by which it was chosen: optimistic.
-        default_second: Of the study's own settings on the second set.
-        best_second: Of the best trial on the second set, which was not used to choose it.
-        is_better: Whether the best trial replaces the study's own settings.
-        settings: Its settings, or the study's own.
-        verdict: The conclusion in one or two sentences.
-    """
-
-    objective: str
-    seed: int
-    n_folds: int
-    members: int
-    versions: dict[str, str]
-    data_hash: str
-    split_hash: str
-    n_complete: int
-    n_pruned: int
-    n_failed: int
-    time_s: float
-    time_limit_s: float | None
-    best_trial: int | None
-    default_skill: float | None
-    best_skill: float | None
-    default_second: float | None
-    best_second: float | None
-    is_better: bool
-    settings: dict[str, Setting]
-    verdict: str
+    objective: str  # what was maximised
+    seed: int  # of folds and proposals
+    n_folds: int  # folds of a set
+    members: int  # networks per trial
+    versions: dict[str, str]  # of Python and the packages that results depend on
+    data_hash: str  # of the cohort
+    split_hash: str  # of the study's split, whose test patients the search did not use
+    n_complete: int  # trials that were scored on all folds, the study's own settings among them
+    n_pruned: int  # trials that were stopped early
+    n_failed: int  # trials that were interrupted or failed with an error
+    time_s: float  # seconds used, over all calls
+    time_limit_s: float | None  # seconds allowed
+    best_trial: int | None  # number of the trial with the highest skill on the first set of folds; None = none complete
+    default_skill: float | None  # of the study's own settings on the first set
+    best_skill: float | None  # of the best trial on the first set, by which it was chosen: optimistic
+    default_second: float | None  # of the study's own settings on the second set
+    best_second: float | None  # of the best trial on the second set, which was not used to choose it
+    is_better: bool  # whether the best trial replaces the study's own settings
+    settings: dict[str, Setting]  # its settings, or the study's own
+    verdict: str  # the conclusion in one or two sentences
 
 
 @dataclass(frozen=True)
@@ -117,21 +95,16 @@ def conclude(study: Study, protocol: Protocol, history: History, used: float, fo
     for name, trial in (("default", default), ("best", best)):
         scores = [] if trial is None else history.second_folds(trial.number)
         seconds[name] = skill(scores) if len(scores) == protocol.n_folds else None
-    is_better = (
-        default is not None and best is not None and _exceeds(best.value, default.value)
-        and _exceeds(seconds["best"], seconds["default"])
-    )  # fmt: skip
+    best_number, best_skill = (None, None) if best is None else (best.number, best.value)
+    default_skill = None if default is None else default.value
+    is_better = _exceeds(best_skill, default_skill) and _exceeds(seconds["best"], seconds["default"])
     settings = dict(best.params) if is_better and best is not None else dict(protocol.space.default)
-    states = [str(trial.state.name) for trial in history.trials]
+    counts = Counter(trial.state.name for trial in history.trials)
     record = Record(
         OBJECTIVE, protocol.seed, protocol.n_folds, protocol.members,
         versions() | {"optuna": str(optuna.__version__)}, protocol.data_hash, protocol.split_hash,
-        states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL"),
-        round(used, 1), protocol.time_s,
-        None if best is None else best.number,
-        None if default is None else default.value,
-        None if best is None else best.value,
-        seconds["default"], seconds["best"], is_better, settings, "",
+        counts["COMPLETE"], counts["PRUNED"], counts["FAIL"], round(used, 1), protocol.time_s,
+        best_number, default_skill, best_skill, seconds["default"], seconds["best"], is_better, settings, "",
     )  # fmt: skip
     record = replace(record, verdict=_verdict(record, default, best))
     best_study = protocol.space.apply(study, settings) if is_better else study
@@ -144,21 +117,15 @@ def _trials_frame(history: History, space: Space) -> pd.DataFrame:
     """Tabulates the trials; see `Tuned`."""
     rows = []
     for trial in history.trials:
-        folds = read_folds(trial.user_attrs.get("folds", "[]"))
-        state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
-        rows.append(
-            {
-                "trial": trial.number,
-                "state": "interrupted" if INTERRUPTED in trial.user_attrs else state,
-                "skill": skill(folds) if folds else np.nan,
-                "folds": len(folds),
-                "seconds": round(float(trial.user_attrs.get("seconds", np.nan)), 2),
-                **{one.name: trial.params.get(one.name) for one in space.dimensions},
-                **{f"skill: {name}": value for name, value in skills(folds).items()},
-                **{f"metric: {name}": value for name, value in metrics(folds).items()},
-                "error": trial.user_attrs.get("error", ""),
-            }
-        )
+        folds, stored = read_folds(trial.user_attrs.get("folds", "[]")), trial.user_attrs
+        state = "failed" if trial.state.name == "FAIL" else trial.state.name.lower()
+        row = {"trial": trial.number, "state": "interrupted" if INTERRUPTED in stored else state}
+        row |= {"skill": skill(folds) if folds else np.nan, "folds": len(folds)}
+        row |= {"seconds": round(float(stored.get("seconds", np.nan)), 2)}
+        row |= {one.name: trial.params.get(one.name) for one in space.dimensions}
+        row |= {f"skill: {name}": value for name, value in skills(folds).items()}
+        row |= {f"metric: {name}": value for name, value in metrics(folds).items()}
+        rows.append(row | {"error": stored.get("error", "")})
     frame = pd.DataFrame(rows)
     return frame[[*frame.columns.drop("error"), "error"]] if len(frame) else frame
 
@@ -166,13 +133,11 @@ def _trials_frame(history: History, space: Space) -> pd.DataFrame:
 def _comparison(history: History, default: FrozenTrial | None, best: FrozenTrial | None, n_folds: int) -> pd.DataFrame:
     rows = []
     if default is not None and best is not None and default.number != best.number:
-        deals: list[tuple[list[Any], list[Any]]] = [
-            (read_folds(default.user_attrs["folds"]), read_folds(best.user_attrs["folds"])),
-            (history.second_folds(default.number), history.second_folds(best.number)),
-        ]
-        for deal, (own, other) in enumerate(deals, 1):
-            for fold, (one, two) in enumerate(zip(own, other, strict=False)):
-                rows.append((deal, fold, skill([one]), skill([two])))
+        first = [read_folds(trial.user_attrs["folds"]) for trial in (default, best)]
+        second = [history.second_folds(trial.number) for trial in (default, best)]
+        for deal, scores in enumerate((first, second), 1):
+            pairs = enumerate(zip(*scores, strict=False))
+            rows += [(deal, fold, skill([one]), skill([two])) for fold, (one, two) in pairs]
     frame = pd.DataFrame(rows, columns=["deal", "fold", "default", "best"])
     return frame.assign(difference=frame["best"] - frame["default"])
 
@@ -226,16 +191,14 @@ def _write(study: Study, tuned: Tuned, folder: Path) -> None:
 def _heading(study: Study, record: Record) -> list[str]:
     """The comments at the top of the best study."""
     changed = {name: value for name, value in record.settings.items() if record.is_better and value != KEEP}
-    lines = [
+    cells, start = unfollowed(study), study.folder.absolute()
+    moves = [f"Paths in the cells of {', '.join(cells)} are relative to {start}: move this file there."]
+    return [
         f"Written by `multimodn tune` for study '{study.name}': seed {record.seed}, {record.n_folds} folds.",
         f"Trials: {record.n_complete} complete, {record.n_pruned} pruned, {record.n_failed} interrupted or failed, of "
         f"{record.members} network(s) each, in {record.time_s:.0f} s.",
         f"Score: {record.objective}.",
         record.verdict,
         *(f"  {name}: {value}" for name, value in changed.items()),
+        *(moves if cells else []),
     ]
-    cells = unfollowed(study)
-    if cells:
-        start = study.folder.absolute()
-        lines.append(f"Paths in the cells of {', '.join(cells)} are relative to {start}: move this file there.")
-    return lines

@@ -11,16 +11,14 @@ from typing import Any
 from multimodn.study.study import FileSplit, Study
 
 PATHS = ("path", "patients", "database", "files")
-LITERAL = re.compile(r"'((?:[^']|'')*)'")
-"""A string of SQL; a doubled quote stands for one."""
+LITERAL = re.compile(r"'((?:[^']|'')*)'")  # a string of SQL; a doubled quote stands for one
 
 
 def relocated(study: Study, folder: Path) -> Study:
     """Returns the study with paths relative to ``folder`` instead of the folder of the study.
 
-    These are relative paths and patterns of sources and of a split by files, and in queries every string that names, or
-    as a pattern matches, a file in the folder of the study. Paths in the cells of a query's result are not changed; see
-    `unfollowed`.
+    In queries these are the strings that name, or as a pattern match, a file in the folder of the study. Paths in the
+    cells of a query's result are not changed; see `unfollowed`.
     """
     data, start = study.to_dict(), study.folder
 

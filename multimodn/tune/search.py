@@ -28,40 +28,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moment:
-    """The progress of a search, reported before each fold.
-
-    Attributes:
-        trial: Number of the trial.
-        fold: Number of its fold that starts, from 0.
-        n_folds: Folds of a set.
-        is_second: Whether finalists are compared on the second set of folds.
-        used: Seconds used.
-        default: Skill of the study's own settings; None = not scored yet.
-        best: Best skill so far; None = none yet.
-    """
+    """The progress of a search, reported before each fold."""
 
     trial: int
-    fold: int
-    n_folds: int
-    is_second: bool
-    used: float
-    default: float | None
-    best: float | None
+    fold: int  # the trial's fold that starts, from 0
+    n_folds: int  # folds of a set
+    is_second: bool  # whether finalists are compared on the second set of folds
+    used: float  # seconds
+    default: float | None  # skill of the study's own settings; None = not scored yet
+    best: float | None  # best skill so far; None = none yet
 
 
 def tune(
-    study: Study,
-    cohort: Cohort | None = None,
-    folder: Path = Path("tune"),
-    *,
-    time_s: float | None = 300.0,
-    n_trials: int | None = None,
-    seed: int = 0,
-    n_folds: int = 3,
-    members: int = 1,
-    space: Mapping[str, Any] | None = None,
-    on_fold: Callable[[Moment], None] | None = None,
-) -> Tuned:
+    study: Study, cohort: Cohort | None = None, folder: Path = Path("tune"),
+    *, time_s: float | None = 300.0, n_trials: int | None = None, seed: int = 0, n_folds: int = 3, members: int = 1,
+    space: Mapping[str, Any] | None = None, on_fold: Callable[[Moment], None] | None = None,
+) -> Tuned:  # fmt: skip
     """Searches for better settings of a study; the same call continues after an interruption.
 
     Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes settings, the study's own first. All
@@ -107,11 +89,8 @@ def tune(
     widths = {each.name: cohort.modalities[each.step_names[0]].shape[1] for each in study.modalities}
     searched = default_space(study, widths) if space is None else build_space(study, space, widths)
     protocol = Protocol(seed, n_folds, members, searched, cohort.hash(), split.hash(), time_s, n_trials)
-    stratify = getattr(study.split, "stratify", None)
-    parts = [
-        (development.subset(kept), development.subset(held_out))
-        for kept, held_out in folds(development, n_folds, 2, seed, stratify)
-    ]
+    pairs = folds(development, n_folds, 2, seed, getattr(study.split, "stratify", None))
+    parts = [(development.subset(kept), development.subset(held_out)) for kept, held_out in pairs]
     import_module("multimodn.training.module")  # now, as its time would count as that of the first trial
     with History(folder, fingerprint(study, protocol), searched, seed) as history:
         clock.before = history.seconds
@@ -239,15 +218,7 @@ def _check_limits(time_s: float | None, n_trials: int | None, members: int, n_fo
 
 
 def default_space(study: Study, widths: Mapping[str, int]) -> Space:
-    """Returns the default space.
-
-    The penalty, the learning rate and the number of epochs, over which it falls; the sizes of batches and state, and
-    the update of the state; dropout, depth and principal components of the encoders, the same for all modalities.
-
-    Args:
-        study: Its own values are in the space.
-        widths: Number of columns of each modality.
-    """
+    """Returns the default space, the study's own values in it; ``widths``: number of columns of each modality."""
     epochs, penalty = study.training.epochs, study.training.penalty
     penalties: Any = {"low": 0.01, "high": 30.0, "log": True} if penalty > 0 else [0.0, 0.03, 0.3, 3.0, 30.0]
     wanted = {

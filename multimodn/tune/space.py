@@ -16,53 +16,33 @@ from multimodn.study.yaml_file import located, read_yaml_file, worded
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-Setting = None | bool | int | float | str
-"""A value of a key in a study file."""
-
-KEEP = "study"
-"""In a list: each modality keeps its value of the study."""
-
+Setting = None | bool | int | float | str  # a value of a key in a study file
+KEEP = "study"  # in a list: each modality keeps its value of the study
 EVERY = "*"
-FIXED = {
+FIXED = {  # keys of the training section that are not searched, and why
     "seed": "a lucky seed is not a better setting",
     "members": "how many networks a trial trains is the argument `members`, and the study keeps its own",
     "loggers": "it does not change the model",
 }
-"""Keys of the training section that are not searched, and why."""
-
 RANGE = ("low", "high", "log")
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is searched.
+    """One setting that is searched: a list of choices or a range."""
 
-    Attributes:
-        name: Such as ``training.penalty`` or ``modalities.*.dropout``.
-        places: The modalities whose option it is; empty: it is in the training section.
-        default: The study's own value, or `KEEP` where its modalities differ.
-        choices: The values of a list; empty: it is a range.
-        low: Lowest value of a range.
-        high: Highest value of a range.
-        log: Whether values of a range are uniform on the logarithmic scale.
-    """
-
-    name: str
-    places: tuple[str, ...]
-    default: Setting
-    choices: tuple[Setting, ...] = ()
+    name: str  # such as training.penalty or modalities.*.dropout
+    places: tuple[str, ...]  # the modalities whose option it is; empty: it is in the training section
+    default: Setting  # the study's own value, or KEEP where its modalities differ
+    choices: tuple[Setting, ...] = ()  # empty: it is a range
     low: float = 0.0
     high: float = 0.0
-    log: bool = False
+    log: bool = False  # whether values of the range are uniform on the logarithmic scale
 
     @property
     def key(self) -> str:
         """The last part of the name."""
         return self.name.rpartition(".")[2]
-
-    def ends(self) -> tuple[Setting, ...]:
-        """Values that must be valid for all to be valid."""
-        return self.choices or (self.low, self.high)
 
     def suggest(self, trial: Trial) -> Setting:
         """Asks a trial of Optuna for a value."""
@@ -89,11 +69,7 @@ class Space:
         return {one.name: one.suggest(trial) for one in self.dimensions}
 
     def apply(self, study: Study, settings: Mapping[str, Setting]) -> Study:
-        """Returns the study with some settings.
-
-        Raises:
-            StudyError: If a value is invalid, or values do not fit together.
-        """
+        """Returns the study with some settings; a StudyError says which are invalid or do not fit together."""
         training: dict[str, Setting] = {}
         options: dict[str, dict[str, Setting]] = {}
         for one in self.dimensions:
@@ -113,17 +89,11 @@ class Space:
 
 
 def read_space(path: Path) -> Mapping[str, Any]:
-    """Reads a file with a space, for `build_space`.
-
-    Raises:
-        StudyError: If it cannot be read, or is not a mapping.
-    """
+    """Reads a file with a space, for `build_space`."""
     given = read_yaml_file(path, "space")
     if not isinstance(given, Mapping) or not given:
-        raise StudyError(
-            f"{path}: expected a mapping such as `training.penalty: {{low: 0.1, high: 10, log: true}}`, "
-            f"found {given!r:.60}."
-        )
+        example = "`training.penalty: {low: 0.1, high: 10, log: true}`"
+        raise StudyError(f"{path}: expected a mapping such as {example}, found {given!r:.60}.")
     return given
 
 
@@ -133,11 +103,7 @@ def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int
     A name is ``training.KEY``, ``modalities.NAME.OPTION`` or ``modalities.*.OPTION``; the star means all modalities
     that have the option and accept all values; for ``n_components`` those with more columns than components. A range
     is ``{low, high, log}``, a list holds values. The study's own value is added where missing, as it is always tried.
-
-    Args:
-        study: The study.
-        given: Ranges and lists by name.
-        widths: Number of columns of each modality.
+    ``widths``: number of columns of each modality.
 
     Raises:
         StudyError: Listing every unknown name, with the nearest word, and every invalid value.
@@ -150,7 +116,8 @@ def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int
             if places is None:
                 raise StudyError("no modality has this option and accepts all these values.")
             dimension = _dimension(str(name), places, _current(study, str(name), places), range_)
-            _check_values(study, dimension)
+            for value in dimension.choices or (dimension.low, dimension.high):  # if these are valid, all are
+                Space((dimension,)).apply(study, {dimension.name: value})
             dimensions.append(dimension)
         except StudyError as error:
             problems.append(f"{name}: {error}")
@@ -161,11 +128,7 @@ def build_space(study: Study, given: Mapping[str, Any], widths: Mapping[str, int
 
 
 def places_of(study: Study, name: str, range_: Any, widths: Mapping[str, int]) -> tuple[str, ...] | None:
-    """Returns the modalities of a name: () = the training section, None = a star that matches no modality.
-
-    Raises:
-        StudyError: If the name is unknown, with the nearest word, or must not be searched.
-    """
+    """Returns the modalities of a name: () = the training section, None = a star that matches no modality."""
     section, _, rest = name.partition(".")
     if section == "training":
         if rest in FIXED:
@@ -192,7 +155,11 @@ def places_of(study: Study, name: str, range_: Any, widths: Mapping[str, int]) -
 def _accepts(modality: ModalitySpec, option: str, range_: Any, width: int | None) -> bool:
     if option not in type(modality.options).model_fields:
         return False
-    values = [value for value in _values(range_) if value != KEEP]
+    if isinstance(range_, Mapping):
+        given = [range_[end] for end in ("low", "high") if end in range_]
+    else:
+        given = list(range_) if isinstance(range_, Sequence) and not isinstance(range_, str) else []
+    values = [value for value in given if value != KEEP]
     if option == "n_components":
         is_projected = getattr(modality.options, "numeric", "auto") in {"auto", "scaled"}
         most = max((value for value in values if isinstance(value, int | float)), default=0)
@@ -205,12 +172,6 @@ def _accepts(modality: ModalitySpec, option: str, range_: Any, width: int | None
     except ValueError:
         return False
     return True
-
-
-def _values(range_: Any) -> list[Any]:
-    if isinstance(range_, Mapping):
-        return [range_[end] for end in ("low", "high") if end in range_]
-    return list(range_) if isinstance(range_, Sequence) and not isinstance(range_, str) else []
 
 
 def _current(study: Study, name: str, places: Sequence[str]) -> Setting:
@@ -269,8 +230,3 @@ def _with_options(modality: ModalitySpec, changed: Mapping[str, Setting]) -> Mod
         problems = "; ".join(worded(located(error, list(type(modality.options).model_fields))))
         raise StudyError(f"modality '{modality.name}': {problems}") from None
     return modality.model_copy(update={"options": options})
-
-
-def _check_values(study: Study, dimension: Dimension) -> None:
-    for value in dimension.ends():
-        Space((dimension,)).apply(study, {dimension.name: value})

@@ -134,7 +134,7 @@ def test_the_default_space_holds_the_study_and_every_end_of_it_is_a_study():
     space = default_space(study, WIDTHS)
     assert space.apply(study, space.default).to_dict() == study.to_dict()
     for one in space.dimensions:
-        for value in one.ends():
+        for value in one.choices or (one.low, one.high):
             space.apply(study, {one.name: value})
 
 
