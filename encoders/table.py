@@ -50,12 +50,7 @@ class TableEncoder(Encoder):
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: TableOptions) -> Self:
-        """Builds the encoder from training rows; see `Encoder.fit`.
-
-        Raises:
-            DataError: If no column is of use, or a cell cannot be read.
-            StudyError: If the options name a column that is not there, or contradict each other.
-        """
+        """Builds the encoder from training rows; see `Encoder.fit`, and `fit_layout` for the errors."""
         layout = fit_layout(frame, options)
         scaler = NumericScaler(layout.numeric, layout.scaling, layout.n_knots)
         scaled = scaler.fit(frame)
@@ -70,14 +65,10 @@ class TableEncoder(Encoder):
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Tensor:
-        """Parses rows; columns may have any order, further ones are ignored.
+        """Parses rows to float32 ``(n, n_inputs)``; see `Encoder.prepare`.
 
-        Returns:
-            Float32 ``(n, n_inputs)``: scaled numbers (training spreads from the training mean, NaN = empty) or
-            component scores, then level numbers (NaN = empty or unseen), then 1 for an empty cell, else 0.
-
-        Raises:
-            DataError: If a column is missing, or a cell of a numeric column is not a finite number.
+        Inputs are scaled numbers (training spreads from the training mean, NaN = empty) or component scores, then level
+        numbers (NaN = empty or unseen), then 1 for an empty cell, else 0.
         """
         check_columns(frame, self.columns, HEADER)
         scaled: Tensor = self.scaler(frame, REPAIR, HEADER)
@@ -90,16 +81,12 @@ class TableEncoder(Encoder):
         return torch.cat([scaled, *rest], 1)
 
     def _level_numbers(self, frame: pd.DataFrame) -> list[NDArray[np.float32]]:
-        numbers, unseen = [], []
-        for column in self.layout.categorical:
-            codes, levels = level_numbers(frame[column.name], column)
-            numbers.append(codes)
-            if levels:
-                unseen.append(f"column '{column.name}': {shown(levels)}")
+        numbered = {column.name: level_numbers(frame[column.name], column) for column in self.layout.categorical}
+        unseen = [f"column '{name}': {shown(levels)}" for name, (_, levels) in numbered.items() if levels]
         if unseen:
             text = f"{HEADER}: levels that training did not see count as the average level. {'; '.join(unseen)}"
             warnings.warn(text, DataWarning, stacklevel=3)
-        return numbers
+        return [codes for codes, _ in numbered.values()]
 
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
@@ -121,9 +108,8 @@ class TableEncoder(Encoder):
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes columns behind gates, after their encoding; see `Encoder.encode_parts`."""
-        weight = self.layers.straight.weight
-        n = len(self.layout.numeric)
-        encoded, start = self._encoded(parts.content.to(weight), n), torch.zeros_like(weight[:1, :1])
+        weight, n, start = self.layers.straight.weight, len(self.layout.numeric), torch.zeros(())
+        encoded = self._encoded(parts.content.to(weight), n)
         if parts.reference is not None:
             start = self._encoded(parts.reference.to(weight), n)
         mixed = start + gates.to(weight)[:, self._column_of(weight.device)] * (encoded[rows] - start)
@@ -134,13 +120,9 @@ class TableEncoder(Encoder):
     def _encoded(self, values: Tensor, n_numeric: int) -> Tensor:
         """Returns the inputs of the layers ``(n, n_encoded)``; the first ``n_numeric`` columns are numbers."""
         n_coded = n_numeric + len(self.layout.categorical)
-        encoded = []
-        if self.numeric is not None:
-            encoded.append(self.numeric(values[:, :n_numeric]))
-        if self.levels is not None:
-            encoded.append(self.levels(values[:, n_numeric:n_coded]))
-        if self.layout.indicated:
-            encoded.append(values[:, n_coded:])
+        encoded = [] if self.numeric is None else [self.numeric(values[:, :n_numeric])]
+        encoded += [] if self.levels is None else [self.levels(values[:, n_numeric:n_coded])]
+        encoded += [values[:, n_coded:]] if self.layout.indicated else []
         return torch.cat(encoded, 1) if len(encoded) > 1 else encoded[0]
 
     def _column_of(self, device: torch.device) -> Tensor:
@@ -159,9 +141,8 @@ class TableEncoder(Encoder):
     def summary(self) -> pd.DataFrame:
         """Describes every column of the training rows, for reports.
 
-        Returns:
-            A row a column: ``kind`` (numeric, categorical, dropped), ``unit``, ``minimum``, ``median``,
-            ``maximum`` in that unit, ``n_empty``, ``levels``, and why it was ``dropped``.
+        A row has ``kind`` (numeric, categorical, dropped), ``unit``, ``minimum``, ``median``, ``maximum`` in that unit,
+        ``n_empty``, ``levels``, and why the column was ``dropped``.
         """
         rows: list[dict[str, Any]] = [{"kind": "numeric", **asdict(column)} for column in self.layout.numeric]
         rows += [{"kind": "categorical", **asdict(column)} for column in self.layout.categorical]

@@ -123,11 +123,8 @@ class TextEncoder(Encoder):
     def fit(cls, frame: pd.DataFrame, options: TextOptions) -> Self:
         """Builds the encoder from training rows, one for each report; see `Encoder.fit`.
 
-        Raises:
-            DataError: If the column is missing or does not hold text, or all reports have the same vector.
-            UnreadableError: If a report is empty, or its file cannot be read; all of them are named.
-            StudyError: If there is no such network, or the windows do not fit it.
-            MissingExtraError: If the extra 'text' is not installed.
+        Raises a DataError too if all reports have the same vector, and a StudyError if there is no such network, or the
+        windows do not fit it.
         """
         column, folder = _column(frame, options), transformer.network_folder(options.model)
         vectors = _vectors(frame, column, options, folder)
@@ -146,17 +143,10 @@ class TextEncoder(Encoder):
         return encoder
 
     def prepare(self, frame: pd.DataFrame) -> Tensor:
-        """Reads reports; the network encodes those that are not in the cache.
+        """Returns standardised vectors or component scores, float32 ``(n_patients, n_inputs)``; see `Encoder.prepare`.
 
-        Returns:
-            Float32 ``(n_patients, n_inputs)``: standardised vectors or component scores.
-
-        Raises:
-            DataError: If the column is missing or does not hold text, or the network is not that of the training.
-            UnreadableError: If a report is empty, or its file cannot be read; all of them are named.
-
-        Warns:
-            DataWarning: If `max_windows` leaves out the end of reports.
+        The network encodes reports that are not in the cache; a DataError if it is not that of the training. Warns if
+        `max_windows` leaves out the end of reports.
         """
         vectors = _vectors(frame, self.columns[0], self.options, self._folder(), len(self.centre))
         return self._project(vectors.to(self.centre)).float().cpu()
@@ -167,8 +157,8 @@ class TextEncoder(Encoder):
 
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
         """Makes each word a part, of its tokens; the network is loaded. See `Encoder.parts`."""
-        encoding = None if self.options.file_column is None else self.options.encoding
-        return cut_words(Reports(frame, self.columns[0], encoding, HEADER), self._network(), self.options.windowing)
+        reports = _reports(frame, self.columns[0], self.options)
+        return cut_words(reports, self._network(), self.options.windowing)
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes reports with their word vectors behind gates; see `Encoder.encode_parts`."""
@@ -220,14 +210,16 @@ def _column(frame: pd.DataFrame, options: TextOptions) -> str:
 
 def _vectors(frame: pd.DataFrame, column: str, options: TextOptions, folder: Path, size: int | None = None) -> Tensor:
     """Returns the network's vector of each patient, float64 ``(n_patients, size)``."""
-    reports = Reports(frame, column, None if options.file_column is None else options.encoding, HEADER)
+    reports, cut = _reports(frame, column, options), options.windowing
     if size is not None and not len(frame):
         return torch.zeros(0, size, dtype=torch.float64)
-    cut = options.windowing
-    network = transformer.network_hash(folder)
-    cache = OutputCache(content_hash(SCHEME, network, f"{cut.window} {cut.overlap} {cut.max_windows}"))
+    key = SCHEME, transformer.network_hash(folder), f"{cut.window} {cut.overlap} {cut.max_windows}"
 
     def encode(texts: Sequence[str]) -> TextVectors:
         return transformer.load_network(folder).encode(texts, cut, options.batch_size)
 
-    return patient_vectors(reports, encode, cache)
+    return patient_vectors(reports, encode, OutputCache(content_hash(*key)))
+
+
+def _reports(frame: pd.DataFrame, column: str, options: TextOptions) -> Reports:
+    return Reports(frame, column, None if options.file_column is None else options.encoding, HEADER)

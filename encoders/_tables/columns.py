@@ -13,9 +13,7 @@ from multimodn.encoders._reading import Series, cells_shown, is_date, parse_numb
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
 
 MAX_LEVELS = 256  # levels that a categorical column keeps, the most frequent ones; others count as unseen
-
-MANY_LEVELS = 20
-"""A text column with more levels than this, and more than one level for two filled cells, is not categorical."""
+MANY_LEVELS = 20  # a text column with more levels, and more than one for two filled cells, is not categorical
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,13 @@ class ColumnKinds:
     """The kinds of a table's columns."""
 
     numeric: list[str] = field(default_factory=list)  # numeric columns with more than two values, or declared
-    # numeric columns with two values, not declared: levels in a narrow table, numbers in a wide one
-    two_valued: list[str] = field(default_factory=list)
+    two_valued: list[str] = field(default_factory=list)  # other numeric ones: levels in a narrow table, else numbers
     categorical: list[str] = field(default_factory=list)  # text columns and declared ones
     dropped: dict[str, str] = field(default_factory=dict)  # the reason why a column is of no use
 
 
 def check_declared(frame: pd.DataFrame, declared: Mapping[str, Sequence[str]], header: str) -> None:
-    """Checks the columns that each option names.
-
-    Raises:
-        StudyError: If the frame lacks one, or one is declared both categorical and numeric.
-    """
+    """Raises a StudyError if an option names a column that the frame lacks, or one is both categorical and numeric."""
     problems = [
         f"'{option}' names column '{name}', which does not exist.{did_you_mean(name, map(str, frame.columns))}"
         for option, names in declared.items()
@@ -59,18 +52,17 @@ def check_declared(frame: pd.DataFrame, declared: Mapping[str, Sequence[str]], h
 def infer_kinds(frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequence[str], header: str) -> ColumnKinds:
     """Infers from training rows the kind of every column that is not declared categorical or numeric.
 
-    Raises:
-        DataError: If most cells of a text column, but not all, are numbers; or a column holds dates.
+    Raises a DataError if most cells of a text column, but not all, are numbers.
     """
     kinds, problems = ColumnKinds(), list[str]()
-    is_categorical, is_declared_numeric = set(categorical), set(numeric)
+    declared = dict.fromkeys(numeric, "numeric") | dict.fromkeys(categorical, "categorical")
     for name in frame.columns:
         series = frame[name]
-        if name in is_categorical or (
-            isinstance(series.dtype, pd.CategoricalDtype) and name not in is_declared_numeric
-        ):
+        of_dtype = "categorical" if isinstance(series.dtype, pd.CategoricalDtype) else ""
+        kind = declared.get(name, of_dtype)
+        if kind == "categorical":
             kinds.categorical.append(name)
-        elif name in is_declared_numeric or is_date(series):  # dates are refused where numbers are read
+        elif kind == "numeric" or is_date(series):  # dates are refused where numbers are read
             kinds.numeric.append(name)
         else:
             _infer(name, series, kinds, problems)
@@ -80,26 +72,24 @@ def infer_kinds(frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequen
 
 def _infer(name: str, series: Series, kinds: ColumnKinds, problems: list[str]) -> None:
     numbers, unreadable = parse_numbers(series)
+    filled = numbers[~np.isnan(numbers)]
     if unreadable.any():
-        n_filled, n_values = int(series.notna().sum()), series.nunique()
-        if int(unreadable.sum()) < int((~np.isnan(numbers)).sum()):
+        n_filled, n_values, n_unreadable = int(series.notna().sum()), series.nunique(), int(unreadable.sum())
+        if n_unreadable < len(filled):
             problems.append(
-                f"column '{series.name}' holds numbers, but {int(unreadable.sum())} of {len(series)} cells are not "
-                f"numbers: {cells_shown(series, unreadable)}. Clean these cells (empty = unknown), or declare the "
-                f"column under `categorical` if its numbers are codes."
+                f"column '{series.name}' holds numbers, but {n_unreadable} of {len(series)} cells are not numbers: "
+                f"{cells_shown(series, unreadable)}. Clean these cells (empty = unknown), or declare the column under "
+                f"`categorical` if its numbers are codes."
             )
         elif n_values > MANY_LEVELS and 2 * n_values > n_filled:
             kinds.dropped[name] = f"free text or an identifier ({n_values} values in {n_filled} cells)"
         else:
             kinds.categorical.append(name)
         return
-    filled = numbers[~np.isnan(numbers)]
     seen = pd.unique(filled[:1000])
     seen = seen if len(seen) > 2 else pd.unique(filled)  # some cells mostly suffice
-    if len(seen) == 0:
-        kinds.dropped[name] = "empty"
-    elif len(seen) == 1:
-        kinds.dropped[name] = "constant"
+    if len(seen) < 2:
+        kinds.dropped[name] = "constant" if len(seen) else "empty"
     else:
         (kinds.two_valued if len(seen) == 2 else kinds.numeric).append(name)
 
@@ -116,11 +106,7 @@ def fit_levels(series: Series) -> CategoricalColumn | str:
 
 
 def level_numbers(series: Series, column: CategoricalColumn) -> tuple[NDArray[np.float32], list[str]]:
-    """Looks cells up among the training levels.
-
-    Returns:
-        Level numbers ``(n,)``, float32, NaN = empty or unseen, and a line for each unseen level.
-    """
+    """Returns level numbers ``(n,)`` of cells, float32, NaN = empty or unseen, and a line for each unseen level."""
     codes, levels = read_levels(series)
     number = pd.Index(column.levels, dtype=object).get_indexer(pd.Index(levels, dtype=object))
     of_level = np.append(np.where(number < 0, np.nan, number), np.nan).astype(np.float32)

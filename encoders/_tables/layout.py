@@ -91,16 +91,12 @@ def _plan(
     is_wide = automatic is not None
     n_components = automatic if options.n_components == "auto" else options.n_components
     if isinstance(options.n_components, int) and options.numeric in {"piecewise", "periodic"}:
-        raise StudyError(
-            f"{HEADER}: `n_components` replaces the numeric columns, so `numeric: {options.numeric}` has "
-            f"nothing to encode. Leave one of them out."
-        )
-    encoding: Numeric = "scaled" if is_wide or n_components else "piecewise"
-    if options.numeric != "auto":
-        encoding = options.numeric
-    scaling: Scaling = "standard" if is_wide or n_components else "quantile"
-    if options.scaling != "auto":
-        scaling = options.scaling
+        problem = f"`n_components` replaces the numeric columns, so `numeric: {options.numeric}` has nothing to encode."
+        raise StudyError(f"{HEADER}: {problem} Leave one of them out.")
+    automatic_choice: tuple[Numeric, Scaling]
+    automatic_choice = ("scaled", "standard") if is_wide or n_components else ("piecewise", "quantile")
+    encoding = automatic_choice[0] if options.numeric == "auto" else options.numeric
+    scaling = automatic_choice[1] if options.scaling == "auto" else options.scaling
     numeric = kinds.numeric + (kinds.two_valued if is_wide else [])
     levels = kinds.categorical + ([] if is_wide else kinds.two_valued)
     return numeric, levels, encoding, scaling, n_components if encoding == "scaled" else None
@@ -109,47 +105,33 @@ def _plan(
 def fit_layout(frame: pd.DataFrame, options: TableOptions) -> TableLayout:
     """Decides from training rows which columns enter, and how; means and components are fitted after it.
 
-    Raises:
-        DataError: If no column is of use, or a cell cannot be read.
-        StudyError: If the options name a column that does not exist, or contradict each other.
+    Raises a DataError if no column is of use, or a cell cannot be read; a StudyError if the options name a column that
+    does not exist, or contradict each other.
     """
     check_columns(frame, dict.fromkeys(frame.columns), HEADER)
     declared = {"categorical": options.categorical, "numeric_columns": options.numeric_columns}
     check_declared(frame, {**declared, "units": list(options.units)}, HEADER)
     kinds = infer_kinds(frame, options.categorical, options.numeric_columns, HEADER)
     numeric_names, level_names, encoding, scaling, n_components = _plan(kinds, options, len(frame))
-    problems, dropped = list[str](), dict(kinds.dropped)
-    numeric: list[NumericColumn] = []
-    for name in numeric_names:
-        numbers = read_numbers(frame[name], problems, REPAIR)
-        column = fit_column(name, numbers, scaling, is_robust=True)
-        if column is not None:
-            numeric.append(column)
-        else:
-            dropped[name] = "constant"
+    problems = list[str]()
+    numbers = {name: read_numbers(frame[name], problems, REPAIR) for name in numeric_names}
+    of_numbers = {name: fit_column(name, cells, scaling, is_robust=True) for name, cells in numbers.items()}
     raise_all(problems, DataError, HEADER)
-    categorical: list[CategoricalColumn] = []
-    for name in level_names:
-        fitted = fit_levels(frame[name])
-        if isinstance(fitted, CategoricalColumn):
-            categorical.append(fitted)
-        else:
-            dropped[name] = fitted
-    report_dropped(dropped, len(numeric) + len(categorical), len(frame), HEADER)
-    n_empty = {column.name: column.n_empty for column in numeric}
-    n_empty |= {column.name: column.n_empty for column in categorical}
-    indicated = [name for name, count in n_empty.items() if count] if options.indicate_empty else []
+    of_levels = {name: fit_levels(frame[name]) for name in level_names}
+    numeric = [column for column in of_numbers.values() if column is not None]
+    categorical = [column for column in of_levels.values() if isinstance(column, CategoricalColumn)]
+    dropped = kinds.dropped | {name: "constant" for name, column in of_numbers.items() if column is None}
+    dropped |= {name: column for name, column in of_levels.items() if isinstance(column, str)}
+    fitted: list[NumericColumn | CategoricalColumn] = [*numeric, *categorical]
+    report_dropped(dropped, len(fitted), len(frame), HEADER)
+    indicated = [column.name for column in fitted if column.n_empty and options.indicate_empty]
     n_components = min(n_components, len(numeric), len(frame)) if n_components and numeric else None
     n_knots = min(MAX_KNOTS, max(2, len(frame)))
     return TableLayout(numeric, categorical, dropped, indicated, encoding, scaling, n_knots, n_components)
 
 
 def report_dropped(dropped: Mapping[str, str], n_kept: int, n_rows: int, header: str) -> None:
-    """Warns of columns that are of no use.
-
-    Raises:
-        DataError: If no other column is left.
-    """
+    """Warns of columns that are of no use; raises a DataError if no other column is left."""
     if not dropped and n_kept:
         return
     listed = shown([f"'{name}' ({why})" for name, why in dropped.items()]) or "there is none"

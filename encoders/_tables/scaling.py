@@ -20,10 +20,8 @@ from multimodn.encoders._reading import Floats, read_numbers
 from multimodn.errors import DataError, raise_all
 
 CLIP = 5.0  # bound of standard-scaled values, in training spreads
-
 LARGEST = float(np.finfo(np.float32).max)
 SAME, SAME_VALUE = 1e-6, 1e-8  # quantiles nearer than this share of the spread and of themselves are one value
-
 MAX_KNOTS = 255
 SKEWED = 2.0  # sample skewness above which a non-negative column enters as log1p (an exponential distribution has 2)
 
@@ -66,10 +64,8 @@ def fit_column(name: str, numbers: Floats, scaling: Scaling, *, is_robust: bool)
 
 def _sorted_quantile(ordered: Floats, probability: float) -> float:
     position = probability * (len(ordered) - 1)
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    weight = position - below
-    return float(ordered[below] * (1.0 - weight) + ordered[above] * weight)
+    below, weight = int(position), position - int(position)
+    return float(ordered[below] * (1.0 - weight) + ordered[min(below + 1, len(ordered) - 1)] * weight)
 
 
 def _centre_and_spread(ordered: Floats, *, is_robust: bool) -> tuple[float, float]:
@@ -119,10 +115,9 @@ class NumericScaler(nn.Module):
                 knots, scores = _quantile_knots(seen, self.knots.shape[1], column.centre / column.spread)
                 self.knots[index], self.scores[index] = torch.from_numpy(knots), torch.from_numpy(scores)
         scaled: Tensor = self(frame, "", "")
-        for index, column in enumerate(self.columns):
-            mean = float(scaled[:, index].double().nanmean())
-            self.columns[index] = replace(column, scaled_mean=mean)
-        scaled -= torch.tensor([column.scaled_mean for column in self.columns])
+        means = [float(values.double().nanmean()) for values in scaled.T]
+        self.columns = [replace(column, scaled_mean=mean) for column, mean in zip(self.columns, means, strict=True)]
+        scaled -= torch.tensor(means)
         return scaled
 
     def _standardise(self, index: int, numbers: Floats) -> NDArray[np.float32]:
@@ -146,8 +141,7 @@ class NumericScaler(nn.Module):
     def forward(self, frame: pd.DataFrame, repair: str, header: str) -> Tensor:
         """Scales all columns to float32 ``(n, n_columns)``, NaN = empty.
 
-        Raises:
-            DataError: If a cell is not a finite number; every such column is named. ``repair`` is the advice for text.
+        Raises a DataError if cells are not finite numbers, naming all these columns; ``repair`` is the advice for text.
         """
         problems = list[str]()
         scaled = np.empty((len(frame), len(self.columns)), dtype=np.float32)

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from multimodn.base.cache import OutputCache, content_hash
+from multimodn.base.ragged import total
 from multimodn.encoders._reading import check_columns
 from multimodn.encoders._texts.transformer import TextVectors
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
 CHARACTERS_AT_ONCE = 1_000_000  # texts are encoded in parts of about this size, and cached after each
 N_COUNTS = 3  # numbers cached behind each vector: its weight, the tokens of its text, and those read
-
+# control characters but tab and line ends, and lone surrogates, which no tokenizer takes
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters but tab and line ends, and lone surrogates, which no tokenizer takes."""
 
 
 def clean(text: str) -> str:
@@ -30,11 +30,7 @@ def clean(text: str) -> str:
 
 
 class Reports:
-    """The reports in a column of texts, or, with an encoding, of paths of files, one of which is in memory at a time.
-
-    Raises:
-        DataError: If the column is missing, or a cell is not text.
-    """
+    """The reports in a column of texts, or, with an encoding, of paths of files, one at a time in memory."""
 
     def __init__(self, frame: pd.DataFrame, column: str, encoding: str | None, header: str) -> None:
         check_columns(frame, [column], header)
@@ -45,35 +41,21 @@ class Reports:
         self.rows = rows[has_report]
         wrong = [i for i, cell in enumerate(self.cells) if not isinstance(cell, str)]
         if wrong:
-            what = "texts" if encoding is None else "paths of text files"
-            cells = [f"{self.cells[i]!r} (patient '{self.patients[self.rows[i]]}')" for i in wrong]
-            raise DataError(
-                f"{header}: column '{column}' holds {frame[column].dtype}, expected {what}: {shown(cells, 3)}. "
-                f"Name the right column."
-            )
+            what = f"{frame[column].dtype}, expected {'texts' if encoding is None else 'paths of text files'}"
+            cells = shown([f"{self.cells[i]!r} (patient '{self.patients[self.rows[i]]}')" for i in wrong], 3)
+            raise DataError(f"{header}: column '{column}' holds {what}: {cells}. Name the right column.")
 
     def read(self, report: int) -> str:
-        """Returns a report, cleaned.
-
-        Raises:
-            ValueError: If it cannot be read, or is empty.
-        """
+        """Returns a report, cleaned; raises a ValueError if it cannot be read, or is empty."""
         cell = self.cells[report]
-        if self.encoding is None:
-            text, where = cell, f"the text in column '{self.column}'"
-        else:
-            text, where = _read_file(cell, self.encoding), f"the file {cell}"
-        text = clean(text)
+        text = clean(cell if self.encoding is None else _read_file(cell, self.encoding))
         if not text.strip():
+            where = f"the text in column '{self.column}'" if self.encoding is None else f"the file {cell}"
             raise ValueError(f"{where} is empty or holds blanks only.")
         return text
 
     def keys(self) -> list[str]:
-        """Returns a hash of each report.
-
-        Raises:
-            UnreadableError: Naming all patients with a report that cannot be read, or without any.
-        """
+        """Returns a hash of each report; see `raise_unreadable` for errors."""
         keys, problems = list[str](), dict[int, str]()
         for report in range(len(self.cells)):
             try:
@@ -86,9 +68,8 @@ class Reports:
 
     def raise_unreadable(self, problems: dict[int, str]) -> None:
         """Raises one UnreadableError for all problems of reports and all patients without a report, if any."""
-        of_patient: dict[int, list[str]] = {}
-        for patient in np.setdiff1d(np.arange(len(self.patients)), self.rows).tolist():
-            of_patient[patient] = [f"there is no report: column '{self.column}' is empty."]
+        without = np.setdiff1d(np.arange(len(self.patients)), self.rows).tolist()
+        of_patient = {patient: [f"there is no report: column '{self.column}' is empty."] for patient in without}
         for report, problem in problems.items():
             of_patient.setdefault(int(self.rows[report]), []).append(problem)
         if of_patient:
@@ -101,13 +82,11 @@ def _read_file(path: str, encoding: str) -> str:
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
     try:
         data = Path(path).read_bytes()
+        return data.decode(codec)
     except OSError as error:
         raise ValueError(f"the file {path} cannot be read: {error.strerror or error}.") from None
-    try:
-        return data.decode(codec)
     except UnicodeDecodeError as error:
-        # codecs with a byte order mark count from behind it
-        offset = error.start + len(data) - len(error.object)
+        offset = error.start + len(data) - len(error.object)  # codecs with a byte order mark count from behind it
         raise ValueError(
             f"the file {path} is not {encoding}: byte {offset} is 0x{data[offset]:02x} ({error.reason}). Save it as "
             f"UTF-8, or name its encoding, such as `encoding: latin-1`."
@@ -118,13 +97,8 @@ def patient_vectors(reports: Reports, encode: Callable[[Sequence[str]], TextVect
     """Returns the mean vector of each patient's reports, weighted by tokens, float64 ``(n_patients, size)``.
 
     At least one report; those that are not in the cache (of this network and windowing) are encoded, some at a time.
-
-    Raises:
-        UnreadableError: Naming all patients with a report that cannot be read or has no token.
-        DataError: If the network returns a number that is not finite.
-
-    Warns:
-        DataWarning: If the end of reports is left out.
+    Raises an UnreadableError naming all patients with a report that cannot be read or has no token, or a DataError if
+    the network returns a number that is not finite; warns if the end of reports is left out.
     """
     keys = reports.keys()
     outputs = {key: output for key in dict.fromkeys(keys) if (output := cache.get(key)) is not None}
@@ -143,19 +117,13 @@ def patient_vectors(reports: Reports, encode: Callable[[Sequence[str]], TextVect
     reports.raise_unreadable({int(report): tokenless for report in torch.nonzero(n_tokens == 0)})
     cut: list[int] = torch.nonzero(n_read < n_tokens).flatten().tolist()
     if cut:
-        named = [
-            f"'{reports.patients[reports.rows[i]]}' ({n_read[i]:.0f} of {n_tokens[i]:.0f} tokens are read)" for i in cut
-        ]
-        warnings.warn(
-            f"{reports.header}: `max_windows` leaves out the end of {len(cut)} of {len(n_tokens)} reports: "
-            f"{shown(named, 3)}.",
-            DataWarning,
-            stacklevel=3,
-        )
-    n_patients = len(reports.patients)
-    summed = torch.zeros(n_patients, vectors.shape[1], dtype=torch.float64)
-    summed.index_add_(0, rows, vectors * weights[:, None])
-    return summed / torch.zeros(n_patients, dtype=torch.float64).index_add_(0, rows, weights)[:, None]
+        owners = reports.patients[reports.rows[cut]]
+        tokens = [f"({n_read[i]:.0f} of {n_tokens[i]:.0f} tokens are read)" for i in cut]
+        named = shown([f"'{owner}' {count}" for owner, count in zip(owners, tokens, strict=True)], 3)
+        text = f"`max_windows` leaves out the end of {len(cut)} of {len(n_tokens)} reports: {named}."
+        warnings.warn(f"{reports.header}: {text}", DataWarning, stacklevel=3)
+    n = len(reports.patients)
+    return total(vectors * weights[:, None], rows, n) / total(weights, rows, n)[:, None]
 
 
 def _parts(reports: Reports, wanted: dict[str, int]) -> Iterator[dict[str, str]]:

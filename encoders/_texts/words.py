@@ -30,13 +30,14 @@ class ReportWords:
 
     def vectors(self, rows: Tensor, gates: Tensor) -> Tensor:
         """Returns the network's vector of each patient at ``rows`` behind gates ``(k, n_tokens)``, ``(k, size)``."""
-        return self.once(gates, lambda: self._vectors(rows, gates))
 
-    def _vectors(self, rows: Tensor, gates: Tensor) -> Tensor:
-        patients, which = torch.unique(rows, return_inverse=True)
-        places = [(which == number).nonzero().squeeze(1) for number in range(len(patients))]
-        parts = [self._of(int(patient), gates[place]) for patient, place in zip(patients, places, strict=True)]
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        def vectors() -> Tensor:
+            patients, which = torch.unique(rows, return_inverse=True)
+            places = [(which == number).nonzero().squeeze(1) for number in range(len(patients))]
+            parts = [self._of(int(patient), gates[place]) for patient, place in zip(patients, places, strict=True)]
+            return torch.cat(parts)[torch.cat(places).argsort()]
+
+        return self.once(gates, vectors)
 
     def _of(self, patient: int, gates: Tensor) -> Tensor:
         """Returns a patient's vector behind k rows of gates: the mean over the reports, weighted by tokens."""
@@ -44,13 +45,10 @@ class ReportWords:
         summed, weights = torch.zeros(()), 0
         for ids, some in zip(reports, torch.split(gates, [len(ids) for ids in reports], dim=1), strict=True):
             vector = self.network.differentiable(ids.expand(len(gates), -1), self.windowing, some)
-            weight = self._weight(len(ids))
+            # tokens of all windows, those of an overlap twice
+            weight = int(self.network.windows(torch.tensor([len(ids)]), self.windowing).length.sum())
             summed, weights = summed.to(vector.device) + weight * vector, weights + weight
         return summed / weights
-
-    def _weight(self, n_tokens: int) -> int:
-        """Returns the tokens of all windows of a report, those of an overlap twice."""
-        return int(self.network.windows(torch.tensor([n_tokens]), self.windowing).length.sum())
 
 
 def cut_words(reports: Reports, network: FrozenTransformer, windowing: Windowing) -> Parts:
