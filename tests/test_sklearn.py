@@ -101,7 +101,7 @@ def test_three_classes_and_an_ensemble_from_an_array_with_holes():
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert model.score(values, y) > 0.85
     assert set(model.contributions(values)["output"]) == {10, 20, 30}
-    assert len(model.model_.model.members) == 2
+    assert len(model.model_.trained.ensemble.members) == 2
 
 
 def test_cross_validation_grid_search_and_pickle():

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from multimodn.base.encoder import Encoder
 from multimodn.base.kinds import load_kind
 from multimodn.conformal.calibration_scores import Conformal
-from multimodn.data.splits import Split
+from multimodn.data.splits import PARTS, Split
 from multimodn.errors import BundleError, MultiModNError
 from multimodn.explain.acquisition.next_modality import Acquisition, Sizes
 from multimodn.files import replacing_folder
@@ -28,9 +28,8 @@ from multimodn.study.study import Study
 from multimodn.training.build import join
 
 SCHEMA = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "bundle.json"
-ACQUISITION = "acquisition.safetensors"
-CONFORMAL = "conformal.safetensors"
+DESCRIPTION, WEIGHTS = "bundle.json", "model.safetensors"
+ACQUISITION, CONFORMAL = "acquisition.safetensors", "conformal.safetensors"
 
 
 def save(path: Path, trained: TrainedModel) -> Path:
@@ -62,10 +61,11 @@ def load(path: Path) -> TrainedModel:
         model.load_state_dict(load_file(weights_path))
         split, provenance = content["split"], content["provenance"]
         head = _acquisition(path, content.get("acquisition"))
-        sets = _conformal(path, content.get("conformal"))
+        scores = content.get("conformal")  # None: never calibrated, or of an older version
+        sets = scores and Conformal.from_parts(scores, load_file(_checked(path, CONFORMAL, scores["sha256"])))
     except (MultiModNError, SafetensorError, RuntimeError, KeyError) as error:
         raise BundleError(f"{path} does not fit this installation of multimodn: {error}") from error
-    restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in _PARTS})
+    restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in PARTS})
     return TrainedModel(study, model.eval(), restored, dict(provenance), head, sets)
 
 
@@ -79,21 +79,12 @@ def _checked(folder: Path, name: str, digest: str | None) -> Path:
     return file
 
 
-def _acquisition(folder: Path, found: Mapping[str, Any] | None) -> Acquisition | None:
-    if found is None or "heads" not in found:  # never fitted, or of an older version
+def _acquisition(folder: Path, content: Mapping[str, Any] | None) -> Acquisition | None:
+    if content is None or "heads" not in content:  # never fitted, or of an older version
         return None
-    head = Acquisition([Sizes(**each | {"tasks": tuple(each["tasks"])}) for each in found["heads"]]).eval()
-    head.load_state_dict(load_file(_checked(folder, ACQUISITION, found["sha256"])))
+    head = Acquisition([Sizes(**each | {"tasks": tuple(each["tasks"])}) for each in content["heads"]]).eval()
+    head.load_state_dict(load_file(_checked(folder, ACQUISITION, content["sha256"])))
     return head
-
-
-def _conformal(folder: Path, found: Mapping[str, Any] | None) -> Conformal | None:
-    if found is None:  # never calibrated, or of an older version
-        return None
-    return Conformal.from_parts(found, load_file(_checked(folder, CONFORMAL, found["sha256"])))
-
-
-_PARTS = ("train", "validation", "test")
 
 
 def _write(folder: Path, path: Path, trained: TrainedModel) -> None:
@@ -108,7 +99,7 @@ def _write(folder: Path, path: Path, trained: TrainedModel) -> None:
         "encoders": {name: encoder.config() for name, encoder in first.encoders.items()},  # type: ignore[operator]
         "tasks": {name: task.config() for name, task in model.tasks.items()},
         "n_members": len(model.members),
-        "split": None if split is None else {part: list(getattr(split, part)) for part in _PARTS},
+        "split": None if split is None else {part: list(getattr(split, part)) for part in PARTS},
         "provenance": dict(trained.provenance),
         "weights_sha256": _sha256((folder / WEIGHTS).read_bytes()),
     }
@@ -118,9 +109,8 @@ def _write(folder: Path, path: Path, trained: TrainedModel) -> None:
         content["acquisition"] = {"heads": [asdict(each) for each in trained.acquisition.sizes], "sha256": digest}
     if trained.conformal_scores is not None:
         save_file(trained.conformal_scores.tensors(), folder / CONFORMAL)
-        content["conformal"] = trained.conformal_scores.description() | {
-            "sha256": _sha256((folder / CONFORMAL).read_bytes())
-        }
+        digest = _sha256((folder / CONFORMAL).read_bytes())
+        content["conformal"] = trained.conformal_scores.description() | {"sha256": digest}
     content["sha256"] = _digest(content)
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, default=_plain))
 

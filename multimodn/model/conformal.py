@@ -36,17 +36,14 @@ class ConformalPrediction:
         Raises:
             DataError: If nobody was held out, or a calibration patient was trained on.
         """
-        trained = self.trained
+        trained, model, seed = self.trained, self.trained.ensemble, self.trained.study.training.seed
         if calibration is not None:
             self._check_unseen(calibration)
             patients = trained.prepare(calibration, labelled=True)
-            trained.conformal_scores = calibrate_sets(trained.ensemble, patients, None)
-            return self
-        _, patients, rows = trained.development_patients(cohort)
-        held_out = [held for _, held in rows]
-        trained.conformal_scores = calibrate_sets(
-            trained.ensemble, patients, held_out, seed=trained.study.training.seed
-        )
+            trained.conformal_scores = calibrate_sets(model, patients, None)
+        else:
+            _, patients, rows = trained.development_patients(cohort)
+            trained.conformal_scores = calibrate_sets(model, patients, [held for _, held in rows], seed=seed)
         return self
 
     def predict(self, cohort: Patients | None = None, *, level: float = 0.9) -> pd.DataFrame:

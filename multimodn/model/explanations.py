@@ -65,9 +65,8 @@ class Explanations:
         trained, patients = self.trained, self.trained.prepare(cohort)
         outputs, steps = trained.step_outputs(patients, order), trained.steps_taken(patients, order)
         names = trained.order if order is None else trained.study.expanded(order)
-        return self._framed(
-            TrajectoryFrame, tables.trajectories(trained.tasks, patients.patients, outputs, steps, names)
-        )
+        table = tables.trajectories(trained.tasks, patients.patients, outputs, steps, names)
+        return self._framed(TrajectoryFrame, table)
 
     def deltas(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> pd.DataFrame:
         """Computes what each step changed, on the task's link scale; a step's delta depends on the steps before it.
@@ -102,10 +101,8 @@ class Explanations:
         with torch.inference_mode():
             parts = [contributions(model, batch, n_pairs, seed) for batch in self.trained.lattice_batches(patients)]
         whole = {name: Contributions.joined([part[name] for part in parts]) for name in model.tasks}
-        return self._framed(
-            ContributionFrame,
-            tables.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen),
-        )
+        table = tables.contributions(model.tasks, patients, whole, model.first.modalities, model.first.seen)
+        return self._framed(ContributionFrame, table)
 
     def summary(
         self,
@@ -129,8 +126,8 @@ class Explanations:
         """
         patients = self.trained.prepare(cohort, labelled=isinstance(by, str))
         groups = tables.classes(self.trained.tasks, patients) if isinstance(by, str) else by
-        found = summarise(self.contributions(patients), groups, n_resamples=n_resamples, seed=seed)
-        return self._framed(SummaryFrame, found)
+        shares = self.contributions(patients)
+        return self._framed(SummaryFrame, summarise(shares, groups, n_resamples=n_resamples, seed=seed))
 
     def interactions(self, cohort: Patients | None = None) -> InteractionFrame:
         """Computes what each pair of a patient's modalities says only together: Shapley interactions, link scale.
@@ -147,9 +144,8 @@ class Explanations:
         with torch.inference_mode():
             parts = [interactions(model, batch) for batch in self.trained.lattice_batches(patients)]
         whole = {name: Interactions.joined([part[name] for part in parts]) for name in model.tasks}
-        return self._framed(
-            InteractionFrame, tables.interactions(model.tasks, patients.patients, whole, model.first.modalities)
-        )
+        table = tables.interactions(model.tasks, patients.patients, whole, model.first.modalities)
+        return self._framed(InteractionFrame, table)
 
     def synergy(self, cohort: Patients | None = None, *, n_resamples: int = 1000, seed: int = 0) -> SynergyFrame:
         """Computes the share of interactions in the predictions of a cohort; see `synergy` in `explain.interactions`.
@@ -202,8 +198,8 @@ class Explanations:
         """
         trained = self.trained
         cohort = trained.test_cohort() if cohort is None else cohort
-        named = trained.study.presence_covariates
-        covariates = read_covariates(cohort, named) if named else None
+        columns = trained.study.presence_covariates
+        covariates = read_covariates(cohort, columns) if columns else None
         names = [modality] if isinstance(modality, str) else modality
         modalities = None if names is None else trained.study.expanded(names)
         patients = trained.prepare(cohort, labelled=True)
@@ -311,9 +307,8 @@ class Explanations:
         if neutral and study.presence_covariates:
             covariates = read_covariates(seen, study.presence_covariates)
             patients = weighted(patients, covariates, list(trained.tasks.values()), trained.ensemble.first.seen)
-        trained.acquisition = fit_acquisition(
-            trained.ensemble, patients, rows, neutral=neutral, seed=study.training.seed
-        )
+        seed = study.training.seed
+        trained.acquisition = fit_acquisition(trained.ensemble, patients, rows, neutral=neutral, seed=seed)
         return self
 
     def next(self, cohort: Patients | None = None, *, costs: Mapping[str, float] | None = None) -> NextFrame:
@@ -334,9 +329,8 @@ class Explanations:
         """
         trained, study = self.trained, self.trained.study
         if trained.acquisition is None:
-            raise NotFittedError(
-                "What to measure next was not learned: call explain.fit_acquisition(), or train with a run."
-            )
+            how = "call explain.fit_acquisition(), or train with a run"
+            raise NotFittedError(f"What to measure next was not learned: {how}.")
         every = {name: spec.cost for name, spec in study.steps.items()}
         for name, cost in (costs or {}).items():
             steps = study.expanded([name])
@@ -367,10 +361,10 @@ class Explanations:
         Raises:
             StudyError: If there is none, or more than one.
         """
-        found = with_parts(self.trained.ensemble)
-        if len(found) != 1:
-            raise StudyError(f"{len(found)} modalities look at tiles ({', '.join(found) or 'none'}); name one.")
-        return found[0]
+        names = with_parts(self.trained.ensemble)
+        if len(names) != 1:
+            raise StudyError(f"{len(names)} modalities look at tiles ({', '.join(names) or 'none'}); name one.")
+        return names[0]
 
     def _framed(self, kind: type[F], frame: pd.DataFrame) -> F:
         """Lets a frame draw itself: its figures name scales and what a patient lacks."""

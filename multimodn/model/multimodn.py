@@ -31,20 +31,11 @@ from multimodn.training.calibrate import calibrate
 from multimodn.training.fit import TrainerFlags, fit_members, member_rows
 from multimodn.training.provenance import provenance
 
-_FORWARDS = {
+_FORWARDS = {  # names of before, and where they are now; they go with the next release
     name: f"explain.{name}"
     for name in (
-        "deltas",
-        "summary",
-        "interactions",
-        "synergy",
-        "order_sensitivity",
-        "value_of",
-        "attributions",
-        "attribution_map",
-        "similar",
-        "attention",
-        "next",
+        "deltas", "summary", "interactions", "synergy", "order_sensitivity", "value_of", "attributions",
+        "attribution_map", "similar", "attention", "next",
     )
 } | {
     "fit_acquisition": "explain.fit_acquisition",
@@ -53,8 +44,7 @@ _FORWARDS = {
     "model": "trained.ensemble",
     "acquisition": "trained.acquisition",
     "sets": "trained.conformal_scores",
-}
-"""Names of before, and where they are now; they go with the next release."""
+}  # fmt: skip
 
 _NOT_TRAINED = "This model is not trained: call fit(), or MultiModN.load(path)."
 
@@ -88,11 +78,7 @@ class MultiModN:
 
     @property
     def trained(self) -> TrainedModel:
-        """The networks, and what is computed from them.
-
-        Raises:
-            NotFittedError: Before `fit` or `load`.
-        """
+        """The networks, and what is computed from them; `NotFittedError` before `fit` or `load`."""
         if self._trained is None:
             raise NotFittedError(_NOT_TRAINED)
         return self._trained
@@ -212,12 +198,8 @@ class MultiModN:
         outputs, n_used = trained.outputs(patients, order), trained.steps_taken(patients, order).sum(2)
         nobody = patients.patients[(n_used == 0).all(0).numpy()]
         if len(nobody):
-            names = shown(list(nobody))
-            warnings.warn(
-                f"{len(nobody)} patient(s) have none of the modalities and get the prior: {names}.",
-                DataWarning,
-                stacklevel=2,
-            )
+            text = f"{len(nobody)} patient(s) have none of the modalities and get the prior: {shown(list(nobody))}."
+            warnings.warn(text, DataWarning, stacklevel=2)
         return tables.predictions(trained.tasks, patients.patients, outputs, n_used)
 
     def link(self, cohort: Patients | None = None, *, order: Sequence[str] | None = None) -> dict[str, Tensor]:

@@ -63,18 +63,7 @@ class ResultFrame(DescribedFrame):
         output: str | None = None,
         theme: ThemeName = "light",
     ) -> Figure:
-        """Draws the fitting picture, with title and caption; see `picture`.
-
-        Args:
-            patient: See `picture`.
-            task: See `picture`.
-            output: See `picture`.
-            theme: ``light`` or ``dark``.
-
-        Raises:
-            StudyError: If task, output or theme is unknown.
-            DataError: If there is nothing to draw, or the patient has no rows.
-        """
+        """Draws the fitting picture, with title and caption; see `picture`. ``theme``: ``light`` or ``dark``."""
         return draw(self.picture(patient=patient, task=task, output=output), theme)
 
     def _of_output(self, output: str | None) -> Self:
@@ -204,11 +193,7 @@ class AttributionFrame(ResultFrame, AttributedFrame):
 
 
 def draw(picture: Picture, theme: str = "light") -> Figure:
-    """Draws a picture with its title and caption in a theme, by name.
-
-    Raises:
-        StudyError: If there is no such theme.
-    """
+    """Draws a picture with its title and caption in the theme ``light`` or ``dark``."""
     themes = {"light": LIGHT, "dark": DARK}
     if theme not in themes:
         raise StudyError(f"Unknown theme '{theme}'.{did_you_mean(theme, themes)}")

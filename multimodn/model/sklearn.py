@@ -28,6 +28,7 @@ from multimodn.study.study import Study
 from multimodn.training.fit import TrainerFlags
 
 TASK, ALL = "target", "features"
+_TRAINING = ("epochs", "batch_size", "learning_rate", "penalty", "patience", "members", "state_size", "update")
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -38,8 +39,8 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     A row that is empty in all columns of a modality does not have it: it is skipped for that row alone.
 
     Args:
-        modalities: For each modality its columns: a DataFrame's names, or an array's positions. A column may
-            stand in several or in none. None = one modality of all columns.
+        modalities: For each modality its columns: a DataFrame's names, or an array's positions. A column may stand in
+            several or in none. None = one modality of all columns.
         encoder_options: For each modality its encoder's options, `kind` among them (default `table`).
         epochs: Passes over the training rows, at most.
         batch_size: Rows in a batch.
@@ -49,9 +50,8 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         members: Networks in the ensemble; each leaves out another fold, which stops it.
         state_size: Width of the state.
         update: How an embedding changes the state: ``residual``, ``gated`` or ``linear``.
-        validation: Share of the rows that stops the training of a single member; 0 = none. It is
-            drawn class by class where there are rows enough, and left out where a class would have no training
-            row.
+        validation: Share of the rows that stops the training of a single member; 0 = none. It is drawn class by class
+            where there are rows enough, and left out where a class would have no training row.
         random_state: Seed of the draw, the first weights, and the shuffling.
 
     Attributes:
@@ -109,9 +109,7 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         train, validation = self._draw(codes, seed)
         self.modalities_ = self._useful(frame.iloc[train])
-        self.model_ = None
-        if self.modalities_:
-            self.model_ = self._trained(frame, codes, train, validation, seed)
+        self.model_ = self._trained(frame, codes, train, validation, seed) if self.modalities_ else None
         return self
 
     def predict_proba(self, X: Any) -> Floats:
@@ -128,14 +126,12 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) == 2:
             return np.stack([1 - values, values], axis=1)
         probabilities = values.reshape(len(frame), len(self.classes_))
-        shares: Floats = probabilities / probabilities.sum(1, keepdims=True)
-        return shares
+        return np.asarray(probabilities / probabilities.sum(1, keepdims=True), dtype=np.float64)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Returns the most probable class of each row, ``(n,)``."""
-        probabilities = self.predict_proba(X)
-        chosen: NDArray[Any] = self.classes_[probabilities.argmax(1)]
-        return chosen
+        codes = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[codes])
 
     def contributions(self, X: Any) -> pd.DataFrame:
         """Shares each prediction out among the row's modalities; see `MultiModN.contributions`.
@@ -177,9 +173,8 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = np.arange(len(codes))
         for stratify in (codes, None) if self.validation and self.members == 1 else ():
             try:
-                train, validation = train_test_split(
-                    rows, test_size=self.validation, stratify=stratify, random_state=seed
-                )
+                options = {"test_size": self.validation, "stratify": stratify, "random_state": seed}
+                train, validation = train_test_split(rows, **options)
             except ValueError:  # too few rows for that
                 continue
             if len(np.unique(codes[train])) == len(self.classes_):
@@ -194,11 +189,9 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         useful, constant = {}, []
         for name, columns in given.items():
             names = [str(column) for column in columns]
-            unknown = [column for column in names if column not in frame.columns]
-            if unknown:
-                raise StudyError(
-                    f"modality '{name}': X has no column '{unknown[0]}'.{did_you_mean(unknown[0], frame.columns)}"
-                )
+            if unknown := [column for column in names if column not in frame.columns]:
+                nearest = did_you_mean(unknown[0], frame.columns)
+                raise StudyError(f"modality '{name}': X has no column '{unknown[0]}'.{nearest}")
             if any(frame[column].nunique() > 1 for column in names):
                 useful[name] = names
             else:
@@ -210,9 +203,8 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _cohort(self, frame: pd.DataFrame, codes: Integers | None = None) -> Cohort:
         tables = {name: frame[columns] for name, columns in self.modalities_.items()}
-        targets = None
-        if codes is not None:
-            targets = {TASK: pd.DataFrame({TASK: codes.astype(str)}, index=frame.index)}
+        labels = None if codes is None else pd.DataFrame({TASK: codes.astype(str)}, index=frame.index)
+        targets = None if labels is None else {TASK: labels}
         return Cohort.from_frames(tables, targets, patients=frame.index)
 
     def _trained(
@@ -220,40 +212,27 @@ class MultiModNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> MultiModN:
         ids = frame.index.to_numpy(dtype=object)
         split = Split(ids[train], ids[validation], ids[:0])
-        model = MultiModN(self._study(seed)).fit(
-            self._cohort(frame, codes), split=split, flags=TrainerFlags(progress=False)
-        )
+        cohort, flags = self._cohort(frame, codes), TrainerFlags(progress=False)
+        model = MultiModN(self._study(seed)).fit(cohort, split=split, flags=flags)
         model.trained.ensemble.double()  # so that a row's prediction is the same in any company, to the last digits
         return model
 
     def _study(self, seed: int) -> Study:
         options = dict(self.encoder_options or {})
-        known = list(self.modalities if self.modalities is not None else (ALL,))
-        unknown = [name for name in options if name not in known]
-        if unknown:
-            raise StudyError(
-                f"`encoder_options` name an unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], known)}"
-            )
+        named = list(self.modalities if self.modalities is not None else (ALL,))
+        if unknown := [name for name in options if name not in named]:
+            nearest = did_you_mean(unknown[0], named)
+            raise StudyError(f"`encoder_options` name an unknown modality '{unknown[0]}'.{nearest}")
         two = len(self.classes_) == 2
         kind = "binary" if two else "multiclass"
         classes = {"positive": "1"} if two else {"classes": [str(k) for k in range(len(self.classes_))]}
+        table = {"kind": "table"}
+        modalities = [table | dict(options.get(name, {})) | {"name": name, "source": "X"} for name in self.modalities_]
         return Study(
             name="scikit-learn",
             cohort={"patient": "row", "sources": {"X": "X.csv"}},
-            modalities=[
-                {"kind": "table", **options.get(name, {}), "name": name, "source": "X"} for name in self.modalities_
-            ],
+            modalities=modalities,
             tasks=[{"name": TASK, "kind": kind, "source": "X", "target": TASK, **classes}],
             split={"validation": 0.0, "test": 0.0, "stratify": TASK},
-            training={
-                "epochs": self.epochs,
-                "batch_size": self.batch_size,
-                "learning_rate": self.learning_rate,
-                "penalty": self.penalty,
-                "patience": self.patience,
-                "members": self.members,
-                "state_size": self.state_size,
-                "update": self.update,
-                "seed": seed,
-            },
+            training={name: getattr(self, name) for name in _TRAINING} | {"seed": seed},
         )

@@ -31,12 +31,8 @@ def trajectories(
 ) -> pd.DataFrame:
     """Lays out the predictions after each step: ``task``, ``output``, ``step``, ``modality``, ``value``.
 
-    Args:
-        tasks: Tasks by name.
-        patients: N patients.
-        outputs: For each task ``(len(order) + 1, N, K)``.
-        steps: Bool ``(T, N, len(order))``, columns as in ``order``: whether the patient takes the step for a task.
-        order: Modality names.
+    ``outputs``: for each task ``(len(order) + 1, N, K)``; ``steps``: bool ``(T, N, len(order))``, columns as in
+    ``order``: whether the patient takes the step for a task.
     """
     parts = []
     for t, (name, task) in enumerate(tasks.items()):
@@ -56,12 +52,8 @@ def deltas(
 ) -> pd.DataFrame:
     """Lays out what each step changed: ``task``, ``output``, ``step``, ``modality``, ``delta``, ``value``.
 
-    Args:
-        tasks: Tasks by name.
-        patients: N patients.
-        links: For each task the predictions on the link scale ``(len(order) + 1, N, L)``.
-        steps: Bool ``(T, N, len(order))``, columns as in ``order``: whether the patient takes the step for a task.
-        order: Modality names.
+    ``links``: for each task the predictions on the link scale ``(len(order) + 1, N, L)``; ``steps`` as in
+    `trajectories`.
     """
     parts = []
     for t, (name, task) in enumerate(tasks.items()):

@@ -61,8 +61,10 @@ class Mechanism:
         Raises:
             StudyError: If a modality is unknown, or the mechanism has nothing to depend on.
         """
-        affected = self._affected(cohort)
-        presence = cohort.presence
+        names, presence = list(cohort.modalities), cohort.presence
+        affected = names if self.modalities is None else list(self.modalities)
+        if unknown := [name for name in affected if name not in names]:
+            raise StudyError(f"Mechanism '{self}': unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], names)}")
         if self.kind == "natural":
             return cohort
         if self.kind == "complete":
@@ -78,13 +80,6 @@ class Mechanism:
         frames = {name: frame[kept.loc[frame.index, name].to_numpy()] for name, frame in cohort.modalities.items()}
         return replace(cohort, modalities=frames)
 
-    def _affected(self, cohort: Cohort) -> list[str]:
-        names = list(cohort.modalities)
-        unknown = [name for name in self.modalities or () if name not in names]
-        if unknown:
-            raise StudyError(f"Mechanism '{self}': unknown modality '{unknown[0]}'.{did_you_mean(unknown[0], names)}")
-        return names if self.modalities is None else list(self.modalities)
-
     def _chance(self, cohort: Cohort, affected: list[str], outcome: pd.Series[Any] | None) -> NDArray[np.float64]:
         """The chance of losing each modality, ``(n, M)``."""
         chance = np.zeros((len(cohort), len(cohort.modalities)))
@@ -96,13 +91,10 @@ class Mechanism:
                 high = _upper_half(_first_component(cohort.modalities[name]))
                 chance[:, column] = self.strength * high.reindex(cohort.patients, fill_value=False)
         else:
-            if self.kind == "mar":
-                high = self._mar(cohort, affected)
-            elif outcome is None:
+            outcome = self._mar(cohort, affected) if self.kind == "mar" else outcome
+            if outcome is None:
                 raise StudyError(f"Mechanism '{self}' depends on an outcome; name the task.")
-            else:
-                high = outcome.reindex(cohort.patients)
-            wanted = high == (0.0 if self.kind == "flipped" else 1.0)
+            wanted = outcome.reindex(cohort.patients) == (0.0 if self.kind == "flipped" else 1.0)
             chance[:, columns] = self.strength * wanted.to_numpy()[:, None]
         return chance
 
@@ -146,14 +138,9 @@ def _first_component(frame: pd.DataFrame) -> pd.Series[Any]:
 def _keep_one(presence: pd.DataFrame, blanked: Bools, drawn: NDArray[np.float64], mechanism: str) -> None:
     """Gives patients who lost all their modalities one back, the one that was drawn last, in place."""
     has = presence.to_numpy()
-    emptied = has.any(axis=1) & ~(has & ~blanked).any(axis=1)
-    if not emptied.any():
+    emptied = np.flatnonzero(has.any(axis=1) & ~(has & ~blanked).any(axis=1))
+    if not len(emptied):
         return
-    back = np.where(has, drawn, -1.0)[emptied].argmax(axis=1)
-    blanked[np.flatnonzero(emptied), back] = False
-    warnings.warn(
-        f"Mechanism '{mechanism}' would leave {int(emptied.sum())} patient(s) without any modality; each keeps one: "
-        f"{shown(list(presence.index[np.flatnonzero(emptied)]))}.",
-        DataWarning,
-        stacklevel=3,
-    )
+    blanked[emptied, np.where(has, drawn, -1.0)[emptied].argmax(axis=1)] = False
+    who = f"{len(emptied)} patient(s) without any modality; each keeps one: {shown(list(presence.index[emptied]))}"
+    warnings.warn(f"Mechanism '{mechanism}' would leave {who}.", DataWarning, stacklevel=3)

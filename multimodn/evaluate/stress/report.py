@@ -13,8 +13,7 @@ from multimodn.figures.forest import Panel, draw_panels, merge_rows
 from multimodn.figures.picture import Picture
 from multimodn.findings.names import metric_name
 
-FIRST = ("auroc", "cindex", "r2")
-"""The metric that a task is compared by: the first of these that it has."""
+FIRST = ("auroc", "cindex", "r2")  # a task is compared by the first of these that it has
 PROBABILITY = ("brier", "ece")
 CONDITIONS = {"complete": "nothing missing", "same": "same mechanism", "flipped": "flipped mechanism"}
 
@@ -72,25 +71,18 @@ def _errors(scores: pd.DataFrame, task: str) -> pd.DataFrame:
 def stress_chart(scores: pd.DataFrame, tasks: Sequence[str], title: str, name: str = "stress") -> Picture:
     """Draws the performance of each arm with nothing missing, under the same and under the flipped mechanism.
 
-    A neutral model has its three points together; one that relies on missingness has them far apart.
-
-    Args:
-        scores: The frame of `multimodn.evaluate.stress.stress.stress`.
-        tasks: A panel each.
-        title: What was done.
-        name: Stem of the files.
+    A neutral model has its three points together; one that relies on missingness has them far apart. A panel for each
+    task in the ``scores`` of `stress`.
     """
-    panels, tables = [], []
+    panels = []
     for task in tasks:
         metric = first_metric(scores, task)
-        table = means(scores, task, metric).rename(
-            columns=lambda condition: CONDITIONS.get(_kind(condition), condition)
-        )
+        table = means(scores, task, metric)
+        table = table.rename(columns=lambda condition: CONDITIONS.get(_kind(condition), condition))
         table = table[[words for words in CONDITIONS.values() if words in table]]
         points = table.rename_axis("row").melt(var_name="mark", ignore_index=False).reset_index()
-        points = points.assign(low=np.nan, high=np.nan)
+        points = points.assign(low=np.nan, high=np.nan, task=task)
         panels.append(Panel(task, metric_name(metric), points, reference=None))
-        tables.append(points.assign(task=task))
     rows = merge_rows([[str(row) for row in dict.fromkeys(panel.points["row"])] for panel in panels])
     marks = [words for words in CONDITIONS.values() if any((panel.points["mark"] == words).any() for panel in panels)]
     n_folds = scores[["repeat", "fold"]].drop_duplicates().shape[0]
@@ -100,7 +92,7 @@ def stress_chart(scores: pd.DataFrame, tasks: Sequence[str], title: str, name: s
         f"Points: means over {n_folds} folds, one trained model for each arm and fold; no interval.",
         f"{panels[0].axis} of {panels[0].title} for {len(rows)} arms.",
         lambda theme: draw_panels(theme, panels, rows, marks, is_range=True, row_height=0.27),
-        pd.concat(tables, ignore_index=True),
+        pd.concat([panel.points for panel in panels], ignore_index=True),
     )
 
 

@@ -56,8 +56,7 @@ def stress_run(
     """
     if mechanism not in TRAINABLE:
         raise StudyError(f"Unknown mechanism '{mechanism}' of training.{did_you_mean(mechanism, TRAINABLE)}")
-    unknown = [name for name in arms or () if name not in ARMS]
-    if unknown:
+    if unknown := [name for name in arms or () if name not in ARMS]:
         raise StudyError(f"Unknown arm '{unknown[0]}'.{did_you_mean(unknown[0], ARMS)}")
     blanked = tuple(modalities or list(study.steps)[-2:])
     plan = Plan(

@@ -42,8 +42,7 @@ from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
 COLUMNS = ["arm", "task", "condition", "metric", "repeat", "fold", "value"]
-MAX_SUBSETS = 5
-"""Up to this many modalities every subset is a test condition of its own."""
+MAX_SUBSETS = 5  # up to so many modalities every subset is a test condition of its own
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def ridges(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     return {arm: arms[arm] for arm in ("late_ridge", "late_ridge_mean")}
 
 
-ARMS: Mapping[str, Trainer] = {
+ARMS: Mapping[str, Trainer] = {  # ``oracle`` is trained on the patients before anything is blanked
     "neutral": with_mode("neutral", "neutral"),
     "informative": with_mode("informative", "informative"),
     "skip": with_mode("off", "skip"),
@@ -108,7 +107,6 @@ ARMS: Mapping[str, Trainer] = {
     "published_batch_skip": fit_published_batch_skip,
     "masked_attention": fit_masked_attention,
 }
-"""Arms by name; ``oracle`` is trained on the patients before anything is blanked."""
 
 
 def stress(
@@ -141,10 +139,9 @@ def stress(
     outcome = high_outcome(tasks[plan.task], cohort.targets[plan.task])
     cohort = cohort.subset(outcome.index[outcome.notna()])
     cells = None if folder is None else _cells(folder, study, cohort, plan)
-    parts = []
-    for number, pair in enumerate(folds(cohort, plan.n_folds, plan.repeats, plan.seed, plan.task)):
-        repeat, fold = divmod(number, plan.n_folds)
-        parts.append(Fold(repeat, fold, *pair, plan.seed + 1000 * repeat + fold))
+    dealt = enumerate(folds(cohort, plan.n_folds, plan.repeats, plan.seed, plan.task))
+    places = [(*divmod(number, plan.n_folds), pair) for number, pair in dealt]
+    parts = [Fold(repeat, fold, *pair, plan.seed + 1000 * repeat + fold) for repeat, fold, pair in places]
     names = list(arms)
 
     def report(job: CellJob, _: pd.DataFrame) -> None:
