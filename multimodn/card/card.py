@@ -37,8 +37,7 @@ from multimodn.findings.sentences import comparison
 from multimodn.model.multimodn import MultiModN
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
-MOST_CAUTIONS = 4
-"""Limitations that are repeated at the top."""
+MOST_CAUTIONS = 4  # limitations that are repeated at the top
 
 
 def write_card(

@@ -25,23 +25,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class TaskFacts:
-    """The labels of a task.
-
-    Attributes:
-        spec: The study's part.
-        task: The fitted task.
-        known: Which patients of the cohort have a label ``(N,)``.
-        truth: `Task.link_target` of all patients ``(N, ...)``; NaN without a label.
-        stratum: `Task.strata` of all patients ``(N,)``; -1 without a label.
-        has_labels: Whether there are several labels, each of which may be so or not.
-    """
+    """The labels of a task."""
 
     spec: TaskSpec
-    task: Task
-    known: Bools
-    truth: Floats
-    stratum: NDArray[np.int64]
-    has_labels: bool
+    task: Task  # fitted
+    known: Bools  # which patients of the cohort have a label ``(N,)``
+    truth: Floats  # `Task.link_target` of all patients ``(N, ...)``; NaN without a label
+    stratum: NDArray[np.int64]  # `Task.strata` of all patients ``(N,)``; -1 without a label
+    has_labels: bool  # whether there are several labels, each of which may be so or not
 
     @property
     def name(self) -> str:
@@ -84,48 +75,28 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A modality, or a reading of one.
+    """A modality, or a reading of one."""
 
-    Attributes:
-        name: Its step.
-        kind: Its encoder's kind.
-        columns: Names of the columns that are read.
-        n_inputs: Numbers that enter its network for each patient, or the width of its embedding.
-        is_embedding: Whether they are the latter, as its kind has no columns to count.
-        empty: Share of empty cells among the patients who have it and were trained on.
-        hidden_from: Tasks that must not see it.
-    """
-
-    name: str
+    name: str  # of its step
     kind: str
-    columns: tuple[str, ...]
-    n_inputs: int
-    is_embedding: bool
-    empty: float
-    hidden_from: tuple[str, ...]
+    columns: tuple[str, ...]  # names of the columns that are read
+    n_inputs: int  # numbers that enter its network for each patient, or the width of its embedding
+    is_embedding: bool  # whether they are the latter, as its kind has no columns to count
+    empty: float  # share of empty cells among the patients who have it and were trained on
+    hidden_from: tuple[str, ...]  # tasks that must not see it
 
 
 @dataclass(frozen=True, eq=False)
 class CardFacts:
-    """Patients, labels and predictors of a trained model.
-
-    Attributes:
-        model: It.
-        cohort: All patients.
-        parts: For each part of the split who belongs to it ``(N,)``.
-        learned: Whose data set the weights ``(N,)``: several members train on the validation patients too.
-        presence: Who has which modality ``(N, M)``, in the order of the model's steps.
-        tasks: By name.
-        predictors: In the order of the model's steps.
-    """
+    """Patients, labels and predictors of a trained model."""
 
     model: MultiModN
-    cohort: Cohort
-    parts: dict[str, Bools]
-    learned: Bools
-    presence: pd.DataFrame
+    cohort: Cohort  # all patients
+    parts: dict[str, Bools]  # for each part of the split who belongs to it ``(N,)``
+    learned: Bools  # whose data set the weights ``(N,)``: several members train on the validation patients too
+    presence: pd.DataFrame  # who has which modality ``(N, M)``, in the order of the model's steps
     tasks: dict[str, TaskFacts]
-    predictors: list[Predictor]
+    predictors: list[Predictor]  # in the order of the model's steps
 
     @property
     def test(self) -> Bools:

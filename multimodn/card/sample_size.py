@@ -16,27 +16,18 @@ from numpy.typing import NDArray
 
 from multimodn.metrics.survival import kaplan_meier
 
-SHRINKAGE = 0.9
-"""Expected shrinkage that a development sample should allow."""
-MARGIN = 0.05
-"""Half the width of the interval of the overall risk, and the largest optimism of Nagelkerke's R2."""
-NAGELKERKE = 0.15
-"""Share of the largest R2 that is assumed where nothing better is known."""
+SHRINKAGE = 0.9  # expected shrinkage that a development sample should allow
+MARGIN = 0.05  # half the width of the interval of the overall risk, and the largest optimism of Nagelkerke's R2
+NAGELKERKE = 0.15  # share of the largest R2 that is assumed where nothing better is known
 
 
 @dataclass(frozen=True)
 class Needed:
-    """Patients that three criteria ask for.
+    """Patients that three criteria ask for."""
 
-    Attributes:
-        shrinkage: For an expected shrinkage of `SHRINKAGE` or better.
-        optimism: For an optimism of Nagelkerke's R2 of at most `MARGIN`.
-        risk: For the overall risk within `MARGIN`.
-    """
-
-    shrinkage: int
-    optimism: int
-    risk: int
+    shrinkage: int  # for an expected shrinkage of `SHRINKAGE` or better
+    optimism: int  # for an optimism of Nagelkerke's R2 of at most `MARGIN`
+    risk: int  # for the overall risk within `MARGIN`
 
     @property
     def most(self) -> int:

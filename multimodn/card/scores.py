@@ -22,14 +22,10 @@ from multimodn.findings.findings import Findings, findings_of, main_rows
 from multimodn.findings.frames import PerformanceFrame
 from multimodn.findings.numbers import FEWEST
 
-MOST_EXPLAINED = 200
-"""Test patients whose contributions are computed."""
-N_PAIRS = 8
-"""Sampled orders, each with its reverse, where there are too many modalities for exact contributions."""
-LEVEL = 0.9
-"""Coverage level of the conformal prediction sets that are checked."""
-FEWEST_R2 = 50
-"""Test patients below whom the predictions' R2 is too uncertain to plan a study with."""
+MOST_EXPLAINED = 200  # test patients whose contributions are computed
+N_PAIRS = 8  # sampled orders, each with its reverse, where there are too many modalities for exact contributions
+LEVEL = 0.9  # coverage level of the conformal prediction sets that are checked
+FEWEST_R2 = 50  # test patients below whom the predictions' R2 is too uncertain to plan a study with
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 15
 BAR = 12
-FULL = 1.0
-"""The PSI, or difference of shares, that fills a bar."""
+FULL = 1.0  # the PSI, or difference of shares, that fills a bar
 
 
 def drift(

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.model.multimodn import MultiModN
 
-FEW = 5
-"""Patients who are shown one by one; of more there is a table."""
+FEW = 5  # patients who are shown one by one; of more there is a table
 
 
 def next_modality(

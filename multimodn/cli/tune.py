@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from multimodn.tune.outcome import Tuned
     from multimodn.tune.search import Moment
 
-SHOWN = 5
-"""Trials in the final table."""
+SHOWN = 5  # trials in the final table
 
 
 def tune(

@@ -10,8 +10,7 @@ from multimodn.findings.findings import findings_of
 from multimodn.findings.frames import DriftFrame, PerformanceFrame
 from multimodn.findings.sentences import calibration, coverage, score_cautions
 
-AS_IT_IS = "none"
-"""The name of no update in `External.calibration`."""
+AS_IT_IS = "none"  # the name of no update in `External.calibration`
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,7 @@ from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
 
 COMPARISON = ["task", "metric", "external", "internal", "difference", "low", "high", "n_external", "n_internal"]
-LEFT_OUT = ("ece",)
-"""Metrics that fewer patients raise, so that they cannot be compared between cohorts."""
+LEFT_OUT = ("ece",)  # metrics that fewer patients raise, so that they cannot be compared between cohorts
 MOST_UNDEFINED = 0.2
 SHIFTED, REFITTED = "intercept", "intercept and slope"
 

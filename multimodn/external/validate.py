@@ -31,8 +31,7 @@ from multimodn.monitor.reference import Reference
 from multimodn.study.study import Study, TaskSpec
 from multimodn.training.provenance import versions
 
-LEVEL = 0.9
-"""The coverage level of conformal prediction sets."""
+LEVEL = 0.9  # the coverage level of conformal prediction sets
 
 
 def external_cohort(model: MultiModN, other: Study) -> Cohort:

@@ -13,11 +13,9 @@ from multimodn.findings.frames import ComparisonFrame, PerformanceFrame
 from multimodn.findings.names import CHANCE, OURS
 
 T = TypeVar("T")
-SLOPES = (0.8, 1.2)
-"""Calibration slopes outside of which predictions are called overconfident or underconfident."""
+SLOPES = (0.8, 1.2)  # calibration slopes outside of which predictions are called overconfident or underconfident
 SIGNIFICANT = 0.05
-CLOSE = 0.05
-"""Two values of a metric are as good as each other if the whole interval of their difference is below this."""
+CLOSE = 0.05  # two values of a metric are as good as each other if the whole interval of their difference is below this
 
 
 @dataclass(frozen=True)
@@ -91,18 +89,14 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Difference:
-    """This model's score less that of a simple one, over all patients or in a group; NaN = no interval.
-
-    Attributes:
-        modalities: Of a presence pattern; None for other groups.
-    """
+    """This model's score less that of a simple one, over all patients or in a group; NaN = no interval."""
 
     task: str
     arm: str
     metric: str
     by: str
     group: str
-    modalities: tuple[str, ...] | None
+    modalities: tuple[str, ...] | None  # of a presence pattern; None for other groups
     value: float
     value_low: float
     value_high: float
@@ -135,22 +129,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A task's comparison with simple models.
-
-    Attributes:
-        ours: The row of this model over all patients.
-        overall: A difference for each simple model, over all patients.
-        groups: Differences in groups of patients.
-        best_single: The modality that the best single modality is; empty = unknown.
-        seen: Modalities that the task may see.
-    """
+    """A task's comparison with simple models."""
 
     task: str
-    ours: Difference
-    overall: tuple[Difference, ...]
-    groups: tuple[Difference, ...]
-    best_single: str
-    seen: tuple[str, ...]
+    ours: Difference  # the row of this model over all patients
+    overall: tuple[Difference, ...]  # a difference for each simple model, over all patients
+    groups: tuple[Difference, ...]  # differences in groups of patients
+    best_single: str  # the modality that the best single modality is; empty = unknown
+    seen: tuple[str, ...]  # modalities that the task may see
 
 
 @dataclass(frozen=True)
@@ -165,21 +151,13 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found about the predictions of some patients.
+    """What was found about the predictions of some patients."""
 
-    Attributes:
-        scores: The main metric of each task.
-        calibration: For each output.
-        coverage: Of conformal prediction sets.
-        comparisons: With simple models, for each task.
-        contributions: Of modalities, the largest of each task first.
-    """
-
-    scores: tuple[Score, ...] = ()
-    calibration: tuple[OutputCalibration, ...] = ()
-    coverage: tuple[Coverage, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    contributions: tuple[Contribution, ...] = ()
+    scores: tuple[Score, ...] = ()  # the main metric of each task
+    calibration: tuple[OutputCalibration, ...] = ()  # for each output
+    coverage: tuple[Coverage, ...] = ()  # of conformal prediction sets
+    comparisons: tuple[Comparison, ...] = ()  # with simple models, for each task
+    contributions: tuple[Contribution, ...] = ()  # of modalities, the largest of each task first
 
 
 def findings_of(

@@ -78,65 +78,39 @@ class PatternFrame(TypedFrame):
 
 
 class PerformanceFrame(PatternFrame):
-    """Scores.
-
-    Attributes:
-        main_metric: The metric that sums up each task.
-        n_resamples: Bootstrap resamples behind the intervals.
-        tertiles: Whose tertiles cut numbers into subgroups; empty without subgroups.
-    """
+    """Scores."""
 
     _metadata: ClassVar[list[str]] = [*PatternFrame._metadata, "main_metric", "n_resamples", "tertiles"]
-    main_metric: Mapping[str, str] = {}
-    n_resamples: int = 0
-    tertiles: str = ""
+    main_metric: Mapping[str, str] = {}  # the metric that sums up each task
+    n_resamples: int = 0  # bootstrap resamples behind the intervals
+    tertiles: str = ""  # whose tertiles cut numbers into subgroups; empty without subgroups
 
 
 class ComparisonFrame(PatternFrame):
-    """A comparison with simple models.
-
-    Attributes:
-        best_single: The arm that ``best_single`` is, for each task.
-        failed: Why arms could not be trained.
-        left_out: Modalities that the simple models cannot read.
-        n_resamples: Bootstrap resamples behind the intervals.
-        n_training: Patients that all were trained on.
-        seen: The modalities that each task may see.
-    """
+    """A comparison with simple models."""
 
     FIELDS: ClassVar[list[str]] = ["best_single", "failed", "left_out", "n_resamples", "n_training", "seen", "patterns"]
     _metadata: ClassVar[list[str]] = FIELDS
-    best_single: Mapping[str, str] = {}
-    failed: Mapping[str, str] = {}
-    left_out: Sequence[str] = ()
-    n_resamples: int = 0
-    n_training: int = 0
-    seen: Mapping[str, Sequence[str]] = {}
+    best_single: Mapping[str, str] = {}  # the arm that ``best_single`` is, for each task
+    failed: Mapping[str, str] = {}  # why arms could not be trained
+    left_out: Sequence[str] = ()  # modalities that the simple models cannot read
+    n_resamples: int = 0  # bootstrap resamples behind the intervals
+    n_training: int = 0  # patients that all were trained on
+    seen: Mapping[str, Sequence[str]] = {}  # the modalities that each task may see
 
 
 class CoverageFrame(TypedFrame):
-    """Coverage of conformal prediction sets.
-
-    Attributes:
-        source: What they were calibrated on: ``cohort`` = patients of its own, else those held out in training.
-        n_members: Networks of the ensemble.
-    """
+    """Coverage of conformal prediction sets."""
 
     _metadata: ClassVar[list[str]] = ["source", "n_members"]
-    source: str = ""
-    n_members: int = 1
+    source: str = ""  # what they were calibrated on: ``cohort`` = patients of its own, else those held out in training
+    n_members: int = 1  # networks of the ensemble
 
 
 class DriftFrame(TypedFrame):
-    """Comparisons of new patients with those trained on.
-
-    Attributes:
-        n_patients: New patients.
-        n_reference: Patients trained on.
-        predicted: Whose predictions the reference holds.
-    """
+    """Comparisons of new patients with those trained on."""
 
     _metadata: ClassVar[list[str]] = ["n_patients", "n_reference", "predicted"]
-    n_patients: int = 0
-    n_reference: int = 0
-    predicted: str = ""
+    n_patients: int = 0  # new patients
+    n_reference: int = 0  # patients trained on
+    predicted: str = ""  # whose predictions the reference holds

@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-FEWEST = 5
-"""Patients below whom a group is not counted exactly, and no number about it is written."""
+FEWEST = 5  # patients below whom a group is not counted exactly, and no number about it is written
 FEW = f"fewer than {FEWEST}"
-HIDDEN = "not shown"
-"""In the place of a count from which, with the total, a smaller one could be had."""
+HIDDEN = "not shown"  # in the place of a count from which, with the total, a smaller one could be had
 UNKNOWN = "not known"
 DASH, MINUS, INFINITY = "\u2013", "\u2212", "\u221e"
 

@@ -10,10 +10,8 @@ from multimodn.findings.findings import SIGNIFICANT, SLOPES, Comparison, Differe
 from multimodn.findings.names import BEST, LATE, arm_name, metric_name, pattern_words
 from multimodn.findings.numbers import counted, interval, joined, number, percent
 
-MOST_GROUPS = 4
-"""Groups that a sentence names."""
-WIDE = 0.2
-"""Width of an interval, between chance and 1, from which it says little."""
+MOST_GROUPS = 4  # groups that a sentence names
+WIDE = 0.2  # width of an interval, between chance and 1, from which it says little
 RESEARCH_TOOL = "multimodn is a research tool and no medical device."
 PERFORMANCE = (
     "AUROC and C-index are the probability that, of two patients, the one with the event (or the earlier event) gets "

@@ -19,36 +19,26 @@ Answer = Literal[
     "conflicts", "gains", "trajectory", "contributions", "summary", "by_class", "by_group", "interactions", "synergy",
     "orders", "value", "next", "training", "patient_outputs", "patient_trajectory", "patient_contributions",
     "patient_next", "patient_attributions", "patient_maps", "patient_sets",
-]  # fmt: skip
-"""Frames, as the methods of `MultiModN` and the functions of `multimodn.evaluate` return them."""
+]  # frames, as the methods of `MultiModN` and the functions of `multimodn.evaluate` return them  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What a reader asks of a report.
 
-    Attributes:
-        sources: Files in the place of the study's sources.
-        everyone: All patients, those trained on too.
-        patients: Who is shown one by one, under their names; default: a few by a rule.
-        slides: Folder with the slides on which attention is drawn.
-        by_name: Whether all patients are shown under their names.
-        n_resamples: Bootstrap resamples behind intervals.
-        arms: Simple models that are trained to be compared with; empty: none; default: those of
-            `multimodn.evaluate.baselines.compare.default_arms`, or what the run folder knows of them.
-        task_gains: Whether a model of each task alone is trained, to see what the task gains from the others.
-        seed: Of whatever is drawn at random.
+    ``arms`` are the simple models that are trained to be compared with; empty: none; default: those of
+    `multimodn.evaluate.baselines.compare.default_arms`, or what the run folder knows of them.
     """
 
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    everyone: bool = False
-    patients: Sequence[str] = ()
-    slides: Path | None = None
-    by_name: bool = False
-    n_resamples: int = 500
+    sources: Mapping[str, Path] = field(default_factory=dict)  # files in the place of the study's sources
+    everyone: bool = False  # all patients, those trained on too
+    patients: Sequence[str] = ()  # who is shown one by one, under their names; default: a few by a rule
+    slides: Path | None = None  # folder with the slides on which attention is drawn
+    by_name: bool = False  # whether all patients are shown under their names
+    n_resamples: int = 500  # bootstrap resamples behind intervals
     arms: Sequence[str] | None = None
-    task_gains: bool = False
-    seed: int = 0
+    task_gains: bool = False  # whether a model of each task alone is trained, to see what it gains from the others
+    seed: int = 0  # of whatever is drawn at random
 
 
 @dataclass(frozen=True)
@@ -74,56 +64,32 @@ class ModalityInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Provenance of a model.
+    """Provenance of a model."""
 
-    Attributes:
-        name: The study's name.
-        study: The study file's text.
-        trained: Date of the model's files.
-        versions: Of the packages that trained it.
-        data_hash: SHA-256 of the values and labels trained and tested on.
-        split_hash: SHA-256 of who was in which part.
-        seed: Of the training.
-        n_members: Networks of the ensemble.
-        missingness: The study's word.
-        sources: For each source of the study what it reads.
-        documents: Names of files of the run folder that tell more, such as its model card.
-    """
-
-    name: str
-    study: str
-    trained: str
-    versions: Mapping[str, str]
-    data_hash: str
-    split_hash: str
-    seed: int
-    n_members: int
-    missingness: str
-    sources: Mapping[str, str]
-    documents: Sequence[str] = ()
+    name: str  # the study's name
+    study: str  # the study file's text
+    trained: str  # date of the model's files
+    versions: Mapping[str, str]  # of the packages that trained it
+    data_hash: str  # SHA-256 of the values and labels trained and tested on
+    split_hash: str  # SHA-256 of who was in which part
+    seed: int  # of the training
+    n_members: int  # networks of the ensemble
+    missingness: str  # the study's word
+    sources: Mapping[str, str]  # for each source of the study what it reads
+    documents: Sequence[str] = ()  # names of files of the run folder that tell more, such as its model card
 
 
 @dataclass(frozen=True)
 class ChosenPatient:
-    """A patient who is shown alone.
+    """A patient who is shown alone."""
 
-    Attributes:
-        label: A letter, or the patient's name where that may be shown.
-        why: Why this one.
-        part: ``train``, ``validation``, ``test``, or empty.
-        has: Modalities, in the model's order.
-        lacks: Those that the patient lacks.
-        output: The link-scale column of the main task that is explained.
-        modality: The one whose parts are attributed to; empty = none can be.
-    """
-
-    label: str
-    why: str
-    part: str
-    has: tuple[str, ...]
-    lacks: tuple[str, ...]
-    output: str
-    modality: str
+    label: str  # a letter, or the patient's name where that may be shown
+    why: str  # why this one
+    part: str  # ``train``, ``validation``, ``test``, or empty
+    has: tuple[str, ...]  # Modalities, in the model's order
+    lacks: tuple[str, ...]  # those that the patient lacks
+    output: str  # the link-scale column of the main task that is explained
+    modality: str  # the one whose parts are attributed to; empty = none can be
 
 
 @dataclass(frozen=True)
@@ -137,43 +103,24 @@ class SlideMap:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All that a report is about.
+    """All that a report is about."""
 
-    Attributes:
-        run: Provenance of the model.
-        tasks: In the study's order; the first is the main one.
-        modalities: In the order of the steps.
-        who: Whom the numbers are about, such as ``test patients``.
-        n_shown: How many they are.
-        n_explained: How many of them are explained.
-        is_trained_on: Whether the model was trained on some of them.
-        is_by_name: Whether patients bear their names.
-        presence: Bool, all patients x modalities.
-        parts: For each part of the split, and in all, ``patients`` and the labels of each task.
-        outcomes: ``task``, ``outcome``, ``patients`` over all patients.
-        answers: Frames.
-        lacking: For an answer that is not there the reason, a sentence.
-        patients: Those who are shown alone.
-        rule: How they were chosen.
-        maps: Heat maps.
-    """
-
-    run: RunInfo
-    tasks: Sequence[TaskInfo]
-    modalities: Sequence[ModalityInfo]
-    who: str
-    n_shown: int
-    n_explained: int
-    is_trained_on: bool
-    is_by_name: bool
-    presence: pd.DataFrame
-    parts: pd.DataFrame
-    outcomes: pd.DataFrame
-    answers: Mapping[Answer, pd.DataFrame]
-    lacking: Mapping[Answer, str]
-    patients: Sequence[ChosenPatient] = ()
-    rule: str = ""
-    maps: Sequence[SlideMap] = ()
+    run: RunInfo  # provenance of the model
+    tasks: Sequence[TaskInfo]  # in the study's order; the first is the main one
+    modalities: Sequence[ModalityInfo]  # in the order of the steps
+    who: str  # whom the numbers are about, such as ``test patients``
+    n_shown: int  # how many they are
+    n_explained: int  # how many of them are explained
+    is_trained_on: bool  # whether the model was trained on some of them
+    is_by_name: bool  # whether patients bear their names
+    presence: pd.DataFrame  # Bool, all patients x modalities
+    parts: pd.DataFrame  # for each part of the split, and in all, ``patients`` and the labels of each task
+    outcomes: pd.DataFrame  # ``task``, ``outcome``, ``patients`` over all patients
+    answers: Mapping[Answer, pd.DataFrame]  # frames
+    lacking: Mapping[Answer, str]  # for an answer that is not there the reason, a sentence
+    patients: Sequence[ChosenPatient] = ()  # those who are shown alone
+    rule: str = ""  # how they were chosen
+    maps: Sequence[SlideMap] = ()  # heat maps
 
     def get(self, name: Answer) -> pd.DataFrame | None:
         """Returns an answer, None if it could not be had or is empty."""
@@ -189,9 +136,8 @@ class ReportContent:
     @cached_property
     def patterns(self) -> dict[str, tuple[str, ...]]:
         """The modalities of each presence pattern that a task may see, by the pattern's name."""
-        hidden = {
-            task.name: [one.name for one in self.modalities if task.name in one.hidden_from] for task in self.tasks
-        }
+        tasks = [task.name for task in self.tasks]
+        hidden = {task: [one.name for one in self.modalities if task in one.hidden_from] for task in tasks}
         return named_patterns(self.presence, hidden)
 
     def pattern_words(self, pattern: str) -> str:
@@ -232,12 +178,8 @@ ANSWERS_OF: dict[str, tuple[Answer, ...]] = {
     "value of modalities": ("value",),
     "what to measure next": ("next",),
     "single patients": (
-        "patient_trajectory",
-        "patient_contributions",
-        "patient_next",
-        "patient_attributions",
-        "patient_sets",
+        "patient_trajectory", "patient_contributions", "patient_next", "patient_attributions", "patient_sets",
     ),
     "slides": ("patient_maps",),
     "training curves": ("training",),
-}
+}  # fmt: skip

@@ -69,7 +69,11 @@ def write_report(
     """
     out = run / "report.html" if out is None else out
     folder = out.with_suffix("") / FIGURES
-    _check_folder(out, folder)
+    if out.is_dir():
+        raise StudyError(f"{out} is a folder; name a file, such as --out {out / 'report.html'}.")
+    foreign = [file.name for file in sorted(folder.glob("*")) if file.is_dir() or file.suffix not in ENDINGS]
+    if foreign:
+        raise StudyError(f"{folder} holds what no report wrote: {shown(foreign)}. Choose another --out, or move it.")
     wishes = Wishes() if wishes is None else wishes
     found = collect(model, run, wishes, on_step, on_problem)
     documents = []
@@ -87,30 +91,13 @@ def write_report(
 def write_page(
     page: Page, out: Path, folder: Path, on_step: Callable[[str], None] = lambda name: None, *, has_files: bool = True
 ) -> Written:
-    """Writes a page and the files of its figures; the file is renamed into its place at last.
-
-    Args:
-        page: What it says.
-        out: The file.
-        folder: Where figures go.
-        on_step: See `write_report`.
-        has_files: See `write_report`.
-    """
+    """Writes a page and the files of its figures into a folder; see `write_report`."""
     on_step("page")
     text = render(page, folder=os.path.relpath(folder, out.parent).replace(os.sep, "/"))
     out.parent.mkdir(parents=True, exist_ok=True)
     n_figures = _write_figures(page, folder, on_step) if has_files else 0
     write_text(out, text)
     return Written(out, out.stat().st_size, folder, n_figures)
-
-
-def _check_folder(out: Path, folder: Path) -> None:
-    """Refuses to replace what no report wrote."""
-    if out.is_dir():
-        raise StudyError(f"{out} is a folder; name a file, such as --out {out / 'report.html'}.")
-    foreign = [file.name for file in sorted(folder.glob("*")) if file.is_dir() or file.suffix not in ENDINGS]
-    if foreign:
-        raise StudyError(f"{folder} holds what no report wrote: {shown(foreign)}. Choose another --out, or move it.")
 
 
 def _write_figures(page: Page, folder: Path, on_step: Callable[[str], None]) -> int:

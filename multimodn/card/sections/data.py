@@ -14,8 +14,7 @@ from multimodn.findings.markdown import Markup, code, escaped, heading, items, l
 from multimodn.findings.names import pattern_words
 from multimodn.findings.numbers import FEWEST, count, counted, number
 
-MOST_COLUMNS = 12
-"""Columns that are named."""
+MOST_COLUMNS = 12  # columns that are named
 MOST_PATTERNS = 6
 
 

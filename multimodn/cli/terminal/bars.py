@@ -15,29 +15,19 @@ from multimodn.findings.numbers import signed
 
 EIGHTHS = " ▏▎▍▌▋▊▉"
 INDENT = 2
-LONGEST = 24
-"""Letters of a modality's name."""
+LONGEST = 24  # letters of a modality's name
 
 
 @dataclass(frozen=True)
 class BarLine:
-    """A line of a table: what it is about, a value, and a contribution.
+    """A line of a table: what it is about, a value, and a contribution."""
 
-    Attributes:
-        name: Such as a modality.
-        shown: The value as text, such as the prediction then; empty = none.
-        share: The value from 0 to 1, for its bar; None = none.
-        size: The contribution; None = none.
-        error: Its standard error; 0 = exact.
-        total: Instead of a contribution, a sum of them; None = none.
-    """
-
-    name: str
-    shown: str = ""
-    share: float | None = None
-    size: float | None = None
-    error: float = 0.0
-    total: float | None = None
+    name: str  # such as a modality
+    shown: str = ""  # the value as text, such as the prediction then; empty = none
+    share: float | None = None  # the value from 0 to 1, for its bar; None = none
+    size: float | None = None  # the contribution; None = none
+    error: float = 0.0  # its standard error; 0 = exact
+    total: float | None = None  # instead of a contribution, a sum of them; None = none
 
     @property
     def number(self) -> str:

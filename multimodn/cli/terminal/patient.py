@@ -35,41 +35,23 @@ PRIVACY = "Training patients: rare outcomes may identify them. Show this only to
 
 @dataclass(frozen=True)
 class Story:
-    """All that is told of a patient; frames as the methods of `MultiModN` return them, of this patient alone.
-
-    Attributes:
-        patient: The patient.
-        has: Modalities, in the order of reading.
-        lacks: Those that the patient lacks.
-        tasks: Tasks by name.
-        hidden: For each task the modalities that the patient has and the task must not see.
-        link: The predictions on the link scale, for each task ``(L,)``.
-        final: `MultiModN.predict`.
-        steps: `MultiModN.trajectory`.
-        deltas: `MultiModN.deltas`.
-        shares: `MultiModN.contributions`.
-        orders: `MultiModN.order_sensitivity`.
-        pairs: `MultiModN.interactions`; None = there are too many modalities.
-        following: `MultiModN.next`; None = not fitted.
-        inside: `MultiModN.attributions` of one modality; None = not asked for.
-        similar: `MultiModN.similar`; None = not asked for.
-    """
+    """All that is told of a patient; frames as the methods of `MultiModN` return them, of this patient alone."""
 
     patient: str
-    has: list[str]
-    lacks: list[str]
+    has: list[str]  # modalities, in the order of reading
+    lacks: list[str]  # those that the patient lacks
     tasks: dict[str, Task]
-    hidden: dict[str, list[str]]
-    link: dict[str, list[float]]
-    final: pd.DataFrame
-    steps: pd.DataFrame
-    deltas: pd.DataFrame
-    shares: pd.DataFrame
-    orders: pd.DataFrame
-    pairs: pd.DataFrame | None = None
-    following: pd.DataFrame | None = None
-    inside: pd.DataFrame | None = None
-    similar: pd.DataFrame | None = None
+    hidden: dict[str, list[str]]  # for each task the modalities that the patient has and the task must not see
+    link: dict[str, list[float]]  # the predictions on the link scale, for each task ``(L,)``
+    final: pd.DataFrame  # `MultiModN.predict`
+    steps: pd.DataFrame  # `MultiModN.trajectory`
+    deltas: pd.DataFrame  # `MultiModN.deltas`
+    shares: pd.DataFrame  # `MultiModN.contributions`
+    orders: pd.DataFrame  # `MultiModN.order_sensitivity`
+    pairs: pd.DataFrame | None = None  # `MultiModN.interactions`; None = there are too many modalities
+    following: pd.DataFrame | None = None  # `MultiModN.next`; None = not fitted
+    inside: pd.DataFrame | None = None  # `MultiModN.attributions` of one modality; None = not asked for
+    similar: pd.DataFrame | None = None  # `MultiModN.similar`; None = not asked for
 
     def columns(self, task: str) -> list[PatientOutput]:
         """Gathers what is told of each link-scale column of a task."""

@@ -14,14 +14,10 @@ from multimodn.cli.terminal.bars import BarLine
 from multimodn.findings.names import lower_class, survival_time
 from multimodn.findings.numbers import percent, signed
 
-NAMED = 2
-"""Modalities that a sentence names for either direction."""
-SMALL = 0.005
-"""A contribution below it is written as 0.00."""
-WORTH = 0.05
-"""An interaction below this share of all contributions is not worth a line."""
-PLAIN = {"1", "yes", "true", "on"}
-"""Positive classes that say no more than the task's name does."""
+NAMED = 2  # modalities that a sentence names for either direction
+SMALL = 0.005  # a contribution below it is written as 0.00
+WORTH = 0.05  # an interaction below this share of all contributions is not worth a line
+PLAIN = {"1", "yes", "true", "on"}  # positive classes that say no more than the task's name does
 
 
 @dataclass(frozen=True)

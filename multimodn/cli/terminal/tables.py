@@ -12,8 +12,7 @@ from rich.text import Text
 
 from multimodn.files import replacing
 
-BAR = 20
-"""Characters of the longest bar."""
+BAR = 20  # characters of the longest bar
 
 
 def show_scores(console: Console, scores: pd.DataFrame, title: str) -> None:

@@ -17,21 +17,15 @@ RULE = (
 
 
 def main_quantity(trajectory: pd.DataFrame, task: str) -> tuple[str, str]:
-    """Returns the output of a task by which patients are ranked, and words for it.
-
-    Args:
-        trajectory: The frame of `MultiModN.trajectory`.
-        task: The task's name.
-    """
+    """Returns the output of a task by which patients are ranked, and words for it."""
     rows = trajectory[trajectory["task"] == task]
-    names = [str(name) for name in rows["output"].unique()]
     for name, words in (
         ("probability", f"predicted probability of {task}"),
         ("risk", f"predicted risk in {task}"),
         ("expected", f"expected {task}"),
         ("mean", f"predicted {task}"),
     ):
-        if name in names:
+        if (rows["output"] == name).any():
             return name, words
     spread = last_values(rows).groupby("output", sort=False)["value"].std().fillna(0.0)
     widest = str(spread.idxmax())
@@ -45,16 +39,7 @@ def last_values(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def choose_patients(trajectory: pd.DataFrame, n_modalities: pd.Series[int], task: str) -> dict[str, str]:
-    """Chooses a handful of patients by `RULE`.
-
-    Args:
-        trajectory: The frame of `MultiModN.trajectory`.
-        n_modalities: How many modalities each patient has.
-        task: The task by whose predictions they are chosen.
-
-    Returns:
-        For each of them why.
-    """
+    """Chooses a handful of patients by `RULE`; says for each of them why."""
     output, words = main_quantity(trajectory, task)
     rows = trajectory[(trajectory["task"] == task) & (trajectory["output"] == output)]
     wide = rows.set_index("step", append=True)["value"].astype(float).unstack().sort_index(axis=1)
@@ -69,23 +54,15 @@ def choose_patients(trajectory: pd.DataFrame, n_modalities: pd.Series[int], task
         ("most changed by the last step", np.argsort(-np.abs(last - before), kind="stable")),
         ("fewest modalities", np.argsort(n_modalities.reindex(wide.index).to_numpy(), kind="stable")),
     ]
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for why, order in lines:
-        free = [patient for patient in wide.index[order] if str(patient) not in found]
-        if free:
-            found[str(free[0])] = why
-    return found
+        free = [patient for patient in map(str, wide.index[order]) if patient not in chosen]
+        chosen |= dict.fromkeys(free[:1], why)
+    return chosen
 
 
 def labels_for(everyone: Iterable[str], chosen: Sequence[str], named: Iterable[str], seed: int) -> dict[str, str]:
-    """Gives patients labels that do not tell who they are: letters to the chosen ones, numbers in random order.
-
-    Args:
-        everyone: All patients.
-        chosen: Those who are shown alone.
-        named: Those who may be shown under their own names.
-        seed: Of the random order.
-    """
+    """Gives patients labels: names to the ``named``, letters to the chosen ones, numbers in random order to others."""
     kept = set(named)
     labels = {patient: patient for patient in kept}
     letters = iter([*ascii_uppercase, *(a + b for a in ascii_uppercase for b in ascii_uppercase)])
@@ -97,6 +74,5 @@ def labels_for(everyone: Iterable[str], chosen: Sequence[str], named: Iterable[s
 
 def relabelled(frame: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
     """Returns a frame indexed by patient under their labels; a field that holds patients' names is emptied."""
-    index = pd.Index([labels[str(patient)] for patient in frame.index], name=frame.index.name)
-    relabelled = frame.set_axis(index)
+    relabelled = frame.set_axis(pd.Index([labels[str(one)] for one in frame.index], name=frame.index.name))
     return relabelled.of(relabelled, convergence_delta={}) if isinstance(relabelled, AttributedFrame) else relabelled

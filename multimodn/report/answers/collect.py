@@ -24,14 +24,7 @@ def collect(
     on_step: Callable[[str], None] = lambda name: None,
     on_problem: Callable[[str], None] = lambda text: None,
 ) -> ReportContent:
-    """Asks for everything.
-
-    Args:
-        model: A trained model.
-        run: Its run folder.
-        wishes: What the reader asks for.
-        on_step: Called with the name of each step before it starts.
-        on_problem: Called with what went wrong where an answer could not be had; it may name patients.
+    """Asks for everything; arguments as of `multimodn.report.write.write_report`. A problem may name patients.
 
     Raises:
         StudyError: If a source is unknown, or too many patients are to be shown one by one.
@@ -55,8 +48,7 @@ def collect(
 def _start(model: MultiModN, run: Path, wishes: Wishes) -> Collector:
     """Reads the patients and decides whom the numbers are about."""
     given = dict(wishes.sources)
-    outcomes = {task.source for task in model.study.tasks}
-    is_labelled = not given or outcomes <= set(given)
+    is_labelled = not given or {task.source for task in model.study.tasks} <= set(given)
     cohort = Cohort.load(model.study, labelled=is_labelled, sources=given or None)
     check_wanted(cohort, wishes.patients)
     test = pd.Index([] if model.split is None else model.split.test, dtype=object)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,48 +36,25 @@ class PatientAnswers:
         """The patients, in the order in which they are shown."""
         return list(self.about)
 
-    def chosen(self, labels: Mapping[str, str]) -> list[ChosenPatient]:
-        """Returns them under their labels."""
-        return [replace(one, label=labels[patient]) for patient, one in self.about.items()]
-
-    def maps(self, labels: Mapping[str, str]) -> list[SlideMap]:
-        """Returns heat maps under the labels of their patients."""
-        return [SlideMap(labels[patient], number, png) for patient, number, png in self.drawn]
-
 
 @dataclass
 class Collector:
-    """What is known so far.
-
-    Attributes:
-        model: The model.
-        run: Its folder.
-        wishes: What is asked for.
-        cohort: All patients of the sources.
-        shown: The patients that numbers are about.
-        who: Words for them.
-        patients: They as tensors.
-        is_labelled: Whether targets were read.
-        answers: Frames so far, patients under their own names.
-        lacking: Reasons.
-        alone: What was asked about single patients.
-        on_step: Called with what a long step is about to do.
-    """
+    """What is known so far."""
 
     model: MultiModN
     run: Path
     wishes: Wishes
-    cohort: Cohort
-    shown: Cohort
-    who: str
-    patients: PatientTensors
-    is_labelled: bool
-    answers: dict[Answer, pd.DataFrame] = field(default_factory=dict)
-    lacking: dict[Answer, str] = field(default_factory=dict)
-    alone: PatientAnswers = field(default_factory=PatientAnswers)
+    cohort: Cohort  # all patients of the sources
+    shown: Cohort  # the patients that numbers are about
+    who: str  # they in words
+    patients: PatientTensors  # of them
+    is_labelled: bool  # whether targets were read
+    answers: dict[Answer, pd.DataFrame] = field(default_factory=dict)  # frames so far, patients under their own names
+    lacking: dict[Answer, str] = field(default_factory=dict)  # why an answer is not there
+    alone: PatientAnswers = field(default_factory=PatientAnswers)  # what was asked about single patients
     rule: str = ""
     n_explained: int = 0
-    on_step: Callable[[str], None] = lambda name: None
+    on_step: Callable[[str], None] = lambda name: None  # called with what a long step is about to do
 
     def failed(self, step: str) -> None:
         """Says of all answers of a step that are not there that they could not be computed."""
@@ -89,8 +66,8 @@ class Collector:
     def trained_on(self) -> pd.Index[Any]:
         """Patients whom training has seen."""
         split = self.model.split
-        found: pd.Index[Any] = pd.Index([] if split is None else [*split.train, *split.validation], dtype=object)
-        return found
+        patients: pd.Index[Any] = pd.Index([] if split is None else [*split.train, *split.validation], dtype=object)
+        return patients
 
     def some(self, most: int) -> PatientTensors:
         """Returns the shown patients, or as many of them drawn at random."""
@@ -101,10 +78,9 @@ class Collector:
 
     def labels(self, chosen: Sequence[str]) -> dict[str, str]:
         """Returns the labels of all patients, of whom some are shown alone."""
-        if self.wishes.by_name:
-            return {str(patient): str(patient) for patient in self.cohort.patients}
         everyone = [str(patient) for patient in self.cohort.patients]
-        return labels_for(everyone, chosen, map(str, self.wishes.patients), self.wishes.seed)
+        named = everyone if self.wishes.by_name else map(str, self.wishes.patients)
+        return labels_for(everyone, chosen, named, self.wishes.seed)
 
     def findings(self) -> ReportContent:
         """Hides who the patients are, and gathers everything."""
@@ -132,7 +108,7 @@ class Collector:
             outcome_counts(classes),
             answers,
             self.lacking | self.alone.lacking,
-            self.alone.chosen(labels),
+            [replace(one, label=labels[patient]) for patient, one in self.alone.about.items()],
             self.rule,
-            self.alone.maps(labels),
+            [SlideMap(labels[patient], number, png) for patient, number, png in self.alone.drawn],
         )

@@ -14,10 +14,8 @@ from multimodn.findings.frames import CoverageFrame
 from multimodn.findings.names import arm_name
 from multimodn.report.answers.collector import Collector
 
-LEVEL = 0.9
-"""Coverage level of the sets that are shown."""
-MOST_MEASURED = 500
-"""Training patients whose gradients are compared: the batches that are drawn do not need more."""
+LEVEL = 0.9  # coverage level of the sets that are shown
+MOST_MEASURED = 500  # training patients whose gradients are compared: the batches that are drawn do not need more
 NO_SETS = (
     "No conformal prediction sets were calibrated with this model. multimodn fit calibrates them; for a trained model: "
     "model.conformal.fit() and model.save(...) in Python."
@@ -27,7 +25,8 @@ OTHERS = "was not computed: it needs the training patients of the study, and fil
 
 def ask_sets(asked: Collector) -> None:
     """Measures the coverage of conformal prediction sets."""
-    if asked.model.trained.conformal_scores is None:
+    scores = asked.model.trained.conformal_scores
+    if scores is None:
         asked.lacking["coverage"] = NO_SETS
     elif not asked.is_labelled:
         asked.lacking["coverage"] = "The coverage of prediction sets cannot be measured without outcomes."
@@ -35,43 +34,30 @@ def ask_sets(asked: Collector) -> None:
         reason = "the model and its sets were made from some of these patients. Ask for the test patients alone."
         asked.lacking["coverage"] = f"The coverage of prediction sets was not measured: {reason}"
     else:
-        trained = asked.model.trained
-        assert trained.conformal_scores is not None
-        source, n_members = trained.conformal_scores.source, trained.n_members
-        counted = coverage(asked.model, asked.patients, LEVEL)
-        asked.answers["coverage"] = CoverageFrame.of(counted, source=source, n_members=n_members)
+        counted, n_members = coverage(asked.model, asked.patients, LEVEL), asked.model.trained.n_members
+        asked.answers["coverage"] = CoverageFrame.of(counted, source=scores.source, n_members=n_members)
 
 
 def ask_baselines(asked: Collector) -> None:
     """Trains simple models, and compares them with this one on the test patients; or reads an earlier comparison."""
-    wishes = asked.wishes
-    found = None if wishes.arms or wishes.sources else cached_comparison(asked.run, asked.model)
-    reason = _why_no_baselines(asked) if found is None else ""
-    if reason:
+    wishes, tested = asked.wishes, _ids(asked, "test")
+    comparison = None if wishes.arms or wishes.sources else cached_comparison(asked.run, asked.model)
+    if comparison is not None:
+        asked.answers["baselines"] = comparison
+    elif wishes.arms is not None and not len(wishes.arms):
+        asked.lacking["baselines"] = "Simple models were not trained, as the option --no-baselines asked."
+    elif wishes.sources:
+        asked.lacking["baselines"] = f"The comparison with simple models {OTHERS}"
+    elif not tested:
+        reason = "The split has no test patients on whom simple models could be compared with this one."
         asked.lacking["baselines"] = reason
-        return
-    if found is None:
-        is_test_only = asked.who == "test patients" and len(asked.shown) == len(_ids(asked, "test"))
-        found = compare_with_baselines(
-            asked.model,
-            asked.cohort,
-            patients=asked.patients if is_test_only else None,
-            arms=wishes.arms,
-            n_resamples=wishes.n_resamples,
-            seed=wishes.seed,
+    else:
+        is_test_only = asked.who == "test patients" and len(asked.shown) == len(tested)
+        asked.answers["baselines"] = compare_with_baselines(
+            asked.model, asked.cohort, patients=asked.patients if is_test_only else None, arms=wishes.arms,
+            n_resamples=wishes.n_resamples, seed=wishes.seed,
             on_arm=lambda arm: asked.on_step(f"simple models: {arm_name(arm)}"),
-        )
-    asked.answers["baselines"] = found
-
-
-def _why_no_baselines(asked: Collector) -> str:
-    if asked.wishes.arms is not None and not len(asked.wishes.arms):
-        return "Simple models were not trained, as the option --no-baselines asked."
-    if asked.wishes.sources:
-        return f"The comparison with simple models {OTHERS}"
-    if not len(_ids(asked, "test")):
-        return "The split has no test patients on whom simple models could be compared with this one."
-    return ""
+        )  # fmt: skip
 
 
 def _ids(asked: Collector, part: str) -> list[str]:
@@ -97,10 +83,8 @@ def ask_gains(asked: Collector) -> None:
     if len(study.tasks) < 2:
         asked.lacking["gains"] = "The study has one task."
     elif not asked.wishes.task_gains:
-        asked.lacking["gains"] = (
-            "Whether a task gains from the others was not computed, as it takes one training for each task: "
-            "multimodn report RUN --task-gains."
-        )
+        reason = "Whether a task gains from the others was not computed, as it takes one training for each task:"
+        asked.lacking["gains"] = f"{reason} multimodn report RUN --task-gains."
     elif asked.wishes.sources or not _ids(asked, "test"):
         asked.lacking["gains"] = f"Whether a task gains from the others {OTHERS}"
     else:
@@ -112,6 +96,5 @@ def ask_gains(asked: Collector) -> None:
             if done < len(names):
                 asked.on_step(f"gains of tasks: {names[done]} alone, {done + 1} of {len(names)}")
 
-        asked.answers["gains"] = task_gains(
-            study, asked.cohort, asked.model.split, joint=asked.model, seed=seed, on_cell=tell
-        )
+        model, cohort = asked.model, asked.cohort
+        asked.answers["gains"] = task_gains(study, cohort, model.split, joint=model, seed=seed, on_cell=tell)

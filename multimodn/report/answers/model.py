@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
@@ -20,11 +21,8 @@ from multimodn.report.answers.patients import ask_about_patients
 from multimodn.report.answers.run import training
 from multimodn.report.content import ANSWERS_OF
 
-MOST_EXPLAINED, MOST_PAIRED = 400, 150
-"""Patients whose contributions, and whose interactions, are computed: the smaller number takes all subsets."""
-MOST_GROUPS = 8
-"""Sites by which contributions are told apart."""
-Step = tuple[str, Callable[["Collector"], None]]
+MOST_EXPLAINED, MOST_PAIRED = 400, 150  # patients whose contributions, and interactions (of all subsets), are computed
+MOST_GROUPS = 8  # sites by which contributions are told apart
 
 
 def ask_performance(asked: Collector) -> None:
@@ -64,14 +62,10 @@ def ask_trajectory(asked: Collector) -> None:
 
 def ask_contributions(asked: Collector) -> None:
     """Shares predictions out among modalities, and sums that up by class and by site."""
-    some, seed, n = asked.some(MOST_EXPLAINED), asked.wishes.seed, asked.wishes.n_resamples
+    some, seed = asked.some(MOST_EXPLAINED), asked.wishes.seed
     asked.n_explained = len(some.patients)
-    shares = asked.model.contributions(some, seed=seed)
-    asked.answers["contributions"] = shares
-
-    def summed(groups: pd.DataFrame | pd.Series[str] | None) -> pd.DataFrame:
-        return summarise(shares, groups, n_resamples=n, seed=seed)
-
+    asked.answers["contributions"] = shares = asked.model.contributions(some, seed=seed)
+    summed = partial(summarise, shares, n_resamples=asked.wishes.n_resamples, seed=seed)
     asked.answers["summary"] = summed(None)
     if asked.is_labelled:
         asked.answers["by_class"] = summed(tables.classes(asked.model.trained.tasks, some))
@@ -86,10 +80,8 @@ def ask_interactions(asked: Collector) -> None:
     """Asks what modalities say only together."""
     n_modalities = len(asked.model.order)
     if n_modalities > MAX_MODALITIES:
-        reason = (
-            f"Interactions need the predictions from every subset of the modalities: this model has {n_modalities}, "
-            f"at most {MAX_MODALITIES} can be done."
-        )
+        reason = "Interactions need the predictions from every subset of the modalities: this model has "
+        reason += f"{n_modalities}, at most {MAX_MODALITIES} can be done."
         asked.lacking |= dict.fromkeys(ANSWERS_OF["interactions"], reason)
         return
     pairs = asked.model.explain.interactions(asked.some(MOST_PAIRED))
@@ -132,7 +124,7 @@ def ask_patients(asked: Collector) -> None:
 
 
 def ask_slides(asked: Collector) -> None:
-    """Draws where the model looked, if slides were given."""
+    """Draws the model's attention, if slides were given."""
     from multimodn.report.answers.slides import draw_maps
 
     if asked.wishes.slides is not None and asked.alone.ids:
@@ -148,7 +140,7 @@ def ask_training(asked: Collector) -> None:
     asked.answers["training"] = found
 
 
-STEPS: tuple[Step, ...] = (
+STEPS: tuple[tuple[str, Callable[[Collector], None]], ...] = (
     ("performance", ask_performance),
     ("sets", ask_sets),
     ("simple models", ask_baselines),

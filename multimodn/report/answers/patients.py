@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data.cohort import Cohort
+from multimodn.data.splits import PARTS
 from multimodn.errors import MultiModNError, StudyError
 from multimodn.findings.names import lower_class, survival_time
 from multimodn.model.multimodn import MultiModN
@@ -18,34 +19,20 @@ from multimodn.report.answers.comparisons import LEVEL, NO_SETS
 from multimodn.report.content import ChosenPatient
 
 MOST_PATIENTS = 12
-TABLES = ("table", "embedding")
-"""Kinds whose columns are attributed to."""
+TABLES = ("table", "embedding")  # kinds whose columns are attributed to
 
 
 def check_wanted(cohort: Cohort, patients: Sequence[str]) -> None:
-    """Refuses patients who are unknown, and more of them than a page can show.
-
-    Raises:
-        StudyError: If they are more than `MOST_PATIENTS`.
-        DataError: If one is unknown or named twice.
-    """
+    """Refuses more than `MOST_PATIENTS` patients (StudyError), and unknown ones or one named twice (DataError)."""
     if len(patients) > MOST_PATIENTS:
-        raise StudyError(
-            f"{len(patients)} patients are to be shown one by one; a page has room for {MOST_PATIENTS}. Write several "
-            f"reports, or use multimodn explain."
-        )
+        text = f"{len(patients)} patients are to be shown one by one; a page has room for {MOST_PATIENTS}."
+        raise StudyError(f"{text} Write several reports, or use multimodn explain.")
     if patients:
         cohort.subset([str(patient) for patient in patients])
 
 
 def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str]) -> PatientAnswers:
-    """Asks about each of some patients.
-
-    Args:
-        model: A trained model.
-        cohort: Holds them.
-        why: The patients, and why they are shown.
-    """
+    """Asks about each of some patients; ``why`` says of each why it is shown."""
     few = cohort.subset(list(why))
     patients, task = model.prepare(few), model.study.tasks[0].name
     found = PatientAnswers()
@@ -53,12 +40,14 @@ def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str])
     found.frames["patient_contributions"] = shares = model.contributions(patients)
     found.frames["patient_outputs"] = _outputs(model, few, steps, shares)
     presence = few.presence
+    parts = {} if model.split is None else {part: set(getattr(model.split, part)) for part in PARTS}
     for patient, reason in why.items():
         output = _output(shares, patient, task)
         has = tuple(name for name in model.order if name in presence and presence.loc[patient, name])
         lacks = tuple(name for name in model.order if name not in has)
         modality = _largest_table(model, shares, patient, task, output)
-        found.about[patient] = ChosenPatient(patient, reason, _part(model, patient), has, lacks, output, modality)
+        part = next((name for name, members in parts.items() if patient in members), "")
+        found.about[patient] = ChosenPatient(patient, reason, part, has, lacks, output, modality)
     if model.trained.acquisition is None:
         found.lacking["patient_next"] = "The model was not trained to rank the next modality to measure."
     else:
@@ -71,20 +60,12 @@ def ask_about_patients(model: MultiModN, cohort: Cohort, why: Mapping[str, str])
     return found
 
 
-def _part(model: MultiModN, patient: str) -> str:
-    if model.split is None:
-        return ""
-    return next((part for part in ("train", "validation", "test") if patient in getattr(model.split, part)), "")
-
-
 def _output(shares: pd.DataFrame, patient: str, task: str) -> str:
     """The link-scale column that is explained: the one predicted highest, the middle split of ordinal tasks."""
     rows = shares[(shares.index == patient) & (shares["task"] == task)].drop_duplicates("output")
     names = [str(name) for name in rows["output"]]
-    if not names:
-        return ""
     if all(lower_class(name) is not None for name in names):
-        return names[len(names) // 2]
+        return names[len(names) // 2] if names else ""
     return names[int(np.argmax(rows["prediction"].to_numpy()))]
 
 

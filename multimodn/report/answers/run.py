@@ -11,22 +11,16 @@ import pandas as pd
 
 from multimodn.base.task import main_metric
 from multimodn.data.cohort import Cohort
+from multimodn.data.splits import PARTS
 from multimodn.files import BUNDLE, CHECKPOINTS
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.content import ModalityInfo, RunInfo, TaskInfo
 
-DOCUMENTS = ("MODEL_CARD.md", "CHECKLIST.md")
-"""What `multimodn.card` writes beside a bundle."""
-PARTS = ("train", "validation", "test")
+DOCUMENTS = ("MODEL_CARD.md", "CHECKLIST.md")  # what `multimodn.card` writes beside a bundle
 
 
 def run_facts(model: MultiModN, run: Path) -> RunInfo:
-    """Reads where a model comes from.
-
-    Args:
-        model: The model of the run.
-        run: The run folder, or a bundle's.
-    """
+    """Reads where the model of a run folder, or of a bundle's, comes from."""
     known: Mapping[str, Any] = model.provenance
     sources = model.study.cohort.sources
     folder = run / BUNDLE if (run / BUNDLE).is_dir() else run
@@ -64,24 +58,13 @@ def task_facts(model: MultiModN) -> list[TaskInfo]:
 
 def modality_facts(model: MultiModN, cohort: Cohort) -> list[ModalityInfo]:
     """Lists the modalities in the order of the steps."""
-    steps = model.study.steps
-    empty = pd.DataFrame()
-    return [
-        ModalityInfo(
-            name, steps[name].kind, cohort.modalities.get(name, empty).shape[1], tuple(steps[name].exclude_for)
-        )
-        for name in model.order
-    ]
+    widths = {name: frame.shape[1] for name, frame in cohort.modalities.items()}
+    steps = [(name, model.study.steps[name]) for name in model.order]
+    return [ModalityInfo(name, step.kind, widths.get(name, 0), tuple(step.exclude_for)) for name, step in steps]
 
 
 def part_counts(model: MultiModN, cohort: Cohort, classes: pd.DataFrame) -> pd.DataFrame:
-    """Counts patients, and the labels of each task, in each part of the split and in all.
-
-    Args:
-        model: Its split says who is where.
-        cohort: All patients.
-        classes: The outcome stratum of each patient and task; without columns = no outcomes are known.
-    """
+    """Counts patients, and the labels of each task (``classes``: outcomes by patient), in each part and in all."""
     part = pd.Series("not in the split", index=cohort.patients)
     for name in PARTS if model.split is not None else ():
         part[cohort.patients.isin(pd.Index(getattr(model.split, name), dtype=object))] = name
@@ -109,17 +92,13 @@ def training(run: Path) -> pd.DataFrame:
     A log of an interrupted run goes on in another file; the later one counts.
     """
     parts = []
+    columns = ["epoch", "validation_loss", "training_loss"]
     for folder in sorted((run / CHECKPOINTS).glob("member*")):
-        logs = [pd.read_csv(file) for file in sorted(folder.glob("log/version_*/metrics.csv"), key=_number)]
+        files = folder.glob("log/version_*/metrics.csv")
+        logs = [pd.read_csv(file) for file in sorted(files, key=lambda file: int(file.parent.name.partition("_")[2]))]
         lines = pd.concat(logs) if logs else pd.DataFrame(columns=["epoch"])
-        lines = lines.rename(columns={"train_loss": "training_loss"}).reindex(
-            columns=["epoch", "validation_loss", "training_loss"]
-        )
+        lines = lines.rename(columns={"train_loss": "training_loss"}).reindex(columns=columns)
         member = int(folder.name.removeprefix("member"))
         parts.append(lines.groupby("epoch", as_index=False).last().assign(member=member))
-    columns = ["member", "epoch", "validation_loss", "training_loss"]
+    columns = ["member", *columns]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _number(file: Path) -> int:
-    return int(file.parent.name.partition("_")[2])

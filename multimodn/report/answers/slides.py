@@ -13,24 +13,15 @@ import pandas as pd
 from multimodn.data.cohort import Cohort
 from multimodn.model.multimodn import MultiModN
 
-MOST_SLIDES, MOST_PICTURES, PIXELS = 3, 8, 900
-"""Slides of a patient; of all patients, but for the first slide of each; and the longest side of a picture."""
+MOST_SLIDES, MOST_PICTURES = 3, 8  # slides of a patient; of all patients, but for the first slide of each
+PIXELS = 900  # the longest side of a picture
 COLOURS = 128
 
 
 def draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: Path) -> list[tuple[str, int, bytes]]:
-    """Draws where a model looked on the slides of each patient.
+    """Draws a model's attention on the slides of each patient; returns patient, number of the slide, and a PNG.
 
     Slides are numbered: the names of their files, which often name the patient, stand nowhere in the pictures.
-
-    Args:
-        model: A trained model.
-        few: The patients.
-        labels: What they are called in the pictures.
-        slides: Folder with the slides; see `multimodn.slides.heatmaps.attention.draw_attention` for how they are found.
-
-    Returns:
-        Patient, number of the slide, and the picture, a PNG.
 
     Raises:
         DataError: If a slide is not found, or a feature file does not say where its tiles are; all are listed.
@@ -42,18 +33,13 @@ def draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: 
     for modality in with_parts(model.trained.ensemble):
         tiles = model.explain.attention(modality, few)
         n_tiles = tiles["patient"].map(tiles["patient"].value_counts())
-        first = _first_files(tiles.assign(score=tiles["attention"] * n_tiles))
+        most = min(MOST_SLIDES, max(1, MOST_PICTURES // max(1, tiles["patient"].nunique())))
+        number_of_file = tiles.groupby("patient", sort=False)["file"].transform(lambda files: pd.factorize(files)[0])
+        first = tiles.assign(score=tiles["attention"] * n_tiles)[number_of_file < most]
         for patient, path, extent, part in find_places(first, [slides]):
             number = 1 + sum(one == patient for one, _, _ in drawn)
             drawn.append((patient, number, _drawn(path, extent, part, f"patient {labels[patient]}", number)))
     return drawn
-
-
-def _first_files(tiles: pd.DataFrame) -> pd.DataFrame:
-    """Keeps the tiles of each patient's first files."""
-    most = min(MOST_SLIDES, max(1, MOST_PICTURES // max(1, tiles["patient"].nunique())))
-    number = tiles.groupby("patient", sort=False)["file"].transform(lambda files: pd.factorize(files)[0])
-    return tiles[number < most]
 
 
 def _drawn(path: Path, extent: int, tiles: pd.DataFrame, who: str, number: int) -> bytes:
@@ -67,7 +53,7 @@ def _drawn(path: Path, extent: int, tiles: pd.DataFrame, who: str, number: int) 
         slide.path = Path(f"slide {number}")  # an open slide has it for words only
         file = Path(folder) / "map.png"
         coords, scores = tiles[["x", "y"]].to_numpy().astype(np.int64), tiles["score"].to_numpy()
-        draw_heatmap(slide, coords, extent, scores, file, f"Where the model looked: {who}", score_name=SCORE)
+        draw_heatmap(slide, coords, extent, scores, file, f"Attention of the model: {who}", score_name=SCORE)
         with Image.open(file) as picture:
             small = picture.convert("RGB")
     small.thumbnail((PIXELS, PIXELS))

@@ -23,8 +23,8 @@ from multimodn.report.html.tables import TextTable, table
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MOST_BYTES = 4_300_000
-"""Of inline figures and pictures; a figure that would go beyond is a link to its file."""
+TEMPLATES = files("multimodn.report") / "templates"
+MOST_BYTES = 4_300_000  # of inline figures and pictures; a figure that would go beyond is a link to its file
 
 
 @dataclass(frozen=True)
@@ -149,79 +149,53 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What the file says.
+    """What the file says."""
 
-    Attributes:
-        title: Its heading.
-        lead: One sentence below it.
-        facts: What, when, by which versions.
-        sections: In order.
-        footer: The last line.
-    """
-
-    title: str
-    lead: str
-    facts: Sequence[tuple[str, str]]
-    sections: Sequence[Section]
-    footer: str
+    title: str  # its heading
+    lead: str  # one sentence below it
+    facts: Sequence[tuple[str, str]]  # What, when, by which versions
+    sections: Sequence[Section]  # in order
+    footer: str  # the last line
 
     def pictures(self) -> Iterator[Picture]:
         """Yields every figure, in order."""
         for section in self.sections:
-            yield from _pictures(section.blocks)
+            yield from (block.picture for block in _leaves(section.blocks) if isinstance(block, Drawing))
 
 
 def render(page: Page, *, folder: str = "figures", most_bytes: int = MOST_BYTES) -> str:
-    """Writes a page as HTML.
+    """Returns a page as HTML, one file that needs no other.
 
     Args:
         page: What it says.
         folder: Where the files of the figures are, relative to the page.
         most_bytes: Size of all inline figures and pictures; figures beyond are links.
-
-    Returns:
-        The text of one file, which needs no other.
     """
     page = replace(page, sections=_unique(page.sections))
-    return _template().render(
-        page=page,
-        folder=folder,
-        drawings=_drawn(page, most_bytes),
-        light=css_variables(LIGHT),
-        dark=css_variables(DARK),
-        css=_text("report.css"),
-        js=_text("report.js"),
-    )
+    colours = {"light": css_variables(LIGHT), "dark": css_variables(DARK)}
+    code = {kind: (TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+    return _template().render(page=page, folder=folder, drawings=_drawn(page, most_bytes), **colours, **code)
 
 
 def _drawn(page: Page, most_bytes: int) -> dict[str, str]:
     """Inline SVG by the name of the figure, as far as there is room."""
-    found, left = (
-        {},
-        most_bytes - sum(len(photo.source) for section in page.sections for photo in _photos(section.blocks)),
-    )
+    leaves = (block for section in page.sections for block in _leaves(section.blocks))
+    drawings, left = {}, most_bytes - sum(len(photo.source) for photo in leaves if isinstance(photo, Photo))
     for picture in page.pictures():
         text = re.sub(r">\s+<", "><", picture.inline_svg())  # without indentation
         if len(text) <= left:
-            found[picture.name] = text
+            drawings[picture.name] = text
             left -= len(text)
-    return found
+    return drawings
 
 
-def _photos(blocks: Sequence[Block]) -> Iterator[Photo]:
+def _leaves(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Yields blocks in order, those of subsections in the place of the subsections."""
     for block in blocks:
-        if isinstance(block, Photo):
+        if isinstance(block, Subsection):
+            yield from _leaves(block.blocks)
+        else:
             yield block
-        elif isinstance(block, Subsection):
-            yield from _photos(block.blocks)
-
-
-def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
-    for block in blocks:
-        if isinstance(block, Drawing):
-            yield block.picture
-        elif isinstance(block, Subsection):
-            yield from _pictures(block.blocks)
 
 
 def _unique(sections: Sequence[Section]) -> list[Section]:
@@ -239,10 +213,6 @@ def _unique(sections: Sequence[Section]) -> list[Section]:
         return block
 
     return [replace(section, blocks=[walk(block) for block in section.blocks]) for section in sections]
-
-
-def _text(name: str) -> str:
-    return (files("multimodn.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache

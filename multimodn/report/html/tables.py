@@ -8,32 +8,20 @@ import pandas as pd
 
 from multimodn.findings.numbers import cell
 
-MOST_ROWS = 60
-"""Of a table on the page; the file beside its figure holds all."""
+MOST_ROWS = 60  # of a table on the page; the file beside its figure holds all
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as text.
+    """A table as text."""
 
-    Attributes:
-        columns: Their names, and whether they hold numbers.
-        rows: Cells.
-        n_left_out: Rows that are not among them.
-    """
-
-    columns: list[tuple[str, bool]]
-    rows: list[list[str]]
-    n_left_out: int
+    columns: list[tuple[str, bool]]  # their names, and whether they hold numbers
+    rows: list[list[str]]  # cells
+    n_left_out: int  # rows that are not among them
 
 
 def table(frame: pd.DataFrame, most: int = MOST_ROWS) -> TextTable:
-    """Writes a frame as text: numbers with three significant digits, an unknown value as a dash.
-
-    Args:
-        frame: Any; an index with a name becomes the first column.
-        most: Rows that are written.
-    """
+    """Writes a frame's first rows as text, see `cell`; an index with a name becomes the first column."""
     shown = frame.reset_index() if frame.index.name else frame
     columns = [(str(name).replace("_", " "), pd.api.types.is_numeric_dtype(shown[name])) for name in shown.columns]
     head = shown.head(most)

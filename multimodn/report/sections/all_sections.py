@@ -23,12 +23,7 @@ FOOTER = (
 
 
 def page_of(content: ReportContent, written: str) -> Page:
-    """Words and draws findings.
-
-    Args:
-        content: What the report is about.
-        written: Date of the report.
-    """
+    """Words and draws findings; ``written`` is the date of the report."""
     run, n_modalities = content.run, len(content.modalities)
     names = [task.name for task in content.tasks]
     after = "one modality" if n_modalities == 1 else f"each of up to {n_modalities} modalities"
@@ -39,19 +34,10 @@ def page_of(content: ReportContent, written: str) -> Page:
         ("Report", written),
         ("Versions", ", ".join(by) or "unknown"),
     ]
-    sections = [
-        brief_section(content),
-        cohort_section(content),
-        performance_section(content),
-        calibration_section(content),
-        baselines_section(content),
-        *([tasks_section(content)] if len(content.tasks) > 1 else []),
-        steps_section(content),
-        contributions_section(content),
-        together_section(content),
-        value_section(content),
-        patients_section(content),
-        training_section(content),
-        appendix_section(content),
-    ]
+    makers = [
+        brief_section, cohort_section, performance_section, calibration_section, baselines_section,
+        *([tasks_section] if len(names) > 1 else []), steps_section, contributions_section, together_section,
+        value_section, patients_section, training_section, appendix_section,
+    ]  # fmt: skip
+    sections = [make(content) for make in makers]
     return Page(run.name, f"Predicts {joined(names)} after {after}.", facts, sections, FOOTER)

@@ -7,72 +7,42 @@ import pandas as pd
 from multimodn.figures.value import training_curves
 from multimodn.findings import sentences
 from multimodn.findings.numbers import joined
-from multimodn.report.content import ReportContent, RunInfo
+from multimodn.report.content import ReportContent
 from multimodn.report.html.page import Block, Code, DataTable, Listing, Prose, Section, Subsection, Terms
 from multimodn.report.sections.words import drawn
 
-METHOD = (
-    (
-        "Model",
-        "Each modality has an encoder that turns a patient's values into an embedding. A patient state, at first the "
-        "same for everyone, is updated by one embedding after another; every task predicts from the state after every "
-        "step. In training the modalities that a patient has are read in random order, drawn anew each time. "
-        "Predictions are the mean of the raw outputs of the members of an ensemble.",
-    ),
-    (
-        "Contribution",
-        "Of modality m to a patient's prediction: for every set of the patient's other modalities, the prediction with "
-        "the set and m, minus the prediction with the set alone, on the link scale; averaged with Shapley weights. All "
-        "sets up to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard error is "
-        "given.",
-    ),
-    (
-        "Interaction and synergy",
-        "Of modalities a and b: the prediction with both, minus with either alone, plus with neither, averaged over "
-        "sets of the other modalities as above, so that all interactions and main effects of a patient add up to "
-        "prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the mean size of "
-        "all main effects.",
-    ),
-    ("Order sensitivity", "The standard deviation of a patient's prediction over up to 24 orders."),
-    (
-        "Value of a modality",
-        "A task's score with it minus without it (for errors the other way round), among labelled patients who have "
-        "it, each weighted by one over the probability of having it given outcome and other predictions.",
-    ),
-    (
-        "Decision curve",
-        "Net benefit at a threshold: the share of patients with the event who are treated, less the share without it "
-        "who are treated times the odds of the threshold.",
-    ),
-    (
-        "Conformal prediction sets",
-        "Split conformal prediction by presence pattern: the nonconformity score of an outcome is compared with the "
-        "scores of calibration patients, whose other modalities are hidden.",
-    ),
-    (
-        "Simple models",
-        "Trained on the training and validation patients of this model, whose inner folds choose their penalties and "
-        "settings. Differences are those of paired scores on the test patients; p-values are adjusted by Holm over "
-        "all tasks and models.",
-    ),
-    (
-        "Conflict of two tasks",
-        "The cosine of the gradients of their losses at the patient states is negative, in a batch of training "
-        "patients on random paths.",
-    ),
-    (
-        "Attribution",
-        "Within a modality: integrated gradients from an average patient. They add up to the difference between the "
-        "prediction and the prediction with that average in the modality's place.",
-    ),
-    (
-        "Intervals",
-        "All are 95% intervals. Scores, mean contributions, synergy and values: percentiles of a bootstrap over "
-        "patients with the model fixed, so that they do not show how much another training would differ. Observed "
-        "shares: Wilson; coverage: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of "
-        "log(-log); calibration slopes: from standard errors. No interval is adjusted for multiple comparisons.",
-    ),
-)
+METHOD = {
+    "Model": "Each modality has an encoder that turns a patient's values into an embedding. A patient state, at first "
+    "the same for everyone, is updated by one embedding after another; every task predicts from the state after every "
+    "step. In training the modalities that a patient has are read in random order, drawn anew each time. Predictions "
+    "are the mean of the raw outputs of the members of an ensemble.",
+    "Contribution": "Of modality m to a patient's prediction: for every set of the patient's other modalities, the "
+    "prediction with the set and m, minus the prediction with the set alone, on the link scale; averaged with Shapley "
+    "weights. All sets up to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard "
+    "error is given.",
+    "Interaction and synergy": "Of modalities a and b: the prediction with both, minus with either alone, plus with "
+    "neither, averaged over sets of the other modalities as above, so that all interactions and main effects of a "
+    "patient add up to prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the "
+    "mean size of all main effects.",
+    "Order sensitivity": "The standard deviation of a patient's prediction over up to 24 orders.",
+    "Value of a modality": "A task's score with it minus without it (for errors the other way round), among labelled "
+    "patients who have it, each weighted by one over the probability of having it given outcome and other predictions.",
+    "Decision curve": "Net benefit at a threshold: the share of patients with the event who are treated, less the "
+    "share without it who are treated times the odds of the threshold.",
+    "Conformal prediction sets": "Split conformal prediction by presence pattern: the nonconformity score of an "
+    "outcome is compared with the scores of calibration patients, whose other modalities are hidden.",
+    "Simple models": "Trained on the training and validation patients of this model, whose inner folds choose their "
+    "penalties and settings. Differences are those of paired scores on the test patients; p-values are adjusted by "
+    "Holm over all tasks and models.",
+    "Conflict of two tasks": "The cosine of the gradients of their losses at the patient states is negative, in a "
+    "batch of training patients on random paths.",
+    "Attribution": "Within a modality: integrated gradients from an average patient. They add up to the difference "
+    "between the prediction and the prediction with that average in the modality's place.",
+    "Intervals": "All are 95% intervals. Scores, mean contributions, synergy and values: percentiles of a bootstrap "
+    "over patients with the model fixed, so that they do not show how much another training would differ. Observed "
+    "shares: Wilson; coverage: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of log(-log); "
+    "calibration slopes: from standard errors. No interval is adjusted for multiple comparisons.",
+}
 LIMITS = (
     "Missingness for reasons that are not in the data cannot be seen in any data.",
     "Contributions, attention and attributions describe the model. They are no evidence that a measurement causes or "
@@ -102,46 +72,33 @@ REFERENCES = {
 def training_section(content: ReportContent) -> Section:
     """Draws the loss of each member."""
     training = content.get("training")
-    if training is None:
-        return Section("training", "Training", [Prose(content.why_not("training"), "absent")])
-    return Section("training", "Training", [drawn(training_curves, training)])
+    block = Prose(content.why_not("training"), "absent") if training is None else drawn(training_curves, training)
+    return Section("training", "Training", [block])
 
 
 def appendix_section(content: ReportContent) -> Section:
     """Reports the provenance of data and model, the methods, and their limitations."""
     run = content.run
-    sources = pd.DataFrame(sorted(run.sources.items()), columns=["source", "reads"])
-    blocks: list[Block] = [
-        Subsection("method", "Methods", [Terms([*METHOD, ("Missing data", sentences.MISSINGNESS[run.missingness])])]),
-        Subsection("limits", "Limitations", [Listing(LIMITS)]),
-        Subsection(
-            "data",
-            "Data and study",
-            [
-                *_documents(run),
-                DataTable("Provenance of the model.", _provenance(run)),
-                DataTable("Sources of the study.", sources),
-                Code("The study file, as trained", run.study),
-            ],
-        ),
-        Subsection("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
-    ]
-    return Section("appendix", "Data and methods", blocks)
-
-
-def _documents(run: RunInfo) -> list[Block]:
-    """Names the other documents of the run folder."""
+    methods = METHOD | {"Missing data": sentences.MISSINGNESS[run.missingness]}
     about = {"MODEL_CARD.md": "the model card", "CHECKLIST.md": "TRIPOD+AI and PROBAST+AI, filled as far as known"}
-    listed = [f"{name} ({about.get(name, 'more')})" for name in run.documents]
-    return [Prose(f"In the run folder of this model: {joined(listed)}.")] if listed else []
-
-
-def _provenance(run: RunInfo) -> pd.DataFrame:
-    rows = [
+    documents = [f"{name} ({about.get(name, 'more')})" for name in run.documents]
+    provenance = [
         ("hash of the data (SHA-256)", run.data_hash),
         ("hash of the split (SHA-256)", run.split_hash),
         ("seed", str(run.seed)),
         ("members of the ensemble", str(run.n_members)),
         ("trained with", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
     ]
-    return pd.DataFrame(rows, columns=["what", "value"])
+    data: list[Block] = [
+        *([Prose(f"In the run folder of this model: {joined(documents)}.")] if documents else []),
+        DataTable("Provenance of the model.", pd.DataFrame(provenance, columns=["what", "value"])),
+        DataTable("Sources of the study.", pd.DataFrame(sorted(run.sources.items()), columns=["source", "reads"])),
+        Code("The study file, as trained", run.study),
+    ]
+    blocks = [
+        Subsection("method", "Methods", [Terms(list(methods.items()))]),
+        Subsection("limits", "Limitations", [Listing(LIMITS)]),
+        Subsection("data", "Data and study", data),
+        Subsection("references", "References", [Listing(list(REFERENCES), REFERENCES)]),
+    ]
+    return Section("appendix", "Data and methods", blocks)

@@ -35,7 +35,18 @@ def baselines_section(content: ReportContent) -> Section:
         drawn(baselines_chart, comparison),
         drawn(differences_chart, comparison),
     ]
-    groups = _groups(content)
+    groups = pd.DataFrame(
+        {
+            "task": one.task,
+            "patients": content.pattern_words(one.group) if one.by == "pattern" else one.group,
+            "compared with": arm_name(one.arm),
+            "difference": interval(one.difference, one.low, one.high),
+            "p, adjusted": one.p_adjusted,
+            "n": one.n,
+        }
+        for each in found.comparisons
+        for one in each.groups
+    )
     if len(groups):
         caption = "This model's score less that of simple ones in groups of patients, with 95% intervals."
         shown = few_rows(groups)
@@ -56,18 +67,3 @@ def _unread(comparison: ComparisonFrame) -> list[str]:
     if comparison.failed:
         texts.append(f"There were too few data to train {joined(map(arm_name, comparison.failed))}.")
     return texts
-
-
-def _groups(content: ReportContent) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "task": one.task,
-            "patients": content.pattern_words(one.group) if one.by == "pattern" else one.group,
-            "compared with": arm_name(one.arm),
-            "difference": interval(one.difference, one.low, one.high),
-            "p, adjusted": one.p_adjusted,
-            "n": one.n,
-        }
-        for comparison in content.findings.comparisons
-        for one in comparison.groups
-    )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
-
 from multimodn.figures.performance import overall_chart
-from multimodn.figures.picture import Picture
 from multimodn.findings import sentences
 from multimodn.findings.numbers import counted, joined
 from multimodn.report.content import ReportContent
 from multimodn.report.html.page import Block, Listing, Prose, Section
 from multimodn.report.sections.words import drawn
 
-FEW_PATIENTS = 50
-"""Patients below whom scores are hardly more than anecdotes."""
+FEW_PATIENTS = 50  # patients below whom scores are hardly more than anecdotes
 
 
 def brief_section(content: ReportContent) -> Section:
@@ -32,13 +28,10 @@ def brief_section(content: ReportContent) -> Section:
     ]
     blocks: list[Block] = [Prose(text, "caution") for text in cautions(content)]
     performance = content.get("performance")
-    drawing = [] if performance is None else [drawn(_all_scores, performance)]
-    return Section("brief", "In brief", [*blocks, Listing(texts), *drawing])
-
-
-def _all_scores(performance: pd.DataFrame) -> Picture:
-    """The figure of all scores, which is in the section on performance too, under its own name."""
-    return replace(overall_chart(performance), name="scores", title="All tasks at a glance")
+    blocks.append(Listing(texts))
+    if performance is not None:  # the figure is in the section on performance, too, under its own name
+        blocks.append(drawn(lambda: replace(overall_chart(performance), name="scores", title="All tasks at a glance")))
+    return Section("brief", "In brief", blocks)
 
 
 def _who(content: ReportContent) -> str:

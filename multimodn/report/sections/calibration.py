@@ -31,8 +31,7 @@ def calibration_section(content: ReportContent) -> Section:
         blocks = [Prose(sentences.CALIBRATION), *(Prose(text) for text in sentences.calibration(content.findings))]
         blocks += _curves(curve, predicted)
         if slopes is not None:
-            caption = "Slope, intercept and calibration error with 95% intervals."
-            blocks.append(DataTable(caption, _slopes(slopes)))
+            blocks.append(DataTable("Slope, intercept and calibration error with 95% intervals.", _slopes(slopes)))
         blocks += _by_pattern(content)
     return Section("calibration", "Calibration and decisions", [*blocks, _decisions(content), sets_part(content)])
 
@@ -51,8 +50,7 @@ def _by_pattern(content: ReportContent) -> list[Block]:
     """The same numbers by presence pattern, where any pattern is frequent enough."""
     rows = content.get("calibration_by_pattern")
     if rows is None or not rows["pattern"].isin(list(content.patterns)).any():
-        text = "No presence pattern is frequent enough among these patients for its own calibration."
-        return [Prose(text, "absent")]
+        return [Prose("No presence pattern is frequent enough among these patients for its own calibration.", "absent")]
     shown = few_rows(rows)
     table = _slopes(shown)
     table.insert(2, "patients with", [content.pattern_words(str(name)) for name in shown["pattern"]])
@@ -62,15 +60,16 @@ def _by_pattern(content: ReportContent) -> list[Block]:
 
 def _decisions(content: ReportContent) -> Subsection:
     curve, tasks = content.get("decision"), [task.name for task in content.tasks if task.scale == "log-odds"]
-    name, title = "calibration-decisions", "Decision curves"
     if not tasks:
         text = "No task predicts probabilities of classes, on which a decision could be based."
-        return Subsection(name, title, [Prose(text, "absent")])
-    if curve is None:
-        return Subsection(name, title, [Prose(content.why_not("decision"), "absent")])
-    known = [task for task in tasks if (curve["task"] == task).any()]
-    drawings = [drawn(decision_chart, curve, [task]) for task in known[:MOST_TASKS]]
-    return Subsection(name, title, [Prose(DECISION), *drawings, *left_out(known)])
+        blocks: list[Block] = [Prose(text, "absent")]
+    elif curve is None:
+        blocks = [Prose(content.why_not("decision"), "absent")]
+    else:
+        scored = [task for task in tasks if (curve["task"] == task).any()]
+        drawings = [drawn(decision_chart, curve, [task]) for task in scored[:MOST_TASKS]]
+        blocks = [Prose(DECISION), *drawings, *left_out(scored)]
+    return Subsection("calibration-decisions", "Decision curves", blocks)
 
 
 def _slopes(slopes: pd.DataFrame) -> pd.DataFrame:

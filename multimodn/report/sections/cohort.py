@@ -14,8 +14,7 @@ from multimodn.report.sections.words import drawn
 def cohort_section(content: ReportContent) -> Section:
     """Describes patients, the parts of the split, presence of modalities, and labels."""
     presence = content.presence
-    complete = int(presence.all(axis=1).sum())
-    nothing = int((~presence.any(axis=1)).sum())
+    complete, nothing = int(presence.all(axis=1).sum()), int((~presence.any(axis=1)).sum())
     text = (
         f"{counted(len(presence), 'patient')} and {counted(presence.shape[1], 'modality')}; {complete:,} patients have "
         f"all of them. There are {counted(len(presence.drop_duplicates()), 'presence pattern')}. A modality that a "
@@ -29,10 +28,8 @@ def cohort_section(content: ReportContent) -> Section:
         DataTable("Modalities in the order in which they are read.", _modalities(content)),
         drawn(patterns_chart, presence),
     ]
-    if len(content.outcomes):
-        blocks.append(drawn(outcomes_chart, content.outcomes))
-    else:
-        blocks.append(Prose("These patients have no known outcomes.", "absent"))
+    absent = Prose("These patients have no known outcomes.", "absent")
+    blocks.append(drawn(outcomes_chart, content.outcomes) if len(content.outcomes) else absent)
     return Section("cohort", "Cohort", blocks)
 
 

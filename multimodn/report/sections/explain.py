@@ -17,8 +17,7 @@ from multimodn.report.content import ReportContent
 from multimodn.report.html.page import Block, Prose, Section, Subsection
 from multimodn.report.sections.words import MOST_TASKS, drawn, left_out
 
-MOST_POINTS = 24_000
-"""Points of all swarms of a page."""
+MOST_POINTS = 24_000  # points of all swarms of a page
 MOST_MODALITIES = 20
 STEPS = (
     "Modalities are read one after another, and every task predicts after each of them. The first prediction, before "
@@ -43,12 +42,12 @@ NEXT = (
 
 def steps_section(content: ReportContent) -> Section:
     """Draws a fan for each task."""
-    frame = content.get("trajectory")
+    frame, title = content.get("trajectory"), "Predictions step by step"
     if frame is None:
-        return Section("steps", "Predictions step by step", [Prose(content.why_not("trajectory"), "absent")])
+        return Section("steps", title, [Prose(content.why_not("trajectory"), "absent")])
     tasks = [str(task) for task in frame["task"].unique()]
     drawings = [drawn(trajectory_fan, frame, task) for task in tasks[:MOST_TASKS]]
-    return Section("steps", "Predictions step by step", [Prose(STEPS), *drawings, *left_out(tasks)])
+    return Section("steps", title, [Prose(STEPS), *drawings, *left_out(tasks)])
 
 
 def contributions_section(content: ReportContent) -> Section:
@@ -59,8 +58,8 @@ def contributions_section(content: ReportContent) -> Section:
     tasks = [str(task) for task in shares["task"].unique()]
     blocks: list[Block] = [Prose(f"{sentences.CONTRIBUTIONS} {sentences.NOT_CAUSAL}")]
     if content.n_explained < content.n_shown:
-        text = f"Contributions of {content.n_explained:,} of {content.n_shown:,} {content.who}, drawn at random."
-        blocks.append(Prose(text))
+        of = f"{content.n_explained:,} of {content.n_shown:,} {content.who}"
+        blocks.append(Prose(f"Contributions of {of}, drawn at random."))
     if shares["standard_error"].gt(0).any():
         error = float(shares["standard_error"].median())
         size = "0.001" if error < 1e-3 else f"{error:.2g}"
@@ -92,8 +91,7 @@ def _thinned(shares: pd.DataFrame, n_tasks: int, n_modalities: int) -> pd.DataFr
     if len(patients) <= most:
         return shares
     step = len(patients) / most
-    kept = patients[[int(k * step) for k in range(most)]]
-    return shares[shares.index.isin(kept)]
+    return shares[shares.index.isin(patients[[int(k * step) for k in range(most)]])]
 
 
 def together_section(content: ReportContent) -> Section:
@@ -110,10 +108,8 @@ def together_section(content: ReportContent) -> Section:
         blocks.append(drawn(synergy_chart, synergy))
         blocks += [drawn(interaction_map, pairs, task, synergy=synergy) for task in tasks[:MOST_TASKS]]
         blocks += left_out(tasks)
-    if orders is None:
-        blocks.append(Prose(content.why_not("orders"), "absent"))
-    else:
-        blocks.append(drawn(order_spread, orders))
+    absent = Prose(content.why_not("orders"), "absent")
+    blocks.append(absent if orders is None else drawn(order_spread, orders))
     return Section("together", "Interactions and order", blocks)
 
 

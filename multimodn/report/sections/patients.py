@@ -31,7 +31,6 @@ SETS = (
     "Beside each prediction is its conformal prediction set. Its coverage is guaranteed for the share of patients, not "
     "for one of them, under the conditions of the section on calibration."
 )
-NO_SETS = "There are no conformal prediction sets."
 
 
 def patients_section(content: ReportContent) -> Section:
@@ -40,25 +39,20 @@ def patients_section(content: ReportContent) -> Section:
     if not content.patients:
         return Section("patients", title, [Prose(content.why_not("patient_trajectory"), "absent")])
     is_named = content.is_by_name or content.rule.startswith("They were asked")
-    task = content.main_task.name
-    about = f"Figures show {task}; tables show all tasks."
-    blocks: list[Block] = [
-        Prose(NAMED if is_named else HIDDEN),
-        Prose(f"{counted(len(content.patients), 'patient')}. {content.rule} {about}"),
-    ]
+    task, n = content.main_task.name, counted(len(content.patients), "patient")
+    about = Prose(f"{n}. {content.rule} Figures show {task}; tables show all tasks.")
+    blocks: list[Block] = [Prose(NAMED if is_named else HIDDEN), about]
     if "patient_maps" in content.lacking:
         blocks.append(Prose(f"Slides were given, but not drawn. {content.lacking['patient_maps']}", "absent"))
-    blocks.append(
-        Prose(SETS)
-        if content.get("patient_sets") is not None
-        else Prose(content.lacking.get("patient_sets", NO_SETS), "absent")
-    )
+    absent = Prose(content.lacking.get("patient_sets", "There are no conformal prediction sets."), "absent")
+    blocks.append(absent if content.get("patient_sets") is None else Prose(SETS))
     blocks += [_patient(content, one, task) for one in content.patients]
     return Section("patients", title, blocks)
 
 
 def _patient(content: ReportContent, one: ChosenPatient, task: str) -> Subsection:
-    blocks: list[Block] = [FactList(_facts(one))]
+    facts = [("Has", joined(one.has, 40) or "nothing"), ("Lacks", joined(one.lacks, 40) or "nothing")]
+    blocks: list[Block] = [FactList([*facts, *([("Part of the split", one.part)] if one.part else [])])]
     if one.part in ("train", "validation"):
         blocks.append(Prose(f"This is a {one.part} patient: the model has seen the outcome.", "caution"))
     outputs = content.get("patient_outputs")
@@ -71,7 +65,14 @@ def _patient(content: ReportContent, one: ChosenPatient, task: str) -> Subsectio
         blocks.append(drawn(waterfall, shares, task, one.output, patient=one.label))
     else:
         blocks.append(Prose("This patient has no modality: every prediction is the prior.", "absent"))
-    blocks += _inside(content, one, task) + _following(content, one, task) + _maps(content, one)
+    inside, following = content.get("patient_attributions"), content.get("patient_next")
+    if one.modality and inside is not None and one.label in inside.index:
+        blocks.append(drawn(attribution_bars, inside, task, one.output, modality=one.modality, patient=one.label))
+    elif one.modality:
+        blocks.append(Prose(content.why_not("patient_attributions"), "absent"))
+    if following is not None and one.label in following.index:
+        blocks.append(drawn(next_chart, following, task, patient=one.label))
+    blocks += _maps(content, one)
     return Subsection(slug("patient", one.label), f"Patient {one.label}: {one.why}", blocks)
 
 
@@ -98,27 +99,6 @@ def _quantity(output: str) -> str:
     if output in ("probability", "mean", "risk") or survival_time(output) is not None:
         return output_words(output)
     return f"most likely: {output}"
-
-
-def _facts(one: ChosenPatient) -> list[tuple[str, str]]:
-    facts = [("Has", joined(one.has, 40) or "nothing"), ("Lacks", joined(one.lacks, 40) or "nothing")]
-    return [*facts, ("Part of the split", one.part)] if one.part else facts
-
-
-def _inside(content: ReportContent, one: ChosenPatient, task: str) -> list[Block]:
-    inside = content.get("patient_attributions")
-    if not one.modality:
-        return []
-    if inside is None or one.label not in inside.index:
-        return [Prose(content.why_not("patient_attributions"), "absent")]
-    return [drawn(attribution_bars, inside, task, one.output, modality=one.modality, patient=one.label)]
-
-
-def _following(content: ReportContent, one: ChosenPatient, task: str) -> list[Block]:
-    following = content.get("patient_next")
-    if following is None or one.label not in following.index:
-        return []
-    return [drawn(next_chart, following, task, patient=one.label)]
 
 
 def _maps(content: ReportContent, one: ChosenPatient) -> list[Block]:

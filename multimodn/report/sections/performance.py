@@ -25,17 +25,15 @@ def performance_section(content: ReportContent) -> Section:
         DataTable("All metrics of each task, over all labelled patients.", _every(performance), is_folded=True),
         Subsection("performance-steps", "After each step", [drawn(steps_chart, performance)]),
     ]
-    if not patterns.isin(list(content.patterns)).any():
-        text = "No presence pattern is frequent enough among these patients for scores of its own."
-        by_pattern: Block = Prose(text, "absent")
-    else:
+    by_pattern: Block = Prose(
+        "No presence pattern is frequent enough among these patients for scores of its own.", "absent"
+    )
+    if patterns.isin(list(content.patterns)).any():
         by_pattern = drawn(groups_chart, performance, "pattern", content.names)
-    blocks.append(Subsection("performance-patterns", "By presence pattern", [by_pattern]))
-    if main_rows(performance, "subgroup").empty:
-        text = "The study names no subgroups to compare, such as subgroups: [clinical.sex]."
-        by_subgroup: Block = Prose(text, "absent")
-    else:
+    by_subgroup: Block = Prose("The study names no subgroups to compare, such as subgroups: [clinical.sex].", "absent")
+    if not main_rows(performance, "subgroup").empty:
         by_subgroup = drawn(groups_chart, performance, "subgroup")
+    blocks.append(Subsection("performance-patterns", "By presence pattern", [by_pattern]))
     blocks.append(Subsection("performance-subgroups", "By subgroup", [by_subgroup]))
     return Section("performance", "Performance", blocks)
 
@@ -43,11 +41,6 @@ def performance_section(content: ReportContent) -> Section:
 def _every(performance: pd.DataFrame) -> pd.DataFrame:
     rows = performance[performance["by"] == "overall"]
     numbers = [rows[name].astype(float) for name in ("value", "low", "high")]
-    return pd.DataFrame(
-        {
-            "task": rows["task"],
-            "metric": [metric_name(str(metric)) for metric in rows["metric"]],
-            "value, 95% interval": [interval(*one) for one in zip(*numbers, strict=True)],
-            "n": rows["n"],
-        }
-    )
+    texts = [interval(*one) for one in zip(*numbers, strict=True)]
+    columns = {"task": rows["task"], "metric": rows["metric"].map(metric_name), "value, 95% interval": texts}
+    return pd.DataFrame(columns | {"n": rows["n"]})

@@ -21,8 +21,7 @@ MEMBERS = (
     " Each member of the ensemble is calibrated on the patients that it was not trained on: {proven} coverage is "
     "proven, {level} is usual."
 )
-MOST_CLASSES = 6
-"""Classes of a set that are named."""
+MOST_CLASSES = 6  # classes of a set that are named
 
 
 def sets_part(content: ReportContent) -> Subsection:
@@ -35,18 +34,17 @@ def sets_part(content: ReportContent) -> Subsection:
     has_times = any(task.scale == "log-risk" for task in content.tasks)
     conditions = [*sentences.CONFORMAL_CONDITIONS, *([sentences.CONFORMAL_SURVIVAL] if has_times else [])]
     short = coverage[~coverage["reached"].astype(bool)]
-    text = (
-        f"In {len(short)} of {counted(len(coverage), 'row')} of the table the interval lies below {percent(level)}; by "
-        "chance up to one in forty would."
-    )
+    text = f"In {len(short)} of {counted(len(coverage), 'row')} of the table the interval lies below {percent(level)}; "
+    text += "by chance up to one in forty would."
     caption = (
         f"Coverage of {percent(level)} conformal prediction sets, with 95% intervals (Clopper and Pearson; for "
         "survival, patients are weighted by the inverse probability of having been observed)."
     )
-    shown = few_rows(coverage)
+    shown, typed = few_rows(coverage), CoverageFrame.of(coverage)
+    calibrated_on = COHORT if typed.source == "cohort" else HELD_OUT + (MEMBERS if typed.n_members > 1 else "")
     blocks: list[Block] = [
         Prose(sentences.CONFORMAL),
-        Prose(_calibrated_on(CoverageFrame.of(coverage), level)),
+        Prose(calibrated_on.format(level=percent(level), proven=percent(2 * level - 1))),
         Listing(conditions),
         Prose(text, "caution" if (short["pattern"] == "all").any() else "plain"),
         DataTable(caption, _coverage(content, shown)),
@@ -54,34 +52,23 @@ def sets_part(content: ReportContent) -> Subsection:
     return Subsection(name, title, [*blocks, *more_rows(coverage, shown)])
 
 
-def _calibrated_on(coverage: CoverageFrame, level: float) -> str:
-    is_own = coverage.source == "cohort"
-    text = (COHORT if is_own else HELD_OUT) + (MEMBERS if not is_own and coverage.n_members > 1 else "")
-    return text.format(level=percent(level), proven=percent(2 * level - 1))
-
-
 def _coverage(content: ReportContent, coverage: pd.DataFrame) -> pd.DataFrame:
     tasks = {task.name: task for task in content.tasks}
     rows = coverage.to_dict("records")
+    above = np.where(coverage["reached"].astype(bool), "above", "below")
     return pd.DataFrame(
         {
             "task": [f"{row['task']}: {row['output']}" if row["output"] else row["task"] for row in rows],
             "patients with": [content.pattern_words(row["pattern"]) for row in rows],
             "n": [row["n"] for row in rows],
             "coverage": [interval(row["coverage"], row["low"], row["high"]) for row in rows],
-            "compared with the level": [_compared(row["within"], row["reached"]) for row in rows],
+            "compared with the level": np.where(coverage["within"].astype(bool), "within chance", above),
             "mean size": [_size(tasks.get(row["task"]), float(row["size"])) for row in rows],
             "abstained": [percent(float(row["abstained"])) for row in rows],
             "method": [row["method"].replace("+", ", ") for row in rows],
-            "calibration patients": [
-                "" if np.isnan(row["n_calibration"]) else f"{row['n_calibration']:,.0f}" for row in rows
-            ],
+            "calibration patients": ["" if np.isnan(n) else f"{n:,.0f}" for n in coverage["n_calibration"]],
         }
     )
-
-
-def _compared(is_within: bool, is_reached: bool) -> str:
-    return "within chance" if is_within else "above" if is_reached else "below"
 
 
 def _size(task: TaskInfo | None, size: float) -> str:
@@ -93,12 +80,7 @@ def _size(task: TaskInfo | None, size: float) -> str:
 
 
 def set_words(rows: pd.DataFrame, task: TaskInfo) -> str:
-    """Words the set of one patient and task.
-
-    Args:
-        rows: Of `MultiModN.conformal`, of that patient and task.
-        task: The task.
-    """
+    """Words the set of one patient and task; ``rows`` of `MultiModN.conformal`."""
     if rows.empty:
         return ""
     if rows["in_set"].notna().all():

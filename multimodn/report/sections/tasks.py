@@ -22,18 +22,14 @@ MOST, OFTEN = 3, 0.5
 def tasks_section(content: ReportContent) -> Section:
     """Reports how often tasks conflict, and what each gains, if that was asked for."""
     conflicts, gains = content.get("conflicts"), content.get("gains")
-    blocks: list[Block] = []
-    if conflicts is None:
-        blocks.append(Prose(content.why_not("conflicts"), "absent"))
-    else:
-        blocks += [Prose(TASKS), Prose(_worst(conflicts)), drawn(conflict_map, conflicts)]
-    if gains is None:
-        by_gain: list[Block] = [Prose(content.why_not("gains"), "absent")]
-    else:
+    blocks: list[Block] = [Prose(content.why_not("conflicts"), "absent")]
+    if conflicts is not None:
+        blocks = [Prose(TASKS), Prose(_worst(conflicts)), drawn(conflict_map, conflicts)]
+    by_gain: list[Block] = [Prose(content.why_not("gains"), "absent")]
+    if gains is not None:
         by_gain = [Prose(_gained(gains)), drawn(gain_chart, gains)]
-    return Section(
-        "tasks", "Tasks together", [*blocks, Subsection("tasks-gains", "Gain from training tasks together", by_gain)]
-    )
+    blocks.append(Subsection("tasks-gains", "Gain from training tasks together", by_gain))
+    return Section("tasks", "Tasks together", blocks)
 
 
 def _worst(conflicts: pd.DataFrame) -> str:
@@ -41,24 +37,18 @@ def _worst(conflicts: pd.DataFrame) -> str:
     if known.empty:
         return "No patient has labels of two tasks, so that no two can conflict."
     often = known[known["conflict"] > OFTEN].head(MOST)
-    named = [
-        f"{one} and {other} ({percent(float(share))})"
-        for one, other, share in zip(often["task"], often["other"], often["conflict"], strict=True)
-    ]
-    mean = percent(float(known["conflict"].mean()))
-    if not named:
-        return f"On average two tasks conflict in {mean} of batches; no two do in more than half."
-    return f"On average two tasks conflict in {mean} of batches; in more than half: {joined(named)}."
+    named = [f"{row['task']} and {row['other']} ({percent(row['conflict'])})" for row in often.to_dict("records")]
+    ends = f"in more than half: {joined(named)}" if named else "no two do in more than half"
+    return f"On average two tasks conflict in {percent(float(known['conflict'].mean()))} of batches; {ends}."
 
 
 def _gained(gains: pd.DataFrame) -> str:
-    columns = [gains["task"].astype(str), *(gains[name].astype(float) for name in ("gain", "low", "high"))]
-    said: dict[str, list[str]] = {}
-    for task, gain, low, high in zip(*columns, strict=True):
-        unknown = low != low
-        words = "unknown" if unknown else "gains" if low > 0 else "loses" if high < 0 else "no clear difference"
-        said.setdefault(words, []).append(f"{task} {interval(gain, low, high)}")
-    listed = "; ".join(f"{words}: {joined(said[words])}" for words in said)
+    tasks: dict[str, list[str]] = {}
+    for row in gains.astype({"gain": float, "low": float, "high": float}).to_dict("records"):
+        gain, low, high = row["gain"], row["low"], row["high"]
+        words = "unknown" if low != low else "gains" if low > 0 else "loses" if high < 0 else "no clear difference"
+        tasks.setdefault(words, []).append(f"{row['task']} {interval(gain, low, high)}")
+    listed = "; ".join(f"{words}: {joined(names)}" for words, names in tasks.items())
     return (
         "A model of each task alone was trained with the same settings on the same patients. Score of the model of all "
         f"tasks less that of the single-task model: {listed}. Each was trained once: another training could differ."

@@ -14,8 +14,7 @@ from multimodn.report.html.tables import MOST_ROWS
 
 P = ParamSpec("P")
 
-MOST_TASKS = 10
-"""Tasks that have figures of their own in a section."""
+MOST_TASKS = 10  # tasks that have figures of their own in a section
 
 
 def few_rows(frame: pd.DataFrame) -> pd.DataFrame:
