@@ -14,6 +14,7 @@ from multimodn.explain.contributions import Contributions
 from multimodn.explain.interactions import Interactions
 from multimodn.explain.order_sensitivity import Orders
 from multimodn.fusion import Outputs
+from multimodn.metrics.tasks import field_metrics
 
 
 def predictions(tasks: Mapping[str, Task], patients: pd.Index, outputs: Outputs, n_modalities: Tensor) -> pd.DataFrame:
@@ -142,11 +143,11 @@ def classes(tasks: Mapping[str, Task], patients: PatientTensors) -> pd.DataFrame
 
 
 def scores(tasks: Mapping[str, Task], patients: PatientTensors, outputs: Outputs) -> pd.DataFrame:
-    """Lays out `Task.metrics` of labelled patients: ``task``, ``metric``, ``value``, ``n``."""
+    """Lays out the metrics of labelled patients, the same as in report and card: ``task``, ``metric``, ``value``, ``n``."""
     rows = []
     for name, task in tasks.items():
         known = patients.labelled[name]
-        found = task.metrics(outputs[name][known], patients.targets[name][known]) if known.any() else {}
+        found = field_metrics(task, outputs[name][known], patients.targets[name][known]) if known.any() else {}
         rows += [(name, metric, value, int(known.sum())) for metric, value in found.items()]
     return pd.DataFrame(rows, columns=["task", "metric", "value", "n"])
 
