@@ -143,7 +143,7 @@ def classes(tasks: Mapping[str, Task], patients: PatientTensors) -> pd.DataFrame
 
 
 def scores(tasks: Mapping[str, Task], patients: PatientTensors, outputs: Outputs) -> pd.DataFrame:
-    """Lays out the metrics of labelled patients, the same as in report and card: ``task``, ``metric``, ``value``, ``n``."""
+    """Lays out the metrics of labelled patients, those of report and card: ``task``, ``metric``, ``value``, ``n``."""
     rows = []
     for name, task in tasks.items():
         known = patients.labelled[name]

@@ -111,13 +111,13 @@ def _few_penalties(monkeypatch):
 
 
 def test_labels_that_mean_nothing_are_not_predicted():
-    found = values(permutations(4), [ours, late_ridge])
+    found = values(permutations(6), [ours, late_ridge])
     assert {"ours", "late_ridge"} == set(found)
     assert missing_chance(found) == {}
 
 
 def test_a_selection_on_all_patients_is_caught():
-    found = intervals(values(map(with_selected_columns, permutations(4)), [ours, late_ridge]))
+    found = intervals(values(map(with_selected_columns, permutations(6)), [ours, late_ridge]))
     assert set(found) == {"ours", "late_ridge"}
     assert min(low for low, _ in found.values()) > 0.6
 
