@@ -15,11 +15,9 @@ from multimodn.errors import StudyError
 from multimodn.fusion import SequentialFusion
 from multimodn.study.study import TrainingSpec
 
+# methods that combine the gradients of tasks, and the libraries that they need
 AGGREGATED = {"upgrad": ("torchjd", "qpsolvers", "quadprog"), "pcgrad": ("torchjd",)}
-"""Methods that combine the gradients of tasks, and the libraries that they need."""
-LARGEST_LOG_VARIANCE = 2.0
-"""Learned weights are between exp(-2) and exp(2); as the likelihood of a number is unbounded, its weight could grow
-without limit."""
+LARGEST_LOG_VARIANCE = 2.0  # bounds learned weights, which would grow with the unbounded likelihood of a number
 
 
 def check_installed(spec: TrainingSpec) -> None:
@@ -41,9 +39,6 @@ class Uncertainty(nn.Module):
     exp(-s) L / 2 + s / 2 (numbers), equations 7 and 10 of the source. A batch without a label of a task does not change
     its variance.
 
-    Args:
-        tasks: The tasks of a model.
-
     References:
         Kendall, Gal and Cipolla (2018), Multi-task learning using uncertainty, https://arxiv.org/abs/1705.07115
     """
@@ -55,12 +50,7 @@ class Uncertainty(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(len(tasks)))
 
     def forward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor]) -> Tensor:
-        """Returns the loss to be minimised, a scalar.
-
-        Args:
-            losses: The loss of each task.
-            labelled: The label presence of each task in the batch.
-        """
+        """Returns the loss to be minimised, a scalar."""
         s = self.log_variance.clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
         has_labels = torch.stack([labelled[name].any() for name in self.names])
         each = torch.stack([losses[name] for name in self.names])
@@ -91,10 +81,6 @@ class Aggregated:
     that it harms no other; Quinton and Rey 2024, https://arxiv.org/abs/2406.16232) or ``pcgrad`` (each without its
     conflict with another; Yu et al. 2020, https://arxiv.org/abs/2001.06782). Tasks without conflict give the gradient
     of their mean loss.
-
-    Args:
-        model: The network.
-        method: ``upgrad`` or ``pcgrad``.
     """
 
     def __init__(self, model: SequentialFusion, method: str) -> None:
@@ -108,13 +94,7 @@ class Aggregated:
             yield
 
     def backward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor], share: float = 1.0) -> None:
-        """Adds to the gradients of all parameters.
-
-        Args:
-            losses: The loss of each task, of the pass that was watched.
-            labelled: The label presence of each task in the batch.
-            share: Scales the step.
-        """
+        """Adds the gradients of the losses of the watched pass, times ``share``, to those of all parameters."""
         scaled = {name: loss * (share / len(losses)) for name, loss in losses.items()}
         labelled_tasks = [name for name in scaled if bool(labelled[name].any())]
         states, self._read = list(self._read.values()), {}

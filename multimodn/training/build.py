@@ -22,25 +22,13 @@ from multimodn.study.study import ModalitySpec, Study
 
 Made = TypeVar("Made")
 
-N_SCALE_ROWS = 512
-"""Number of training patients from which the state update scales its initial weights."""
+N_SCALE_ROWS = 512  # training patients from which the state update scales its initial weights
 SCALE_BATCH = 64
 
 
 def build_model(study: Study, training: Cohort, seed: int) -> SequentialFusion:
-    """Fits encoders and tasks on training patients and joins them to an untrained network.
-
-    Args:
-        study: What to build.
-        training: Training patients only.
-        seed: Seed of the initial weights.
-
-    Raises:
-        DataError: If a modality or a label cannot be used; every problem is listed.
-    """
-    problems: list[str] = []
-    encoders: dict[str, Encoder] = {}
-    tasks: list[Task] = []
+    """Fits encoders and tasks on training patients only and joins them to a network with initial weights."""
+    problems, encoders, tasks = list[str](), dict[str, Encoder](), list[Task]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for modality in study.modalities:
@@ -111,17 +99,11 @@ def _fit_scale(study: Study, model: SequentialFusion, training: Cohort) -> None:
 
 
 def fit_tasks(study: Study, training: Cohort) -> list[Task]:
-    """Fits the study's tasks on training patients.
-
-    Raises:
-        DataError: If a task cannot be fitted to its labels; every problem is listed.
-    """
-    problems: list[str] = []
-    tasks: list[Task] = []
+    """Fits the study's tasks on training patients."""
+    problems, tasks = list[str](), list[Task]()
     for spec in study.tasks:
         try:
-            task = load_kind("tasks", spec.kind)
-            tasks.append(task.fit(spec.name, training.targets[spec.name], spec.options))
+            tasks.append(load_kind("tasks", spec.kind).fit(spec.name, training.targets[spec.name], spec.options))
         except DataError as error:
             problems.append(str(error))
     raise_all(problems, DataError, "The labels cannot be used")
@@ -129,21 +111,13 @@ def fit_tasks(study: Study, training: Cohort) -> list[Task]:
 
 
 def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> PatientTensors:
-    """Prepares the tensors of a cohort, which every member, order and explanation slices.
+    """Prepares the tensors of a cohort, with targets if ``labelled``, which members, orders and explanations slice.
 
-    Args:
-        model: Fitted encoders and tasks.
-        cohort: Any patients. A modality that it does not hold is absent for all of them.
-        labelled: Whether to read targets too.
-
-    Raises:
-        DataError: If a cell or label cannot be read, or the cohort has a modality that the model does not know.
+    A modality that the cohort does not hold is absent for all its patients; one that the model lacks is an error.
     """
-    problems = [
-        f"modality '{name}' is unknown to the model.{did_you_mean(name, model.modalities)}"
-        for name in cohort.modalities
-        if name not in model.modalities
-    ]
+    unknown = [name for name in cohort.modalities if name not in model.modalities]
+    hints = [did_you_mean(name, model.modalities) for name in unknown]
+    problems = [f"modality '{name}' is unknown to the model.{hint}" for name, hint in zip(unknown, hints, strict=True)]
     values: dict[str, Any] = {}
     positions = []
     for name in model.modalities:
@@ -161,11 +135,8 @@ def prepare(model: SequentialFusion, cohort: Cohort, *, labelled: bool) -> Patie
     targets, labels = _prepare_targets(model, cohort, problems) if labelled else ({}, {})
     raise_all(problems, DataError, "The data do not fit the model")
     position = torch.from_numpy(np.stack(positions, axis=1))
-    strata = [
-        torch.where(labels[name], cast(Task, task).strata(targets[name]), -1)
-        for name, task in model.tasks.items()
-        if labelled
-    ]
+    tasks = {name: cast(Task, task) for name, task in model.tasks.items() if labelled}
+    strata = [torch.where(labels[name], task.strata(targets[name]), -1) for name, task in tasks.items()]
     registry = None if cohort.registry is None else torch.from_numpy(pd.factorize(cohort.registry)[0])
     joined = torch.stack(strata, dim=1) if strata else None
     return PatientTensors(cohort.patients, values, position, targets, labels, joined, registry=registry)

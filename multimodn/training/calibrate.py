@@ -29,16 +29,14 @@ from multimodn.training.fit_calibration import HeldOut, fit_calibration, fit_sca
 
 Rows = Sequence[tuple[Tensor, Tensor]]
 
-N_ORDERS = 8
-"""Random orders for each held-out patient; their prefixes are the subsets."""
-MAX_ROWS = 4096
-"""Maximum number of held-out patients of each member, enough for a few parameters."""
+N_ORDERS = 8  # random orders for each held-out patient; their prefixes are the subsets
+MAX_ROWS = 4096  # maximum number of held-out patients of each member, enough for a few parameters
 
 
 def calibrate(
     ensemble: Ensemble, patients: PatientTensors, rows: Rows, seed: int, *, neutral: bool = True
 ) -> dict[str, str]:
-    """Fits the ensemble's calibration, in place.
+    """Fits the ensemble's calibration, in place, and describes it for each task.
 
     Args:
         ensemble: Trained members, in evaluation mode, not calibrated.
@@ -46,9 +44,6 @@ def calibrate(
         rows: For each member its training and held-out rows.
         seed: Seed of the orders.
         neutral: Whether each modality is calibrated separately and presence must not be informative.
-
-    Returns:
-        For each task a description of the calibration.
     """
     tasks = list(ensemble.tasks.values())
     if patients.strata is None or not any(len(held_out) for _, held_out in rows):
@@ -64,14 +59,10 @@ def _spread_ratios(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> 
     all_rows = _union(rows)
     some = all_rows[torch.randperm(len(all_rows), generator=torch.Generator().manual_seed(0))[:MAX_ROWS]]
     batch = patients.batch(some)
-    evidence: dict[str, list[Tensor]] = {name: [] for name in ensemble.tasks}
-    for member in ensemble.networks:
-        prior = member.decode(member.initial_state)
-        for name, outputs in member(batch).items():
-            evidence[name].append((outputs - prior[name]).double())
+    read = [(member.decode(member.initial_state), member(batch)) for member in ensemble.networks]
     ratios = {}
-    for name, each in evidence.items():
-        stacked = torch.stack(each)
+    for name in ensemble.tasks:
+        stacked = torch.stack([(outputs[name] - prior[name]).double() for prior, outputs in read])
         one, joint = stacked.square().mean(), stacked.mean(0).square().mean()
         ratios[name] = float(one / joint) if joint > 0 else 1.0
     return ratios
@@ -84,12 +75,10 @@ def _union(rows: Rows) -> Tensor:
 
 def _calibrate_tasks(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> dict[str, str]:
     """Fits one scale for each task to the held-out patients, with all their modalities, times the spread ratio."""
-    parts = []
+    batches = [patients.batch(held_out[:MAX_ROWS]) for _, held_out in rows]
     with torch.no_grad():
         start = {name: prior.double() for name, prior in ensemble.prior().items()}
-        for member, (_, held_out) in zip(ensemble.networks, rows, strict=True):
-            batch = patients.batch(held_out[:MAX_ROWS])
-            parts.append((member(batch), batch))
+        parts = [(member(batch), batch) for member, batch in zip(ensemble.networks, batches, strict=True)]
     ratios = _spread_ratios(ensemble, patients, rows)
     summaries = {}
     for t, (name, task) in enumerate(ensemble.tasks.items()):

@@ -47,8 +47,7 @@ class TrainerFlags:
 def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor, Tensor]]:
     """Returns the training and validation rows of ``cohort`` for each member.
 
-    One member uses the split's training and validation patients. Several share both: each leaves out one fold for early
-    stopping, so that every patient trains all members but one.
+    One member uses those of the split. Several share both: each leaves out another fold for early stopping.
     """
     pairs: Iterable[tuple[Ids, Ids]] = [(split.train, split.validation)]
     if study.training.members > 1:
@@ -63,41 +62,24 @@ def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor
 
 @dataclass(frozen=True)
 class MemberFit:
-    """Data and settings for the training of one member.
+    """Data and settings for the training of one member."""
 
-    Attributes:
-        patients: All patients that any member needs.
-        train: Training rows.
-        validation: Rows for early stopping; if there are none, all epochs are run.
-        spec: The study's training section.
-        seed: Seed of this member.
-        folder: Folder of its checkpoints.
-        neutral: Whether losses are corrected for label shift between subsets of the modalities.
-        flags: Lightning's flags.
-        label: Its name in the progress bar.
-        resumable: Whether every epoch is kept, so that a later call can continue; else only the best one is.
-    """
-
-    patients: PatientTensors
-    train: Tensor
-    validation: Tensor
+    patients: PatientTensors  # all that any member needs
+    train: Tensor  # training rows
+    validation: Tensor  # rows for early stopping; if there are none, all epochs are run
     spec: TrainingSpec
     seed: int
-    folder: Path
-    neutral: bool = True
+    folder: Path  # of its checkpoints
+    neutral: bool = True  # whether losses are corrected for label shift between subsets of the modalities
     flags: TrainerFlags = field(default_factory=TrainerFlags)
-    label: str = "training"
-    resumable: bool = True
+    label: str = "training"  # its name in the progress bar
+    resumable: bool = True  # whether every epoch is kept, so that a later call can continue; else only the best one is
 
 
 def fit_members(
-    study: Study,
-    models: Sequence[SequentialFusion],
-    patients: PatientTensors,
-    rows: Sequence[tuple[Tensor, Tensor]],
-    folder: Path | None = None,
-    flags: TrainerFlags | None = None,
-) -> list[dict[str, Any]]:
+    study: Study, models: Sequence[SequentialFusion], patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]],
+    folder: Path | None = None, flags: TrainerFlags | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Trains each member, in place, and restores the weights of its best epoch.
 
     Args:
@@ -105,15 +87,11 @@ def fit_members(
         models: One untrained network for each member.
         patients: All patients that any member needs.
         rows: For each member its training and validation rows.
-        folder: Folder of checkpoints, from which a later call continues after the last finished epoch; None: nothing is
-            kept.
+        folder: Folder of checkpoints, after the last of which a later call continues; None: nothing is kept.
         flags: Lightning's flags.
 
     Returns:
         For each member the checkpoint of its best epoch, its validation loss, and the number of epochs.
-
-    Raises:
-        StudyError: If ``training.balance`` needs libraries that are not installed.
     """
     from multimodn.training.progress import progress_bar
 
@@ -125,10 +103,8 @@ def fit_members(
         for k, (model, (train, validation)) in enumerate(zip(models, rows, strict=True)):
             place = (folder or Path(scratch)) / f"member{k}"
             label = f"member {k + 1} of {len(models)}" if len(models) > 1 else "training"
-            neutral = study.missingness == "neutral"
-            job = MemberFit(
-                patients, train, validation, spec, spec.seed + k, place, neutral, flags, label, folder is not None
-            )
+            neutral, keep = study.missingness == "neutral", folder is not None
+            job = MemberFit(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label, keep)
             results.append(fit_member(model, job, bar))
     return results
 
@@ -157,19 +133,15 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
     folder.mkdir(parents=True, exist_ok=True)
     watched = "validation_loss" if len(job.validation) else None
     # `save_last` would keep the last epoch that was the best so far, not the last one
-    each = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    best = each
+    each = best = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks: list[Any] = [each]
     if watched:
-        weights_only = not job.resumable
-        best = ModelCheckpoint(
-            folder, "best", monitor=watched, save_weights_only=weights_only, enable_version_counter=False
-        )
-        callbacks = [best, each] if job.resumable else [best]
+        lean = not job.resumable
+        best = ModelCheckpoint(folder, "best", monitor=watched, save_weights_only=lean, enable_version_counter=False)
+        callbacks = [best] if lean else [best, each]
         callbacks.append(EarlyStopping(watched, patience=spec.patience, check_finite=True))
     if bar is not None:
         callbacks.append(EpochProgress(bar, job.label))
-    last = folder / "last.ckpt"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints between progress bars
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice for row-wise data loaders
@@ -185,25 +157,17 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
             raise StudyError(f"training.balance: '{spec.balance}' runs on one device; choose sum or uncertainty.")
         loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed, alternate=True)
         stopping = BatchLoader(job.patients, job.validation, max(spec.batch_size, 1024)) if watched else None
-        module = FusionModule(model, spec, loader, job.seed, _label_shift(model, job) if job.neutral else None)
-        _fit_or_interrupt(trainer, module, stopping, last)
+        shift, presence, strata = None, job.patients.presence[job.train], job.patients.strata
+        if job.neutral and strata is not None:
+            tasks = [cast(Task, task) for task in model.tasks.values()]
+            shift = LabelShift(presence, strata[job.train], tasks, model.seen)
+        _fit_or_interrupt(trainer, FusionModule(model, spec, loader, job.seed, shift), stopping, folder / "last.ckpt")
     score = best.best_model_score
-    result = {
-        "checkpoint": Path(best.best_model_path).name,
-        "validation_loss": None if score is None or not watched else float(score),
-        "epochs": trainer.current_epoch,
-    }
+    loss = None if score is None or not watched else float(score)
+    result = {"checkpoint": Path(best.best_model_path).name, "validation_loss": loss, "epochs": trainer.current_epoch}
     if trainer.is_global_zero:
         write_text(folder / "finished.json", json.dumps(result))
     trainer.strategy.barrier()  # the other processes read the result of the first
-
-
-def _label_shift(model: SequentialFusion, job: MemberFit) -> LabelShift | None:
-    patients, rows = job.patients, job.train
-    if patients.strata is None:
-        return None
-    tasks = [cast(Task, task) for task in model.tasks.values()]
-    return LabelShift(patients.presence[rows], patients.strata[rows], tasks, model.seen)
 
 
 def _fit_or_interrupt(trainer: Any, module: Any, stopping: BatchLoader | None, last: Path) -> None:

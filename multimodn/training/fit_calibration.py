@@ -30,49 +30,29 @@ from multimodn.fusion.calibration import Calibration
 from multimodn.fusion.network import Outputs, tilt_loss
 from multimodn.missingness.label_shift import LabelShift
 
-MIN_ROWS = 20
-"""Minimum number of held-out rows for any correction; a quarter of it in the rarer outcome."""
-
-FULL_ROWS = 100
-"""Minimum number of held-out rows for a slope and a shift for each modality; below, all modalities share them."""
-
-LEAST_SCALE = 0.1
-"""Smallest scale: a wrong ranking of few held-out rows, by chance, must not reverse that of all others."""
-
-SHIFT_PENALTY = 1.0
-"""Strength of the ridge penalty on shifts, in rows: weak, as a mean needs few rows."""
+MIN_ROWS = 20  # minimum of held-out rows for any correction; a quarter of it in the rarer outcome
+FULL_ROWS = 100  # minimum for a slope and a shift for each modality; below, all modalities share them
+LEAST_SCALE = 0.1  # a wrong ranking of few held-out rows, by chance, must not reverse that of all others
+SHIFT_PENALTY = 1.0  # strength of the ridge penalty on shifts, in rows: weak, as a mean needs few rows
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Outputs for held-out patients at subsets of their modalities.
+    """Outputs for held-out patients at subsets of their modalities; mappings are by task."""
 
-    Attributes:
-        outputs: For each task ``(S, B, K)``.
-        taken: For each task the subsets, bool ``(S, B, M)``; all False where a patient has no such subset.
-        targets: For each task ``(B, ...)``.
-        labelled: For each task bool ``(B,)``.
-        strata: Long ``(B, T)``, -1 = no label.
-        weights: Weight of each row in each task, ``(B, T)``; None: all are 1.
-    """
-
-    outputs: Outputs
-    taken: Mapping[str, Tensor]
-    targets: Mapping[str, Tensor]
-    labelled: Mapping[str, Tensor]
-    strata: Tensor
-    weights: Tensor | None = None
+    outputs: Outputs  # (S, B, K)
+    taken: Mapping[str, Tensor]  # the subsets, bool (S, B, M); all False where a patient has no such subset
+    targets: Mapping[str, Tensor]  # (B, ...)
+    labelled: Mapping[str, Tensor]  # bool (B,)
+    strata: Tensor  # long (B, T), -1 = no label
+    weights: Tensor | None = None  # of each row in each task, (B, T); None: all are 1
 
 
 def fit_calibration(
-    calibration: Calibration,
-    tasks: Sequence[Task],
-    start: Outputs,
-    held_out: Sequence[HeldOut],
-    shift: LabelShift | None,
-    penalty: float = 20.0,
-) -> dict[str, str]:
-    """Fits slopes and shifts, in place.
+    calibration: Calibration, tasks: Sequence[Task], start: Outputs, held_out: Sequence[HeldOut],
+    shift: LabelShift | None, penalty: float = 20.0,
+) -> dict[str, str]:  # fmt: skip
+    """Fits slopes and shifts, in place, and describes them for each task.
 
     Args:
         calibration: The identity.
@@ -82,9 +62,6 @@ def fit_calibration(
         shift: The label shift of the training rows; None: no correction, and no shifts.
         penalty: Strength of the ridge penalty on slopes, in rows: a slope off by one costs ``penalty`` / 2 rows' worth
             of log-likelihood.
-
-    Returns:
-        For each task ``a slope and a shift a modality``, ``one slope and shift`` or ``identity: <why>``.
     """
     summaries = {}
     for t, task in enumerate(tasks):
@@ -109,18 +86,10 @@ def fit_calibration(
 def fit_scale(
     task: Task, prior: Tensor, outputs: Tensor, targets: Tensor, strata: Tensor, penalty: float = 1.0
 ) -> tuple[float, str]:
-    """Fits one factor of all evidence.
+    """Fits one factor of all evidence, at least `LEAST_SCALE`, and describes it.
 
-    Args:
-        task: The task.
-        prior: Its outputs ``(K,)`` before any modality.
-        outputs: Those of held-out labelled rows ``(n, K)``.
-        targets: Their targets.
-        strata: Their strata.
-        penalty: Strength of the ridge penalty towards 1, in rows.
-
-    Returns:
-        The scale, at least `LEAST_SCALE`, and a description.
+    ``prior``: outputs ``(K,)`` before any modality; ``outputs``: those of held-out labelled rows ``(n, K)``;
+    ``penalty``: strength of the ridge penalty towards 1, in rows.
     """
     rarest = _rarer(strata, task.n_strata)
     if len(outputs) < MIN_ROWS or rarest < MIN_ROWS / 4:
@@ -172,15 +141,9 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
         balance = shift.balance(taken, part.strata)[task.name][subset, row].double()
         tilts_of = shift.corrections(taken, part.strata).tilts
         tilts = tilts_of[task.name][subset, row].double() if task.name in tilts_of else None
-    return _Cells(
-        part.outputs[task.name][subset, row].double(),
-        taken[subset, row].double(),
-        part.targets[task.name][row],
-        part.strata[row, t].clamp(min=0),
-        weights,
-        tilts,
-        balance,
-    )
+    outputs, used = part.outputs[task.name][subset, row].double(), taken[subset, row].double()
+    strata = part.strata[row, t].clamp(min=0)
+    return _Cells(outputs, used, part.targets[task.name][row], strata, weights, tilts, balance)
 
 
 def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: float, is_shared: bool) -> Tensor:

@@ -16,19 +16,13 @@ from multimodn.files import CHECKPOINTS, LOG
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, MLFlowLogger
 
+# the package that each logger needs; its extra has the name of the logger
 MODULES = {"csv": None, "tensorboard": "tensorboard", "mlflow": "mlflow"}
-"""The package that each logger needs; its extra has the name of the logger."""
-
-MLFLOW_STORE = "mlflow"
-"""Name of MLflow's file store, beside the folders of the members."""
+MLFLOW_STORE = "mlflow"  # name of MLflow's file store, beside the folders of the members
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Checks that loggers exist and that what they need is installed, without importing it.
-
-    Raises:
-        StudyError: If a name is unknown, or the package of a logger is missing.
-    """
+    """Checks that loggers exist and that what they need is installed, without importing it."""
     for name in names:
         if name not in MODULES:
             raise StudyError(f"Unknown logger '{name}' in training.loggers.{did_you_mean(name, MODULES)}")
@@ -54,9 +48,6 @@ def loggers(
         folder: Folder of the checkpoints of this network.
         label: What is trained, such as ``member 2 of 5``.
         hyperparameters: Logged beside the losses, with the hashes of the run folder, if there is one.
-
-    Raises:
-        StudyError: See `check_loggers`.
     """
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
@@ -66,7 +57,10 @@ def loggers(
         built.append(TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False))
     if "mlflow" in names:
         built.append(_mlflow(folder.parent / MLFLOW_STORE, label))
-    logged = {**(hyperparameters or {}), **_hashes(folder)}
+    logged, log = dict(hyperparameters or {}), folder.parent.parent / LOG
+    if folder.parent.name == CHECKPOINTS and log.exists():  # in a run folder
+        hashes = json.loads(log.read_text())["fingerprint"]
+        logged |= {f"{part}_hash": value for part, value in hashes.items()}
     if logged:
         for logger in built:
             logger.log_hyperparams(logged)
@@ -82,11 +76,3 @@ def _mlflow(store: Path, label: str) -> MLFlowLogger:
 
     logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # "not built. Creating it."
     return MLFlowLogger("multimodn", label, tracking_uri=store.absolute().as_uri())
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """The hashes of the run folder of the checkpoints, if there is one."""
-    log = folder.parent.parent / LOG
-    if folder.parent.name != CHECKPOINTS or not log.exists():
-        return {}
-    return {f"{part}_hash": value for part, value in json.loads(log.read_text())["fingerprint"].items()}

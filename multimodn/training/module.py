@@ -29,25 +29,14 @@ class FusionModule(LightningModule):
     Where batches alternate between registries, a step is weighted by the number of its patients, and a task without
     labels in the registry adds nothing: over an epoch each task's likelihood is summed over its labelled patients,
     with the same penalty as in training without the other registries.
-
-    Args:
-        model: The network.
-        spec: The study's training section.
-        loader: The training patients.
-        seed: Seed of this member of the ensemble.
-        shift: Makes the losses neutral to missingness; None: plain skipping.
     """
 
     def __init__(
-        self,
-        model: SequentialFusion,
-        spec: TrainingSpec,
-        loader: BatchLoader,
-        seed: int,
+        self, model: SequentialFusion, spec: TrainingSpec, loader: BatchLoader, seed: int,
         shift: LabelShift | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.shift = shift
+        self.shift = shift  # makes the losses neutral to missingness; None: plain skipping
         self.model, self.spec, self.loader, self.seed = model, spec, loader, seed
         tasks = [cast(Task, task) for task in model.tasks.values()]
         self.uncertainty = Uncertainty(tasks) if spec.balance == "uncertainty" else None
@@ -65,10 +54,8 @@ class FusionModule(LightningModule):
         """
         penalised = [p for p in self.model.parameters() if p.dim() > 1]
         free = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": penalised, "weight_decay": self.spec.penalty / (len(self.loader.rows) * len(self.model.tasks))},
-            {"params": free},
-        ]
+        decay = self.spec.penalty / (len(self.loader.rows) * len(self.model.tasks))
+        groups: list[dict[str, Any]] = [{"params": penalised, "weight_decay": decay}, {"params": free}]
         if self.uncertainty is not None:
             groups.append({"params": list(self.uncertainty.parameters())})
         optimizer = torch.optim.Adam(groups, lr=self.spec.learning_rate, foreach=True)

@@ -8,12 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 
 class EpochProgress(Callback):
-    """Shows epoch, losses and maximum remaining time, one bar for each member of an ensemble.
-
-    Args:
-        progress: See `progress_bar`.
-        label: What is being trained, such as ``member 2 of 5``.
-    """
+    """Shows epoch, losses and maximum remaining time, one bar for each member of an ensemble."""
 
     def __init__(self, progress: Progress, label: str) -> None:
         self.progress, self.label = progress, label
@@ -22,9 +17,8 @@ class EpochProgress(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar."""
-        self.bar = self.progress.add_task(
-            self.label, total=trainer.max_epochs, completed=trainer.current_epoch, losses=""
-        )
+        total, done = trainer.max_epochs, trainer.current_epoch
+        self.bar = self.progress.add_task(self.label, total=total, completed=done, losses="")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Moves the bar."""
@@ -45,12 +39,8 @@ class EpochProgress(Callback):
 
 def progress_bar() -> Progress:
     """Builds the bar that `EpochProgress` draws on; silent when the output is not a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.completed}/{task.total}"),
-        TextColumn("{task.fields[losses]}"),
-        TimeRemainingColumn(),
-    )
+    texts = ("{task.description}", "epoch {task.completed}/{task.total}", "{task.fields[losses]}")
+    label, epoch, losses = map(TextColumn, texts)
     console = Console()
+    columns = (label, BarColumn(), epoch, losses, TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
