@@ -22,19 +22,14 @@ class DataError(MultiModNError, ValueError):
 
 
 class UnreadableError(DataError):
-    """Files or texts of some patients cannot be read; a study may call such patients absent (``on_error: absent``).
-
-    Attributes:
-        patients: For each such patient what is wrong, and with which file.
-    """
+    """Files or texts of some patients cannot be read; a study may call such patients absent (``on_error: absent``)."""
 
     def __init__(self, header: str, patients: Mapping[str, str]) -> None:
-        self.patients = dict(patients)
+        self.patients = dict(patients)  # for each such patient what is wrong, and with which file
         named = [f"patient '{patient}': {problem}" for patient, problem in patients.items()]
         listed = named[0] if len(named) == 1 else f"{len(named)} patients\n" + "\n".join(f"  - {n}" for n in named)
-        super().__init__(
-            f"{header}: {listed}\nRepair or remove these, or write `on_error: absent` to go on without them."
-        )
+        repair = "Repair or remove these, or write `on_error: absent` to go on without them."
+        super().__init__(f"{header}: {listed}\n{repair}")
 
 
 class MissingExtraError(MultiModNError, ImportError):
@@ -45,11 +40,7 @@ class MissingExtraError(MultiModNError, ImportError):
 
 
 def import_extra(library: str, what: str, extra: str) -> Any:
-    """Imports a library that a plain installation leaves out.
-
-    Raises:
-        MissingExtraError: If it is not installed: ``what`` needs ``extra``.
-    """
+    """Imports a library that a plain installation leaves out, else raises a MissingExtraError."""
     try:
         return import_module(library)
     except ImportError as error:
@@ -94,11 +85,7 @@ def shown(names: Sequence[object], limit: int = 8) -> str:
 
 
 def raise_all(problems: Sequence[str], kind: type[MultiModNError], header: str) -> None:
-    """Raises one error that lists every problem; does nothing if there is none.
-
-    Raises:
-        MultiModNError: Of class ``kind``, if ``problems`` is not empty.
-    """
+    """Raises one error of class ``kind`` that lists every problem; does nothing if there is none."""
     if len(problems) == 1:
         raise kind(f"{header}: {problems[0]}")
     if problems:

@@ -16,11 +16,7 @@ BUNDLE, LOG, CHECKPOINTS = "bundle", "run.json", "checkpoints"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; what was written there becomes ``path`` at the end.
-
-    After an error, or an interruption, the temporary file is removed and ``path`` is as it was. No two processes or
-    threads share a temporary path.
-    """
+    """Yields a path beside ``path``, of this use alone, that becomes ``path`` at the end; removed after an error."""
     temporary = _temporary(path)
     try:
         yield temporary

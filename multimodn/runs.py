@@ -44,11 +44,8 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     cohort = Cohort.load(study)
     read_subgroups(cohort, study.subgroups)  # reports a misspelt column before training
     split = make_split(study, cohort)
-    fingerprint = {
-        "study": hashlib.sha256(study.to_yaml().encode()).hexdigest(),
-        "data": cohort.hash(),
-        "split": split.hash(),
-    }
+    study_hash = hashlib.sha256(study.to_yaml().encode()).hexdigest()
+    fingerprint = {"study": study_hash, "data": cohort.hash(), "split": split.hash()}
     if is_helper_process():
         return MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
     _check_folder(folder, fingerprint, resume)
@@ -66,13 +63,8 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
         write_text(folder / "metrics.csv", scores.to_csv(index=False))
         model.provenance["metrics"] = scores.astype(object).where(scores.notna(), None).to_dict("records")
     model.save(folder / BUNDLE)
-    log = {
-        "fingerprint": fingerprint,
-        "finished": True,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_time_s": round(time.monotonic() - started, 1),
-        **model.provenance,
-    }
+    date, wall_time_s = datetime.now(UTC).isoformat(timespec="seconds"), round(time.monotonic() - started, 1)
+    log = {"fingerprint": fingerprint, "finished": True, "date": date, "wall_time_s": wall_time_s, **model.provenance}
     write_text(folder / LOG, json.dumps(log, indent=1))
     write_reference(model, cohort, folder)
     write_card(model, cohort, folder)

@@ -17,49 +17,36 @@ YES = ("yes", "true", "y", "t", "1", "on")
 
 @dataclass(frozen=True)
 class Inferred:
-    """The task that fits a target column.
-
-    Attributes:
-        kind: A task kind.
-        options: Its further keys.
-        reason: The property of the values behind it.
-        alternatives: Kinds to consider instead.
-    """
+    """The task that fits a target column."""
 
     kind: str
-    options: dict[str, Any]
-    reason: str
-    alternatives: str
+    options: dict[str, Any]  # further keys of the kind
+    reason: str  # the property of the values behind it
+    alternatives: str  # kinds to consider instead
 
 
 def infer_task(values: pd.Series[Any]) -> Inferred:
-    """Infers a task kind from a target column.
-
-    Raises:
-        DataError: If the column is empty or constant.
-    """
+    """Infers a task kind from a target column."""
     values = values.dropna()
     distinct = sorted(values.unique().tolist(), key=lambda value: (isinstance(value, str), value))
-    if len(distinct) < 2:
-        raise DataError(
-            f"target '{values.name}' has {len(distinct)} distinct value(s); nothing can be learned from it."
-        )
+    n = len(distinct)
+    if n < 2:
+        raise DataError(f"target '{values.name}' has {n} distinct value(s); nothing can be learned from it.")
     listed = shown([_plain(value) for value in distinct])
-    if len(distinct) == 2:
+    if n == 2:
         is_plain = not isinstance(distinct[1], str) or str(distinct[1]).lower() in YES
         positive = _plain(distinct[1] if is_plain else values.value_counts().idxmin())  # events are rare
         return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
     order = _ordered(distinct)
     if order is not None:
         classes = [_plain(value) for value in order]
-        reason = f"values {shown(classes)} look ordered"
-        return Inferred("ordinal", {"classes": classes}, reason, "multiclass")
+        return Inferred("ordinal", {"classes": classes}, f"values {shown(classes)} look ordered", "multiclass")
     if pd.api.types.is_numeric_dtype(values.dtype):
-        return Inferred("regression", {}, f"{len(distinct)} distinct numbers", "ordinal, survival")
-    if len(distinct) > max(FEW, len(values) // 5):
-        reason = f"{len(distinct)} distinct texts among {len(values)}, which are many for classes; check the column"
+        return Inferred("regression", {}, f"{n} distinct numbers", "ordinal, survival")
+    if n > max(FEW, len(values) // 5):
+        reason = f"{n} distinct texts among {len(values)}, which are many for classes; check the column"
         return Inferred("multiclass", {}, reason, "another column")
-    return Inferred("multiclass", {}, f"{len(distinct)} texts without an order, {listed}", "ordinal")
+    return Inferred("multiclass", {}, f"{n} texts without an order, {listed}", "ordinal")
 
 
 def _ordered(distinct: list[Any]) -> list[Any] | None:
@@ -88,6 +75,4 @@ def _rank(text: str) -> tuple[int, str] | None:
 
 def _plain(value: Any) -> Any:
     """Returns 1 for 1.0: a column with empty cells stores whole numbers as floats."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -21,8 +21,6 @@ from multimodn.study.yaml_file import write_yaml
 
 EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
 TIME = re.compile(r"(^|_)((days?|months?|years?)_to_(?!birth)|time|followup|follow_up)", re.IGNORECASE)
-
-
 TEMPLATE = """\
 # Written by `multimodn init` from the tables below. Every line is a guess that you may change.
 name: {name}
@@ -156,10 +154,15 @@ def _compose(
         if set(frame.columns) <= set(targets):
             continue
         used.append(name)
-        modality_lines += (
-            _file_modality(name, folders[name].kind) if name in folders
-            else _modality(name, sources[name], frame, targets)
-        )  # fmt: skip
+        if name in folders:
+            kind, origin = folders[name].kind, "the files' suffix"
+            keys = ["    file_column: file"] if kind == "text" else []
+            keys += ["    # on_error: absent   # patients with unreadable files count as without it; default: an error"]
+        else:
+            origin = sources[name].suffix
+            kind, keys = "embedding" if origin == ".npz" else "table", _column_keys(frame, targets)
+        modality_lines += [f"  - name: {name}", f"    kind: {kind}   # inferred from {origin}", f"    source: {name}"]
+        modality_lines += keys
     for name, path in sources.items():
         if name in folders:
             source_lines.append(_folder(name, folders[name]))
@@ -183,26 +186,18 @@ def _folder(name: str, folder: FolderSource) -> str:
     return f"    {name}: {{{', '.join(keys)}}}   # {counts} in a table"
 
 
-def _file_modality(name: str, kind: str) -> list[str]:
-    lines = [f"  - name: {name}", f"    kind: {kind}   # inferred from the files' suffix", f"    source: {name}"]
-    if kind == "text":
-        lines.append("    file_column: file")
-    return [*lines, "    # on_error: absent   # patients with unreadable files count as without it; default: an error"]
-
-
-def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) -> list[str]:
+def _column_keys(frame: pd.DataFrame, targets: list[str]) -> list[str]:
     inputs = [column for column in frame.columns if column not in targets]
-    kind = "embedding" if path.suffix == ".npz" else "table"
     numbers = [str(c) for c in inputs if pd.api.types.is_numeric_dtype(frame[c].dtype)]
-    identifiers = [str(c) for c in inputs if str(c) not in set(numbers) and _is_identifier(frame[c])]
-    texts = [str(c) for c in inputs if str(c) not in {*numbers, *identifiers}]
-    lines = [f"  - name: {name}", f"    kind: {kind}   # inferred from {path.suffix}", f"    source: {name}"]
+    texts = [str(c) for c in inputs if str(c) not in set(numbers)]
+    cells = {name: frame[name].dropna() for name in texts}
+    identifiers = [c for c in texts if len(cells[c]) > FEW and cells[c].nunique() > 0.9 * len(cells[c])]
+    texts = [c for c in texts if c not in identifiers]
+    lines = ["    columns: all"]
     if targets or identifiers:
         left_out = ", ".join(_scalar(column) for column in [*targets, *identifiers])
-        lines.append("    # no inputs: targets, and columns that follow the outcome, which you must add")
+        lines = ["    # no inputs: targets, and columns that follow the outcome, which you must add"]
         lines.append(f"    columns: {{all_but: [{left_out}]}}")
-    else:
-        lines.append("    columns: all")
     lines.append(f"    # numeric ({len(numbers)}): {_comment(shown(numbers))}")
     if identifiers:
         lines.append(f"    # left out, as nearly every patient has another text: {_comment(shown(identifiers))}")
@@ -214,29 +209,18 @@ def _modality(name: str, path: Path, frame: pd.DataFrame, targets: list[str]) ->
     return lines
 
 
-def _is_identifier(values: pd.Series[Any]) -> bool:
-    values = values.dropna()
-    return len(values) > FEW and values.nunique() > 0.9 * len(values)
-
-
 def _task(target: str, home: str, frame: pd.DataFrame) -> list[str]:
     inferred = infer_task(frame[target])
     why = _comment(f"inferred: {inferred.reason}; alternatives: {inferred.alternatives}")
-    lines = [
-        f"  - name: {_name(target)}",
-        f"    kind: {inferred.kind}   # {why}",
-        f"    source: {home}",
-        f"    target: {_scalar(target)}",
-    ]
+    lines = [f"  - name: {_name(target)}", f"    kind: {inferred.kind}   # {why}", f"    source: {home}"]
+    lines.append(f"    target: {_scalar(target)}")
     for key, value in inferred.options.items():
         listed = f"[{', '.join(map(_scalar, value))}]" if isinstance(value, list) else _scalar(value)
         lines.append(f"    {key}: {listed}   # inferred; check")
     times = [str(c) for c in frame.columns if c != target and TIME.search(str(c))]
     if inferred.kind == "binary" and EVENT.search(target) and times:
-        lines.append(
-            f"    # with a time this may be survival: {{kind: survival, time: {times[0]}, event: {target}}}; "
-            f"times here: {_comment(shown(times))}"
-        )
+        keys = f"{{kind: survival, time: {times[0]}, event: {target}}}"
+        lines.append(f"    # with a time this may be survival: {keys}; times here: {_comment(shown(times))}")
     return lines
 
 

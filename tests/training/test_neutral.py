@@ -128,4 +128,4 @@ def test_the_probe_says_when_it_cannot_say(models):
     few = simulate(3, n=30)
     found = probe(models["neutral"], few)
     assert found["r2"].isna().all()
-    assert "unknown, as patients are too few" in verdict(found)
+    assert "unknown: too few patients" in verdict(found)
