@@ -10,13 +10,8 @@ if TYPE_CHECKING:
     from multimodn.slides.embedding.cohort import EmbedError, embed_slides, find_slides
     from multimodn.slides.embedding.embed import EmbedOptions, SlideResult, embed_slide
     from multimodn.slides.embedding.tile_encoders import TileEncoder, load_tile_encoder
-    from multimodn.slides.feature_files.features import (
-        FeatureMeta,
-        SlideFeatures,
-        open_features,
-        read_features,
-        write_features,
-    )
+    from multimodn.slides.feature_files.features import SlideFeatures, open_features, read_features, write_features
+    from multimodn.slides.feature_files.metadata import FeatureMeta
     from multimodn.slides.heatmaps.heatmap import draw_heatmap
     from multimodn.slides.reader.open import open_slide
     from multimodn.slides.reader.slide import Slide, SlideError
@@ -38,32 +33,11 @@ _MODULES = {
 }
 
 __all__ = [
-    "EmbedError",
-    "EmbedOptions",
-    "FeatureMeta",
-    "Slide",
-    "SlideError",
-    "SlideFeatures",
-    "SlideResult",
-    "TileEncoder",
-    "Tiling",
-    "Tissue",
-    "TissueOptions",
-    "draw_heatmap",
-    "draw_tissue",
-    "embed_slide",
-    "embed_slides",
-    "find_slides",
-    "find_tissue",
-    "load_tile_encoder",
-    "normaliser",
-    "open_features",
-    "open_slide",
-    "read_features",
-    "tile_extent",
-    "tile_grid",
-    "write_features",
-]
+    "EmbedError", "EmbedOptions", "FeatureMeta", "Slide", "SlideError", "SlideFeatures", "SlideResult", "TileEncoder",
+    "Tiling", "Tissue", "TissueOptions", "draw_heatmap", "draw_tissue", "embed_slide", "embed_slides", "find_slides",
+    "find_tissue", "load_tile_encoder", "normaliser", "open_features", "open_slide", "read_features", "tile_extent",
+    "tile_grid", "write_features",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -16,9 +16,8 @@ from multimodn.slides.embedding.ray import run_on_ray
 from multimodn.slides.embedding.tile_encoders import load_tile_encoder
 from multimodn.slides.feature_files.features import open_features
 
+# slide files of a folder; images (PNG, JPEG) are slides only where they are named one by one
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm")
-"""Slide files of a folder. Images (PNG, JPEG) are slides only where they are named one by one."""
-
 COLUMNS = ("slide", "file", "n_tiles", "mpp", "width", "height", "encoder")
 
 
@@ -68,20 +67,16 @@ def embed_slides(
     """Embeds slides, one feature file ``<name>.h5`` each; finished ones are kept, unfinished ones are resumed.
 
     Also written: ``slides.csv``, a table of all feature files of the folder, and ``absent.csv``, the slides without
-    tissue, each with the reason.
+    tissue, each with the reason. Returns the outcome of each slide.
 
     Args:
         slides: Files, folders, patterns; see `find_slides`.
         out: The folder to write.
         encoder: See `load_tile_encoder`.
         options: See `EmbedOptions`.
-        workers: Processes, each for a slide at a time. With more than one, a script that calls this needs
-            ``if __name__ == "__main__":``.
+        workers: Processes, a slide each at a time; with > 1, a script needs ``if __name__ == "__main__":``.
         ray: Address of a Ray cluster to use in place of processes; see `run_on_ray`.
         on_progress: Called from time to time.
-
-    Returns:
-        The outcome of each slide.
 
     Raises:
         EmbedError: If some slides failed, after all the others are finished; every problem is listed.
@@ -106,7 +101,13 @@ def embed_slides(
         results = [tracker.results[i] for i in sorted(tracker.results)]
         _write_absent(folder, results)
         damaged = _write_manifest(folder)
-    _raise_failures(results, damaged)
+    problems = [result.problem for result in results if result.status == "failed"]
+    lines = [f"{len(problems)} of {len(results)} slides failed:"] if problems else []
+    lines += [f"  {i}. {problem}" for i, problem in enumerate(problems, 1)]
+    lines += ["Feature files of earlier runs cannot be read:"] if damaged else []
+    lines += [f"  - {problem}" for problem in damaged]
+    if lines:
+        raise EmbedError("\n".join(lines), results)
     return results
 
 
@@ -145,23 +146,11 @@ def _jobs(slides: Sequence[Path], folder: Path) -> list[SlideJob]:
     same = defaultdict[str, list[Path]](list)
     for slide in slides:
         same[slide.stem].append(slide)
-    problems = [
-        f"{' and '.join(map(str, paths))} would both be written to {name}.h5; rename one, or use two folders"
-        for name, paths in same.items()
-        if len(paths) > 1
-    ]
+    several = {name: " and ".join(map(str, paths)) for name, paths in same.items() if len(paths) > 1}
+    advice = "rename one, or use two folders"
+    problems = [f"{paths} would both be written to {name}.h5; {advice}" for name, paths in several.items()]
     raise_all(problems, DataError, "Slides of the same name")
     return [SlideJob(slide, folder / f"{slide.stem}.h5") for slide in slides]
-
-
-def _raise_failures(results: Sequence[SlideResult], damaged: Sequence[str]) -> None:
-    problems = [result.problem for result in results if result.status == "failed"]
-    lines = [f"{len(problems)} of {len(results)} slides failed:"] if problems else []
-    lines += [f"  {i}. {problem}" for i, problem in enumerate(problems, 1)]
-    lines += ["Feature files of earlier runs cannot be read:"] if damaged else []
-    lines += [f"  - {problem}" for problem in damaged]
-    if lines:
-        raise EmbedError("\n".join(lines), results)
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

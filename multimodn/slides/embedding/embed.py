@@ -21,7 +21,7 @@ from multimodn.base.cache import content_hash
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.slides.embedding.spool import Spool, spool_path
 from multimodn.slides.embedding.tile_encoders import TileEncoder
-from multimodn.slides.feature_files.features import open_features, write_features
+from multimodn.slides.feature_files.features import Features, open_features, write_features
 from multimodn.slides.feature_files.metadata import FeatureMeta, canonical
 from multimodn.slides.reader.open import BACKENDS, open_slide
 from multimodn.slides.reader.slide import Slide, SlideError
@@ -29,8 +29,7 @@ from multimodn.slides.tiles.stain import normaliser
 from multimodn.slides.tiles.tiling import Tiling, tile_extent, tile_grid
 from multimodn.slides.tiles.tissue import TissueOptions, draw_tissue, find_tissue
 
-NOT_DECIDING = ("batch_size", "device", "parameters", "version")
-"""What a feature file states that does not decide its features."""
+NOT_DECIDING = ("batch_size", "device", "parameters", "version")  # stated by a file, but they decide no feature
 
 
 @dataclass(frozen=True)
@@ -86,23 +85,14 @@ class EmbedOptions:
 
 @dataclass(frozen=True)
 class SlideResult:
-    """The outcome of embedding a slide.
+    """The outcome of embedding a slide."""
 
-    Attributes:
-        slide: The slide file.
-        file: The feature file.
-        status: ``embedded`` now, ``kept`` from before, ``absent`` for lack of tissue, or ``failed``.
-        n_tiles: Tiles of the feature file.
-        n_resumed: Tiles of it that an interrupted run had done.
-        problem: Why it is absent or failed.
-    """
-
-    slide: Path
-    file: Path
-    status: Literal["embedded", "kept", "absent", "failed"]
-    n_tiles: int = 0
-    n_resumed: int = 0
-    problem: str = ""
+    slide: Path  # the slide file
+    file: Path  # the feature file
+    status: Literal["embedded", "kept", "absent", "failed"]  # now, from before, for lack of tissue, or for a problem
+    n_tiles: int = 0  # tiles of the feature file
+    n_resumed: int = 0  # tiles of it that an interrupted run had done
+    problem: str = ""  # why it is absent or failed
 
 
 def embed_slide(
@@ -117,13 +107,7 @@ def embed_slide(
     Finished batches are saved beside ``file`` as ``.<its name>.partial``; after an interruption the next call resumes
     after the last whole batch, and writes the same bytes as an uninterrupted call. The bytes depend on slide, encoder,
     options and kind of processor, not on threads, processes or machines; the memory on ``batch_size`` and ``threads``.
-
-    Args:
-        path: The slide.
-        file: The feature file to write, see `write_features`.
-        encoder: The tile encoder.
-        options: See `EmbedOptions`.
-        on_batch: Called after each batch with the tiles done and the tiles in all.
+    ``on_batch`` is called after each batch with the tiles done and the tiles in all.
 
     Raises:
         SlideError: If the slide cannot be read, or has no tiles and ``on_no_tissue`` is ``error``.
@@ -149,9 +133,8 @@ def embed_slide(
             if options.on_no_tissue == "absent":
                 spool_path(file).unlink(missing_ok=True)
                 return SlideResult(path, file, "absent", problem=problem)
-            raise SlideError(
-                f"{path}: {problem}. Check the slide, lower the share of tissue, or record such slides as absent."
-            )
+            advice = "Check the slide, lower the share of tissue, or record such slides as absent."
+            raise SlideError(f"{path}: {problem}. {advice}")
         key = content_hash(str(meta.parameters), str(meta.version), str(meta.device), coords.tobytes())
         with Spool(file, key, len(coords), encoder.feature_size, options.batch_size, options.dtype) as spool:
             n_resumed = spool.n_rows
@@ -189,8 +172,7 @@ def describe(slide: Slide, encoder: TileEncoder, tiling: Tiling, options: EmbedO
 def _check_kept(file: Path, meta: FeatureMeta, overwrite: bool) -> int:
     """Returns the number of tiles of a finished file; 0 if there is none, or it is overwritten.
 
-    Raises:
-        DataError: If it was made with other options, from another slide, or by another program.
+    Raises a DataError if it was made with other options, from another slide, or by another program.
     """
     if not file.exists():
         return 0
@@ -215,17 +197,11 @@ def _short(value: object) -> str:
 
 
 def _fill(
-    spool: Spool,
-    slide: Slide,
-    coords: NDArray[np.int64],
-    encoder: TileEncoder,
-    tiling: Tiling,
-    options: EmbedOptions,
+    spool: Spool, slide: Slide, coords: NDArray[np.int64], encoder: TileEncoder, tiling: Tiling, options: EmbedOptions,
     on_batch: Callable[[int, int], None],
-) -> None:
+) -> None:  # fmt: skip
     """Embeds the missing batches of the spool, a few at a time, and appends them in order."""
-    stain, size = normaliser(options.stain), options.batch_size
-    network = threading.Semaphore(options.threads)
+    stain, size, network = normaliser(options.stain), options.batch_size, threading.Semaphore(options.threads)
 
     def embed(start: int) -> NDArray[np.float32]:
         tiles = stain(slide.read_tiles(coords[start : start + size], tiling.size, tiling.mpp))
@@ -252,11 +228,9 @@ def _fill(
                 one.cancel()
 
 
-def _stored(
-    features: NDArray[np.float32], coords: NDArray[np.int64], slide: Slide, dtype: str
-) -> NDArray[np.float16] | NDArray[np.float32]:
+def _stored(features: NDArray[np.float32], coords: NDArray[np.int64], slide: Slide, dtype: str) -> Features:
     with np.errstate(over="ignore"):  # checked below
-        stored: NDArray[np.float16] | NDArray[np.float32] = features.astype(dtype)
+        stored: Features = features.astype(dtype)
     bad = np.flatnonzero(~np.isfinite(stored).all(axis=1))
     if len(bad):
         x, y = coords[bad[0]].tolist()

@@ -117,7 +117,8 @@ def run_processes(jobs: Sequence[SlideJob], work: Work, tracker: Tracker, n_work
             while pending:
                 finished, pending = wait(pending, timeout=TICK, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    tracker.done(futures[future], _outcome(future, jobs[futures[future]]))
+                    i = futures[future]
+                    tracker.done(i, _outcome(future, jobs[i]))
                 tracker.tick()
         except BaseException:
             stop.set()
@@ -134,10 +135,8 @@ def _outcome(future: Future[SlideResult], job: SlideJob) -> SlideResult:
     try:
         return future.result()
     except BrokenProcessPool:
-        return job.failed(
-            f"{job.slide}: a worker process was killed, for instance for lack of memory. Run again, with fewer "
-            f"workers; it resumes after the last whole batch."
-        )
+        advice = "Run again, with fewer workers; it resumes after the last whole batch."
+        return job.failed(f"{job.slide}: a worker process was killed, for instance for lack of memory. {advice}")
 
 
 @lru_cache(maxsize=1)

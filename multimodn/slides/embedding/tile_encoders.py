@@ -20,27 +20,16 @@ TILES_ON_ACCELERATOR = 64
 
 
 class TileEncoder(Protocol):
-    """Embeds tiles.
+    """Embeds tiles."""
 
-    Attributes:
-        spec: Argument of `load_tile_encoder` that loads it again, in another process or on another machine.
-        name: A short name; the same on every machine.
-        hash: SHA-256 over weights, preprocessing and name.
-        feature_size: Width F of a feature vector.
-        tile_size: Side of a tile that it was made for, pixels.
-        mean: Of the three colours, in 0 to 1; subtracted first.
-        std: Of the three colours; divided by next.
-        device: ``cpu``, or the kind of accelerator that it runs on.
-    """
-
-    spec: str
-    name: str
-    hash: str
-    feature_size: int
-    tile_size: int
-    mean: Colour
-    std: Colour
-    device: str
+    spec: str  # argument of `load_tile_encoder` that loads it again, in another process or on another machine
+    name: str  # a short name; the same on every machine
+    hash: str  # SHA-256 over weights, preprocessing and name
+    feature_size: int  # width F of a feature vector
+    tile_size: int  # side of a tile that it was made for, pixels
+    mean: Colour  # of the three colours, in 0 to 1; subtracted first
+    std: Colour  # of the three colours; divided by next
+    device: str  # ``cpu``, or the kind of accelerator that it runs on
 
     def check_size(self, tile_size: int) -> int:
         """Returns F, or raises a DataError if it does not take tiles of this size."""
@@ -52,11 +41,7 @@ class TileEncoder(Protocol):
 
 
 class NetworkEncoder:
-    """A `TileEncoder` of a torch module that maps ``(n, 3, h, w)`` to ``(n, F)``; ``weights`` is a hash of them.
-
-    Raises:
-        DataError: If it does not map a tile to a vector.
-    """
+    """A `TileEncoder` of a torch module that maps ``(n, 3, h, w)`` to ``(n, F)``; ``weights`` is a hash of them."""
 
     def __init__(
         self, network: nn.Module, weights: str, preprocessing: Preprocessing, spec: str, name: str, device: str = "cpu"
@@ -73,23 +58,16 @@ class NetworkEncoder:
         self._network = module.to(memory_format=torch.channels_last)
         colours = json.dumps([self.tile_size, self.mean, self.std])
         self.hash = content_hash("tile encoder", name, weights, colours)
-        scale = 1 / (255 * torch.tensor(self.std, dtype=torch.float32))
-        self._scale = scale.view(3, 1, 1).to(self._device)
+        self._scale = (1 / (255 * torch.tensor(self.std, dtype=torch.float32))).view(3, 1, 1).to(self._device)
         self._shift = (torch.tensor(self.mean) / torch.tensor(self.std)).view(3, 1, 1).to(self._device)
         self.feature_size = 0
         self.feature_size = self.check_size(self.tile_size)
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embeds tiles; see `TileEncoder`.
-
-        Raises:
-            DataError: If these are not RGB tiles.
-        """
+        """Embeds tiles; see `TileEncoder`. Raises a DataError if these are not RGB tiles."""
         if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[3] != 3:
-            raise DataError(
-                f"Tile encoder '{self.name}': tiles of shape {tiles.shape} and type {tiles.dtype}; expected uint8 "
-                f"(n, height, width, 3)."
-            )
+            problem = f"tiles of shape {tiles.shape} and type {tiles.dtype}; expected uint8 (n, height, width, 3)."
+            raise DataError(f"Tile encoder '{self.name}': {problem}")
         features = np.empty((len(tiles), self.feature_size), dtype=np.float32)
         for start in range(0, len(tiles), self.n_at_once):
             part = torch.from_numpy(tiles[start : start + self.n_at_once])
@@ -97,11 +75,7 @@ class NetworkEncoder:
         return features
 
     def check_size(self, tile_size: int) -> int:
-        """Returns the width of the features for tiles of a size, by encoding one.
-
-        Raises:
-            DataError: If the network does not take such tiles, or does not return a vector.
-        """
+        """Returns the width of the features of a tile of this size, or raises a DataError if there is no vector."""
         try:
             features = self._run(torch.zeros(1, tile_size, tile_size, 3, dtype=torch.uint8))
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:

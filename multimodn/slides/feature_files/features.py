@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 
 from multimodn.errors import DataError, did_you_mean, did_you_mean_file, import_extra
 from multimodn.files import replacing
+from multimodn.slides.feature_files import metadata
 from multimodn.slides.feature_files.hdf5_file import Sink
-from multimodn.slides.feature_files.metadata import (
-    SCHEMA,
-    FeatureMeta,
-    foreign_meta,
-    read_meta,
-    read_tensor,
-    write_meta,
-)
+from multimodn.slides.feature_files.metadata import FeatureMeta
 
 __all__ = ["FeatureFile", "FeatureMeta", "SlideFeatures", "open_features", "read_features", "write_features"]
 
@@ -30,28 +24,15 @@ Features = NDArray[np.float16] | NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SlideFeatures:
-    """The tiles of a slide.
+    """The tiles of a slide."""
 
-    Attributes:
-        features: Float16 or float32 ``(n, F)``, as they were stored.
-        coords: Upper left corners ``(n, 2)``, x and y in level-0 pixels; None if the file has none.
-        meta: How they were made.
-    """
-
-    features: Features
-    coords: NDArray[np.int64] | None
-    meta: FeatureMeta
+    features: Features  # float16 or float32 ``(n, F)``, as they were stored
+    coords: NDArray[np.int64] | None  # upper left corners ``(n, 2)``, x and y in level-0 pixels; None if not stated
+    meta: FeatureMeta  # how they were made
 
 
 class FeatureFile:
-    """An open feature file whose rows are read on request.
-
-    Attributes:
-        path: The file.
-        n: Tiles.
-        feature_size: Width F.
-        meta: How they were made.
-    """
+    """An open feature file of ``n`` tiles, made as ``meta`` states, whose rows are read on request."""
 
     def __init__(self, path: Path, features: Any, coords: Any, meta: FeatureMeta, handle: Any = None) -> None:
         self.path, self.meta, self._handle = path, meta, handle
@@ -61,8 +42,7 @@ class FeatureFile:
     def rows(self, start: int = 0, stop: int | None = None) -> Features:
         """Returns the features of some consecutive tiles, float16 or float32 ``(stop - start, F)``.
 
-        Raises:
-            DataError: If one is not finite, or the file is damaged there.
+        Raises a DataError if one is not finite, or the file is damaged there.
         """
         stop = self.n if stop is None else min(stop, self.n)
         features = self._read(self._features, slice(start, stop))
@@ -72,11 +52,9 @@ class FeatureFile:
         if len(bad):
             tile, coords = int(bad[0]) + start, self.coords()
             corner = "" if coords is None else " at ({}, {})".format(*coords[tile])
+            problem = f"features that are not finite in {len(bad)} tiles, first in tile {tile}{corner}."
             hint = " Write them as float32: float16 ends at 65,504." if features.dtype == np.float16 else ""
-            raise DataError(
-                f"{self.path}: features that are not finite in {len(bad)} tiles, first in tile {tile}{corner}. "
-                f"Make the file again.{hint}"
-            )
+            raise DataError(f"{self.path}: {problem} Make the file again.{hint}")
         return features
 
     def coords(self) -> NDArray[np.int64] | None:
@@ -127,7 +105,7 @@ def write_features(
     with replacing(file) as temporary, Sink(temporary) as sink:
         start = 0
         with _h5py().File(sink, "w") as written:
-            write_meta(written, coords, meta)
+            metadata.write_meta(written, coords, meta)
             # contiguous and without times: bytes that depend on the content alone, and rows that are read directly
             stored = written.create_dataset("features", (len(coords), block.shape[1]), block.dtype, track_times=False)
             for each in itertools.chain([block], blocks):
@@ -161,7 +139,7 @@ def open_features(path: Path | str) -> FeatureFile:
     if not path.is_file():
         raise DataError(f"the file {path} does not exist.{did_you_mean_file(path)}")
     if path.suffix == ".pt":
-        return FeatureFile(path, _checked(path, read_tensor(path), None), None, FeatureMeta())
+        return FeatureFile(path, _checked(path, metadata.read_tensor(path), None), None, FeatureMeta())
     try:
         handle = _h5py().File(path, "r")
     except OSError as error:
@@ -180,8 +158,8 @@ def read_features(
 
     Args:
         path: The file.
-        expect_encoder: Hash of the expected tile encoder; None = any.
-        expect_name: That encoder's name, for the message.
+        expect_encoder: Hash of the expected tile encoder, and ``expect_name`` its name for the message; None = any.
+        expect_name: See there.
         expect_size: Expected width of the features; None = any.
 
     Raises:
@@ -196,9 +174,8 @@ def read_features(
                 f"{expect_encoder[:12]}). Features of different encoders cannot be mixed: embed this slide again."
             )
         if expect_size is not None and opened.feature_size != expect_size:
-            raise DataError(
-                f"{path}: {opened.feature_size} features a tile, expected {expect_size}; it comes from another encoder."
-            )
+            sizes = f"{opened.feature_size} features a tile, expected {expect_size}"
+            raise DataError(f"{path}: {sizes}; it comes from another encoder.")
         return SlideFeatures(opened.rows(), opened.coords(), meta)
 
 
@@ -206,11 +183,11 @@ def _opened(path: Path, handle: Any) -> FeatureFile:
     if "features" not in handle:
         hint = did_you_mean("features", list(handle)) or " It is empty."
         raise DataError(f"{path} has no dataset 'features'.{hint}")
-    schema = handle.attrs.get("multimodn_schema")
-    if schema is not None and schema > SCHEMA:
-        raise DataError(f"{path} has schema {schema}, and this version reads up to {SCHEMA}: update multimodn.")
+    schema, newest = handle.attrs.get("multimodn_schema"), metadata.SCHEMA
+    if schema is not None and schema > newest:
+        raise DataError(f"{path} has schema {schema}, and this version reads up to {newest}: update multimodn.")
     stored, coords = handle["features"], handle.get("coords")
-    meta = foreign_meta(stored, coords) if schema is None else read_meta(handle.attrs)
+    meta = metadata.foreign_meta(stored, coords) if schema is None else metadata.read_meta(handle.attrs)
     return FeatureFile(path, _checked(path, stored, coords), coords, meta, handle)
 
 

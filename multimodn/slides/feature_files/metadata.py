@@ -20,55 +20,30 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class FeatureMeta:
-    """Metadata of a feature file; None = not stated.
+    """Metadata of a feature file; None = not stated."""
 
-    Attributes:
-        slide: File name of the slide.
-        width: Of the slide, level-0 pixels.
-        height: Of the slide, level-0 pixels.
-        mpp: Microns per level-0 pixel.
-        slide_bytes: Size of the slide file.
-        tile_size: Side of a tile as the network saw it, pixels.
-        tile_mpp: Microns per pixel of a tile.
-        extent: Side of a tile, level-0 pixels.
-        overlap: Share of its side that a tile has in common with its neighbour.
-        tissue: Options of the search for tissue, as JSON.
-        tissue_share: Least share of a tile that is tissue.
-        encoder: Name of the tile encoder.
-        encoder_hash: SHA-256 of the tile encoder.
-        stain: Name of the stain normaliser; ``none`` = none.
-        batch_size: Tiles that were read and saved at a time.
-        device: ``cpu`` or the accelerator that the network ran on.
-        parameters: Hash over what decides the features: all of the above but `batch_size` and `device`, and their type.
-        version: Of the multimodn that wrote the file.
-    """
-
-    slide: str | None = None
-    width: int | None = None
-    height: int | None = None
-    mpp: float | None = None
-    slide_bytes: int | None = None
-    tile_size: int | None = None
-    tile_mpp: float | None = None
-    extent: int | None = None
-    overlap: float | None = None
-    tissue: str | None = None
-    tissue_share: float | None = None
-    encoder: str | None = None
-    encoder_hash: str | None = None
-    stain: str | None = None
-    batch_size: int | None = None
-    device: str | None = None
-    parameters: str | None = None
-    version: str | None = None
+    slide: str | None = None  # file name of the slide
+    width: int | None = None  # of the slide, level-0 pixels
+    height: int | None = None  # of the slide, level-0 pixels
+    mpp: float | None = None  # microns per level-0 pixel
+    slide_bytes: int | None = None  # size of the slide file
+    tile_size: int | None = None  # side of a tile as the network saw it, pixels
+    tile_mpp: float | None = None  # microns per pixel of a tile
+    extent: int | None = None  # side of a tile, level-0 pixels
+    overlap: float | None = None  # share of its side that a tile has in common with its neighbour
+    tissue: str | None = None  # options of the search for tissue, as JSON
+    tissue_share: float | None = None  # least share of a tile that is tissue
+    encoder: str | None = None  # name of the tile encoder
+    encoder_hash: str | None = None  # SHA-256 of the tile encoder
+    stain: str | None = None  # name of the stain normaliser; ``none`` = none
+    batch_size: int | None = None  # tiles that were read and saved at a time
+    device: str | None = None  # ``cpu`` or the accelerator that the network ran on
+    parameters: str | None = None  # hash over the type of the features and what decides them: all but the two above
+    version: str | None = None  # of the multimodn that wrote the file
 
 
 def read_tensor(path: Path) -> Any:
-    """Returns the one array that a file of `torch.save` holds.
-
-    Raises:
-        DataError: If it is damaged or holds something else.
-    """
+    """Returns the one array that a file of `torch.save` holds; a DataError if it is damaged or holds something else."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
