@@ -32,7 +32,7 @@ from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
 from multimodn.findings.findings import Findings
-from multimodn.findings.markdown import code, escaped, heading, items, prose, table
+from multimodn.findings.markdown import code, escaped, heading, prose, table
 from multimodn.findings.sentences import comparison
 from multimodn.model.multimodn import MultiModN
 
@@ -73,16 +73,14 @@ def write_card(
     """
     facts = read_facts(model, cohort)
     scores = read_scores(facts, n_resamples, seed)
-    found = scores.findings(baselines)
-    texts = sentences if sentences is not None else [comparison(one) for one in found.comparisons]
-    written = {
-        CARD: _card(facts, scores, found, texts),
-        CHECKLIST: _checklist(facts, scores, has_baselines=bool(found.comparisons)),
-    }
+    findings = scores.findings(baselines)
+    texts = sentences if sentences is not None else [comparison(one) for one in findings.comparisons]
+    card = _card(facts, scores, findings, texts)
+    checklist = _checklist(facts, scores, has_baselines=bool(findings.comparisons))
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in written.items():
-        write_text(folder / name, text)
-    return [folder / name for name in written]
+    write_text(folder / CARD, card)
+    write_text(folder / CHECKLIST, checklist)
+    return [folder / CARD, folder / CHECKLIST]
 
 
 def _card(facts: CardFacts, scores: CardScores, found: Findings, comparisons: Sequence[str]) -> str:
@@ -117,11 +115,8 @@ def _card(facts: CardFacts, scores: CardScores, found: Findings, comparisons: Se
 
 def _reproduce(facts: CardFacts) -> list[str]:
     provenance = facts.model.provenance
-    hashes = {
-        "study file": hashlib.sha256(facts.model.study.to_yaml().encode()).hexdigest(),
-        "data": str(provenance.get("data_hash", "not recorded")),
-        "split": str(provenance.get("split_hash", "not recorded")),
-    }
+    hashes = {"study file": hashlib.sha256(facts.model.study.to_yaml().encode()).hexdigest()}
+    hashes |= {name: str(provenance.get(f"{name}_hash", "not recorded")) for name in ("data", "split")}
     return [
         *heading("16. Reproducibility"),
         "```bash",
@@ -147,12 +142,9 @@ def _checklist(facts: CardFacts, scores: CardScores, *, has_baselines: bool) -> 
             "A draft for authors and reviewers, filled with what the package knows. The wording is ours; the numbering "
             f"is that of the statements, whose own words count. Sections are those of {code(CARD)}."
         ),
-        *items(
-            [
-                "TRIPOD+AI: Collins et al. 2024, <https://doi.org/10.1136/bmj-2023-078378>",
-                "PROBAST+AI: Moons et al. 2025, <https://doi.org/10.1136/bmj-2024-082505>",
-            ]
-        ),
+        "- TRIPOD+AI: Collins et al. 2024, <https://doi.org/10.1136/bmj-2023-078378>",
+        "- PROBAST+AI: Moons et al. 2025, <https://doi.org/10.1136/bmj-2024-082505>",
+        "",
         *tripod(facts, scores, has_baselines),
         *probast(facts, scores),
     ]

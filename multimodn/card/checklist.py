@@ -84,9 +84,8 @@ def probast(facts: CardFacts, scores: CardScores) -> list[str]:
         *_domains("development", facts, about),
         *heading("Evaluation of the model (risk of bias)", 3),
     ]
-    if not facts.n_test:
-        return [*lines, *prose("There are no test patients: the model was not evaluated.")]
-    return [*lines, *_domains("evaluation", facts, about)]
+    unevaluated = prose("There are no test patients: the model was not evaluated.")
+    return [*lines, *(_domains("evaluation", facts, about) if facts.n_test else unevaluated)]
 
 
 def _domains(part: Part, facts: CardFacts, about: Mapping[str, str]) -> list[str]:
@@ -122,11 +121,10 @@ def _from_user(facts: CardFacts, key: str) -> str:
         text = "; ".join(words) if isinstance(words, list) else words or ""
         return GIVEN if text.strip() else missing(key)
     names = list(facts.tasks) if key == "outcomes" else [spec.name for spec in facts.model.study.modalities]
-    lacking = [name for name in names if not words.get(name, "").strip()]
-    if not lacking:
-        return GIVEN
-    absent = missing(f"{key}.NAME")
-    return absent if len(lacking) == len(names) else f"{GIVEN}, but of {listed(lacking)}: {absent}"
+    lacking, absent = [name for name in names if not words.get(name, "").strip()], missing(f"{key}.NAME")
+    if lacking:
+        return absent if len(lacking) == len(names) else f"{GIVEN}, but of {listed(lacking)}: {absent}"
+    return GIVEN
 
 
 def _about(facts: CardFacts, scores: CardScores, has_baselines: bool) -> dict[str, str]:
@@ -136,28 +134,23 @@ def _about(facts: CardFacts, scores: CardScores, has_baselines: bool) -> dict[st
     measured, is_held_out = not scores.performance.empty, facts.n_members > 1 or facts.parts["validation"].any()
     by_subgroup = "main metric by subgroup" if study.subgroups else "no subgroups are named"
     measures = [metric_name(one) for one in sorted(set(scores.performance["metric"]))] if measured else []
+    aim = ", and evaluation on test patients of the same cohort" if facts.n_test else "; there are no test patients"
+    grouped = "a group stays in one part; performance is not reported by group"
+    compared = f"nothing in training; performance is compared by {subgroups}"
+    tested = f"{patients(facts.n_test)}; {by_subgroup}" if measured else "not measured: too few test patients or none"
+    n_learned = int(facts.learned.sum())
     return {
-        "objective": "development, and evaluation on test patients of the same cohort"
-        if facts.n_test
-        else "development; there are no test patients",
+        "objective": f"development{aim}",
         "difference": "parts of one cohort; characteristics are compared" if facts.n_test else "no evaluation data",
         "missingness": code(study.missingness),
         "sizes": ", ".join(f"{name} {count(int(rows.sum()))}" for name, rows in facts.parts.items()),
         "n_networks": counted(facts.n_members, "network"),
-        "clusters": "no groups are named"
-        if groups is None
-        else "a group stays in one part; performance is not reported by group",
+        "clusters": "no groups are named" if groups is None else grouped,
         "compared": "; simple models on the same patients" if has_baselines else "",
-        "fairness": f"nothing in training; performance is compared by {subgroups}"
-        if study.subgroups
-        else "nothing; no subgroups are named",
-        "performance": f"{patients(facts.n_test)}; {by_subgroup}"
-        if measured
-        else "not measured: too few test patients or none",
+        "fairness": compared if study.subgroups else "nothing; no subgroups are named",
+        "performance": tested,
         "per_input": _each({name: per_input(one.rarest(facts.learned), facts.n_inputs(name)) for name, one in tasks}),
-        "analysed_training": _each(
-            {name: share(int((one.known & facts.learned).sum()), int(facts.learned.sum())) for name, one in tasks}
-        ),
+        "analysed_training": _each({n: share(int((one.known & facts.learned).sum()), n_learned) for n, one in tasks}),
         "analysed_test": _each({name: share(int((one.known & facts.test).sum()), facts.n_test) for name, one in tasks}),
         "rarest_test": _each({name: count(one.rarest(facts.test)) for name, one in tasks}),
         "penalty": f"{study.training.penalty:g}",

@@ -69,8 +69,7 @@ class TaskFacts:
         n, found = int((rows & self.known).sum()), self.outcomes(rows)
         if self.is_survival or not found:
             return found.get("events", n)
-        each = [min(k, n - k) for k in found.values()] if self.has_labels else list(found.values())
-        return min(each)
+        return min(min(k, n - k) if self.has_labels else k for k in found.values())
 
 
 @dataclass(frozen=True)
@@ -131,10 +130,8 @@ def read_facts(model: MultiModN, cohort: Cohort) -> CardFacts:
     """
     fitted, split = model.trained.ensemble, model.split
     _check(model, cohort)
-    where = {
-        part: cohort.patients.isin(pd.Index([] if split is None else getattr(split, part), dtype=object))
-        for part in PARTS
-    }
+    members = {part: pd.Index([] if split is None else getattr(split, part), dtype=object) for part in PARTS}
+    where = {part: cohort.patients.isin(ids) for part, ids in members.items()}
     learned = where["train"] | where["validation"] if len(fitted.members) > 1 else where["train"]
     specs = {spec.name: spec for spec in model.study.tasks}
     tasks = {name: _task(specs[name], task, cohort) for name, task in fitted.tasks.items()}
@@ -146,15 +143,11 @@ def _check(model: MultiModN, cohort: Cohort) -> None:
     split = model.split
     named = pd.Index([] if split is None else [p for part in PARTS for p in getattr(split, part)], dtype=object)
     n_lacking = int((~named.isin(cohort.patients)).sum())
+    tasks = [name for name in model.trained.tasks if name not in cohort.targets]
+    modalities = [name for name in model.order if name not in cohort.modalities]
     problems = [f"{n_lacking} patient(s) of the split are not in the cohort; give all of them."] if n_lacking else []
-    problems += [
-        f"task '{name}': the cohort has no targets for it."
-        for name in model.trained.tasks
-        if name not in cohort.targets
-    ]
-    problems += [
-        f"modality '{name}': the cohort does not hold it." for name in model.order if name not in cohort.modalities
-    ]
+    problems += [f"task '{name}': the cohort has no targets for it." for name in tasks]
+    problems += [f"modality '{name}': the cohort does not hold it." for name in modalities]
     raise_all(problems, DataError, "No card can be written from this cohort")
 
 
@@ -168,19 +161,16 @@ def _task(spec: TaskSpec, task: Task, cohort: Cohort) -> TaskFacts:
 
 
 def _predictors(model: MultiModN, cohort: Cohort, learned: Bools) -> list[Predictor]:
-    widths = _widths(model, cohort, learned)
-    everyone = cohort.patients[learned]
-    found = []
+    widths, predictors = _widths(model, cohort, learned), []
     for name in model.order:
-        spec, frame = model.study.steps[name], cohort.modalities[name]
-        rows = frame[frame.index.isin(everyone)]
+        spec, frame, width = model.study.steps[name], cohort.modalities[name], widths.get(name)
+        rows = frame[frame.index.isin(cohort.patients[learned])]
         empty = float(rows.isna().to_numpy().mean()) if rows.size else np.nan
-        width = widths.get(name)
         encoder = model.trained.ensemble.first.encoders[name]
         n_inputs = int(encoder.embedding_size) if width is None else width  # type: ignore[arg-type]
         columns = tuple(map(str, getattr(encoder, "columns", frame.columns)))
-        found.append(Predictor(name, spec.kind, columns, n_inputs, width is None, empty, tuple(spec.exclude_for)))
-    return found
+        predictors.append(Predictor(name, spec.kind, columns, n_inputs, width is None, empty, tuple(spec.exclude_for)))
+    return predictors
 
 
 def _widths(model: MultiModN, cohort: Cohort, learned: Bools) -> dict[str, int]:

@@ -13,31 +13,19 @@ from multimodn.findings.markdown import code, escaped, heading, items, listed
 from multimodn.findings.numbers import FEW, FEWEST, count, interval, percent
 from multimodn.study.study import RandomSplit
 
+# Test patients with and without an outcome for an evaluation: Collins et al. (2016), https://doi.org/10.1002/sim.6787.
 ENOUGH_EACH = 100
-"""Test patients with and without an outcome that an evaluation should have at least: Collins, Ogundimu and Altman
-(2016), https://doi.org/10.1002/sim.6787."""
+# Events per parameter, a rule of thumb: Peduzzi et al. (1996), https://doi.org/10.1016/S0895-4356(96)00236-3.
 FEW_EVENTS = 10
-"""Events per candidate parameter below which a regression without a penalty would overfit: Peduzzi et al. (1996),
-https://doi.org/10.1016/S0895-4356(96)00236-3. A rule of thumb."""
 
 
 def limitations(facts: CardFacts, scores: CardScores, found: Findings) -> list[str]:
-    """Lists limitations, the weightiest first; Markdown.
-
-    Args:
-        facts: Patients and labels.
-        scores: What was measured.
-        found: The findings of the test patients.
-    """
-    calibration = [
-        *sentences.miscalibrated(found),
-        *sentences.unusual_slopes(found),
-        *sentences.unknown_calibration(found),
-    ]
+    """Lists limitations, the weightiest first; Markdown."""
+    makers = (sentences.miscalibrated, sentences.unusual_slopes, sentences.unknown_calibration, sentences.low_coverage)
     return [
         *_of_test(facts, found),
         *_of_events(facts),
-        *map(escaped, [*calibration, *sentences.low_coverage(found)]),
+        *(escaped(text) for make in makers for text in make(found)),
         *_of_missingness(facts, scores),
         *_of_groups(facts, scores),
         *_of_setting(facts),
@@ -57,29 +45,19 @@ def _of_test(facts: CardFacts, found: Findings) -> list[str]:
             f"An evaluation should have at least {ENOUGH_EACH} patients with and without each outcome "
             f"(<https://doi.org/10.1002/sim.6787>). Test patients with the rarest outcome (of numbers: all): {few}."
         )
-    never = [
-        f"{escaped(outcome)} of {escaped(name)}"
-        for name, one in facts.tasks.items()
-        for outcome, n in one.outcomes(facts.test).items()
-        if not n
-    ]
+    outcomes = {name: one.outcomes(facts.test) for name, one in facts.tasks.items()}
+    absent = {name: [outcome for outcome, n in counts.items() if not n] for name, counts in outcomes.items()}
+    never = [f"{escaped(outcome)} of {escaped(name)}" for name, each in absent.items() for outcome in each]
     if never:
         texts.append(f"No test patient has {'; '.join(never)}: predictions of these outcomes were not evaluated.")
     return [*texts, *map(escaped, sentences.score_cautions(found))]
 
 
 def _of_events(facts: CardFacts) -> list[str]:
-    few = [
-        name
-        for name, one in facts.tasks.items()
-        if not one.is_number and one.rarest(facts.learned) < FEW_EVENTS * facts.n_inputs(name)
-    ]
-    if not few:
-        return []
-    return [
-        f"Fewer than {FEW_EVENTS} training patients per input have the rarest outcome of {listed(few)} (section 8): "
-        "the model may be overfitted to these patients."
-    ]
+    events = {name: one.rarest(facts.learned) for name, one in facts.tasks.items() if not one.is_number}
+    few = [name for name, n in events.items() if n < FEW_EVENTS * facts.n_inputs(name)]
+    text = f"Fewer than {FEW_EVENTS} training patients per input have the rarest outcome of {listed(few)} (section 8): "
+    return [f"{text}the model may be overfitted to these patients."] if few else []
 
 
 def _of_missingness(facts: CardFacts, scores: CardScores) -> list[str]:
@@ -93,10 +71,8 @@ def _of_missingness(facts: CardFacts, scores: CardScores) -> list[str]:
     n_new, n_seen = unseen(facts)
     n_all = 2 ** len(facts.presence.columns) - 1
     if n_new:
-        texts.append(
-            f"{count(n_new)} of {facts.n_test:,} test patients have a combination of modalities that no training "
-            "patient has."
-        )
+        new = f"{count(n_new)} of {facts.n_test:,} test patients"
+        texts.append(f"{new} have a combination of modalities that no training patient has.")
     if n_seen < n_all:
         texts.append(
             f"Training and test patients have {n_seen:,} of {n_all:,} possible combinations of modalities; predictions "
@@ -150,19 +126,16 @@ def _of_setting(facts: CardFacts) -> list[str]:
             where = f"Patients are from {len(sites)} registries ({listed(sites)})"
         elif groups is not None:
             where = f"The study names {groups.nunique():,} groups of patients, such as sites"
-        texts.append(
-            f"Where the patients come from is {missing('setting')}. {where}: consider it a model for "
-            f"{'these places' if sites else 'one place'} until it is validated elsewhere."
-        )
+        place = f"consider it a model for {'these places' if sites else 'one place'} until it is validated elsewhere"
+        texts.append(f"Where the patients come from is {missing('setting')}. {where}: {place}.")
     if isinstance(facts.model.study.split, RandomSplit):
         texts.append("Test patients are a random part of the same cohort: this is no external validation.")
     texts.append("Whether test results were looked at while settings were chosen is not known to the package.")
     unlabelled = {name: 1 - float(one.known.mean()) for name, one in facts.tasks.items() if not one.known.all()}
     if unlabelled:
         lost = "; ".join(f"{escaped(name)} {percent(share)}" for name, share in unlabelled.items())
-        texts.append(
-            f"Patients without a label were left out, as if labels were missing at random: {lost} of the cohort."
-        )
+        text = "Patients without a label were left out, as if labels were missing at random"
+        texts.append(f"{text}: {lost} of the cohort.")
     return texts
 
 

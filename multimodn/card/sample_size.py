@@ -49,24 +49,15 @@ def needed(n_parameters: int, prevalence: float, r2: float) -> Needed:
         prevalence: Share of patients with the outcome, between 0 and 1.
         r2: Anticipated Cox-Snell R2, above 0 and below `SHRINKAGE`.
     """
-    small = r2 / (r2 + MARGIN * largest_r2(prevalence))
-    return Needed(
-        _for_shrinkage(n_parameters, r2, SHRINKAGE),
-        _for_shrinkage(n_parameters, r2, small),
-        ceil((1.96 / MARGIN) ** 2 * prevalence * (1 - prevalence)),
-    )
-
-
-def _for_shrinkage(n_parameters: int, r2: float, shrinkage: float) -> int:
-    return ceil(n_parameters / ((shrinkage - 1) * log(1 - r2 / shrinkage)))
+    shrinkages = (SHRINKAGE, r2 / (r2 + MARGIN * largest_r2(prevalence)))
+    shrinkage, optimism = (ceil(n_parameters / ((s - 1) * log(1 - r2 / s))) for s in shrinkages)
+    return Needed(shrinkage, optimism, risk=ceil((1.96 / MARGIN) ** 2 * prevalence * (1 - prevalence)))
 
 
 def cox_snell(log_odds: NDArray[np.float64], outcome: NDArray[np.bool_]) -> float:
-    """Returns the Cox-Snell R2 of predictions as they are, against the share of these patients; it may be negative.
+    """Returns the Cox-Snell R2 of predictions ``(n,)`` as they are, against the share of ``outcome`` ``(n,)``.
 
-    Args:
-        log_odds: Predicted log-odds ``(n,)``.
-        outcome: Whether the outcome happened ``(n,)``; both must occur.
+    It may be negative; both outcomes must occur.
     """
     prevalence = outcome.mean()
     null = prevalence * log(prevalence) + (1 - prevalence) * log(1 - prevalence)
@@ -75,14 +66,9 @@ def cox_snell(log_odds: NDArray[np.float64], outcome: NDArray[np.bool_]) -> floa
 
 
 def median_follow_up(time: NDArray[np.float64], event: NDArray[np.bool_]) -> float:
-    """Returns the median follow-up by the reverse Kaplan-Meier estimate: censoring is the event, events are censored.
+    """Returns the median follow-up of times ``(n,)`` by the reverse Kaplan-Meier estimate, where events are censored.
 
-    Args:
-        time: Time of event or censoring ``(n,)``.
-        event: Whether the event happened ``(n,)``.
-
-    Returns:
-        The first time at which the estimate is one half or less; NaN if it never is.
+    It is the first time at which the estimate is one half or less; NaN if it never is.
 
     References:
         Schemper and Smith (1996), https://doi.org/10.1016/0197-2456(96)00075-X

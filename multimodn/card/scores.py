@@ -30,29 +30,17 @@ FEWEST_R2 = 50  # test patients below whom the predictions' R2 is too uncertain 
 
 @dataclass(frozen=True, eq=False)
 class CardScores:
-    """Numbers about the predictions of test patients; frames are empty without them.
-
-    Attributes:
-        performance: See `multimodn.evaluate.performance.performance.performance`.
-        calibration: See `multimodn.evaluate.performance.performance.calibration_summary`.
-        summary: See `multimodn.explain.summary.summarise`.
-        n_explained: Test patients behind it.
-        scales: The link scale of each task.
-        coverage: See `multimodn.evaluate.performance.conformal_coverage.coverage`; empty without conformal sets.
-        r2: Cox-Snell R2 of binary tasks with enough test patients.
-        audit: What missingness says about outcomes; None where it could not be asked.
-        subgroups_failed: Whether the columns of the study's subgroups could not be read.
-    """
+    """Numbers about the predictions of test patients; frames are empty without them."""
 
     performance: PerformanceFrame
-    calibration: pd.DataFrame
-    summary: pd.DataFrame
-    n_explained: int
-    scales: dict[str, str]
-    coverage: pd.DataFrame
-    r2: dict[str, float]
-    audit: Audit | None
-    subgroups_failed: bool
+    calibration: pd.DataFrame  # of `calibration_summary`
+    summary: pd.DataFrame  # of `multimodn.explain.summary.summarise`
+    n_explained: int  # test patients behind it
+    scales: dict[str, str]  # the link scale of each task
+    coverage: pd.DataFrame  # empty without conformal sets
+    r2: dict[str, float]  # Cox-Snell R2 of binary tasks with enough test patients
+    audit: Audit | None  # what missingness says about outcomes; None where it could not be asked
+    subgroups_failed: bool  # whether the columns of the study's subgroups could not be read
 
     @property
     def main(self) -> pd.DataFrame:
@@ -70,19 +58,16 @@ class CardScores:
 
 
 def read_scores(facts: CardFacts, n_resamples: int, seed: int) -> CardScores:
-    """Scores the test patients, if there are `FEWEST` or more of them.
-
-    Args:
-        facts: The patients.
-        n_resamples: Bootstrap resamples behind intervals.
-        seed: Of resamples and of drawn patients.
-    """
+    """Scores the test patients, if there are `FEWEST` or more of them."""
     import scipy.optimize  # noqa: F401 - threads can be limited only of what is loaded
     from threadpoolctl import threadpool_limits
 
     with warnings.catch_warnings(), threadpool_limits(1):  # small fits, which threads only slow down
         warnings.simplefilter("ignore", DataWarning)  # told when the patients were trained on
-        audited = _audit(facts)
+        try:
+            audited = audit(facts.model.study, facts.cohort, facts.model.split)
+        except DataError:
+            audited = None
         if facts.n_test < FEWEST:
             nothing = pd.DataFrame()
             return CardScores(PerformanceFrame(), nothing, nothing, 0, {}, nothing, {}, audited, False)
@@ -97,7 +82,10 @@ def _scored(facts: CardFacts, audited: Audit | None, n_resamples: int, seed: int
         found = performance(model, patients, facts.cohort, n_resamples=n_resamples, seed=seed)
     except DataError:  # a subgroup's column that is not there or has several rows
         failed, found = True, performance(model, patients, n_resamples=n_resamples, seed=seed)
-    some = _some(patients, seed)
+    some = patients
+    if len(patients) > MOST_EXPLAINED:
+        drawn = np.random.default_rng(seed).permutation(len(patients))[:MOST_EXPLAINED]
+        some = patients.subset(torch.from_numpy(np.sort(drawn)))
     shares = model.contributions(some, n_pairs=N_PAIRS, seed=seed)
     return CardScores(
         found,
@@ -105,43 +93,21 @@ def _scored(facts: CardFacts, audited: Audit | None, n_resamples: int, seed: int
         summarise(shares, n_resamples=n_resamples, seed=seed),
         len(some.patients),
         {name: one.task.link_scale for name, one in facts.tasks.items()},
-        _coverage(facts, patients),
+        pd.DataFrame() if model.trained.conformal_scores is None else coverage(model, patients, LEVEL),
         _r2(facts, patients),
         audited,
         failed,
     )
 
 
-def _some(patients: PatientTensors, seed: int) -> PatientTensors:
-    if len(patients) <= MOST_EXPLAINED:
-        return patients
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(patients))[:MOST_EXPLAINED])
-    return patients.subset(torch.from_numpy(drawn))
-
-
-def _audit(facts: CardFacts) -> Audit | None:
-    try:
-        return audit(facts.model.study, facts.cohort, facts.model.split)
-    except DataError:
-        return None
-
-
-def _coverage(facts: CardFacts, patients: PatientTensors) -> pd.DataFrame:
-    if facts.model.trained.conformal_scores is None:
-        return pd.DataFrame()
-    return coverage(facts.model, patients, LEVEL)
-
-
 def _r2(facts: CardFacts, patients: PatientTensors) -> dict[str, float]:
-    links = facts.model.link(patients)
-    found = {}
+    links, r2 = facts.model.link(patients), {}
     for name, one in facts.tasks.items():
         rows = facts.test & one.known
-        if not is_binary(facts, name) or rows.sum() < FEWEST_R2 or one.rarest(rows) < 2 * FEWEST:
-            continue
-        known = one.known[facts.test]
-        found[name] = cox_snell(links[name][:, 0].double().numpy()[known], one.truth[rows, 0] > 0)
-    return found
+        if is_binary(facts, name) and rows.sum() >= FEWEST_R2 and one.rarest(rows) >= 2 * FEWEST:
+            log_odds = links[name][:, 0].double().numpy()[one.known[facts.test]]
+            r2[name] = cox_snell(log_odds, one.truth[rows, 0] > 0)
+    return r2
 
 
 def is_binary(facts: CardFacts, task: str) -> bool:

@@ -17,16 +17,12 @@ from multimodn.model.multimodn import MultiModN
 def complete_card(model: MultiModN, run: Path, comparison: ComparisonFrame | None) -> list[Path]:
     """Writes the model card and the checklist of a run anew with the comparison with simple models, and keeps it.
 
-    Nothing is written where the folder has no card, or was given this very comparison before.
+    Returns the files; none where the folder has no card, or was given this very comparison before.
 
     Args:
         model: The model of the run.
         run: The run folder.
-        comparison: What `evaluate.baselines.compare.compare_with_baselines` returned, on the run's own test patients;
-            None: there is none.
-
-    Returns:
-        The files that were written.
+        comparison: With simple models, on the run's own test patients; None: there is none.
 
     Raises:
         DataError: If the study's sources are not what the model was trained on any more.

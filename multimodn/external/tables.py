@@ -70,11 +70,10 @@ def comparison_table(
         ours, n_ours = _resampled(model, external, task, n_resamples, seed)
         theirs, n_theirs = _resampled(model, internal, task, n_resamples, seed + 1)
         for metric, (value, values) in ours.items():
-            if metric in LEFT_OUT or metric not in theirs:
-                continue
-            other, others = theirs[metric]
-            low, high = _interval(values, others)
-            lines.append((name, metric, value, other, value - other, low, high, n_ours, n_theirs))
+            if metric not in LEFT_OUT and metric in theirs:
+                other, others = theirs[metric]
+                difference = (value - other, *_interval(values, others))
+                lines.append((name, metric, value, other, *difference, n_ours, n_theirs))
     return pd.DataFrame(lines, columns=COMPARISON)
 
 
@@ -85,35 +84,24 @@ def with_intervals(
 
     NaN with few patients, and for what cannot be computed for many resamples at once.
     """
-    ends = {}
-    for name, task in model.trained.tasks.items():
-        for metric, (_, values) in _resampled(model, patients, task, n_resamples, seed)[0].items():
-            if metric not in LEFT_OUT:
-                ends[name, metric] = _interval(values, np.zeros(1) if values is not None else None)
-    unknown = (np.nan, np.nan)
-    found = [ends.get((row["task"], row["metric"]), unknown) for row in scores.to_dict("records")]
+    ends = {
+        (name, metric): _interval(values, np.zeros(1))
+        for name, task in model.trained.tasks.items()
+        for metric, (_, values) in _resampled(model, patients, task, n_resamples, seed)[0].items()
+        if metric not in LEFT_OUT
+    }
+    found = [ends.get(key, (np.nan, np.nan)) for key in zip(scores["task"], scores["metric"], strict=True)]
     frame = scores.assign(low=[low for low, _ in found], high=[high for _, high in found])
     return frame[["task", "metric", "value", "low", "high", "n"]]
 
 
 def compared_with_scores(scores: pd.DataFrame, external: pd.DataFrame) -> pd.DataFrame:
-    """Compares with kept scores of the internal test, for want of its patients; there are no intervals.
-
-    Args:
-        scores: ``task``, ``metric``, ``value``, ``n``.
-        external: Of `multimodn.evaluate.performance.performance.performance`.
-    """
+    """Compares with kept scores (``task, metric, value, n``) of the internal test, whose patients are not there."""
     ours = external[external["by"] == "overall"]
     both = ours.merge(scores, on=["task", "metric"], suffixes=("", "_internal"))
     both = both[~both["metric"].isin(LEFT_OUT)]
-    frame = pd.DataFrame(
-        {
-            "task": both["task"], "metric": both["metric"], "external": both["value"],
-            "internal": both["value_internal"], "difference": both["value"] - both["value_internal"],
-            "low": np.nan, "high": np.nan, "n_external": both["n"], "n_internal": both["n_internal"],
-        }
-    )  # fmt: skip
-    return frame[COMPARISON]
+    both = both.rename(columns={"value": "external", "value_internal": "internal", "n": "n_external"})
+    return both.assign(difference=both["external"] - both["internal"], low=np.nan, high=np.nan)[COMPARISON]
 
 
 def _links(model: MultiModN, patients: PatientTensors) -> Iterator[tuple[Task, Floats, Floats]]:
@@ -127,6 +115,10 @@ def _links(model: MultiModN, patients: PatientTensors) -> Iterator[tuple[Task, F
 
 def _fit(scale: str, link: Floats, truth: Floats, update: str) -> tuple[float, float]:
     """Returns shift and stretch of an update; NaN where the outcomes are too few."""
+    from scipy.optimize import brentq
+    from scipy.special import expit
+    from sklearn.linear_model import LogisticRegression
+
     known = ~np.isnan(truth)
     x, y = link[known], truth[known]
     varies = len(x) > 2 and x.std() > 1e-6
@@ -139,21 +131,9 @@ def _fit(scale: str, link: Floats, truth: Floats, update: str) -> tuple[float, f
         return float(shift), float(stretch)
     if min(y.sum(), (1 - y).sum()) < FEWEST_EACH:
         return np.nan, np.nan
-    return _shift(x, y) if update == SHIFTED else _logistic(x, y)
-
-
-def _shift(x: Floats, y: Floats) -> tuple[float, float]:
-    """Finds the shift of the log-odds after which the mean probability is the share of outcomes."""
-    from scipy.optimize import brentq
-    from scipy.special import expit
-
-    most = float(np.abs(x).max()) + 20
-    return float(brentq(lambda shift: float(expit(x + shift).mean() - y.mean()), -most, most)), 1.0
-
-
-def _logistic(x: Floats, y: Floats) -> tuple[float, float]:
-    from sklearn.linear_model import LogisticRegression
-
+    if update == SHIFTED:  # the mean probability becomes the share of outcomes
+        most = float(np.abs(x).max()) + 20
+        return float(brentq(lambda shift: float(expit(x + shift).mean() - y.mean()), -most, most)), 1.0
     fitted = LogisticRegression(C=1e9, tol=1e-8, max_iter=1000).fit(x[:, None], y > 0)
     return float(fitted.intercept_[0]), float(fitted.coef_[0, 0])
 
@@ -180,9 +160,8 @@ def _interval(values: Floats | None, others: Floats | None) -> tuple[float, floa
     if values is None or others is None:
         return np.nan, np.nan
     difference: NDArray[np.float64] = values - others
-    if np.isnan(difference).mean() > MOST_UNDEFINED:
-        return np.nan, np.nan
-    low, high = np.nanquantile(difference, [0.025, 0.975])
+    is_undefined = np.isnan(difference).mean() > MOST_UNDEFINED
+    low, high = (np.nan, np.nan) if is_undefined else np.nanquantile(difference, [0.025, 0.975])
     return float(low), float(high)
 
 

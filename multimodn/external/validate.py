@@ -90,7 +90,10 @@ def evaluate_external(
     labelled = [task for task, known in patients.labelled.items() if known.any()]
     if not labelled:
         raise DataError(f"Nobody in '{name}' has a label of any task: there is nothing to evaluate.")
-    notes += _lacking(model, cohort, labelled)
+    modalities = [task for task in model.trained.modalities if task not in cohort.modalities]
+    tasks = [task for task in model.trained.tasks if task not in labelled]
+    notes += [f"Not in this study, so absent in all patients: {', '.join(modalities)}."] if modalities else []
+    notes += [f"Without labels here, so not evaluated: {', '.join(tasks)}."] if tasks else []
     on_step("scoring")
     scorer, subgroup_notes = _with_subgroups(model, cohort)
     found = performance(scorer, patients, cohort, n_resamples=n_resamples, seed=seed)
@@ -127,11 +130,8 @@ def _prepared(model: MultiModN, cohort: Cohort) -> tuple[PatientTensors, list[st
 
 def _check_names(model: MultiModN, other: Study) -> None:
     steps, tasks = list(model.study.steps), {task.name: task for task in model.study.tasks}
-    problems = [
-        f"modality '{name}' is unknown to the model.{did_you_mean(name, steps)}"
-        for name in other.steps
-        if name not in steps
-    ]
+    unknown = [name for name in other.steps if name not in steps]
+    problems = [f"modality '{name}' is unknown to the model.{did_you_mean(name, steps)}" for name in unknown]
     for task in other.tasks:
         known = tasks.get(task.name)
         if known is None:
@@ -176,28 +176,15 @@ def _overlap(model: MultiModN, cohort: Cohort, allow_overlap: bool) -> list[str]
 def _named_in(model: MultiModN, cohort: Cohort, part: Sequence[str]) -> NDArray[np.bool_]:
     """Says who bears the identifier of a patient of the split, the names of registries before them left aside."""
     here, there = cohort.patients, pd.Index(list(part))
-    found = here.isin(there)
-    here, there = (
-        own_identifiers(ids) if has_registries else ids
-        for ids, has_registries in ((here, cohort.registry is not None), (there, bool(model.study.cohorts)))
-    )
-    return found | here.isin(there)
-
-
-def _lacking(model: MultiModN, cohort: Cohort, labelled: list[str]) -> list[str]:
-    modalities = [name for name in model.trained.modalities if name not in cohort.modalities]
-    tasks = [name for name in model.trained.tasks if name not in labelled]
-    notes = [f"Not in this study, so absent in all patients: {', '.join(modalities)}."] if modalities else []
-    return [*notes, *([f"Without labels here, so not evaluated: {', '.join(tasks)}."] if tasks else [])]
+    own_here = here if cohort.registry is None else own_identifiers(here)
+    return here.isin(there) | own_here.isin(own_identifiers(there) if model.study.cohorts else there)
 
 
 def _with_subgroups(model: MultiModN, cohort: Cohort) -> tuple[MultiModN, list[str]]:
     """Returns the model with those subgroups of its study that these patients have columns for."""
-    kept: list[str] = []
-    lacking: list[str] = []
-    for name in model.study.subgroups:
-        modality, _, column = name.partition(".")
-        (kept if column in cohort.modalities.get(modality, ()) else lacking).append(name)
+    parts = [(name, *name.partition(".")[::2]) for name in model.study.subgroups]
+    kept = [name for name, modality, column in parts if column in cohort.modalities.get(modality, ())]
+    lacking = [name for name in model.study.subgroups if name not in kept]
     if not lacking:
         return model, []
     scorer = copy.copy(model)

@@ -21,20 +21,18 @@ CALIBRATION = ["task", "output", "update", "slope", "intercept", "ece", "shift",
 def write_external(found: External, folder: Path) -> list[Path]:
     """Writes each table of an external validation as CSV, and ``EXTERNAL.md``; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name in ("flow", "performance", "calibration", "comparison", "drift", "coverage"):
-        table_of = getattr(found, name)
-        if table_of is not None:
-            write_text(folder / f"{name}.csv", table_of.to_csv(index=False))
-            files.append(folder / f"{name}.csv")
-    write_text(folder / "EXTERNAL.md", page(found))
-    return [*files, folder / "EXTERNAL.md"]
+    names = ("flow", "performance", "calibration", "comparison", "drift", "coverage")
+    frames = {folder / f"{name}.csv": getattr(found, name) for name in names if getattr(found, name) is not None}
+    texts = {file: frame.to_csv(index=False) for file, frame in frames.items()}
+    texts[folder / "EXTERNAL.md"] = page(found)
+    for file, text in texts.items():
+        write_text(file, text)
+    return list(texts)
 
 
 def page(found: External) -> str:
     """Writes the main results: patients, performance, calibration, differences; all rows are in the CSVs."""
-    main = found.performance[found.performance["by"] == "overall"]
-    names = ["task", "metric", "value", "low", "high", "n"]
+    main = found.performance.query("by == 'overall'")[["task", "metric", "value", "low", "high", "n"]]
     lines = [
         *heading(f"External validation: {found.name}", 1),
         *prose(f"The model of {code(found.provenance['model'])}, unchanged, on patients of {code(found.name)}."),
@@ -43,7 +41,7 @@ def page(found: External) -> str:
         *frame_table(found.flow),
         *heading("Performance"),
         *prose("95% intervals: bootstrap over patients. Steps, patterns and subgroups: `performance.csv`."),
-        *frame_table(main[names]),
+        *frame_table(main),
         *heading("Comparison with the internal test patients"),
         *_comparison(found.comparison),
         *heading("Calibration"),
@@ -76,10 +74,8 @@ def _comparison(frame: pd.DataFrame) -> list[str]:
         text = f"Intervals that exclude 0 (not adjusted for multiple comparisons): {escaped(named)}."
     if frame["low"].isna().all():
         text = "No intervals: too few patients, or only stored scores."
-    return [
-        *prose(f"Difference: external less internal; 95% intervals of independent bootstraps. {text}"),
-        *frame_table(frame),
-    ]
+    words = f"Difference: external less internal; 95% intervals of independent bootstraps. {text}"
+    return [*prose(words), *frame_table(frame)]
 
 
 def _coverage(frame: pd.DataFrame | None) -> list[str]:
@@ -87,10 +83,8 @@ def _coverage(frame: pd.DataFrame | None) -> list[str]:
         return []
     rows = frame[frame["pattern"] == "all"] if "pattern" in frame else frame
     names = [name for name in ("task", "output", "n", "coverage", "low", "high", "level", "size") if name in rows]
-    words = (
-        "The coverage is guaranteed for patients like the calibration patients, which these need not be. By pattern: "
-        "`coverage.csv`."
-    )
+    words = "The coverage is guaranteed for patients like the calibration patients, which these need not be."
+    words += " By pattern: `coverage.csv`."
     return [*heading("Conformal prediction sets"), *prose(words), *frame_table(rows[names])]
 
 

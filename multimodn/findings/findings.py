@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -169,15 +169,11 @@ def findings_of(
 ) -> Findings:
     """Gathers findings from frames, each None or empty where something is not known.
 
-    Args:
-        performance: Of `multimodn.evaluate.performance.performance.performance`.
-        slopes: Of `multimodn.evaluate.performance.performance.calibration_summary`.
-        coverage: Of `multimodn.evaluate.performance.conformal_coverage.coverage`.
-        comparison: Of `multimodn.evaluate.baselines.compare.compare_with_baselines`.
-        summary: Of `multimodn.explain.summary.summarise`.
+    They are those of `performance`, `calibration_summary`, `coverage`, `compare_with_baselines` and `summarise`.
     """
+    main = None if performance is None or performance.empty else main_rows(performance, "overall")
     return Findings(
-        _scores(performance),
+        tuple(_typed(Score, row) for row in _rows(main)),
         tuple(_typed(OutputCalibration, {"output": row["task"], **row}) for row in _rows(slopes)),
         tuple(_typed(Coverage, row) for row in _rows(coverage) if row["pattern"] == "all"),
         comparisons_of(comparison),
@@ -197,29 +193,21 @@ def comparisons_of(comparison: pd.DataFrame | None) -> tuple[Comparison, ...]:
     """Gathers the comparison with simple models, task by task."""
     if comparison is None or comparison.empty:
         return ()
-    about = ComparisonFrame.of(comparison)
-    found = []
+    about, comparisons = ComparisonFrame.of(comparison), []
     for task, rows in comparison.groupby("task", sort=False):
-        name = str(task)
-        each = [_difference(row, about) for row in _rows(rows)]
-        overall = [one for one in each if one.by == "overall"]
-        ours = next((one for one in overall if one.arm == OURS), None)
-        if ours is None:
-            continue
-        best = about.best_single.get(name, "").removeprefix("single:")
-        others = tuple(one for one in overall if one.arm != OURS)
-        groups = tuple(one for one in each if one.by != "overall" and one.arm != OURS)
-        found.append(Comparison(name, ours, others, groups, best, tuple(about.seen.get(name, ()))))
-    return tuple(found)
+        every = [_difference(row, about) for row in _rows(rows)]
+        others = [one for one in every if one.arm != OURS]
+        overall = tuple(one for one in others if one.by == "overall")
+        groups = tuple(one for one in others if one.by != "overall")
+        best = about.best_single.get(str(task), "").removeprefix("single:")
+        seen = tuple(about.seen.get(str(task), ()))
+        ours = [one for one in every if one.arm == OURS and one.by == "overall"]
+        comparisons += [Comparison(str(task), one, overall, groups, best, seen) for one in ours[:1]]
+    return tuple(comparisons)
 
 
 def _rows(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     return [] if frame is None else [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _scores(performance: pd.DataFrame | None) -> tuple[Score, ...]:
-    rows = None if performance is None or performance.empty else main_rows(performance, "overall")
-    return tuple(_typed(Score, row) for row in _rows(rows))
 
 
 def _typed(kind: type[T], row: Mapping[str, Any]) -> T:
@@ -239,9 +227,5 @@ def _contributions(summary: pd.DataFrame | None) -> tuple[Contribution, ...]:
         return ()
     sizes = summary.groupby(["task", "modality"], sort=False).agg(size=("mean_abs", "mean"), n=("n", "max"))
     rows = sizes.reset_index().sort_values("size", ascending=False, kind="stable")
-    order: Sequence[str] = list(dict.fromkeys(summary["task"]))
-    return tuple(
-        Contribution(task, str(row["modality"]), float(row["size"]), int(row["n"]))
-        for task in order
-        for row in _rows(rows[rows["task"] == task])
-    )
+    ordered = (row for task in dict.fromkeys(summary["task"]) for row in _rows(rows[rows["task"] == task]))
+    return tuple(Contribution(row["task"], str(row["modality"]), float(row["size"]), int(row["n"])) for row in ordered)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import pandas as pd
 
+# For the name of a set of modalities, such as ``labs+image``, the modalities; pooled patterns are not in it.
 Patterns: TypeAlias = Mapping[str, tuple[str, ...]]
-"""For the name of a set of modalities, such as ``labs+image``, the modalities; pooled patterns are not in it."""
 
 
 class TypedFrame(pd.DataFrame):
@@ -40,33 +40,24 @@ class TypedFrame(pd.DataFrame):
 
 
 class DescribedFrame(TypedFrame):
-    """What a model answers about patients.
-
-    Attributes:
-        link_scales: `Task.link_scale` of each task: figures name it, and turn log-odds into probabilities.
-        modalities: All modalities in the model's order: figures then know which ones a patient lacks.
-        hidden: For a task the modalities that ``exclude_for`` hides from it: these are not lacking.
-    """
+    """What a model answers about patients."""
 
     _metadata: ClassVar[list[str]] = ["link_scales", "modalities", "hidden"]
-    link_scales: Mapping[str, str] = {}
-    modalities: Sequence[str] = ()
-    hidden: Mapping[str, Sequence[str]] = {}
+    link_scales: Mapping[str, str] = {}  # of each task: figures name it, and turn log-odds into probabilities
+    modalities: Sequence[str] = ()  # all in the model's order: figures then know which ones a patient lacks
+    hidden: Mapping[str, Sequence[str]] = {}  # for a task what ``exclude_for`` hides from it: these are not lacking
 
 
 class AttributedFrame(DescribedFrame):
     """Attributions to the parts of a modality.
 
-    Attributes:
-        method: How they were computed.
-        baseline: What they start from, in words.
-        convergence_delta: For each patient the largest difference between the sum of attributions and what they share
-            out; empty for ablation.
+    ``convergence_delta`` is for each patient the largest difference between the sum of attributions and what they share
+    out; empty for ablation.
     """
 
     _metadata: ClassVar[list[str]] = [*DescribedFrame._metadata, "method", "baseline", "convergence_delta"]
-    method: str = ""
-    baseline: str = ""
+    method: str = ""  # how they were computed
+    baseline: str = ""  # what they start from, in words
     convergence_delta: Mapping[Any, float] = {}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+# Characters that Markdown reads as more than text; an underscore inside a word is text.
 SPECIAL = re.compile(r"[\\`*\[\]<|~]|&(?=#|\w+;)|(?<![^\W_])_|_(?![^\W_])")
-"""Characters that Markdown reads as more than text; an underscore inside a word is text."""
+# What makes a heading, a list or a rule of a line that starts with it.
 LEADING = re.compile(r"^(?:#{1,6}(?=\s|$)|>|[+-](?=\s|$)|-{2,}|=+|\d{1,9}(?=[.)](?:\s|$)))")
-"""What makes a heading, a list or a rule of a line that starts with it."""
 
 
 class Markup(str):
@@ -37,9 +37,7 @@ def escaped(text: object) -> Markup:
 
 def inline(text: object) -> Markup:
     """Returns the same for text that does not start a line, such as a cell of a table."""
-    if isinstance(text, Markup):
-        return text
-    return Markup(SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split())))
+    return text if isinstance(text, Markup) else Markup(SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split())))
 
 
 def code(text: object) -> Markup:
@@ -56,15 +54,9 @@ def listed(names: Iterable[object], most: int = 12) -> Markup:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], n_text: int = 1) -> list[str]:
-    """Writes a table.
+    """Writes a table as lines, an empty one last; none if there are no rows. Cells that are no `Markup` are escaped.
 
-    Args:
-        header: Names of the columns.
-        rows: Their cells; what is not `Markup` is escaped.
-        n_text: Columns from the left that hold text; the others, numbers, are aligned to the right.
-
-    Returns:
-        Lines, an empty one last; none if there are no rows.
+    The first ``n_text`` columns hold text; the others, numbers, are aligned to the right.
     """
     lines = [_line([inline(cell) for cell in row], len(header)) for row in rows]
     if not lines:

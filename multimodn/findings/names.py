@@ -9,20 +9,10 @@ import pandas as pd
 CHANCE = {"auroc": 0.5, "cindex": 0.5, "uno_cindex": 0.5, "auroc_over_time": 0.5, "r2": 0.0}
 """What a metric is when predictions carry no information; these lie between that and 1."""
 METRICS = {
-    "auroc": "AUROC",
-    "cindex": "C-index",
-    "r2": "R²",
-    "auprc": "AUPRC",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "crps": "CRPS",
-    "ece": "calibration error",
-    "brier": "Brier score",
-    "pearson": "Pearson's r",
-    "integrated_brier": "integrated Brier score",
-    "uno_cindex": "Uno's C-index",
-    "auroc_over_time": "AUROC over time",
-}
+    "auroc": "AUROC", "cindex": "C-index", "r2": "R²", "auprc": "AUPRC", "mae": "MAE", "rmse": "RMSE", "crps": "CRPS",
+    "ece": "calibration error", "brier": "Brier score", "pearson": "Pearson's r",
+    "integrated_brier": "integrated Brier score", "uno_cindex": "Uno's C-index", "auroc_over_time": "AUROC over time",
+}  # fmt: skip
 OURS, LATE, BEST, TREES = "ours", "late_ridge", "best_single", ("lightgbm", "xgboost")
 ARMS = {
     OURS: "this model",
@@ -72,9 +62,7 @@ def pattern_name(modalities: Iterable[str]) -> str:
 def named_patterns(presence: pd.DataFrame, hidden: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Returns the modalities of each pattern that a task may see, by the pattern's name.
 
-    Args:
-        presence: Patients by modalities, in the model's order.
-        hidden: For a task the modalities that are hidden from it.
+    ``presence`` is of patients by modalities in the model's order, ``hidden`` says what is hidden from a task.
     """
     distinct = presence.drop_duplicates()
     return {

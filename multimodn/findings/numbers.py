@@ -70,9 +70,8 @@ def _three_digits(value: float) -> str:
         return DASH if np.isnan(value) else f"{'-' * (value < 0)}{INFINITY}"
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
-    if not 5e-4 <= abs(value) < 1e6:
-        return f"{value:.2e}"
-    return f"{value:,.{int(np.clip(2 - np.floor(np.log10(abs(value))), 0, 6))}f}"
+    digits = int(np.clip(2 - np.floor(np.log10(abs(value))), 0, 6))
+    return f"{value:,.{digits}f}" if 5e-4 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
 def counted(n: int, noun: str) -> str:

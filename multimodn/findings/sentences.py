@@ -73,9 +73,8 @@ def score(found: Score) -> str:
 def best_and_worst(found: Findings) -> list[str]:
     """Names the best and the worst predicted task, among those that can be compared, and R² of numbers."""
     known = [one for one in found.scores if not np.isnan(one.value)]
-    ranked = [one for one in known if one.chance == 0.5]
+    ranked = sorted((one for one in known if one.chance == 0.5), key=lambda one: -one.value)
     ranked = [one for one in ranked if one.has_interval] or ranked
-    ranked.sort(key=lambda one: -one.value)
     texts = [f"{score(one)}." for one in known if one.metric == "r2"][:3]
     if len(ranked) > 1:
         texts.insert(0, f"Best predicted: {score(ranked[0])}. Worst: {score(ranked[-1])}.")
@@ -138,10 +137,8 @@ def _departure(known: Sequence[OutputCalibration]) -> str:
 
 def miscalibrated(found: Findings) -> list[str]:
     """Names the outputs whose predictions are clearly overconfident or underconfident, with their slopes."""
-    named = [
-        *_of((_slope(one) for one in found.calibration if one.slope_high < 1), "overconfident for {}"),
-        *_of((_slope(one) for one in found.calibration if one.slope_low > 1), "underconfident for {}"),
-    ]
+    named = _of((_slope(one) for one in found.calibration if one.slope_high < 1), "overconfident for {}")
+    named += _of((_slope(one) for one in found.calibration if one.slope_low > 1), "underconfident for {}")
     return [f"Predictions are {'; '.join(named)}."] if named else []
 
 
@@ -196,36 +193,30 @@ def fusion(found: Findings) -> list[str]:
     """Says in one sentence of all tasks how this model compares with the best single modality and late ridge fusion."""
     if not found.comparisons:
         return []
-    parts = []
-    sides: list[Difference] = []
-    for arm in (BEST, LATE):
-        rows = [one for task in found.comparisons for one in task.overall if one.arm == arm]
-        sides += rows if arm == BEST else []
-        if rows:
-            parts.append(f"compared with {arm_name(arm)} it is {_sides(rows)}")
+    overall = [one for task in found.comparisons for one in task.overall]
+    by_arm = {arm: [one for one in overall if one.arm == arm] for arm in (BEST, LATE)}
+    parts = [f"compared with {arm_name(arm)} it is {_sides(rows)}" for arm, rows in by_arm.items() if rows]
     if not parts:
         return ["This model could not be compared with simple models."]
     text = f"This model and simple models: {'; '.join(parts)}."
-    if sides and not any(one.side > 0 and not one.is_lost for one in sides):
-        adjusted = "After adjustment for all comparisons, these" if any(one.side > 0 for one in sides) else "These"
+    if by_arm[BEST] and not any(one.side > 0 and not one.is_lost for one in by_arm[BEST]):
+        is_adjusted = any(one.side > 0 for one in by_arm[BEST])
+        adjusted = "After adjustment for all comparisons, these" if is_adjusted else "These"
         text += f" {adjusted} patients do not show that multimodal fusion helped."
     return [text]
 
 
 def _sides(rows: Sequence[Difference]) -> str:
-    words: dict[str, list[str]] = {
-        "better for {}": [],
-        "better for {} (no longer so after adjustment for all comparisons)": [],
-        "not clearly different for {}": [],
-        "worse for {} (no longer so after adjustment for all comparisons)": [],
-        "worse for {}": [],
-        "not comparable for {}, where patients or outcomes are too few": [],
+    adjusted = " (no longer so after adjustment for all comparisons)"
+    kinds = {
+        "better for {}": [one for one in rows if one.side > 0 and not one.is_lost],
+        f"better for {{}}{adjusted}": [one for one in rows if one.side > 0 and one.is_lost],
+        "not clearly different for {}": [one for one in rows if one.has_interval and not one.side],
+        f"worse for {{}}{adjusted}": [one for one in rows if one.side < 0 and one.is_lost],
+        "worse for {}": [one for one in rows if one.side < 0 and not one.is_lost],
+        "not comparable for {}, where patients or outcomes are too few": [one for one in rows if not one.has_interval],
     }
-    texts = list(words)
-    for one in rows:
-        place = 2 - one.side * (1 if one.is_lost else 2) if one.has_interval else 5
-        words[texts[place]].append(one.task)
-    return ", ".join(text.format(joined(tasks)) for text, tasks in words.items() if tasks)
+    return ", ".join(text.format(joined(one.task for one in each)) for text, each in kinds.items() if each)
 
 
 def comparison(found: Comparison) -> str:
@@ -257,12 +248,11 @@ def _fusion(one: Difference, best: str) -> str:
     if not one.has_interval:
         return f"whether fusion helped beyond {single} is not known"
     words = {
-        1: f"multimodal fusion {'may have helped' if one.is_lost else 'helped'}: better than",
-        0: "multimodal fusion made no clear difference: "
-        + ("as good as" if one.is_close else "neither better nor worse than"),
-        -1: "multimodal fusion did not help: worse than",
+        1: f"{'may have helped' if one.is_lost else 'helped'}: better than",
+        0: f"made no clear difference: {'as good as' if one.is_close else 'neither better nor worse than'}",
+        -1: "did not help: worse than",
     }
-    return f"{words[one.side]} {single} with {_gap(one)}"
+    return f"multimodal fusion {words[one.side]} {single} with {_gap(one)}"
 
 
 def _ridge(one: Difference) -> str:
@@ -292,23 +282,16 @@ def _groups(found: Comparison) -> list[str]:
         whom = "either" if len({one.arm for one in looked}) > 1 else arm_name(looked[0].arm)
         return [f"it does not clearly differ from {whom} in any of {n_groups}"]
     texts = []
-    for side, word in ((1, "better"), (-1, "worse")):
-        for arm in (LATE, BEST):
-            those = [one for one in clear if (one.side, one.arm) == (side, arm)]
-            if those:
-                texts.append(f"clearly {word} than {arm_name(arm)} in {_named(those, found.seen)}")
+    for side, word, arm in ((1, "better", LATE), (1, "better", BEST), (-1, "worse", LATE), (-1, "worse", BEST)):
+        those = [one for one in clear if (one.side, one.arm) == (side, arm)]
+        if those:
+            named = "; ".join(f"{group(one, found.seen)} (n = {one.n:,})" for one in those[:MOST_GROUPS])
+            more = f" and {len(those) - MOST_GROUPS} more" if len(those) > MOST_GROUPS else ""
+            texts.append(f"clearly {word} than {arm_name(arm)} in {named}{more}")
     kept = sum(one.p_adjusted < SIGNIFICANT for one in clear)
-    texts[-1] += (
-        f" ({len(looked)} comparisons in {n_groups}, of which one in twenty would be clear by chance; {kept} of "
-        f"{len(clear)} remain after adjustment)"
-    )
+    texts[-1] += f" ({len(looked)} comparisons in {n_groups}, of which one in twenty would be clear by chance; "
+    texts[-1] += f"{kept} of {len(clear)} remain after adjustment)"
     return texts
-
-
-def _named(rows: Sequence[Difference], seen: Sequence[str]) -> str:
-    named = [f"{group(one, seen)} (n = {one.n:,})" for one in rows[:MOST_GROUPS]]
-    more = len(rows) - len(named)
-    return "; ".join(named) + (f" and {more} more" if more else "")
 
 
 def group(one: Difference, seen: Sequence[str]) -> str:

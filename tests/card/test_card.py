@@ -45,7 +45,7 @@ def card(texts):
 @pytest.fixture
 def unaudited(monkeypatch):
     """Leaves the audit out, which takes longest."""
-    monkeypatch.setattr("multimodn.card.scores._audit", lambda facts: None)
+    monkeypatch.setattr("multimodn.card.scores.audit", lambda study, cohort, split: None)
 
 
 def column(table, name):

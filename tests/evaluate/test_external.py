@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from multimodn import Cohort, Study
 from multimodn.cli.evaluate import evaluate
 from multimodn.errors import DataError, MultiModNError, StudyError
-from multimodn.external.tables import _logistic, _shift, calibration_table, comparison_table
+from multimodn.external.tables import REFITTED, SHIFTED, _fit, calibration_table, comparison_table
 from multimodn.external.validate import evaluate_external, external_cohort
 from multimodn.external.write import write_external
 from multimodn.monitor.reference import make_reference, write_reference
@@ -117,8 +117,8 @@ def test_the_updates_are_those_of_a_newton_fit():
     for _ in range(30):
         p = expit(rows @ beta)
         beta += np.linalg.solve((rows * (p * (1 - p))[:, None]).T @ rows, rows.T @ (y - p))
-    assert _logistic(x, y) == pytest.approx(beta, abs=1e-4)
-    assert expit(x + _shift(x, y)[0]).mean() == pytest.approx(y.mean())
+    assert _fit("log-odds", x, y, REFITTED) == pytest.approx(beta, abs=1e-4)
+    assert expit(x + _fit("log-odds", x, y, SHIFTED)[0]).mean() == pytest.approx(y.mean())
 
 
 def test_what_the_other_hospital_lacks_is_absent_and_told(run, tmp_path):

@@ -51,10 +51,8 @@ def predictors_section(facts: CardFacts) -> list[str]:
 
 def outcomes_section(facts: CardFacts) -> list[str]:
     """Defines what is predicted."""
-    rows = []
-    for one in facts.tasks.values():
-        columns = listed(one.spec.target_columns)
-        rows.append((one.name, one.spec.kind, columns, _classes(one)))
+    tasks = facts.tasks.values()
+    rows = [(one.task.name, one.spec.kind, listed(one.spec.target_columns), _classes(one)) for one in tasks]
     words = facts.model.study.card.outcomes
     lines = [f"**{escaped(name)}:** {given(words.get(name), f'outcomes.{name}')}" for name in facts.tasks]
     return [
@@ -86,10 +84,8 @@ def _classes(one: TaskFacts) -> Markup:
 
 def missing_section(facts: CardFacts, scores: CardScores) -> list[str]:
     """Reports which modalities are missing, how that is handled, and what the audit found."""
-    mode = facts.model.study.missingness
-    names = list(facts.presence.columns)
-    found = facts.presence.to_numpy()
-    patterns, codes = np.unique(found, axis=0, return_inverse=True)
+    mode, names = facts.model.study.missingness, list(facts.presence.columns)
+    patterns, codes = np.unique(facts.presence.to_numpy(), axis=0, return_inverse=True)
     training, test = (np.bincount(codes.ravel()[rows], minlength=len(patterns)) for rows in (facts.learned, facts.test))
     order = np.argsort(-(training + test), kind="stable")[:MOST_PATTERNS]
     parts = [training, test] if facts.n_test else [training]
@@ -99,16 +95,14 @@ def missing_section(facts: CardFacts, scores: CardScores) -> list[str]:
     tables = any(one.kind == "table" for one in facts.predictors)
     indicated = [m.name for m in facts.model.study.modalities if getattr(m.options, "indicate_empty", False)]
     absent = [m.name for m in facts.model.study.modalities if getattr(m.options, "on_error", "raise") == "absent"]
+    unread = "A patient whose files cannot be read is predicted without"
     return [
         *heading("7. Missing data"),
         *prose(f"{code(f'missingness: {mode}')}. {sentences.MISSINGNESS[mode]}"),
         *prose(
             "An empty cell of a table counts as the mean of the training patients." if tables else "",
             f"Which cells are empty is an input of {listed(indicated)}." if indicated else "",
-            f"A patient whose files cannot be read is predicted without {listed(absent)}, but counted as having it in "
-            "this card."
-            if absent
-            else "",
+            f"{unread} {listed(absent)}, but counted as having it in this card." if absent else "",
         ),
         *table(["Modalities present", "Training", *(["Test"] if facts.n_test else [])], rows),
         *prose(f"{counted(left, 'rarer combination')} {'is' if left == 1 else 'are'} not listed." if left > 0 else ""),
@@ -135,16 +129,14 @@ def _audit_words(scores: CardScores) -> list[str]:
 
 def sample_size_section(facts: CardFacts, scores: CardScores) -> list[str]:
     """Counts events for each input, and compares with what a regression would need."""
-    rows, wanted = [], []
-    n_rows = facts.learned
+    rows, wanted, learned = [], [], facts.learned
     for name, one in facts.tasks.items():
-        n, events, inputs = int((one.known & n_rows).sum()), one.rarest(n_rows), facts.n_inputs(name)
+        n, events, inputs = int((one.known & learned).sum()), one.rarest(learned), facts.n_inputs(name)
         rows.append((name, count(n), count(events), f"{inputs:,}", per_input(events, inputs)))
         asked = criteria(facts, name)
         if asked is not None:
-            wanted.append(
-                (name, f"{inputs:,}", f"{asked.shrinkage:,}", f"{asked.optimism:,}", f"{asked.risk:,}", count(n))
-            )
+            sizes = (f"{k:,}" for k in (inputs, asked.shrinkage, asked.optimism, asked.risk))
+            wanted.append((name, *sizes, count(n)))
     lines = [
         *heading("8. Sample size"),
         *prose(f"**Reason for the sample size:** {given(facts.model.study.card.sample_size, 'sample_size')}"),

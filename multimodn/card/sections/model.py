@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from multimodn.card.facts import CardFacts
 from multimodn.card.scores import CardScores
@@ -37,10 +36,8 @@ def brief(facts: CardFacts, scores: CardScores, cautions: list[str]) -> list[str
         f"It was trained on {patients(int(facts.learned.sum()))} and tested on {patients(facts.n_test)}.",
     )
     lines += prose(f"**Intended use:** {given(facts.model.study.card.intended_use, 'intended_use')}")
-    if scores.main.empty:
-        lines += prose("**There are no test patients: the performance of this model is unknown.**")
-    else:
-        lines += main_table(facts, scores)
+    unknown = prose("**There are no test patients: the performance of this model is unknown.**")
+    lines += unknown if scores.main.empty else main_table(facts, scores)
     return [*lines, *prose("**Before you use it** (all limitations: section 14):"), *items(cautions)]
 
 
@@ -59,14 +56,14 @@ def model_section(facts: CardFacts) -> list[str]:
     model, spec = facts.model, facts.model.study.training
     fitted = model.trained.ensemble
     members = model.provenance.get("members", [])
-    epochs = pd.Series([member.get("epochs", np.nan) for member in members], dtype=float).dropna()
-    run = f"{int(epochs.min())} to {int(epochs.max())}" if len(epochs) and epochs.min() < epochs.max() else ""
-    run = run or (f"{int(epochs.iloc[0])}" if len(epochs) else "not recorded")
+    epochs = sorted(int(n) for n in (member.get("epochs", np.nan) for member in members) if not np.isnan(n))
+    run = " to ".join(map(str, dict.fromkeys([*epochs[:1], *epochs[-1:]]))) or "not recorded"
     n_parameters = sum(p.numel() for p in fitted.first.parameters() if p.requires_grad)
     versions = model.provenance.get("versions", {})
     one = len(fitted.members) == 1
     held = "the validation patients" if one else "another fold of the training and validation patients each"
-    stopped = f"the epoch with the lowest loss on {held}" if _has_stopped(facts) else "the last epoch"
+    has_stopped = facts.n_members > 1 or facts.parts["validation"].any()  # held-out patients chose the epoch
+    stopped = f"the epoch with the lowest loss on {held}" if has_stopped else "the last epoch"
     update = Markup(f"{spec.state_size} numbers; an update ({code(spec.update)}) {UPDATES[spec.update]}")
     rows = [
         ("Study", escaped(model.study.name)),
@@ -89,7 +86,7 @@ def model_section(facts: CardFacts) -> list[str]:
             "A modality that a patient lacks is skipped and leaves the state unchanged: nothing is imputed"
             + ("." if one else f". The prediction is the mean of {len(fitted.members)} such networks."),
         ),
-        *table(["What", "How"], [(name, how) for name, how in rows], 2),
+        *table(["What", "How"], rows, 2),
         *prose(f"**Licence of the model:** {given(model.study.card.license, 'license')}"),
         *prose(f"**Contact:** {given(model.study.card.contact, 'contact')}"),
     ]
@@ -110,25 +107,14 @@ def _calibration(facts: CardFacts) -> Markup | str:
     return escaped("; ".join(parts))
 
 
-def _has_stopped(facts: CardFacts) -> bool:
-    """Says whether held-out patients chose the epoch."""
-    return facts.n_members > 1 or bool(facts.parts["validation"].any())
-
-
 def use_section(facts: CardFacts) -> list[str]:
     """Intended use, in the user's words."""
     card = facts.model.study.card
-    about = {
-        "Background": (card.background, "background"),
-        "Intended use": (card.intended_use, "intended_use"),
-        "Intended users": (card.intended_users, "intended_users"),
-        "Out of scope": (card.out_of_scope, "out_of_scope"),
-        "Known inequalities": (card.inequalities, "inequalities"),
-    }
-    lines = [line for name, (text, key) in about.items() for line in prose(f"**{name}:** {given(text, key)}")]
+    keys = {"background": "Background", "intended_use": "Intended use", "intended_users": "Intended users"}
+    keys |= {"out_of_scope": "Out of scope", "inequalities": "Known inequalities"}
     return [
         *heading("2. Intended use"),
-        *lines,
+        *(line for key, name in keys.items() for line in prose(f"**{name}:** {given(getattr(card, key), key)}")),
         *prose(
             sentences.RESEARCH_TOOL,
             "The model gives probabilities, numbers or risks; it applies no threshold and makes no decision.",

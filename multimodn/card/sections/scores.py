@@ -17,17 +17,15 @@ from multimodn.findings.markdown import code, escaped, heading, items, listed, p
 from multimodn.findings.names import OURS, arm_name, metric_name, output_words, pattern_words
 from multimodn.findings.numbers import FEW, FEWEST, cell, count, counted, counts, interval, number, percent
 
-CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")
-"""Metrics that the section on calibration reports for each output."""
+CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")  # metrics of the section on calibration
 MOST_NAMED = 5
 NOT_COMPARED = "Not compared yet"
-NOTHING = "There are no test patients to measure this on."
 SCALES = {"log-odds": "log-odds", "units": "the units of the target", "log-risk": "log-risk"}
 
 
 def _no_scores(facts: CardFacts) -> list[str]:
     few = f"There are {FEW} test patients: no number about them is reported."
-    return prose(few if facts.n_test else NOTHING)
+    return prose(few if facts.n_test else "There are no test patients to measure this on.")
 
 
 def performance_section(facts: CardFacts, scores: CardScores) -> list[str]:
@@ -97,7 +95,8 @@ def _group_rows(
     """Rows of the groups whose scores have intervals, and how many have none."""
     rows: list[tuple[object, ...]] = []
     patterns, left = patterns or {}, 0
-    whole = frame["group"].map(lambda group: _column_of(str(group), columns))
+    of_group = {group: [name for name in columns if str(group).startswith(name)] for group in frame["group"]}
+    whole = frame["group"].map(lambda group: max(of_group[group], key=len, default=""))  # patterns are one whole
     for (task, _), part in frame[frame["n"] > 0].groupby(["task", whole], sort=False):
         # groups of one column add up to the labelled patients: a small one must not follow from the others
         for row, n in zip(rows_of(part), counts(part["n"].astype(int).tolist()), strict=True):
@@ -109,11 +108,6 @@ def _group_rows(
     return rows, left
 
 
-def _column_of(group: str, columns: Sequence[str]) -> str:
-    """Names the column that a subgroup comes from; patterns are one whole."""
-    return max((name for name in columns if group.startswith(name)), key=len, default="")
-
-
 def calibration_section(facts: CardFacts, scores: CardScores, found: Findings) -> list[str]:
     """Reports slopes, intercepts and calibration errors."""
     lines = heading("10. Calibration")
@@ -121,23 +115,17 @@ def calibration_section(facts: CardFacts, scores: CardScores, found: Findings) -
         return lines + _no_scores(facts)
     rows = []
     for row in rows_of(scores.calibration[scores.calibration["n"] >= FEWEST]):
-        slope, intercept = (
-            interval(value, low, high).replace("undefined", "too few")
-            for value, low, high in (
-                (row.slope, row.slope_low, row.slope_high),
-                (row.intercept, row.intercept_low, row.intercept_high),
-            )
-        )
+        slope = interval(row.slope, row.slope_low, row.slope_high).replace("undefined", "too few")
+        intercept = interval(row.intercept, row.intercept_low, row.intercept_high).replace("undefined", "too few")
         chance = "" if np.isnan(row.ece_chance) else f" ({number(row.ece_chance)})"
         error = "" if np.isnan(row.ece) else f"{number(row.ece)}{chance}"
         rows.append((row.task, output_words(row.output), slope, intercept, error, count(int(row.n))))
+    too_few = "Too few: fewer than 5 patients with or without the event, or predictions all alike."
     return [
         *lines,
         *prose(*map(escaped, sentences.calibration(found))),
         *table(["Task", "Output", "Slope (ideal 1)", "Intercept (ideal 0)", "Error (by chance)", "Patients"], rows, 2),
-        *prose(
-            sentences.CALIBRATION, "Too few: fewer than 5 patients with or without the event, or predictions all alike."
-        ),
+        *prose(sentences.CALIBRATION, too_few),
     ]
 
 
