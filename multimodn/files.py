@@ -62,12 +62,10 @@ def check_unchanged(
     folder: Path, what: str, stored: Mapping[str, str | int], fingerprint: Mapping[str, str | int]
 ) -> None:
     """Refuses to continue what a folder holds, such as a run, if its fingerprint is not the stored one."""
-    changed = [part for part, value in fingerprint.items() if stored.get(part) != value]
+    changed = " and ".join(part for part, value in fingerprint.items() if stored.get(part) != value)
     if changed:
-        raise StudyError(
-            f"{folder} holds a {what} that cannot be continued: {' and '.join(changed)} changed since it started. "
-            f"Choose another folder, or remove it."
-        )
+        why = f"{changed} changed since it started. Choose another folder, or remove it."
+        raise StudyError(f"{folder} holds a {what} that cannot be continued: {why}")
 
 
 def _temporary(path: Path) -> Path:

@@ -44,10 +44,9 @@ class Batch:
             raise ShapeError(f"`presence` has {shape[1]} columns, but there are {n} modalities: {names}.")
         for name, n_rows in zip(self.values, self.presence.sum(0).tolist(), strict=True):
             if len(self.values[name]) != n_rows:
-                raise ShapeError(
-                    f"Modality '{name}' has values for {len(self.values[name])} rows, but `presence` is True in "
-                    f"{n_rows}. Pass only the rows that have it, or use Batch.pack."
-                )
+                given = f"Modality '{name}' has values for {len(self.values[name])} rows"
+                repair = "Pass only the rows that have it, or use Batch.pack."
+                raise ShapeError(f"{given}, but `presence` is True in {n_rows}. {repair}")
 
     @classmethod
     def pack(cls, values: Mapping[str, Tensor], presence: Tensor | None = None) -> Batch:
@@ -84,27 +83,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class PatientTensors:
-    """All patients of a cohort after `Encoder.prepare` and `Task.prepare`.
+    """All patients of a cohort after `Encoder.prepare` and `Task.prepare`."""
 
-    Attributes:
-        patients: Patient identifiers, N of them.
-        values: For each modality its rows, in any order.
-        position: Long ``(N, M)``: the row of each patient in ``values``, -1 = the modality is absent.
-        targets: For each task the targets ``(N, ...)``.
-        labelled: For each task the label presence, bool ``(N,)``.
-        strata: Long ``(N, T)``: the outcome stratum in each task, -1 = no label.
-        weights: Weight of each patient in each task, ``(N, T)``; None: all are 1.
-        registry: Long ``(N,)``: the number of each patient's registry; None: there is one.
-    """
-
-    patients: pd.Index
-    values: Mapping[str, Values]
-    position: Tensor
-    targets: Mapping[str, Tensor] = field(default_factory=dict)
-    labelled: Mapping[str, Tensor] = field(default_factory=dict)
-    strata: Tensor | None = None
-    weights: Tensor | None = None
-    registry: Tensor | None = None
+    patients: pd.Index  # identifiers, N of them
+    values: Mapping[str, Values]  # for each modality its rows, in any order
+    position: Tensor  # long (N, M): the row of each patient in `values`, -1 = the modality is absent
+    targets: Mapping[str, Tensor] = field(default_factory=dict)  # (N, ...) for each task
+    labelled: Mapping[str, Tensor] = field(default_factory=dict)  # label presence in each task, bool (N,)
+    strata: Tensor | None = None  # long (N, T): the outcome stratum in each task, -1 = no label
+    weights: Tensor | None = None  # of each patient in each task, (N, T); None: all are 1
+    registry: Tensor | None = None  # long (N,): the number of each patient's registry; None: there is one
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -121,13 +109,9 @@ class PatientTensors:
 
     def subset(self, rows: Tensor) -> PatientTensors:
         """Returns the patients at ``rows``, whose values are shared and not parsed again."""
-        return replace(
-            self,
-            patients=self.patients[rows.numpy()],
-            position=self.position[rows],
-            registry=None if self.registry is None else self.registry[rows],
-            **self._outcomes(rows),
-        )
+        registry = None if self.registry is None else self.registry[rows]
+        patients, position = self.patients[rows.numpy()], self.position[rows]
+        return replace(self, patients=patients, position=position, registry=registry, **self._outcomes(rows))
 
     def batch(self, rows: Tensor) -> Batch:
         """Slices the patients at ``rows``."""

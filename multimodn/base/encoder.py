@@ -26,7 +26,6 @@ class Values(Protocol):
     def __getitem__(self, rows: Tensor) -> Values: ...
     def to(self, device: torch.device) -> Values:
         """Returns the same rows on ``device``."""
-        ...
 
 
 class Options(BaseModel):
@@ -36,9 +35,13 @@ class Options(BaseModel):
 
 
 class FileOptions(Options):
-    """Options of a kind whose files or cells may be unreadable for some patients."""
+    """Options of a kind whose files or cells may be unreadable for some patients.
 
-    on_error: Literal["raise", "absent"] = "raise"  # an error that lists them, or treat them as absent, with a warning
+    Attributes:
+        on_error: ``raise`` an error that lists these patients, or treat them as ``absent``, with a warning.
+    """
+
+    on_error: Literal["raise", "absent"] = "raise"
 
 
 class Encoder(nn.Module, ABC):

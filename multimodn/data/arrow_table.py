@@ -113,10 +113,8 @@ def text_keys(keys: Any) -> pd.Index:
     values: pd.Index[Any] = pd.Index(keys, name="patient")
     kind = values.dtype
     if (pd.api.types.is_float_dtype(kind) and not values.isna().all()) or pd.api.types.is_bool_dtype(kind):
-        raise DataError(
-            f"the patient key holds {kind}, which does not distinguish 1 from 1.0. Store it as text, or as "
-            f"whole numbers without empty cells."
-        )
+        repair = "Store it as text, or as whole numbers without empty cells."
+        raise DataError(f"the patient key holds {kind}, which does not distinguish 1 from 1.0. {repair}")
     missing = np.asarray(values.isna())
     if isinstance(kind, pd.StringDtype) and not missing.any():
         return values

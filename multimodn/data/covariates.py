@@ -22,11 +22,10 @@ def read_covariates(cohort: Cohort, covariates: Sequence[str]) -> pd.DataFrame:
             problems.append(f"modality '{modality}' has no column '{column}'.{nearest}")
             continue
         columns[name] = frame[column].reindex(cohort.patients)
-        lacking = cohort.patients[columns[name].isna()]
-        if len(lacking):
-            problems.append(
-                f"'{name}' is empty for {len(lacking)} patient(s): {shown(list(lacking))}. Covariates "
-                f"of presence must be complete: fill it in, exclude these patients, or remove the covariate."
-            )
+        lacking = list(cohort.patients[columns[name].isna()])
+        if lacking:
+            repair = "must be complete: fill it in, exclude these patients, or remove the covariate."
+            empty = f"'{name}' is empty for {len(lacking)} patient(s): {shown(lacking)}"
+            problems.append(f"{empty}. Covariates of presence {repair}")
     raise_all(problems, DataError, "The covariates of presence cannot be used")
     return pd.DataFrame(columns)

@@ -152,22 +152,19 @@ def _leaks(study: Study, modality: ModalitySpec, columns: list[str]) -> list[str
     if not leaking:
         return []
     listed = shown([f"'{name}' ({banned[name]})" for name in leaking])
-    repair = f"columns: {{all_but: [{', '.join(leaking)}]}}"
-    return [
-        f"modality '{modality.name}': its inputs include {listed}. Leave them out, for example `{repair}`, or name "
-        f"the tasks that must not see the modality in `exclude_for`."
-    ]
+    repair = f"Leave them out, for example `columns: {{all_but: [{', '.join(leaking)}]}}`, or name the tasks"
+    inputs = f"modality '{modality.name}': its inputs include {listed}"
+    return [f"{inputs}. {repair} that must not see the modality in `exclude_for`."]
 
 
 def task_tables(study: Study, tables: Tables, problems: list[str]) -> Tables:
     """Returns for each task its target columns, as its source has them."""
     targets: Tables = {}
     for name, table in tables.items():
-        problems += [
-            f"source '{name}' has no column '{column}', {role}.{did_you_mean(column, table.columns)}"
-            for column, role in label_columns(study, name).items()
-            if column not in table.columns
-        ]
+        for column, role in label_columns(study, name).items():
+            if column not in table.columns:
+                nearest = did_you_mean(column, table.columns)
+                problems.append(f"source '{name}' has no column '{column}', {role}.{nearest}")
     for task in study.tasks:
         if task.source in tables and set(task.target_columns) <= set(tables[task.source].columns):
             targets[task.name] = tables[task.source][task.target_columns]

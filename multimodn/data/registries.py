@@ -58,9 +58,8 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
     raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
     parts, with_targets = {}, []
     for name, one in read.items():
-        parts[name], patients = CohortTables.of_tables(
-            one.study, one.tables, one.frames, one.targets, one.notes, labelled=labelled
-        )
+        contents = (one.study, one.tables, one.frames, one.targets, one.notes)
+        parts[name], patients = CohortTables.of_tables(*contents, labelled=labelled)
         with_targets.append(_prefixed(name, patients))
     cohort = join_registries(parts, strict=labelled)
     if labelled:
@@ -84,17 +83,11 @@ def own_identifiers(patients: pd.Index) -> pd.Index:
 
 
 def join_registries(parts: Mapping[str, C], *, strict: bool = True) -> C:
-    """Joins cohorts of different patients to one.
+    """Joins cohorts of different patients, which may lack modalities and tasks, to one.
 
     Patients are named ``registry/identifier``: the same identifier in two registries is taken for two people, with a
-    note. Groups keep their names: a group in two registries is one group, in one part of a split.
-
-    Args:
-        parts: A cohort for each registry, which may lack modalities and tasks.
-        strict: Whether modalities must have the same columns in all registries, as training needs.
-
-    Raises:
-        DataError: If they have not, or a column holds numbers in one registry and text in another.
+    note. A group in two registries is one group. ``strict``: refuses modalities with different columns, and columns
+    of numbers in one registry and text in another, as training needs.
     """
     frames = _by_name({name: part.modalities for name, part in parts.items()})
     targets = _by_name({name: part.targets for name, part in parts.items()})
@@ -147,11 +140,9 @@ def _own_tasks(one: Study, tables: Tables, problems: list[str], *, are_given: bo
         if are_given or len(has) == len(task.target_columns):
             own.append(task)
         elif has:
-            lacking = [name for name in task.target_columns if name not in has]
-            problems.append(
-                f"source '{task.source}' has {shown(has)} of task '{task.name}', but not {shown(lacking)}. List the "
-                f"registry's tasks in its `tasks`."
-            )
+            lacking = shown([name for name in task.target_columns if name not in has])
+            part = f"source '{task.source}' has {shown(has)} of task '{task.name}', but not {lacking}"
+            problems.append(f"{part}. List the registry's tasks in its `tasks`.")
     if not own and not problems:
         columns = [name for task in one.tasks for name in task.target_columns]
         problems.append(f"it has the target columns of no task: {shown(columns)}.")

@@ -8,26 +8,50 @@ from multimodn.study.yaml_file import Spec
 
 
 class CardSpec(Spec):
-    """Information for the model card that is not in the data; missing items are reported as not provided."""
+    """Information for the model card that is not in the data; missing items are reported as not provided.
 
-    background: str | None = None  # the clinical question, whether diagnosis or prognosis, and existing models
-    intended_use: str | None = None  # purpose of the predictions, point of care, and the decisions that follow
-    intended_users: str | None = None  # who uses them
-    out_of_scope: str | None = None  # uses that are excluded
-    inequalities: str | None = None  # known differences in health or care between groups of such patients
-    setting: str | None = None  # centres, countries, level of care
-    eligibility: str | None = None  # inclusion and exclusion criteria
-    dates: str | None = None  # of inclusion and end of follow-up
-    outcomes: dict[str, str] = Field(default_factory=dict)  # for each task how, when and by whom it was assessed
-    predictors: dict[str, str] = Field(default_factory=dict)  # for each modality how and when it was measured
-    treatment: str | None = None  # treatments that patients received
-    sample_size: str | None = None  # its justification
-    ethics: str | None = None  # ethical approval and consent
-    funding: str | None = None  # sources of funding
-    conflicts: str | None = None  # conflicts of interest
-    registration: str | None = None  # protocol and registration
-    data_availability: str | None = None  # availability of data and code
-    patient_involvement: str | None = None  # involvement of patients and the public
-    limitations: list[str] = Field(default_factory=list)  # beside those that the package finds
-    contact: str | None = None  # person to contact
-    license: str | None = None  # licence of the model
+    Attributes:
+        background: The clinical question, whether it is diagnosis or prognosis, and models that exist already.
+        intended_use: Purpose of the predictions, the point of care, and the decisions that follow.
+        intended_users: Who uses them.
+        out_of_scope: Uses that are excluded.
+        inequalities: Known differences in health or care between groups of such patients.
+        setting: Centres, countries, level of care.
+        eligibility: Inclusion and exclusion criteria.
+        dates: Dates of inclusion and end of follow-up.
+        outcomes: For each task how, when and by whom the outcome was assessed.
+        predictors: For each modality how and when it was measured.
+        treatment: Treatments that patients received.
+        sample_size: Justification of the sample size.
+        ethics: Ethical approval and consent.
+        funding: Sources of funding.
+        conflicts: Conflicts of interest.
+        registration: Protocol and registration.
+        data_availability: Availability of data and code.
+        patient_involvement: Involvement of patients and the public.
+        limitations: Limitations beside those that the package finds.
+        contact: Person to contact.
+        license: Licence of the model.
+    """
+
+    background: str | None = None
+    intended_use: str | None = None
+    intended_users: str | None = None
+    out_of_scope: str | None = None
+    inequalities: str | None = None
+    setting: str | None = None
+    eligibility: str | None = None
+    dates: str | None = None
+    outcomes: dict[str, str] = Field(default_factory=dict)
+    predictors: dict[str, str] = Field(default_factory=dict)
+    treatment: str | None = None
+    sample_size: str | None = None
+    ethics: str | None = None
+    funding: str | None = None
+    conflicts: str | None = None
+    registration: str | None = None
+    data_availability: str | None = None
+    patient_involvement: str | None = None
+    limitations: list[str] = Field(default_factory=list)
+    contact: str | None = None
+    license: str | None = None

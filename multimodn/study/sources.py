@@ -73,19 +73,28 @@ class SourceSpec(Spec):
 
 
 class CohortSpec(Spec):
-    """The patients and the tables about them."""
+    """The patients and the tables about them.
 
-    patient: str  # the key column, in every source; read as text, so that leading zeros are kept
-    group: str | None = None  # a column of the first task's source, such as site; no split divides a group
-    sources: dict[str, SourceSpec] = Field(min_length=1)  # the tables by name
+    Attributes:
+        patient: The key column, in every source; read as text, so that leading zeros are kept.
+        group: A column of the first task's source, such as site or family; a group is never in two parts of a split.
+        sources: The tables by name.
+    """
+
+    patient: str
+    group: str | None = None
+    sources: dict[str, SourceSpec] = Field(min_length=1)
 
 
 class RegistrySpec(Spec):
     """One of several registries that train one model together, each with its own patients, labels and files.
 
-    No two registries may read the same source.
+    Attributes:
+        sources: Its own versions of the cohort's sources, never another registry's; null: none; default: the cohort's.
+        patient: Its key column; default: the cohort's.
+        tasks: The tasks that it has labels for; default: those whose target columns it has.
     """
 
-    sources: dict[str, SourceSpec | None] = Field(default_factory=dict)  # null: it has none; default: the cohort's
-    patient: str | None = None  # its key column; default: the cohort's
-    tasks: list[str] | None = None  # that it has labels for; default: those whose target columns it has
+    sources: dict[str, SourceSpec | None] = Field(default_factory=dict)
+    patient: str | None = None
+    tasks: list[str] | None = None

@@ -22,12 +22,14 @@ class AllBut(Spec):
 class RepeatSpec(Spec):
     """Repeated readings of a modality: each is a step of its own, by the same encoder.
 
-    The column ``by``, such as number or date (ISO 8601) of a visit, orders the rows of a patient in time; rows with the
-    same value are one reading. It is no input, unless ``columns`` names it.
+    Attributes:
+        by: The column that orders the rows of a patient in time, such as a number or date (ISO 8601), and no input
+            unless ``columns`` names it; rows with the same value are one reading.
+        most: The maximum number of readings per patient; the latest are used.
     """
 
     by: str
-    most: int = Field(ge=2, le=16)  # maximum number of readings per patient; the latest are used
+    most: int = Field(ge=2, le=16)
 
 
 class _KindSpec(Spec):

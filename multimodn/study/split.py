@@ -11,11 +11,18 @@ from multimodn.study.yaml_file import Spec
 
 
 class RandomSplit(Spec):
-    """A random split, by group."""
+    """A random split, by group.
 
-    validation: float = Field(default=0.2, ge=0, lt=1)  # share of patients for early stopping
-    test: float = Field(default=0.2, ge=0, lt=1)  # share of patients for evaluation only
-    stratify: str | None = None  # a task whose labels are spread evenly
+    Attributes:
+        validation: Share of patients for early stopping, in [0, 1).
+        test: Share of patients for evaluation only, in [0, 1).
+        stratify: A task whose labels are spread evenly.
+        seed: Seed of the split.
+    """
+
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    test: float = Field(default=0.2, ge=0, lt=1)
+    stratify: str | None = None
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -26,14 +33,19 @@ class RandomSplit(Spec):
 
 
 class ColumnSplit(Spec):
-    """A split by a column with the values train, validation and test; empty = in no part."""
+    """A split by a column with the values train, validation and test; empty = in no part.
+
+    Attributes:
+        column: The column.
+        source: Its source; default: that of the first task.
+    """
 
     column: str
-    source: str | None = None  # default: that of the first task
+    source: str | None = None
 
 
 class SplitFiles(Spec):
-    """CSV files that list patients in their key column or their only one."""
+    """CSV files that list patients, see `FileSplit`."""
 
     train: str
     validation: str | None = None
@@ -41,7 +53,11 @@ class SplitFiles(Spec):
 
 
 class FileSplit(Spec):
-    """A split by files that list patients."""
+    """A split by files that list patients.
+
+    Attributes:
+        files: For ``train``, ``validation`` and ``test`` a CSV with patients in its key column or its only one.
+    """
 
     files: SplitFiles
 
@@ -53,9 +69,7 @@ def _split_tag(data: Any) -> str:
     return "<random>"
 
 
-SplitSpec = Annotated[
-    Annotated[RandomSplit, Tag("<random>")]
-    | Annotated[ColumnSplit, Tag("<column>")]
-    | Annotated[FileSplit, Tag("<files>")],
-    Discriminator(_split_tag),
-]
+_Random = Annotated[RandomSplit, Tag("<random>")]
+_Column = Annotated[ColumnSplit, Tag("<column>")]
+_Files = Annotated[FileSplit, Tag("<files>")]
+SplitSpec = Annotated[_Random | _Column | _Files, Discriminator(_split_tag)]

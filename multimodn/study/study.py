@@ -173,11 +173,10 @@ class Study(Spec):
             for name in modality.exclude_for
             if name not in names
         ]
-        problems += [
-            ((i, "name"), f"every modality is excluded for '{task.name}': nothing is left to predict it from.")
-            for i, task in enumerate(tasks)
-            if modalities and all(task.name in modality.exclude_for for modality in modalities)
-        ]
+        for i, name in enumerate(names):
+            if modalities and all(name in modality.exclude_for for modality in modalities):
+                text = f"every modality is excluded for '{name}': nothing is left to predict it from."
+                problems.append(((i, "name"), text))
         if problems:
             raise SpecError(problems)
         return tasks

@@ -26,10 +26,9 @@ def check_installed(spec: TrainingSpec) -> None:
         try:
             importlib.import_module(library)
         except ImportError as error:
-            raise StudyError(
-                f"training.balance: '{spec.balance}' needs the extra 'multitask': pip install "
-                f'"multimodn[multitask]", or choose sum or uncertainty. ({error})'
-            ) from None
+            repair = 'pip install "multimodn[multitask]", or choose sum or uncertainty.'
+            text = f"training.balance: '{spec.balance}' needs the extra 'multitask': {repair} ({error})"
+            raise StudyError(text) from None
 
 
 class Uncertainty(nn.Module):

@@ -36,14 +36,10 @@ MAX_ROWS = 4096  # maximum number of held-out patients of each member, enough fo
 def calibrate(
     ensemble: Ensemble, patients: PatientTensors, rows: Rows, seed: int, *, neutral: bool = True
 ) -> dict[str, str]:
-    """Fits the ensemble's calibration, in place, and describes it for each task.
+    """Fits the calibration of trained members, in evaluation mode, in place, and describes it for each task.
 
-    Args:
-        ensemble: Trained members, in evaluation mode, not calibrated.
-        patients: All patients that any member needs, with targets.
-        rows: For each member its training and held-out rows.
-        seed: Seed of the orders.
-        neutral: Whether each modality is calibrated separately and presence must not be informative.
+    ``rows``: for each member its training and held-out rows. ``neutral``: each modality is calibrated separately and
+    presence must not be informative.
     """
     tasks = list(ensemble.tasks.values())
     if patients.strata is None or not any(len(held_out) for _, held_out in rows):

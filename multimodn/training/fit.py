@@ -80,18 +80,11 @@ def fit_members(
     study: Study, models: Sequence[SequentialFusion], patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]],
     folder: Path | None = None, flags: TrainerFlags | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Trains each member, in place, and restores the weights of its best epoch.
+    """Trains untrained members, in place, and restores the weights of the best epoch of each.
 
-    Args:
-        study: Its training section is used.
-        models: One untrained network for each member.
-        patients: All patients that any member needs.
-        rows: For each member its training and validation rows.
-        folder: Folder of checkpoints, after the last of which a later call continues; None: nothing is kept.
-        flags: Lightning's flags.
-
-    Returns:
-        For each member the checkpoint of its best epoch, its validation loss, and the number of epochs.
+    ``rows``: for each member its training and validation rows. ``folder``: checkpoints, after the last of which a later
+    call continues; None: nothing is kept. Returns for each member the checkpoint and the validation loss of its best
+    epoch, and the number of epochs.
     """
     from multimodn.training.progress import progress_bar
 

@@ -52,16 +52,11 @@ def fit_calibration(
     calibration: Calibration, tasks: Sequence[Task], start: Outputs, held_out: Sequence[HeldOut],
     shift: LabelShift | None, penalty: float = 20.0,
 ) -> dict[str, str]:  # fmt: skip
-    """Fits slopes and shifts, in place, and describes them for each task.
+    """Fits slopes and shifts to the held-out rows of each member, in place, and describes them for each task.
 
-    Args:
-        calibration: The identity.
-        tasks: Its tasks.
-        start: For each task the outputs ``(K,)`` before any modality.
-        held_out: Held-out rows of each member of an ensemble.
-        shift: The label shift of the training rows; None: no correction, and no shifts.
-        penalty: Strength of the ridge penalty on slopes, in rows: a slope off by one costs ``penalty`` / 2 rows' worth
-            of log-likelihood.
+    ``start``: for each task the outputs ``(K,)`` before any modality; ``shift``: the label shift of the training rows,
+    None: no correction, and no shifts; ``penalty``: strength of the ridge penalty on slopes, in rows: a slope off by
+    one costs ``penalty`` / 2 rows' worth of log-likelihood.
     """
     summaries = {}
     for t, task in enumerate(tasks):

@@ -42,12 +42,7 @@ def loggers(
     ``csv`` writes ``folder/log/version_K/metrics.csv``, which reports read; it is always the first. ``tensorboard``
     writes ``folder/tensorboard/``. ``mlflow`` writes a file store beside ``folder``: the networks of an ensemble are
     the runs of one experiment; no server is used, whatever the environment. A resumed run has a new log.
-
-    Args:
-        names: Among ``csv``, ``tensorboard`` and ``mlflow``.
-        folder: Folder of the checkpoints of this network.
-        label: What is trained, such as ``member 2 of 5``.
-        hyperparameters: Logged beside the losses, with the hashes of the run folder, if there is one.
+    ``hyperparameters`` are logged with the hashes of the run folder, if ``folder`` (checkpoints) is in one.
     """
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 

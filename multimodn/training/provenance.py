@@ -25,10 +25,6 @@ def versions() -> dict[str, str]:
 
 def provenance(cohort: Cohort, split: Split, seed: int) -> dict[str, Any]:
     """Returns the information to check or repeat a result."""
-    return {
-        "seed": seed,
-        "versions": versions(),
-        "data_hash": cohort.hash(),
-        "split_hash": split.hash(),
-        "n_patients": {part: len(getattr(split, part)) for part in PARTS},
-    }
+    hashes = {"data_hash": cohort.hash(), "split_hash": split.hash()}
+    n_patients = {part: len(getattr(split, part)) for part in PARTS}
+    return {"seed": seed, "versions": versions(), **hashes, "n_patients": n_patients}

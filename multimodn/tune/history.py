@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -63,9 +63,8 @@ class History:
         self._storage = _open(folder / FILE)
         try:
             pruner = optuna.pruners.MedianPruner(n_startup_trials=N_UNPRUNED, n_warmup_steps=1)
-            self._study = optuna.create_study(
-                storage=self._storage, study_name="tune", direction="maximize", load_if_exists=True, pruner=pruner
-            )
+            to_maximise: dict[str, Any] = {"direction": "maximize", "load_if_exists": True, "pruner": pruner}
+            self._study = optuna.create_study(storage=self._storage, study_name="tune", **to_maximise)
             stored = self._study.user_attrs.get("fingerprint")
             if stored is None:
                 self._study.set_user_attr("fingerprint", dict(fingerprint))

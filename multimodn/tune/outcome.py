@@ -152,29 +152,23 @@ def _verdict(record: Record, default: FrozenTrial | None, best: FrozenTrial | No
         return f"There was no time to score the study's own settings; {more_time}"
     others = record.n_complete + record.n_pruned - 1
     if not others:
-        return (
-            f"There was no time to try other settings: one trial takes about {default.user_attrs['seconds']:.0f} s, "
-            f"and twice that is kept to check the best; {more_time}"
-        )
+        pace = f"one trial takes about {default.user_attrs['seconds']:.0f} s, and twice that is kept to check the best"
+        return f"There was no time to try other settings: {pace}; {more_time}"
     if best.number == default.number:
         who = f"None of {others} other trials was" if others > 1 else "The other trial was not"
         return f"{who} better than the study's own settings; best.yaml is the unchanged study."
     first = f"{record.best_skill:.4f} against {record.default_skill:.4f} of the study's own settings"
+    first += " on the folds by which it was chosen"
     if record.best_second is None or record.default_second is None:
-        return (
-            f"Trial {best.number} scored {first} on the folds by which it was chosen, which is optimistic. There was "
-            f"no time to check it on other folds; {more_time}"
-        )
+        untested = f"There was no time to check it on other folds; {more_time}"
+        return f"Trial {best.number} scored {first}, which is optimistic. {untested}"
     second = f"{record.best_second:.4f} against {record.default_second:.4f} on folds that were not used to choose it"
     if not record.is_better:
-        return (
-            f"No trial was better than the study's own settings: trial {best.number} scored {first} on the folds by "
-            f"which it was chosen, but {second}. best.yaml is the unchanged study."
-        )
+        why = f"trial {best.number} scored {first}, but {second}"
+        return f"No trial was better than the study's own settings: {why}. best.yaml is the unchanged study."
     return (
-        f"Trial {best.number} is better: {first} on the folds by which it was chosen, which is optimistic, and "
-        f"{second}. Both sets of folds have the same patients; only the test patients, whom the search did not use, "
-        f"give an unbiased score."
+        f"Trial {best.number} is better: {first}, which is optimistic, and {second}. Both sets of folds have the same "
+        f"patients; only the test patients, whom the search did not use, give an unbiased score."
     )
 
 

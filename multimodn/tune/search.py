@@ -58,7 +58,7 @@ def tune(
     Args:
         study: What to improve.
         cohort: Its patients; default: those of the study's sources.
-        folder: The folder to write to; a search in it is continued.
+        folder: Where to write; a search in it is continued.
         time_s: Seconds, including earlier calls, after which no fold starts; None: no limit.
         n_trials: Number of trials, including earlier calls; None: no limit.
         seed: Of folds and proposals. Without a time limit the result depends on nothing else.
