@@ -168,7 +168,8 @@ def _quantile_knots(
     edge = 0.5 / n_knots
     scores = torch.special.ndtri(torch.from_numpy(probability.clip(edge, 1.0 - edge))).numpy()
     values = np.abs(knots[1:].astype(np.float64) + centre)
-    error = np.minimum(SAME, np.maximum(SAME_VALUE * values, 2 * np.spacing(np.abs(knots[1:]))))
-    tie = np.concatenate([[0], np.cumsum(np.diff(knots) > error)])
+    with np.errstate(over="ignore"):  # of the largest float32: their spacing and differences are infinite
+        error = np.minimum(SAME, np.maximum(SAME_VALUE * values, 2 * np.spacing(np.abs(knots[1:]))))
+        tie = np.concatenate([[0], np.cumsum(np.diff(knots) > error)])
     shared = np.bincount(tie, weights=scores) / np.bincount(tie)
     return knots, shared[tie].astype(np.float32)

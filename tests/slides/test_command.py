@@ -43,7 +43,7 @@ def test_slides_become_feature_files(tmp_path, folder):
     assert {file.name for file in out.iterdir()} == {"a.h5", "absent.csv", "slides.csv", "thumbnails"}
     again = " ".join(call(folder, folder, "--out", out, *options).output.split())
     assert "Embedded 0 slides (0 tiles" in again
-    assert "kept 1 that were done" in again
+    assert "kept 1 that were there" in again
 
 
 def test_a_failed_slide_is_an_error_after_the_others_are_done(tmp_path, folder):
@@ -62,7 +62,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(cohort, "embed_slides", interrupted)
     result = call(folder, folder, "--out", tmp_path)
     assert result.exit_code == 130
-    assert "The same command goes on after the last finished batch" in " ".join(result.output.split())
+    assert "The same command continues after the last finished batch" in " ".join(result.output.split())
 
 
 def test_the_command_line_does_not_wait_for_what_slides_need():
