@@ -22,20 +22,18 @@ EVIDENCE = "attribution on the link scale, positive: raises the prediction"
 def draw_attention(
     attention: pd.DataFrame, slides: Sequence[Path], out: Path, mpp: float | None = None, palette: Theme = LIGHT
 ) -> list[Path]:
-    """Draws a heat map of attention for each slide of some patients.
+    """Draws a heat map of attention, of a slide modality from `MultiModN.attention`, for each slide of some patients.
 
     A tile's score is its attention times the number of the patient's tiles: 1 if attention is the same everywhere.
+    Returns the files written, ``<patient>-<slide>.png`` in the folder ``out``.
 
     Args:
         attention: Of a slide modality, from `MultiModN.attention`.
         slides: The slide files, or folders that hold them (searched through); the slide of a feature file is the one
             whose name the file states, else the one of the same name.
-        out: The folder to write, ``<patient>-<slide>.png`` each.
+        out: The folder to write.
         mpp: Microns per level-0 pixel, where slides do not state it.
         palette: `multimodn.figures.theme.LIGHT` or ``DARK``.
-
-    Returns:
-        The files written.
 
     Raises:
         DataError: If a slide is missing, or a feature file does not state where its tiles are; all are listed.
@@ -50,15 +48,8 @@ def draw_evidence(
 ) -> list[Path]:
     """Draws a heat map of what each tile contributed to a prediction, for each slide of some patients.
 
-    Args:
-        attributions: Of a slide modality, one task and one output, from `MultiModN.attributions`.
-        slides: See `draw_attention`; so are the others.
-        out: The folder to write.
-        mpp: Microns per level-0 pixel.
-        palette: The colours.
-
-    Raises:
-        DataError: See `draw_attention`; also if there are several tasks or outputs.
+    ``attributions`` are those of a slide modality, one task and one output, from `MultiModN.attributions`; a DataError
+    if there are several. For the rest see `draw_attention`.
     """
     outputs = attributions[["task", "output"]].drop_duplicates()
     if len(outputs) != 1:
@@ -74,29 +65,23 @@ def _draw(
     tiles: pd.DataFrame, slides: Sequence[Path], out: Path, mpp: float | None, palette: Theme, title: str, name: str
 ) -> list[Path]:
     """Draws the column ``score`` of tiles, which is called ``name``."""
-    places = find_places(tiles, slides)
+    places, files = find_places(tiles, slides), []
     out.mkdir(parents=True, exist_ok=True)
-    files = []
     for patient, path, extent, part in places:
         files.append(out / f"{patient}-{path.stem}.png")
+        coords, scores = part[["x", "y"]].to_numpy(np.int64), part["score"].to_numpy()
+        whole = f"{title}: patient {patient}"
         with open_slide(path, mpp) as slide:
-            coords, scores = part[["x", "y"]].to_numpy().astype(np.int64), part["score"].to_numpy()
-            whole = f"{title}: patient {patient}"
             draw_heatmap(slide, coords, extent, scores, files[-1], whole, palette=palette, score_name=name)
     return files
 
 
 def find_places(tiles: pd.DataFrame, slides: Sequence[Path]) -> list[tuple[str, Path, int, pd.DataFrame]]:
-    """Finds the slide of each feature file; for ``slides`` and errors see `draw_attention`.
-
-    Returns:
-        For each ``patient`` and ``file`` of the tiles: patient, slide, side of a tile in level-0 pixels, and the tiles.
-    """
+    """Returns patient, slide, side of a tile (level-0 pixels) and tiles of each feature file; see `draw_attention`."""
     files = [file for place in slides for file in (sorted(place.rglob("*")) if place.is_dir() else [place])]
     files = [file for file in files if file.is_file() and file.suffix != ".h5"]
     by_name = {file.stem: file for file in files} | {file.name: file for file in files}
-    places: list[tuple[str, Path, int, pd.DataFrame]] = []
-    problems: list[str] = []
+    places, problems = list[tuple[str, Path, int, pd.DataFrame]](), list[str]()
     for key, part in tiles.groupby(["patient", "file"], sort=False, observed=True):
         patient, file = map(str, cast(tuple[object, object], key))
         with open_features(file) as features:

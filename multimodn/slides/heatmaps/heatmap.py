@@ -33,14 +33,14 @@ BADGE = 0.105  # inches: radius of a number
 
 @dataclass(frozen=True)
 class _TileScores:
-    """What is drawn: corners and sides in level-0 pixels, level-0 pixels per pixel, scores, highest tiles, colours."""
+    """What is drawn."""
 
-    coords: NDArray[np.int64]
-    extent: int
-    downsample: float
-    values: Floats
-    top: NDArray[np.int64]
-    colours: Any
+    coords: NDArray[np.int64]  # upper left corners, level-0 pixels
+    extent: int  # side of a tile, level-0 pixels
+    downsample: float  # level-0 pixels per pixel of the picture
+    values: Floats  # scores
+    top: NDArray[np.int64]  # the highest tiles
+    colours: Any  # of scores
 
 
 def draw_heatmap(
@@ -144,8 +144,7 @@ def score_map(
     first, last = np.minimum(first, limit - 1), np.minimum(last, limit)
     # Each tile is a step up at its upper left and lower right corner, and down at the others: two sums fill it.
     steps = np.zeros((2, shape[0] + 1, shape[1] + 1))
-    signs = ((first, first, 1.0), (last, last, 1.0), (first, last, -1.0), (last, first, -1.0))
-    for x, y, sign in signs:
+    for x, y, sign in ((first, first, 1.0), (last, last, 1.0), (first, last, -1.0), (last, first, -1.0)):
         np.add.at(steps[0], (y[:, 1], x[:, 0]), sign * scores.astype(np.float64))
         np.add.at(steps[1], (y[:, 1], x[:, 0]), sign)
     total, n = steps.cumsum(axis=1).cumsum(axis=2)[:, :-1, :-1]
@@ -197,12 +196,10 @@ def _panels(panels: list[Axes], picture: NDArray[np.uint8], drawn: _TileScores, 
     grey = np.repeat((picture @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2) / 255
     colours = drawn.colours.to_rgba(np.nan_to_num(values))[..., :3]
     covered = np.where(np.isnan(values)[..., None], 0.5 + 0.5 * grey, (1 - COVER) * grey + COVER * colours)
-    size = (picture.shape[1], picture.shape[0])
+    size, side = (picture.shape[1], picture.shape[0]), drawn.extent / drawn.downsample
     for axes, image in zip(panels, (picture, covered), strict=True):
         axes.imshow(image, interpolation="antialiased", aspect="auto")
-        draw_marks(
-            axes, drawn.coords[drawn.top] / drawn.downsample, drawn.extent / drawn.downsample, size, BADGE / inches
-        )
+        draw_marks(axes, drawn.coords[drawn.top] / drawn.downsample, side, size, BADGE / inches)
 
 
 def _colour_bar(
@@ -249,13 +246,12 @@ def _tile(axes: Axes, slide: Slide, drawn: _TileScores, k: int, i: int, palette:
 
 def _caption(slide: Slide, drawn: _TileScores, score_name: str) -> str:
     side = drawn.extent * slide.mpp
-    lines = [
+    caption = (
         f"{slide.path.name}: {slide.width:,} x {slide.height:,} pixels of {slide.mpp:.3g} µm; tiles of {side:,.0f} µm. "
         f"Where tiles overlap, their mean is shown; where there is no colour, there is no tile."
-    ]
-    if len(drawn.top):
-        lines.append(
-            f"Below, at full resolution: the {len(drawn.top)} highest tiles that do not overlap, each with its number "
-            f"above and its {score_name} beneath, framed in its colour."
-        )
-    return "\n".join(lines)
+    )
+    highest = (
+        f"\nBelow, at full resolution: the {len(drawn.top)} highest tiles that do not overlap, each with its number "
+        f"above and its {score_name} beneath, framed in its colour."
+    )
+    return caption + highest if len(drawn.top) else caption

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#14171c"
-"""On the slide, which is light in every theme."""
-
 Floats = NDArray[np.float64]
+INK = "#14171c"  # on the slide, which is light in every theme
 
 
 def draw_marks(axes: Axes, corners: Floats, side: float, size: tuple[int, int], radius: float) -> None:

@@ -39,12 +39,11 @@ class OpenslideSlide(Slide):
 
     def _pixels(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         downsample = self.levels[level].downsample
+        corner = round(x * downsample), round(y * downsample)
         try:
-            corner = round(x * downsample), round(y * downsample)
-            image = self._slide.read_region(corner, level, (width, height))
+            return _on_white(self._slide.read_region(corner, level, (width, height)))
         except self._error as error:
             raise SlideError(f"{self.path}: damaged ({error}); copy it again.") from None
-        return _on_white(image)
 
 
 class ImageSlide(Slide):
@@ -68,10 +67,8 @@ class ImageSlide(Slide):
                     raise SlideError(f"{path}: pixels of mode {image.mode}; expected 8 bits per channel.")
                 self._image = _on_white(image)
         except pillow.DecompressionBombError as error:
-            raise SlideError(
-                f"{path}: {error}; an image that is not tiled is read whole, at most {MAX_BYTES / 1e6:.0f} MB. "
-                f"{CONVERT}"
-            ) from None
+            limit = f"an image that is not tiled is read whole, at most {MAX_BYTES / 1e6:.0f} MB."
+            raise SlideError(f"{path}: {error}; {limit} {CONVERT}") from None
         except pillow.UnidentifiedImageError:
             raise UnsuitedError(f"{path}: not an image that Pillow reads.") from None
         except (OSError, SyntaxError) as error:

@@ -41,10 +41,8 @@ def _check_directories(path: Path) -> None:
                 end = offset + (8 + 20 * n_entries if is_big else 2 + 12 * n_entries)
                 offset = _number(file, end, order + "IQ"[is_big])
         except (struct.error, OSError, OverflowError):
-            raise SlideError(
-                f"{path}: truncated: {n_bytes:,} bytes, but the directory of its image {len(seen)} lies beyond; copy "
-                f"it again."
-            ) from None
+            problem = f"truncated: {n_bytes:,} bytes, but the directory of its image {len(seen)} lies beyond"
+            raise SlideError(f"{path}: {problem}; copy it again.") from None
 
 
 def _number(file: IO[bytes], offset: int, form: str) -> int:

@@ -11,13 +11,10 @@ from multimodn.slides.reader.checks import TIFF_STARTS, check_file
 from multimodn.slides.reader.slide import Slide, SlideError, UnsuitedError, check_mpp
 from multimodn.slides.reader.tifffile import TifffileSlide
 
-BACKENDS: Mapping[str, Callable[[Path, float | None], Slide]] = {
-    "tifffile": TifffileSlide,
-    "openslide": OpenslideSlide,
-    "image": ImageSlide,
-}
+BACKENDS: Mapping[str, Callable[[Path, float | None], Slide]]
+BACKENDS = {"tifffile": TifffileSlide, "openslide": OpenslideSlide, "image": ImageSlide}
+# what OpenSlide calls the TIFF that any reader understands; other vendors' need their own rules, such as overlaps
 FOR_TIFFFILE = {None, "aperio", "generic-tiff"}
-"""What OpenSlide calls the TIFF that any reader understands; other vendors' need their own rules, such as overlaps."""
 
 
 def open_slide(path: Path | str, mpp: float | None = None, backend: str | None = None) -> Slide:

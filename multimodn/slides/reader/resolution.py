@@ -11,8 +11,7 @@ from typing import Any
 
 from multimodn.slides.reader.slide import Level, SlideError
 
-FINEST, COARSEST = 0.02, 20.0
-"""Bounds of a plausible resolution, microns per pixel; others are defaults of programs, such as 72 dpi."""
+FINEST, COARSEST = 0.02, 20.0  # plausible microns per pixel; others are defaults of programs, such as 72 dpi
 SQUARE = 0.02  # share by which the sides of a square pixel may differ
 TO_MICRONS = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "nm": 1e-3}
 TIFF_UNITS = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre, in microns
@@ -28,11 +27,7 @@ class Statement:
 
 
 def resolve(path: Path, statements: Sequence[Statement]) -> float:
-    """Returns the first plausible resolution, microns per pixel.
-
-    Raises:
-        SlideError: If there is none, or pixels are not square; the message lists what was read.
-    """
+    """Returns the first plausible resolution, microns per pixel; a SlideError if there is none, or not of squares."""
     rejected = list[str]()
     for statement in statements:
         x, y = statement.x, statement.y
@@ -70,15 +65,15 @@ def levels_of(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
     A level is 1/k of the slide exactly where its size is that of level 0 divided by a whole number k and rounded
     up or down; the quotient of rounded sizes would be off by a little, and each tile by a pixel.
     """
-    full = sizes[0]
-    levels = list[Level]()
-    for width, height in sizes:
-        downsample = (full[0] / width + full[1] / height) / 2
-        whole = round(downsample)
-        if all(abs(side / whole - small) < 1 for side, small in zip(full, (width, height), strict=True)):
-            downsample = float(whole)
-        levels.append(Level(width, height, downsample))
-    return tuple(levels)
+    full_width, full_height = sizes[0]
+
+    def downsample(width: int, height: int) -> float:
+        mean = (full_width / width + full_height / height) / 2
+        whole = round(mean)
+        is_whole = abs(full_width / whole - width) < 1 and abs(full_height / whole - height) < 1
+        return float(whole) if is_whole else mean
+
+    return tuple(Level(width, height, downsample(width, height)) for width, height in sizes)
 
 
 def _number(match: re.Match[str] | None) -> float | None:

@@ -51,18 +51,11 @@ class Slide(ABC):
     - else: resampled with an antialiasing filter (Hamming window of the width of an output pixel).
 
     In the first two the region starts on the level's nearest pixel, and `scale` is the size of an output pixel,
-    so that neighbouring regions join without gap or seam. Beyond the slide's edge all is white.
-
-    Attributes:
-        path: The file.
-        backend: The library that reads it.
-        width: Level-0 pixels.
-        height: Level-0 pixels.
-        mpp: Microns per pixel at level 0.
-        levels: The pyramid, finest first.
+    so that neighbouring regions join without gap or seam. Beyond the slide's edge all is white. ``width`` and
+    ``height`` are level-0 pixels, ``mpp`` microns per pixel there, ``levels`` the pyramid, finest first.
     """
 
-    backend: str
+    backend: str  # the library that reads it
 
     def __init__(self, path: Path, mpp: float, levels: tuple[Level, ...]) -> None:
         self.path, self.mpp, self.levels = path, mpp, levels
@@ -85,47 +78,32 @@ class Slide(ABC):
     def scale(self, mpp: float | None) -> float:
         """Returns level-0 pixels per output pixel at ``mpp`` microns per pixel (None: 1).
 
-        Raises:
-            SlideError: If ``mpp`` is no resolution, or more than 5 % finer than level 0: pixels would be invented.
+        Raises a SlideError if ``mpp`` is no resolution, or more than 5 % finer than level 0: pixels would be invented.
         """
         if mpp is None:
             return 1.0
         check_mpp(mpp, "asked for", self.path)
         if mpp * MAX_UPSAMPLING < self.mpp:
-            raise SlideError(
-                f"{self.path}: {mpp:g} microns per pixel asked for, but the finest level has {self.mpp:.4g}; "
-                f"ask for {self.mpp:.4g} or more."
-            )
+            problem = f"{mpp:g} microns per pixel asked for, but the finest level has {self.mpp:.4g}"
+            raise SlideError(f"{self.path}: {problem}; ask for {self.mpp:.4g} or more.")
         scale = mpp / self.mpp
         downsample = self.levels[self._level(scale)].downsample
         whole = max(1, round(scale / downsample))
         return whole * downsample if abs(scale / downsample - whole) <= SAME_RESOLUTION * whole else scale
 
     def read(self, x: int, y: int, width: int, height: int, mpp: float | None = None) -> NDArray[np.uint8]:
-        """Reads a region, RGB ``(height, width, 3)``.
+        """Reads a region, RGB ``(height, width, 3)`` at ``mpp`` microns per pixel; None = level 0.
 
-        Args:
-            x: Left edge, level-0 pixels.
-            y: Upper edge, level-0 pixels.
-            width: Output pixels.
-            height: Output pixels.
-            mpp: Microns per output pixel; None = level 0.
+        Its upper left corner x, y is in level-0 pixels.
 
         Raises:
-            SlideError: If ``mpp`` is finer than the slide, the region would take more than 500 MB, or the file is
-                damaged.
+            SlideError: If ``mpp`` is finer than the slide, the region takes more than 500 MB, or the file is damaged.
         """
         region = self._region(x, y, width, height, self.scale(mpp))
         return region if region.flags.writeable else region.copy()
 
     def read_tiles(self, xy: NDArray[np.int64], size: int, mpp: float) -> NDArray[np.uint8]:
-        """Reads many square regions, RGB ``(n, size, size, 3)``, with the same pixels and errors as `read`.
-
-        Args:
-            xy: Upper left corners ``(n, 2)``, level-0 pixels.
-            size: Side of a tile, output pixels.
-            mpp: Microns per output pixel.
-        """
+        """Reads square regions, RGB ``(n, size, size, 3)``, with upper left corners ``(n, 2)``; see `read`."""
         scale = self.scale(mpp)
         if len(xy):
             self._check_bytes(len(xy) * size, size)
@@ -187,15 +165,13 @@ class Slide(ABC):
     def _resampled(
         self, level: int, x: float, y: float, ratio: float, left: int, top: int, width: int, height: int
     ) -> NDArray[np.uint8]:
-        image = pillow()
         margin = math.ceil(ratio) + 1  # what the filter reaches beyond the box, so that blocks join without a seam
         x_from, y_from = x + left * ratio, y + top * ratio
         x_to, y_to = x_from + width * ratio, y_from + height * ratio
         x0, y0 = math.floor(x_from) - margin, math.floor(y_from) - margin
         source = self._window(level, x0, y0, math.ceil(x_to) + margin - x0, math.ceil(y_to) + margin - y0)
-        box = (x_from - x0, y_from - y0, x_to - x0, y_to - y0)
-        scaled = image.fromarray(source).resize((width, height), image.Resampling.HAMMING, box=box)
-        return np.asarray(scaled)
+        box, image = (x_from - x0, y_from - y0, x_to - x0, y_to - y0), pillow()
+        return np.asarray(image.fromarray(source).resize((width, height), image.Resampling.HAMMING, box=box))
 
     def _window(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Returns a window of a level, white where it reaches beyond the level."""
@@ -213,11 +189,9 @@ class Slide(ABC):
         if width < 1 or height < 1:
             raise SlideError(f"{self.path}: {width} x {height} pixels asked for; expected 1 x 1 or more.")
         if 3 * width * height > MAX_BYTES:
-            raise SlideError(
-                f"{self.path}: {width} x {height} pixels asked for at once, {3 * width * height / 1e6:,.0f} MB; at "
-                f"most {MAX_BYTES / 1e6:.0f} MB are read. Read it in parts, or at a coarser resolution (more microns "
-                f"per pixel)."
-            )
+            limits = f"{3 * width * height / 1e6:,.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read."
+            advice = "Read it in parts, or at a coarser resolution (more microns per pixel)."
+            raise SlideError(f"{self.path}: {width} x {height} pixels asked for at once, {limits} {advice}")
 
 
 def check_mpp(mpp: float, what: str, path: Path) -> None:

@@ -111,10 +111,8 @@ class TifffileSlide(Slide):
         try:
             decoded = layout.decode(data, index, jpegtables=layout.tables)[0]
         except Exception as error:  # each codec has an exception of its own
-            raise SlideError(
-                f"{self.path}: tile {index} of level {level} cannot be decoded ({error}); the file is damaged, "
-                f"copy it again."
-            ) from None
+            problem = f"tile {index} of level {level} cannot be decoded ({error})"
+            raise SlideError(f"{self.path}: {problem}; the file is damaged, copy it again.") from None
         pixels: NDArray[np.uint8] = decoded[0]
         if layout.is_ycbcr:
             pixels = _to_rgb(pixels)
@@ -209,16 +207,10 @@ def _unsuited(page: Any) -> str:
 
 
 def _segments(page: Any) -> _Segments:
-    return _Segments(
-        page.tilewidth,
-        page.tilelength,
-        -(-page.imagewidth // page.tilewidth),
-        np.asarray(page.dataoffsets, dtype=np.int64),
-        np.asarray(page.databytecounts, dtype=np.int64),
-        page.decode,
-        page.jpegtables,
-        page.compression == APERIO_YCBCR,
-    )
+    across = -(-page.imagewidth // page.tilewidth)
+    offsets, counts = (np.asarray(each, dtype=np.int64) for each in (page.dataoffsets, page.databytecounts))
+    is_ycbcr = page.compression == APERIO_YCBCR
+    return _Segments(page.tilewidth, page.tilelength, across, offsets, counts, page.decode, page.jpegtables, is_ycbcr)
 
 
 def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -231,14 +223,10 @@ def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _check_length(path: Path, segments: list[_Segments]) -> None:
     n_bytes = path.stat().st_size
-    needed = max(int((level.offsets + level.counts).max(initial=0)) for level in segments)
-    if needed > n_bytes:
-        raise SlideError(
-            f"{path}: truncated: {n_bytes:,} bytes, but it lists tiles up to byte {needed:,}; copy it again."
-        )
+    end = max(int((level.offsets + level.counts).max(initial=0)) for level in segments)
+    if end > n_bytes:
+        raise SlideError(f"{path}: truncated: {n_bytes:,} bytes, but it lists tiles up to byte {end:,}; copy it again.")
     largest = max(3 * level.width * level.height for level in segments)
     if largest > MAX_BYTES:
-        raise SlideError(
-            f"{path}: a tile of it takes {largest / 1e6:,.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read at once. "
-            f"{CONVERT}"
-        )
+        limits = f"a tile of it takes {largest / 1e6:,.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read at once."
+        raise SlideError(f"{path}: {limits} {CONVERT}")

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from multimodn.errors import StudyError, did_you_mean
 
 NORMALISERS = ("macenko",)
-STAINED = 206
-"""A pixel whose channels are all below absorbs more than 0.15 of an intensity of 240, MONAI's bound for tissue."""
+STAINED = 206  # a pixel with all channels below absorbs > 0.15 of an intensity of 240, MONAI's bound for tissue
 LEAST_STAINED = 0.01
 
 
@@ -52,13 +51,7 @@ class MacenkoNormaliser(Normaliser):
 
 
 def normaliser(name: str | None) -> Normaliser:
-    """Returns the stain normalisation of a name; None = none.
-
-    Raises:
-        StudyError: If there is none of that name.
-    """
-    if name is None:
-        return Normaliser()
-    if name not in NORMALISERS:
+    """Returns the stain normalisation of a name (None = none), or raises a StudyError if there is none of that name."""
+    if name is not None and name not in NORMALISERS:
         raise StudyError(f"Unknown stain normalisation '{name}'.{did_you_mean(name, NORMALISERS)}")
-    return MacenkoNormaliser()
+    return Normaliser() if name is None else MacenkoNormaliser()

@@ -17,19 +17,12 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Tiling:
-    """How tiles are cut.
+    """How tiles are cut."""
 
-    Attributes:
-        size: Side of a tile, output pixels.
-        mpp: Microns per output pixel; 0.5 is called 20x.
-        overlap: Share of its side that a tile has in common with its neighbour, from 0 to below 1.
-        tissue: Least share of a tile that must be tissue, from 0 (every tile) to 1.
-    """
-
-    size: int = 224
-    mpp: float = 0.5
-    overlap: float = 0.0
-    tissue: float = 0.5
+    size: int = 224  # side of a tile, output pixels
+    mpp: float = 0.5  # microns per output pixel; 0.5 is called 20x
+    overlap: float = 0.0  # share of its side that a tile has in common with its neighbour, from 0 to below 1
+    tissue: float = 0.5  # least share of a tile that must be tissue, from 0 (every tile) to 1
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -41,22 +34,14 @@ class Tiling:
 
 
 def tile_extent(slide: Slide, tiling: Tiling) -> int:
-    """Returns the side of a tile in level-0 pixels, rounded.
-
-    Raises:
-        SlideError: If ``tiling.mpp`` is finer than the slide.
-    """
+    """Returns the side of a tile in level-0 pixels, rounded; a SlideError if ``tiling.mpp`` is finer than the slide."""
     return round(tiling.size * slide.scale(tiling.mpp))
 
 
 def tile_grid(slide: Slide, tissue: Tissue, tiling: Tiling) -> NDArray[np.int64]:
     """Returns the tiles of a regular grid from (0, 0) that lie inside the slide and have enough tissue.
 
-    Returns:
-        Upper left corners x, y ``(n, 2)`` in level-0 pixels, row by row; ``(0, 2)`` if no tile has enough tissue.
-
-    Raises:
-        SlideError: If ``tiling.mpp`` is finer than the slide.
+    They are upper left corners x, y ``(n, 2)`` in level-0 pixels, row by row; for the error see `tile_extent`.
     """
     side = tiling.size * slide.scale(tiling.mpp)
     xs, ys = (_starts(length, side, tiling.overlap) for length in (slide.width, slide.height))

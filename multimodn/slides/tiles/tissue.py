@@ -13,12 +13,9 @@ from multimodn.errors import StudyError, import_extra, raise_all
 from multimodn.files import replacing
 from multimodn.slides.reader.slide import Slide, pillow
 
-BLOCK = 1024
-WINDOW = 64
-INK_SATURATION = 0.5
-GREEN_SATURATION = 0.3
-BLACK = 70
-BLACK_CHROMA = 40
+BLOCK, WINDOW = 1024, 64  # pixels
+INK_SATURATION, GREEN_SATURATION = 0.5, 0.3
+BLACK, BLACK_CHROMA = 70, 40
 OUTLINE = (18, 130, 75)
 
 
@@ -60,17 +57,11 @@ class TissueOptions:
 
 @dataclass(frozen=True)
 class Tissue:
-    """A tissue mask.
+    """A tissue mask."""
 
-    Attributes:
-        mask: Bool ``(h, w)``.
-        downsample: Level-0 pixels per mask pixel.
-        fraction: Share of the mask that is tissue.
-    """
-
-    mask: NDArray[np.bool_]
-    downsample: float
-    fraction: float
+    mask: NDArray[np.bool_]  # ``(h, w)``
+    downsample: float  # level-0 pixels per mask pixel
+    fraction: float  # share of the mask that is tissue
 
 
 def find_tissue(slide: Slide, options: TissueOptions | None = None) -> Tissue:
