@@ -35,11 +35,6 @@ class TaskFacts:
     has_labels: bool  # whether there are several labels, each of which may be so or not
 
     @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
-
-    @property
     def is_survival(self) -> bool:
         """Whether times to an event are predicted."""
         return self.task.link_scale == "log-risk"
@@ -176,7 +171,11 @@ def _predictors(model: MultiModN, cohort: Cohort, learned: Bools) -> list[Predic
 def _widths(model: MultiModN, cohort: Cohort, learned: Bools) -> dict[str, int]:
     """Widths of the rows that encoders of columns prepare; one patient shows each, and no file is read."""
     ids = cohort.patients[learned] if learned.any() else cohort.patients
-    frames = {name: cohort.modalities[name] for name in model.order if _has_columns(model, name)}
+    frames = {}  # of kinds that read one row of values of a patient, rather than files or several rows
+    for name in model.order:
+        encoder = model.trained.ensemble.first.encoders[name]
+        if isinstance(encoder, Encoder) and not encoder.several_rows and not model.study.steps[name].file_columns:
+            frames[name] = cohort.modalities[name]
     having = {name: ids[ids.isin(frame.index)] for name, frame in frames.items()}
     some = list(dict.fromkeys(has[0] for has in having.values() if len(has)))
     if not some:
@@ -190,10 +189,3 @@ def _widths(model: MultiModN, cohort: Cohort, learned: Bools) -> dict[str, int]:
         for name, each in values.items()
         if isinstance(each, Tensor) and each.dim() == 2 and len(each) and name in frames
     }
-
-
-def _has_columns(model: MultiModN, name: str) -> bool:
-    """Says whether a kind reads one row of values of a patient, rather than files or several rows."""
-    spec = model.study.steps[name]
-    encoder = model.trained.ensemble.first.encoders[name]
-    return isinstance(encoder, Encoder) and not encoder.several_rows and not spec.file_columns

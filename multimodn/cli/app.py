@@ -81,11 +81,9 @@ def audit(
         found = audit_study(asked, cohort, make_split(asked, cohort))
         files = write_audit(found, folder)
     show_audit(console, found)
-    if model:
-        files.append(show_probe(console, model, cohort, folder / "probe.csv"))
-        console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}.")
-        return
-    console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}. Next: multimodn fit {study}")
+    files += [show_probe(console, model, cohort, folder / "probe.csv")] if model else []
+    after = "" if model else f" Next: multimodn fit {study}"
+    console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}.{after}")
 
 
 @app.command()
@@ -148,14 +146,11 @@ def explain(
 
     model = load_model(run)
     cohort = load_cohort(model, source)
-    if not patient:
-        write_frame(console, model.contributions(cohort), out)
-        return
-    chosen = cohort.subset(patient)
-    for one in patient:
+    chosen = cohort.subset(patient) if patient else cohort
+    for one in patient or []:
         alone = chosen.subset([one])
         show_patient(console, model, alone, _names(order), inside, similar, ids=ids, all_classes=all_classes)
-    if out:
+    if out or not patient:
         write_frame(console, model.contributions(chosen), out)
 
 

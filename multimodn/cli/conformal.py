@@ -42,8 +42,8 @@ def conformal(
     frame = measure(model, cohort, level) if coverage else model.conformal.predict(cohort, level=level)
     if coverage and out is None:
         _show(frame, level)
-        return
-    write_frame(console, frame, out)
+    else:
+        write_frame(console, frame, out)
 
 
 def _check_tested(wanted: list[str] | None, tested: Sequence[str]) -> None:
@@ -51,23 +51,17 @@ def _check_tested(wanted: list[str] | None, tested: Sequence[str]) -> None:
 
     others = [name for name in wanted or [] if name not in tested]
     if others:
-        raise DataError(
-            f"--coverage looks at the test patients alone, and {shown(others)} is none of them. Leave out --coverage "
-            "to see the sets of any patient."
-        )
+        text = f"--coverage looks at the test patients alone, and {shown(others)} is none of them."
+        raise DataError(f"{text} Leave out --coverage to see the sets of any patient.")
 
 
 def _warn_of_trained(patients: pd.Index, split: Split | None) -> None:
     from multimodn.errors import DataWarning
 
     n = 0 if split is None else int(patients.isin([*split.train, *split.validation]).sum())
+    text = f"{n} patient(s) have identifiers of patients whom the sets were calibrated on or the model was trained on: "
     if n:
-        warnings.warn(
-            f"{n} patient(s) have identifiers of patients whom the sets were calibrated on or the model was trained "
-            "on: if they are the same, coverage is too high.",
-            DataWarning,
-            stacklevel=2,
-        )
+        warnings.warn(f"{text}if they are the same, coverage is too high.", DataWarning, stacklevel=2)
 
 
 def _show(coverage: pd.DataFrame, level: float) -> None:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from multimodn.findings.frames import DriftFrame
     from multimodn.model.multimodn import MultiModN
 
-MOST_ROWS = 15
-BAR = 12
+MOST_ROWS, BAR = 15, 12
 FULL = 1.0  # the PSI, or difference of shares, that fills a bar
 
 
@@ -64,10 +63,8 @@ def _cohort(model: MultiModN, given: list[str]) -> Cohort:
         given = [f"{inputs[0]}={given[0]}"]
     alone = [text for text in given if "=" not in text]
     if alone:
-        raise StudyError(
-            f"{alone[0]}: the study has {len(inputs)} input sources, so say which it is: NAME={alone[0]}, with NAME "
-            f"one of {', '.join(inputs)}."
-        )
+        text = f"{alone[0]}: the study has {len(inputs)} input sources, so say which it is: NAME={alone[0]}, with NAME"
+        raise StudyError(f"{text} one of {', '.join(inputs)}.")
     replaced: dict[str, Path | None] = dict.fromkeys(inputs)
     replaced.update(replaced_sources(given) or {})
     return Cohort.load(model.study, labelled=False, sources=replaced)
@@ -92,20 +89,12 @@ def _show(found: DriftFrame, name: str) -> None:
         about = ".".join(part for part in (row["modality"], row["column"]) if part and part != row["kind"])
         what = f"{row['kind']}: {about}" if about else str(row["kind"])
         size = f"{row['value']:+.2f}" if row["statistic"] == "difference" else f"{row['value']:.2f}"
-        table.add_row(
-            Text(what),
-            Text(bar, style),
-            size,
-            p_value(row["p_adjusted"]),
-            Text(row["verdict"], style),
-            Text(str(row["note"])),
-        )
+        words = (Text(row["verdict"], style), Text(str(row["note"])))
+        table.add_row(Text(what), Text(bar, style), size, p_value(row["p_adjusted"]), *words)
     if len(changed):
         console.print(table)
     if len(changed) > MOST_ROWS:
         console.print(f"{len(changed) - MOST_ROWS} more: --out writes all.", style="dim")
     console.print(trust(found), markup=False, highlight=False)
-    words = (
-        "Size: population stability index beyond chance (.1 to watch, .25 large), or difference in shares. p: adjusted."
-    )
-    console.print(words, style="dim", highlight=False)
+    size = "Size: population stability index beyond chance (.1 to watch, .25 large), or difference in shares."
+    console.print(f"{size} p: adjusted.", style="dim", highlight=False)

@@ -67,21 +67,10 @@ def embed_slides(
     from multimodn.slides.embedding.embed import EmbedOptions
 
     options = EmbedOptions(
-        mpp=mpp,
-        tile_mpp=tile_mpp,
-        tile_size=tile_size,
-        overlap=overlap,
-        tissue=tissue,
-        stain=stain,
-        batch_size=batch_size,
-        dtype=dtype.value,
-        backend=backend,
-        on_no_tissue=on_no_tissue.value,
-        threads=threads,
-        device=device,
-        thumbnails=thumbnails,
-        overwrite=overwrite,
-    )
+        mpp=mpp, tile_mpp=tile_mpp, tile_size=tile_size, overlap=overlap, tissue=tissue, stain=stain,
+        batch_size=batch_size, dtype=dtype.value, backend=backend, on_no_tissue=on_no_tissue.value,
+        threads=threads, device=device, thumbnails=thumbnails, overwrite=overwrite,
+    )  # fmt: skip
     started = time.monotonic()
     try:
         with _progress() as show:
@@ -117,14 +106,12 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
 
 def _summary(results: Sequence[SlideResult], out: Path, seconds: float) -> None:
     done = [result for result in results if result.status == "embedded"]
-    n = sum(result.n_tiles - result.n_resumed for result in done)
-    slides = "1 slide" if len(done) == 1 else f"{len(done)} slides"
-    said = [f"Embedded {slides} ({n:,} tiles in {seconds:,.1f} s, {n / max(seconds, 1e-9):,.1f} tiles/s)"]
     n_resumed = sum(result.n_resumed for result in done)
-    if n_resumed:
-        said.append(f"continued after {n_resumed:,} tiles of an interrupted run")
-    for status, what in (("kept", "kept {} that were there"), ("absent", "{} without tissue are in absent.csv")):
-        found = sum(result.status == status for result in results)
-        if found:
-            said.append(what.format(found))
-    console.print(f"{'; '.join(said)}. Wrote {out / 'slides.csv'}.", highlight=False, soft_wrap=True)
+    n = sum(result.n_tiles for result in done) - n_resumed
+    slides = "1 slide" if len(done) == 1 else f"{len(done)} slides"
+    n_kept, n_absent = (sum(result.status == status for result in results) for status in ("kept", "absent"))
+    texts = [f"Embedded {slides} ({n:,} tiles in {seconds:,.1f} s, {n / max(seconds, 1e-9):,.1f} tiles/s)"]
+    texts += [f"continued after {n_resumed:,} tiles of an interrupted run"] if n_resumed else []
+    texts += [f"kept {n_kept} that were there"] if n_kept else []
+    texts += [f"{n_absent} without tissue are in absent.csv"] if n_absent else []
+    console.print(f"{'; '.join(texts)}. Wrote {out / 'slides.csv'}.", highlight=False, soft_wrap=True)

@@ -64,12 +64,9 @@ def _external(
     reference = Reference.load(run) if (run / FILE).is_file() else None
     with errors.status("External validation ...") as status:
         found = evaluate_external(
-            model,
-            study,
-            reference=reference,
-            allow_overlap=allow_overlap,
+            model, study, reference=reference, allow_overlap=allow_overlap,
             on_step=lambda step: status.update(f"External validation: {step} ..."),
-        )
+        )  # fmt: skip
         files = write_external(found, folder)
     _show_external(found)
     console.print(f"Wrote {', '.join(file.name for file in files)} to {folder}.", highlight=False, soft_wrap=True)
@@ -85,15 +82,14 @@ def _show_external(found: External) -> None:
 
     main = main_rows(found.performance, "overall")
     show_scores(console, main[~main["metric"].isin(RAISED)], f"{found.flow['n'].iloc[0]} patients of {found.name}")
-    compared, metrics = found.comparison, found.performance.main_metric
+    metrics = found.performance.main_metric
     lines = [
         f"{row['task']}: {metric_name(row['metric'])} {number(row['external'], 3)} here, {number(row['internal'], 3)} "
         f"in the internal test, difference {interval(row['difference'], row['low'], row['high'], 3, is_signed=True)}."
-        for row in compared.to_dict("records")
+        for row in found.comparison.to_dict("records")
         if row["metric"] == metrics[row["task"]]
     ]
     lines += [*found.sentences(), *(f"Note: {note}" for note in found.notes)]
-    if found.drift is not None:
-        lines.append(f"Drift: {trust(found.drift)}")
+    lines += [] if found.drift is None else [f"Drift: {trust(found.drift)}"]
     for line in lines:
         console.print(line, markup=False, highlight=False)

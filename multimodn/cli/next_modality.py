@@ -38,24 +38,25 @@ def next_modality(
     tasks = ["all", *(spec.name for spec in model.study.tasks)]
     if task not in tasks:
         raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, tasks)}")
-    if out is None and len(cohort) <= FEW:
-        for one in cohort.patients:
-            show_next(console, str(one), found[(found.index == one) & (found["task"] == task)], task)
+    of_task = found[found["task"] == task]
+    if out is not None or len(cohort) > FEW:
+        write_frame(console, found if task == "all" else of_task, out)
         return
-    write_frame(console, found[found["task"] == task] if task != "all" else found, out)
+    for one in cohort.patients:
+        show_next(console, str(one), of_task[of_task.index == one], task)
 
 
 def _costs(given: list[str] | None) -> dict[str, float]:
     from multimodn.errors import StudyError
 
-    found = {}
+    costs = {}
     for pair in given or []:
         name, _, number = pair.partition("=")
         try:
-            found[name] = float(number)
+            costs[name] = float(number)
         except ValueError:
             raise StudyError(f"--cost {pair}: expected NAME=NUMBER.") from None
-    return found
+    return costs
 
 
 def _cohort(model: MultiModN, table: Path | None, source: list[str] | None) -> Cohort:
@@ -80,15 +81,14 @@ def _source_of(model: MultiModN, table: Path, sources: list[str]) -> str:
 
     columns = set(read_source(SourceSpec(path=str(table)), Path(), model.study.cohort.patient).columns)
     encoders = model.trained.ensemble.first.encoders
-    needed: dict[str, set[str]] = {name: set() for name in sources}
-    for step, spec in model.study.steps.items():
-        if spec.source in needed:
-            needed[spec.source] |= set(cast(Encoder, encoders[step]).columns)
-    fitting = [name for name, wanted in needed.items() if wanted <= columns]
+    lacking = {  # sources, of whose columns the model reads some that the table lacks
+        spec.source
+        for step, spec in model.study.steps.items()
+        if spec.source in sources and not columns.issuperset(cast(Encoder, encoders[step]).columns)
+    }
+    fitting = [name for name in sources if name not in lacking]
     if len(fitting) != 1:
         which = "several sources" if fitting else "no source"
-        raise StudyError(
-            f"{table} has the columns of {which} of the study ({', '.join(fitting or sources)}). "
-            f"Say which it is: --source NAME={table}."
-        )
+        text = f"{table} has the columns of {which} of the study ({', '.join(fitting or sources)})."
+        raise StudyError(f"{text} Say which it is: --source NAME={table}.")
     return fitting[0]

@@ -26,11 +26,7 @@ def report(
         bool, typer.Option("--patients-by-name", help="Write identifiers of patients into the report.")
     ] = False,
     baselines: Annotated[
-        bool,
-        typer.Option(
-            "--baselines/--no-baselines",
-            help="Train simple models to compare with, unless the run folder has the comparison.",
-        ),
+        bool, typer.Option(help="Train simple models to compare with, unless the run folder has the comparison.")
     ] = True,
     task_gains: Annotated[
         bool,
@@ -44,33 +40,22 @@ def report(
     from multimodn.report.write import write_report
 
     wishes = Wishes(
-        replaced_sources(source) or {},
-        everyone,
-        tuple(patient or ()),
-        slides,
-        patients_by_name,
-        arms=None if baselines else (),
-        task_gains=task_gains,
-        seed=seed,
-    )
+        replaced_sources(source) or {}, everyone, tuple(patient or ()), slides, patients_by_name,
+        arms=None if baselines else (), task_gains=task_gains, seed=seed,
+    )  # fmt: skip
     problems: list[str] = []
     with errors.status("Reading the model ...") as status:
         model = load_model(run)
+        title = f"Report on {model.study.name}"
         written = write_report(
-            model,
-            run,
-            out,
-            wishes,
-            on_step=lambda name: status.update(f"Report on {model.study.name}: {name} ..."),
-            on_problem=problems.append,
-        )
+            model, run, out, wishes,
+            on_step=lambda name: status.update(f"{title}: {name} ..."), on_problem=problems.append,
+        )  # fmt: skip
     for problem in problems:
         errors.print("[yellow]Left out:[/]", end=" ")
         errors.print(problem, markup=False, highlight=False)
-    console.print(
-        f"Wrote {written.file} ({written.n_bytes / 1e6:.1f} MB) and {written.n_figures} figures to {written.folder}.",
-        soft_wrap=True,
-    )
+    figures = f"{written.n_figures} figures to {written.folder}"
+    console.print(f"Wrote {written.file} ({written.n_bytes / 1e6:.1f} MB) and {figures}.", soft_wrap=True)
     if written.documents:
         names = ", ".join(file.name for file in written.documents)
         console.print(f"Wrote the comparison with simple models into {names}.", soft_wrap=True)

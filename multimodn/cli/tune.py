@@ -75,37 +75,25 @@ def show_tuned(console: Console, found: Tuned) -> None:
         shown = complete[(complete["trial"] == own) | complete["trial"].isin(complete["trial"].head(SHOWN))]
         base = complete.set_index("trial")
         for trial in shown["trial"]:
-            differing = [
-                f"{name} {_short(base.loc[trial, name])}"
-                for name in record.settings
-                if base.loc[trial, name] != base.loc[own, name]
-            ]
+            changed = [name for name in record.settings if base.loc[trial, name] != base.loc[own, name]]
+            values = {name: base.loc[trial, name] for name in changed}
+            differing = [f"{name} {x:.3g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items()]
             table.add_row(str(trial), f"{base.loc[trial, 'skill']:.4f}", ", ".join(differing) or "none: the study")
     console.print(table)
     console.print(f"Skill: {record.objective}; 0 = the prior.", style="dim", highlight=False)
     console.print(record.verdict, highlight=False)
 
 
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def _progress(seconds: float) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} s"),
-        TimeElapsedColumn(),
-        console=errors,
-        disable=not errors.is_terminal,
-    )
+    time = TextColumn("{task.completed:.0f}/{task.total:.0f} s")
+    columns = (TextColumn("{task.description}"), BarColumn(), time, TimeElapsedColumn())
+    return Progress(*columns, console=errors, disable=not errors.is_terminal)
 
 
 def _status(moment: Moment) -> str:
     what = "checking the best, " if moment.is_second else ""
-    text = f"{what}trial {moment.trial}, fold {moment.fold + 1} of {moment.n_folds}"
-    if moment.default is None or moment.best is None:
-        return text
-    return f"{text}; best {moment.best:.4f}, study {moment.default:.4f}"
+    is_scored = moment.default is not None and moment.best is not None
+    scores = f"; best {moment.best:.4f}, study {moment.default:.4f}" if is_scored else ""
+    return f"{what}trial {moment.trial}, fold {moment.fold + 1} of {moment.n_folds}{scores}"

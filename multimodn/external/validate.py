@@ -148,12 +148,10 @@ def _check_names(model: MultiModN, other: Study) -> None:
 
 def _other_positives(task: TaskSpec, known: TaskSpec) -> Iterator[str]:
     for key in ("positive", "event_positive"):
-        said, told = (getattr(spec.options, key, None) for spec in (task, known))
-        if said is not None and told is not None and said != told:
-            yield (
-                f"task '{task.name}' has `{key}: {said}`, the model `{key}: {told}`. It reads labels as it was "
-                f"trained: say the same, or recode them with a query."
-            )
+        here, there = (getattr(spec.options, key, None) for spec in (task, known))
+        if here is not None and there is not None and here != there:
+            text = f"task '{task.name}' has `{key}: {here}`, the model `{key}: {there}`. It reads labels as it was"
+            yield f"{text} trained: say the same, or recode them with a query."
 
 
 def _overlap(model: MultiModN, cohort: Cohort, allow_overlap: bool) -> list[str]:

@@ -201,8 +201,9 @@ def comparisons_of(comparison: pd.DataFrame | None) -> tuple[Comparison, ...]:
         groups = tuple(one for one in others if one.by != "overall")
         best = about.best_single.get(str(task), "").removeprefix("single:")
         seen = tuple(about.seen.get(str(task), ()))
-        ours = [one for one in every if one.arm == OURS and one.by == "overall"]
-        comparisons += [Comparison(str(task), one, overall, groups, best, seen) for one in ours[:1]]
+        ours = next((one for one in every if one.arm == OURS and one.by == "overall"), None)
+        if ours is not None:
+            comparisons.append(Comparison(str(task), ours, overall, groups, best, seen))
     return tuple(comparisons)
 
 

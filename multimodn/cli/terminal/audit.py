@@ -12,15 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multimodn.audit.findings import Audit, Hole, Shift, TaskAudit
+from multimodn.audit.findings import Audit, Shift, TaskAudit
 from multimodn.audit.presence_probe import HARMLESS, probe, verdict
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
 from multimodn.findings.numbers import p_value
 from multimodn.model.multimodn import MultiModN
 
-MOST_PATTERNS = 10
-MOST_HOLES = 6
+MOST_PATTERNS, MOST_HOLES = 10, 6
 
 
 def show_audit(console: Console, found: Audit) -> None:
@@ -44,19 +43,14 @@ def show_audit(console: Console, found: Audit) -> None:
 
 def show_probe(console: Console, model: MultiModN, cohort: Cohort, file: Path) -> Path:
     """Probes a trained model on its test patients, or on all if it has none; prints a table and writes a CSV file."""
-    tested = model.split is not None and len(model.split.test) > 0
-    if tested and model.split is not None:
-        cohort = cohort.subset(model.split.test)
+    whose = "all"
+    if model.split is not None and len(model.split.test):
+        whose, cohort = "test", cohort.subset(model.split.test)
     with slow_notice(console, "Probing the model ..."):
         found = probe(model, cohort)
-    whose = "test" if tested else "all"
     console.rule("What the trained model learned from presence")
-    table = _table(
-        console,
-        f"How much a linear probe reads of presence, R² ({len(cohort):,} {whose} patients)",
-        ["task", "read from"],
-        ["R²", "95 %", ""],
-    )
+    title = f"How much a linear probe reads of presence, R² ({len(cohort):,} {whose} patients)"
+    table = _table(console, title, ["task", "read from"], ["R²", "95 %", ""])
     row: Any
     for row in found.itertuples():
         alarm = row.read_from == "prediction" and row.low > HARMLESS
@@ -121,12 +115,11 @@ def _show_patterns(console: Console, task: TaskAudit) -> None:
 
 
 def _show_holes(console: Console, task: TaskAudit) -> None:
-    smallest: list[Hole] = [hole for hole in task.holes if hole.smallest and hole.labelled]
+    smallest = [hole for hole in task.holes if hole.smallest and hole.labelled]
     if not smallest:
         return
-    table = _table(
-        console, f"Holes: {len(smallest):,}, and all that contain them", ["no patient with"], ["outcome", "labelled"]
-    )
+    title = f"Holes: {len(smallest):,}, and all that contain them"
+    table = _table(console, title, ["no patient with"], ["outcome", "labelled"])
     for hole in smallest[:MOST_HOLES]:
         table.add_row(Text(hole.subset), task.outcomes[hole.stratum], f"{hole.labelled:,}")
     if len(smallest) > MOST_HOLES:

@@ -46,18 +46,12 @@ def show_lines(
 ) -> None:
     """Prints lines under the heads of the values and of the contributions, at the width of the console.
 
-    Args:
-        console: Where to print.
-        heads: Of the two.
-        lines: They.
-        largest: The contribution that fills half a bar.
-        is_bar: Whether a value is a bar from 0, as a probability is; else a dot between the ends.
+    ``largest`` is the contribution that fills half a bar. A value is a bar from 0, as a probability is, or a dot.
     """
     longest = min(LONGEST, max(8, console.width // 3))
     names = [shorten(line.name, longest) for line in lines]
-    shown, number, interval = (
-        max(len(getattr(line, text)) for line in lines) for text in ("shown", "number", "interval")
-    )
+    texts = ("shown", "number", "interval")
+    shown, number, interval = (max(len(getattr(line, text)) for line in lines) for text in texts)
     free = min(console.width, 120) - INDENT - max(map(len, names)) - shown - number - interval - 8
     first = max(5, min(20, round(free * 0.35))) if any(line.share is not None for line in lines) else 0
     half = max(3, min(18, (free - first) // 2))

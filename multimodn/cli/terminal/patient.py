@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.model.multimodn import MultiModN
 
-MOST_FEATURES = 8
-MOST_NEXT = 3
+MOST_FEATURES, MOST_NEXT = 8, 3
 LEGEND = (
     "Prediction after each step, in the order of reading. Contributions are Shapley values on the link scale "
     "({scales}): a bar to the right (+) raises the prediction, a bar to the left (\u2212) lowers it; they add up to "
@@ -173,10 +172,9 @@ def _show_task(console: Console, story: Story, name: str, all_classes: bool) -> 
 
 def _show_inside(console: Console, story: Story, task: str, column: PatientOutput) -> None:
     """Prints the features of one modality that move an output most, each with the sum of its attributions."""
-    if story.inside is None:
-        return
-    rows = story.inside[(story.inside["task"] == task) & (story.inside["output"] == column.output)]
-    if not len(rows):
+    inside = story.inside
+    rows = None if inside is None else inside[(inside["task"] == task) & (inside["output"] == column.output)]
+    if rows is None or rows.empty:
         return
     named = rows.assign(feature=rows["feature"].astype(str))
     sums = named.groupby("feature", sort=False)["attribution"].sum().astype(float)
@@ -205,12 +203,10 @@ def _show_next(console: Console, rows: pd.DataFrame) -> None:
         return
     rows = rows.sort_values("rank", kind="stable")
     has_costs = rows["cost"].nunique() > 1
-    words = [
-        f"{row.modality} ({row.gain:.3f} nats" + (f", cost {row.cost:g})" if has_costs else ")")
-        for row in rows.head(MOST_NEXT).itertuples()
-    ]
+    first = rows.head(MOST_NEXT).itertuples()
+    words = [f"{row.modality} ({row.gain:.3f} nats{f', cost {row.cost:g}' if has_costs else ''})" for row in first]
     more = f", and {len(rows) - MOST_NEXT} more" if len(rows) > MOST_NEXT else ""
-    by = "expected decrease of the loss per cost" if has_costs else "expected decrease of the loss"
+    by = f"expected decrease of the loss{' per cost' if has_costs else ''}"
     say(console, f"Measure next, by {by}: {', then '.join(words)}{more}.")
 
 

@@ -24,33 +24,21 @@ PLAIN = {"1", "yes", "true", "on"}  # positive classes that say no more than the
 class PatientOutput:
     """What is told of one output of one task, for one patient.
 
-    Attributes:
-        output: Its name.
-        quantity: What is predicted, in words, such as ``stage above ii``.
-        head: What the numbers after each step are.
-        is_share: Whether they are probabilities.
-        scale: `Task.link_scale`.
-        prior: Without any modality, on the link scale.
-        prediction: With all.
-        after: Modality to the prediction after its step; the first, ``""``, before any.
-        final: The prediction with all modalities, in the same terms.
-        shares: For each modality that the patient has and the task sees, in the order of reading: contribution and
-            standard error.
-        order: The row of order sensitivity, where there are several orders.
-        pair: The strongest interaction: two modalities and its size; with the number of pairs.
+    ``shares`` holds contribution and standard error of each modality that the patient has and the task sees, in the
+    order of reading; ``pair`` the two modalities of the strongest interaction, its size, and the number of pairs.
     """
 
     output: str
-    quantity: str
-    head: str
-    is_share: bool
-    scale: str
-    prior: float
-    prediction: float
-    after: Mapping[str, float]
-    final: float
+    quantity: str  # what is predicted, in words, such as ``stage above ii``
+    head: str  # what the numbers after each step are
+    is_share: bool  # whether they are probabilities
+    scale: str  # `Task.link_scale`
+    prior: float  # without any modality, on the link scale
+    prediction: float  # with all
+    after: Mapping[str, float]  # modality to the prediction after its step; the first, ``""``, before any
+    final: float  # the prediction with all modalities, in the same terms
     shares: Mapping[str, tuple[float, float]]
-    order: Any = None
+    order: Any = None  # the row of order sensitivity, where there are several orders
     pair: tuple[str, str, float, int] | None = None
 
     def shown(self, value: float) -> str:
@@ -71,14 +59,11 @@ class PatientOutput:
         if self.is_still:
             return "No modality contributes." if self.shares else "No modality that the task may see is present."
         total = sum(abs(size) for size, _ in self.shares.values())
-        parts = {}
+        words, worth = [], max(0.1 * total, SMALL)
         for word, sign in (("up", 1), ("down", -1)):
             sizes = sorted(((sign * size, name) for name, (size, _) in self.shares.items()), reverse=True)
-            worth = max(0.1 * total, SMALL)
             named = [f"{name} ({signed(sign * size)})" for size, name in sizes[:NAMED] if size > worth]
-            if named:
-                parts[word] = " and ".join(named)
-        words = [f"{word} by {names}" for word, names in parts.items()]
+            words += [f"{word} by {' and '.join(named)}"] if named else []
         if self.prediction < self.prior:
             words.reverse()
         if not words:
@@ -112,12 +97,11 @@ class PatientOutput:
         found = []
         if self.order is not None and len(self.shares) > 1:
             row = self.order
-            low = self._on_link(min(row.low, row.prediction))
-            high = self._on_link(max(row.high, row.prediction))
-            ends = low if low == high else f"{low} to {high}"
+            ends = (min(row.low, row.prediction), max(row.high, row.prediction))
+            span = " to ".join(dict.fromkeys(map(self._on_link, ends)))
             unit = "" if self.scale == "units" else f" {self.scale}"
             what = "" if self.scale != "log-risk" else "log-risk "
-            found.append(f"Over {row.n_orders} orders of reading: {what}{ends} (spread {row.spread:.2f}{unit}).")
+            found.append(f"Over {row.n_orders} orders of reading: {what}{span} (spread {row.spread:.2f}{unit}).")
         total = sum(abs(size) for size, _ in self.shares.values())
         if self.pair is not None and abs(self.pair[2]) >= max(SMALL, WORTH * total):
             one, other, size, n_pairs = self.pair
@@ -139,21 +123,12 @@ def columns_of(
 ) -> list[PatientOutput]:
     """Gathers what is told of each link-scale column of a task.
 
-    Args:
-        task: The task.
-        link: The patient's predictions on the link scale.
-        names: The patient's modalities in the order of reading.
-        final: Rows of the predictions of this patient and task.
-        steps: The same of the trajectory.
-        deltas: The same of `MultiModN.deltas`.
-        shares: The same of the contributions.
-        orders: The same of the order sensitivity.
-        pairs: The same of the interactions.
+    ``link`` are the patient's predictions on the link scale, ``names`` the patient's modalities in the order of
+    reading; frames have the rows of this patient and task.
     """
     found = []
     for output, prediction in zip(task.link_names, link, strict=True):
-        of_output = [frame[frame["output"] == output] for frame in (deltas, shares, orders, pairs)]
-        delta, share, order, pair = of_output
+        delta, share, order, pair = (frame[frame["output"] == output] for frame in (deltas, shares, orders, pairs))
         prior = float(share["prior"].iloc[0]) if len(share) else prediction
         sizes = share[["contribution", "standard_error"]].astype(float).itertuples(index=False, name=None)
         by_name = dict(zip(share["modality"].astype(str), sizes, strict=True))

@@ -44,14 +44,7 @@ def write_frame(console: Console, frame: pd.DataFrame, out: Path | None) -> None
 
 
 def show_next(console: Console, patient: str, rows: pd.DataFrame, task: str) -> None:
-    """Prints which absent modality to measure first.
-
-    Args:
-        console: Where to print.
-        patient: Whose.
-        rows: Of `MultiModN.next`, of one patient and task.
-        task: Its name, or ``all``.
-    """
+    """Prints which absent modality to measure first; ``rows`` of `MultiModN.next` are of one patient and task."""
     if rows.empty:
         console.print(f"Patient {patient} lacks no modality that could help.", highlight=False)
         return

@@ -40,11 +40,10 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
     )
 
 
-def _reads(source: Any) -> str:
+def _reads(source: Mapping[str, Any]) -> str:
     """Says what a source reads: its path, pattern or query."""
-    if isinstance(source, Mapping):
-        source = next((source[key] for key in ("path", "files", "query") if key in source), dict(source))
-    return " ".join(str(source).split())
+    reads = next((source[key] for key in ("path", "files", "query") if key in source), dict(source))
+    return " ".join(str(reads).split())
 
 
 def task_facts(model: MultiModN) -> list[TaskInfo]:

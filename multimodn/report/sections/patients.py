@@ -83,7 +83,8 @@ def _outputs(content: ReportContent, rows: pd.DataFrame) -> pd.DataFrame:
     for task, output, before, now in zip(rows["task"], rows["output"], rows["before"], rows["prediction"], strict=True):
         is_share = scales[task] == "log-odds" or survival_time(output) is not None
         numbers = [percent(float(value)) if is_share else f"{value:.3g}" for value in (before, now)]
-        words.append((task, _quantity(output), *numbers))
+        is_class = output not in ("probability", "mean", "risk") and survival_time(output) is None
+        words.append((task, f"most likely: {output}" if is_class else output_words(output), *numbers))
     table = pd.DataFrame(words, columns=["task", "what", "before any modality", "now"])
     sets = content.get("patient_sets")
     if sets is not None:
@@ -93,12 +94,6 @@ def _outputs(content: ReportContent, rows: pd.DataFrame) -> pd.DataFrame:
         table[f"{level} set"] = [set_words(own[own["task"] == task], facts[task]) for task in rows["task"]]
     table["largest contribution"] = rows["moved_by"].to_numpy()
     return table if (rows["observed"] == "").all() else table.assign(observed=rows["observed"].to_numpy())
-
-
-def _quantity(output: str) -> str:
-    if output in ("probability", "mean", "risk") or survival_time(output) is not None:
-        return output_words(output)
-    return f"most likely: {output}"
 
 
 def _maps(content: ReportContent, one: ChosenPatient) -> list[Block]:
