@@ -14,9 +14,10 @@ from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.performance.subgroups import read_subgroups
-from multimodn.files import BUNDLE, CHECKPOINTS, LOG, check_unchanged, check_unused, write_text
+from multimodn.files import BUNDLE, CHECKPOINTS, LOG, write_text
 from multimodn.model.multimodn import MultiModN
 from multimodn.monitor.reference import write_reference
+from multimodn.study.folder import check_unchanged, check_unused
 from multimodn.study.study import Study
 from multimodn.training.fit import TrainerFlags
 from multimodn.training.loggers import check_loggers

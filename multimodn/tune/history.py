@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from multimodn.files import check_unchanged, check_unused
+from multimodn.study.folder import check_unchanged, check_unused
 from multimodn.tune.objective import FoldScore, TaskScore
 from multimodn.tune.space import Setting, Space
 

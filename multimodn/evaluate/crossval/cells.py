@@ -29,7 +29,8 @@ from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Ids
 from multimodn.errors import DataWarning, StudyError, shown
 from multimodn.evaluate.crossval.out_of_fold import PREDICTIONS
-from multimodn.files import check_unchanged, check_unused, replacing, write_text
+from multimodn.files import replacing, write_text
+from multimodn.study.folder import check_unchanged, check_unused
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
