@@ -35,8 +35,7 @@ def attention(model: Ensemble, patients: PatientTensors, modality: str) -> pd.Da
         raise StudyError(f"Unknown modality '{modality}'.{did_you_mean(modality, names)}")
     encoders = [cast(Encoder, member.encoders[modality]) for member in model.networks]
     if not encoders[0].token_size:
-        some = with_parts(model)
-        others = f" Those that do: {', '.join(some)}." if some else ""
+        others = f" Those that do: {', '.join(with_parts(model))}." if with_parts(model) else ""
         raise StudyError(f"Modality '{modality}' does not look at parts, such as tiles.{others}")
     position = patients.position[:, names.index(modality)]
     parts: list[pd.DataFrame] = []

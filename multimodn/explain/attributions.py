@@ -169,11 +169,8 @@ def _request(
     """Checks the arguments of `attributions`; all problems are listed."""
     modalities = model.first.modalities
     choices = (("modality", modality, modalities), ("task", task, model.tasks), ("method", method, get_args(Method)))
-    problems = [
-        f"Unknown {what} '{word}'.{did_you_mean(str(word), valid)}"
-        for what, word, valid in choices
-        if word not in valid
-    ]
+    unknown = [(what, str(word), valid) for what, word, valid in choices if word not in valid]
+    problems = [f"Unknown {what} '{word}'.{did_you_mean(word, valid)}" for what, word, valid in unknown]
     names = model.tasks[task].link_names if task in model.tasks else []
     if output is not None and names and output not in names:
         problems.append(f"Unknown output '{output}' of task '{task}'.{did_you_mean(output, names)}")

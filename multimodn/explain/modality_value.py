@@ -70,10 +70,8 @@ def value_of(
         for t, (task, each) in enumerate(model.tasks.items()):
             if not model.first.seen[t, m]:
                 continue
-            labelled = patients.labelled[task]
-            weights = _inverse_probability_weights(
-                patients, t, each, labelled, m, torch.cat(list(without.values()), dim=1), covariates
-            )
+            labelled, others = patients.labelled[task], torch.cat(list(without.values()), dim=1)
+            weights = _inverse_probability_weights(patients, t, each, labelled, m, others, covariates)
             has = (labelled & patients.presence[:, m]).numpy()
             links = (with_it[task][has], without[task][has])
             target = each.link_target(patients.targets[task])[has]
@@ -142,18 +140,10 @@ def _compared(
         gains = sign * (resampled[metric][0] - resampled[metric][1])
         defined = gains[~np.isnan(gains)]
         low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) > 0.8 * n_resamples else (np.nan, np.nan)
-        lines.append(
-            {
-                "metric": metric,
-                "n_effective": float(weights.sum() ** 2 / (weights**2).sum()),
-                "with_it": with_it,
-                "without_it": without_it,
-                "value": sign * (with_it - without_it),
-                "low": float(low),
-                "high": float(high),
-                "unweighted": sign * (once[metric][0] - once[metric][1]),
-            }
-        )
+        line = {"n_effective": float(weights.sum() ** 2 / (weights**2).sum()), "with_it": with_it}
+        line |= {"without_it": without_it, "value": sign * (with_it - without_it), "low": float(low)}
+        line |= {"high": float(high), "unweighted": sign * (once[metric][0] - once[metric][1])}
+        lines.append({"metric": metric, **line})
     return lines
 
 

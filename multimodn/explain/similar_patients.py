@@ -67,12 +67,8 @@ def similar(
     presence = [visibility.restrict(patients.presence) for patients in (asked, among)]
     shared = (presence[0].unsqueeze(1) & presence[1][place]).sum(2)
     rank = torch.arange(1, place.shape[1] + 1).expand_as(place)
-    columns: dict[str, object] = {
-        "rank": rank[exists].numpy(),
-        "distance": distance[exists].double().numpy(),
-        "shared": shared[exists].numpy(),
-        "n_modalities": presence[1][place].sum(2)[exists].numpy(),
-    }
+    numbers = {"rank": rank, "distance": distance.double(), "shared": shared, "n_modalities": presence[1][place].sum(2)}
+    columns: dict[str, object] = {name: values[exists].numpy() for name, values in numbers.items()}
     chosen = place[exists]
     if ids:
         columns["similar"] = among.patients[chosen.numpy()]
@@ -84,12 +80,9 @@ def similar(
 
 
 def _visibility(model: Ensemble, task: str | None) -> Visibility:
-    if task is None:
-        return Visibility(None, ())
-    for visibility in model.first.visibilities:
-        if task in visibility.tasks:
-            return visibility
-    raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, model.tasks)}")
+    if task is not None and task not in model.tasks:
+        raise StudyError(f"Unknown task '{task}'.{did_you_mean(task, model.tasks)}")
+    return next((each for each in model.first.visibilities if task in each.tasks), Visibility(None, ()))
 
 
 def _states(model: Ensemble, patients: PatientTensors, visibility: Visibility) -> Tensor:
@@ -121,10 +114,8 @@ def _nearest(
         distance, place = part.topk(min(k, len(others)), dim=1, largest=False)
         distances.append(distance)
         places.append(place)
-    width = min(k, len(others))
-    if not distances:
-        return torch.zeros(0, width), torch.zeros(0, width, dtype=torch.long)
-    return torch.cat(distances), torch.cat(places)
+    empty = torch.zeros(0, min(k, len(others)))
+    return torch.cat([empty, *distances]), torch.cat([empty.long(), *places])
 
 
 def _outcomes(task: Task, among: PatientTensors, rows: Tensor) -> NDArray[np.object_]:

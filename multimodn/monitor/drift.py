@@ -178,11 +178,8 @@ def _verdicts(frame: pd.DataFrame) -> list[str]:
 def _of_inputs(frame: pd.DataFrame) -> str:
     inputs = frame[frame["kind"] == "input"]
     drifted = inputs[inputs["verdict"] == "drifted"].sort_values("p_value", kind="stable")
-    if drifted.empty:
-        return ""
-    named = [f"{row['modality']}.{row['column']}" for row in drifted.head(3).to_dict("records")]
-    more = ", ..." if len(drifted) > len(named) else ""
-    return f"{len(drifted)} of {len(inputs)} comparisons of inputs drifted ({', '.join(named)}{more})"
+    named = ", ".join((drifted["modality"] + "." + drifted["column"]).head(3)) + (", ..." if len(drifted) > 3 else "")
+    return f"{len(drifted)} of {len(inputs)} comparisons of inputs drifted ({named})" if len(drifted) else ""
 
 
 def _of_presence(drifted: pd.DataFrame) -> str:
@@ -197,8 +194,6 @@ def _of_presence(drifted: pd.DataFrame) -> str:
 def _of_outcomes(drifted: pd.DataFrame) -> str:
     parts = []
     for kind, words in (("prediction", "predictions of {} shifted"), ("label", "outcomes of {} changed")):
-        rows = drifted[drifted["kind"] == kind]
-        for task, part in rows.groupby("modality", sort=False):
-            first = part.iloc[int(np.argmin(part["p_value"].to_numpy()))]
-            parts.append(f"{words.format(task)} ({first['note']})")
+        for task, part in drifted[drifted["kind"] == kind].groupby("modality", sort=False):
+            parts.append(f"{words.format(task)} ({part['note'].iloc[int(np.argmin(part['p_value'].to_numpy()))]})")
     return "; ".join(parts)

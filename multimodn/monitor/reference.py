@@ -16,23 +16,8 @@ from multimodn.data.splits import make_split
 from multimodn.errors import DataError
 from multimodn.files import write_text
 from multimodn.missingness.patterns import pattern_names
+from multimodn.monitor import summaries
 from multimodn.monitor.predicted import PredictionReference, held_out_embedding, label_texts, summarise_predictions
-from multimodn.monitor.summaries import (
-    BINS,
-    BINS_OF_MANY,
-    MOST_COLUMNS,
-    MOST_VALUES,
-    Categories,
-    Directions,
-    NumberColumns,
-    as_numbers,
-    as_texts,
-    fit_directions,
-    one_row_each,
-    summarise_categories,
-    summarise_numbers,
-    text_lengths,
-)
 
 if TYPE_CHECKING:
     from multimodn.base.encoder import Encoder
@@ -50,13 +35,13 @@ class ModalityReference:
     name: str  # the step of the study
     present: int  # patients who have it
     columns: tuple[str, ...]
-    numbers: NumberColumns  # columns of numbers
-    lengths: NumberColumns  # lengths of free texts
-    categories: tuple[Categories, ...]  # columns of categories
-    directions: Directions | None  # projections of a modality with many columns
+    numbers: summaries.NumberColumns  # columns of numbers
+    lengths: summaries.NumberColumns  # lengths of free texts
+    categories: tuple[summaries.Categories, ...]  # columns of categories
+    directions: summaries.Directions | None  # projections of a modality with many columns
     # out-of-sample embeddings of the first member, where columns are uninformative: files, free texts, and several rows
     # a patient
-    embedding: Directions | None
+    embedding: summaries.Directions | None
 
 
 @dataclass(frozen=True)
@@ -72,10 +57,10 @@ class Reference:
     split: str  # hash of the split
     n: int  # number of patients
     modalities: tuple[ModalityReference, ...]  # one for each step of the study
-    patterns: Categories  # presence patterns
+    patterns: summaries.Categories  # presence patterns
     predictions: tuple[PredictionReference, ...]  # one for each task; none without held-out patients
     predicted: str  # the patients of these predictions, in words
-    labels: tuple[Categories, ...]  # outcome strata of each task
+    labels: tuple[summaries.Categories, ...]  # outcome strata of each task
 
     def to_json(self) -> str:
         """Returns the text for `from_json`."""
@@ -157,10 +142,10 @@ def make_reference(model: MultiModN, cohort: Cohort) -> Reference:
         split=split.hash(),
         n=len(seen),
         modalities=tuple(modalities),
-        patterns=summarise_categories(patterns(seen, network.modalities)),
+        patterns=summaries.summarise_categories(patterns(seen, network.modalities)),
         predictions=predictions,
         predicted=predicted,
-        labels=tuple(summarise_categories(texts) for texts in label_texts(model, seen)),
+        labels=tuple(summaries.summarise_categories(texts) for texts in label_texts(model, seen)),
     )
 
 
@@ -179,7 +164,7 @@ def presence(cohort: Cohort, modalities: list[str]) -> np.ndarray[Any, np.dtype[
 
 def cells(frame: pd.DataFrame, several_rows: bool) -> pd.DataFrame:
     """Returns a frame with one row for each patient."""
-    return one_row_each(frame) if several_rows and len(frame) else frame
+    return summaries.one_row_each(frame) if several_rows and len(frame) else frame
 
 
 def is_opaque(summary: ModalityReference, encoder: Encoder, frame: pd.DataFrame) -> bool:
@@ -195,19 +180,23 @@ def summarise(name: str, frame: pd.DataFrame, encoder: Encoder, files: list[str]
     named = [column for column in rows.columns if column not in files]
     is_number = {column: pd.api.types.is_numeric_dtype(rows[column].dtype) for column in named}
     numbers = [column for column in named if is_number[column]]
-    is_wide = len(numbers) > MOST_COLUMNS
-    few = [] if is_wide else [column for column in numbers if rows[column].nunique() <= MOST_VALUES]
+    is_wide = len(numbers) > summaries.MOST_COLUMNS
+    few = [] if is_wide else [column for column in numbers if rows[column].nunique() <= summaries.MOST_VALUES]
     numbers = [column for column in numbers if column not in few]
-    texts = {c: summarise_categories(as_texts(rows[c])) for c in named if c in few or not is_number[c]}
+    texts = {
+        c: summaries.summarise_categories(summaries.as_texts(rows[c])) for c in named if c in few or not is_number[c]
+    }
     lengths = [c for c, t in texts.items() if c not in few and sum(t.counts) < MIXED * (len(rows) - t.empty)]
-    values = as_numbers(rows, numbers)
+    values = summaries.as_numbers(rows, numbers)
     return ModalityReference(
         name=name,
         present=int(rows.index.nunique()),
         columns=tuple(columns),
-        numbers=summarise_numbers(numbers, values, BINS_OF_MANY if is_wide else BINS),
-        lengths=summarise_numbers(lengths, text_lengths(rows, lengths) if lengths else np.empty((len(rows), 0))),
+        numbers=summaries.summarise_numbers(numbers, values, summaries.BINS_OF_MANY if is_wide else summaries.BINS),
+        lengths=summaries.summarise_numbers(
+            lengths, summaries.text_lengths(rows, lengths) if lengths else np.empty((len(rows), 0))
+        ),
         categories=tuple(t for c, t in texts.items() if c not in lengths),
-        directions=fit_directions(numbers, values) if is_wide else None,
+        directions=summaries.fit_directions(numbers, values) if is_wide else None,
         embedding=None,
     )

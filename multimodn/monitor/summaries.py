@@ -98,7 +98,7 @@ def summary(names: Sequence[str], values: Floats, edges: Floats, counts: Floats)
         tuple(tuple(row[ok].tolist()) for row, ok in zip(edges, kept, strict=True)),
         tuple(tuple(np.round(row[: ok.sum() + 1], 3).tolist()) for row, ok in zip(counts, kept, strict=True)),
         tuple((len(values) - n_filled).tolist()),
-        *(_short(each) for each in (low, high, mean)),
+        *(tuple(None if np.isnan(v) else float(f"{v:.4g}") for v in each.tolist()) for each in (low, high, mean)),
     )
 
 
@@ -212,7 +212,3 @@ def _signs(columns: Iterable[str]) -> Floats:
     bits = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in columns]
     signs = [[1.0 if bit >> j & 1 else -1.0 for j in range(DIRECTIONS)] for bit in bits]
     return np.array(signs).reshape(-1, DIRECTIONS)
-
-
-def _short(values: Floats) -> tuple[float | None, ...]:
-    return tuple(None if np.isnan(value) else float(f"{value:.4g}") for value in values.tolist())

@@ -24,24 +24,12 @@ from multimodn.study.study import Study
 Options = Mapping[str, float]  # options of a library, by the library's names
 Predictor = Callable[[Array], Array]  # predicts one link-scale column ``(n,)`` from rows ``(n, columns)``
 
-XGBOOST: Options = {
-    "n_estimators": 200,
-    "max_depth": 3,
-    "learning_rate": 0.05,
-    "subsample": 0.8,
-    "colsample_bytree": 0.3,
-    "max_bin": 64,
-}
-LIGHTGBM: Options = {  # default options; those of LightGBM are the closest to XGBoost's
-    "n_estimators": 200,
-    "max_depth": 3,
-    "num_leaves": 8,
-    "learning_rate": 0.05,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "feature_fraction": 0.3,
-    "min_data_in_leaf": 5,
-    "max_bin": 63,
+SHARED: Options = {"n_estimators": 200, "max_depth": 3, "learning_rate": 0.05}
+XGBOOST: Options = {**SHARED, "subsample": 0.8, "colsample_bytree": 0.3, "max_bin": 64}
+LIGHTGBM: Options = {  # the closest to XGBoost's
+    **SHARED,
+    **{"num_leaves": 8, "bagging_fraction": 0.8, "bagging_freq": 1, "feature_fraction": 0.3},
+    **{"min_data_in_leaf": 5, "max_bin": 63},
 }
 
 

@@ -133,7 +133,10 @@ def compare_with_baselines(
         ours = {name: _array(task.link(outputs[name].double())) for name, task in model.trained.tasks.items()}
         links = {OURS: ours} | {arm: predict(test) for arm, predict in trained.fitted.items()}
         targets = train.targets_of_baselines(tabular, training, test)
-    tested = _Test(patients, _subgroups(model, cohort, patients, training_ids), links, targets)
+    groups = pd.DataFrame(index=patients.patients)
+    if model.study.subgroups:
+        groups = read_subgroups(cohort, model.study.subgroups, pd.Index(training_ids)).reindex(patients.patients)
+    tested = _Test(patients, groups, links, targets)
     patterns: dict[str, tuple[str, ...]] = {}
     rows = [row for name in fitted.tasks for row in _of_task(model, name, tested, n_resamples, seed, patterns)]
     return ComparisonFrame.of(
@@ -183,12 +186,6 @@ def _check_held_out(patients: PatientTensors, training: Sequence[str]) -> None:
         raise DataError(f"{len(both)} patient(s) were trained on: {shown(list(both))}. Give test patients only.")
 
 
-def _subgroups(model: MultiModN, cohort: Cohort, patients: PatientTensors, training: Sequence[str]) -> pd.DataFrame:
-    if not model.study.subgroups:
-        return pd.DataFrame(index=patients.patients)
-    return read_subgroups(cohort, model.study.subgroups, pd.Index(training)).reindex(patients.patients)
-
-
 def _seen(model: MultiModN, name: str) -> list[str]:
     first = model.trained.ensemble.first
     return [m for m in first.modalities if name not in model.study.steps[m].exclude_for]
@@ -215,14 +212,12 @@ def _of_task(
     everyone = PatientGroup("overall", "all", -1, target, np.arange(int(rows.sum())))
     seen = np.isin(first.modalities, _seen(model, name))
     presence = test.patients.presence.numpy()[rows]
-    groups = [
-        group
-        for group in (
-            *patterns_of(task, target, target, presence, seen, first.modalities),
-            *groups_of(target, test.groups[rows]),
-        )
-        if len(group.rows) < len(everyone.rows) and is_enough(task, target[group.rows])
-    ]
+    patterns_and_subgroups = (
+        *patterns_of(task, target, target, presence, seen, first.modalities),
+        *groups_of(target, test.groups[rows]),
+    )
+    some = [group for group in patterns_and_subgroups if len(group.rows) < len(everyone.rows)]
+    groups = [group for group in some if is_enough(task, target[group.rows])]
     patterns |= {group.group: group.modalities for group in groups if group.modalities is not None}
     unknown = {} if is_enough(task, target) else dict.fromkeys(ENDS, np.nan)
     for row in _rows(task.link_scale, compared, [everyone, *groups], n_resamples, seed):
@@ -250,15 +245,11 @@ def _rows(
         values = {arm: float(score(np.ones((1, len(group.rows))))[0]) for arm, score in of_group.items()}
         resampled = {arm: np.concatenate(each) for arm, each in blocks.items()}
         for arm in arms:
-            low, high = _interval(resampled[arm])
+            # where every resample is perfect, that is no information about other patients
+            low, high = (np.nan, np.nan) if is_perfect(resampled[arm]) else interval(resampled[arm])
             row = {"arm": arm, "by": group.by, "group": group.group, "n": len(group.rows)}
             row |= {"value": values[arm], "low": low, "high": high}
             yield row | ({} if arm == OURS else _difference(values, resampled, arm))
-
-
-def _interval(drawn: Floats) -> tuple[float, float]:
-    """Returns the interval; NaN where every resample is perfect, which is no information about other patients."""
-    return (np.nan, np.nan) if is_perfect(drawn) else interval(drawn)
 
 
 def _difference(values: Mapping[str, float], resampled: Mapping[str, Floats], arm: str) -> dict[str, float]:

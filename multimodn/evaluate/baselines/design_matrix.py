@@ -43,16 +43,9 @@ def tabular_study(study: Study, cohort: Cohort) -> Tabular:
     tasks = [task for task in study.tasks if any(task.name not in spec.exclude_for for spec in kept)]
     steps = [name for spec in kept for name in spec.step_names]
 
-    def of_kept(columns: Sequence[str]) -> list[str]:
-        return [column for column in columns if column.partition(".")[0] in steps]
-
-    changes = {
-        "modalities": kept,
-        "tasks": tasks,
-        "order": [name for name in study.order if name in steps],
-        "presence_covariates": of_kept(study.presence_covariates),
-        "subgroups": of_kept(study.subgroups),
-    }
+    named = {key: getattr(study, key) for key in ("presence_covariates", "subgroups")}  # modality.column
+    named = {key: [column for column in columns if column.partition(".")[0] in steps] for key, columns in named.items()}
+    changes = {"modalities": kept, "tasks": tasks, "order": [name for name in study.order if name in steps], **named}
     frames = {name: frame for name, frame in cohort.modalities.items() if name in steps}
     left_out = [spec.name for spec in study.modalities if spec not in kept]
     tasks_left_out = [task.name for task in study.tasks if task not in tasks]

@@ -46,12 +46,10 @@ class Head(nn.Module):
         self.states = nn.ModuleList(nn.Linear(sizes.state, HIDDEN) for _ in range(sizes.members))
         self.known = nn.Linear(sizes.known, HIDDEN, bias=False)
         self.out = nn.Linear(HIDDEN, sizes.modalities * len(sizes.tasks))
-        for name in ("state_mean", "state_spread"):
-            self.register_buffer(name, torch.zeros(sizes.members, sizes.state))
-        for name in ("known_mean", "known_spread"):
-            self.register_buffer(name, torch.zeros(sizes.known))
-        for name in ("unit", "prior_loss"):
-            self.register_buffer(name, torch.zeros(len(sizes.tasks)))
+        shapes = {"state": (sizes.members, sizes.state), "known": (sizes.known,)}
+        buffers = {f"{name}_{what}": shape for name, shape in shapes.items() for what in ("mean", "spread")}
+        for name, shape in (buffers | dict.fromkeys(("unit", "prior_loss"), (len(sizes.tasks),))).items():
+            self.register_buffer(name, torch.zeros(shape))
 
     def member(self, k: int, features: Features) -> Tensor:
         """Returns gains in units of `unit`, ``(n, M, T)``, from the features of member k."""
@@ -136,10 +134,9 @@ def _spread(values: Tensor) -> Tensor:
 
 def _train(head: Head, every: Sequence[Examples]) -> None:
     n_patients = _n_distinct(torch.cat([each.patient for each in every]))
-    matrices = [p for p in head.parameters() if p.dim() > 1]
-    vectors = [p for p in head.parameters() if p.dim() == 1]
-    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": DECAY / max(n_patients, 1)}]
-    optimizer = torch.optim.Adam([*groups, {"params": vectors}], lr=RATE)
+    groups: list[dict[str, Any]] = [{"params": [p for p in head.parameters() if p.dim() > 1]}]
+    groups[0]["weight_decay"] = DECAY / max(n_patients, 1)
+    optimizer = torch.optim.Adam([*groups, {"params": [p for p in head.parameters() if p.dim() == 1]}], lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     total = torch.stack([each.weight.sum(0) for each in every]).sum(0).clamp(min=1e-9)
     for _ in range(EPOCHS):

@@ -42,7 +42,12 @@ def fit_acquisition(
         DataError: If no held-out patient has a label and a modality.
     """
     generator = torch.Generator().manual_seed(seed)
-    shift = _shift(model, patients, rows) if neutral else None
+    shift = None
+    if neutral:
+        assert patients.strata is not None
+        everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
+        of_tasks = list(model.tasks.values())
+        shift = LabelShift(patients.presence[everyone], patients.strata[everyone], of_tasks, model.first.seen)
     orders = n_orders(patients, [held_out for _, held_out in rows])
     with torch.no_grad():
         every = [examples(model, k, patients, out, shift, generator, orders) for k, (_, out) in enumerate(rows)]
@@ -63,13 +68,6 @@ def fit_acquisition(
         fitted = Acquisition([head.sizes for head in heads])
     fitted.load_state_dict({f"heads.{v}.{k}": t for v, head in enumerate(heads) for k, t in head.state_dict().items()})
     return fitted.eval()
-
-
-def _shift(model: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]]) -> LabelShift:
-    assert patients.strata is not None
-    everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
-    tasks = list(model.tasks.values())
-    return LabelShift(patients.presence[everyone], patients.strata[everyone], tasks, model.first.seen)
 
 
 def gains(model: Ensemble, head: Acquisition, batch: Batch) -> Tensor:
@@ -100,27 +98,17 @@ def next_modalities(
     asked = [(task, whole[:, :, t], model.first.seen[t]) for t, task in enumerate(tasks)]
     if EVERY_TASK not in tasks:
         asked.insert(0, (EVERY_TASK, shares, model.first.seen.any(0)))
-    possible = ~patients.presence & _reachable(patients.presence, names)
+    before = torch.tensor(readings_before(names))  # a later reading needs the one before
+    possible = ~patients.presence & ((before < 0) | patients.presence[:, before.clamp(min=0)])
     cost = torch.tensor([float(costs.get(name, 1.0)) for name in names], dtype=torch.float64)
     parts = []
     for t, (task, gain, seen) in enumerate(asked):
         row, m = (possible & seen).nonzero(as_tuple=True)
-        part = pd.DataFrame(
-            {
-                "task": task,
-                "modality": pd.Series([names[i] for i in m.tolist()], dtype=object),
-                "gain": gain[row, m].double().numpy(),
-                "cost": cost[m].numpy(),
-            }
-        ).set_index(patients.patients[row.numpy()].rename("patient"))
+        columns = {"task": task, "modality": pd.Series([names[i] for i in m.tolist()], dtype=object)}
+        columns |= {"gain": gain[row, m].double().numpy(), "cost": cost[m].numpy()}
+        part = pd.DataFrame(columns).set_index(patients.patients[row.numpy()].rename("patient"))
         worth = (part["gain"] / part["cost"]).groupby(level=0)
         parts.append(part.assign(rank=worth.rank(ascending=False, method="first").astype(int), row=row.numpy(), of=t))
     ranks = pd.concat(parts)
     keys = ranks[["row", "of", "rank"]].reset_index(drop=True).sort_values(["row", "of", "rank"], kind="stable").index
     return ranks.iloc[keys].drop(columns=["row", "of"])
-
-
-def _reachable(presence: Tensor, names: Sequence[str]) -> Tensor:
-    """Says which modalities can be measured, bool ``(N, M)``: a later reading needs the one before."""
-    before = torch.tensor(readings_before(names))
-    return (before < 0) | presence[:, before.clamp(min=0)]
