@@ -1,11 +1,10 @@
 """Reads target columns of any dtype: class labels compare as text, numbers must be numbers.
 
-The text of a label does not depend on how the table stored it: ``1``, ``1.0``, ``"1"`` and ``"1.0"`` are all
-``1``; ``True``, ``"True"`` and ``"TRUE"`` are all ``true``; surrounding blanks are dropped and an empty text
-is no label. Other texts are taken as they stand (``01`` is not ``1``, ``Yes`` is not ``YES``). Where all
-classes are words of a yes-or-no answer (`TRUTH`), any word with the same answer stands for a class, so that
-``positive: yes``, which YAML reads as true, finds ``"yes"``, and a model fitted on true and false takes 1 and
-0.
+The text of a label does not depend on how the table stored it: ``1``, ``1.0``, ``"1"`` and ``"1.0"`` are all ``1``;
+``True``, ``"True"`` and ``"TRUE"`` are all ``true``; surrounding blanks are dropped and an empty text is no label.
+Other texts are taken as they stand (``01`` is not ``1``, ``Yes`` is not ``YES``). Where all classes are words of a
+yes-or-no answer (`TRUTH`), any word with the same answer stands for a class, so that ``positive: yes``, which YAML
+reads as true, finds ``"yes"``, and a model fitted on true and false takes 1 and 0.
 """
 
 from __future__ import annotations
@@ -69,8 +68,7 @@ def pick(task: str, frame: pd.DataFrame, column: str) -> pd.Series:
 def read_labels(task: str, frame: pd.DataFrame, column: str) -> tuple[NDArray[np.int64], list[str]]:
     """Returns for each row the position of its label among the distinct texts, and those texts.
 
-    The position is -1 where there is no label. Texts that are numbers are sorted as numbers, and before all
-    others.
+    The position is -1 where there is no label. Texts that are numbers are sorted as numbers, and before all others.
 
     Raises:
         DataError: If the column is missing.
@@ -125,8 +123,7 @@ def encode(task: str, frame: pd.DataFrame, column: str, classes: Sequence[str]) 
     """Returns for each row the position of its label in ``classes``; -1 = no label.
 
     Raises:
-        DataError: If the column is missing, or a label is none of ``classes``; the message names patient and
-            label.
+        DataError: If the column is missing, or a label is none of ``classes``; the message names patient and label.
     """
     codes, values = read_labels(task, frame, column)
     lookup = np.array([*(find_class(value, classes) for value in values), -1], dtype=np.int64)

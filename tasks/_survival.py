@@ -28,8 +28,7 @@ def read_survival(task: str, frame: pd.DataFrame, time: str, event: str, classes
     A row that lacks the time or the event has no label.
 
     Raises:
-        DataError: If a cell cannot be read, a time is negative, or an event has no time; the message names
-            the patient.
+        DataError: If a cell cannot be read, a time is negative, or an event has no time; the message names the patient.
     """
     codes, times = encode(task, frame, event, classes), read_numbers(task, frame, time)
     negative, timeless = times < 0, (codes == 1) & np.isnan(times)

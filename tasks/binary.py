@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base.encoder import JSON
 from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, count_classes, encode, two_classes
-from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._outputs import ClassTask
 
 
 class BinaryOptions(base.Options):
@@ -22,15 +21,14 @@ class BinaryOptions(base.Options):
 
     Attributes:
         target: Column of the label.
-        positive: Value of the positive class; may be left out where the values are 0/1, true/false, yes/no or
-            on/off.
+        positive: Value of the positive class; may be left out where the values are 0/1, true/false, yes/no or on/off.
     """
 
     target: str
     positive: Label | None = None
 
 
-class BinaryTask(PriorTask):
+class BinaryTask(ClassTask):
     """Predicts the probability of the positive class.
 
     The raw output is the logit, which is also the link scale. Without any modality the prediction is the
@@ -44,18 +42,10 @@ class BinaryTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = BinaryOptions
-    has_strata_likelihood = True
     scores: ClassVar = metrics.LABEL_METRICS
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
-        super().__init__(name, prior, link_names=[name])
-        self.target, self.classes = target, classes
-        self.n_strata = 2
-
-    @staticmethod
-    def target_columns(options: Any) -> list[str]:
-        """Returns the columns of the targets table that the task reads."""
-        return [options.target]
+        super().__init__(name, target, classes, prior, link_names=[name])
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
@@ -82,15 +72,6 @@ class BinaryTask(PriorTask):
         """Returns 1 for the positive class, 0 for the other, ``(n, 1)``."""
         return target.unsqueeze(1)
 
-    def strata(self, target: Tensor) -> Tensor:
-        """Returns the class of each row; see the base class."""
-        return target.long()
-
-    @property
-    def stratum_names(self) -> list[str]:
-        """Returns the classes."""
-        return self.classes
-
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of both classes; see the base class."""
         logit = self.checked(outputs)
@@ -99,7 +80,3 @@ class BinaryTask(PriorTask):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the ``probability`` of the positive class."""
         return {"probability": self.checked(outputs)[..., 0].sigmoid()}
-
-    def config(self) -> dict[str, JSON]:
-        """Returns the arguments of the class."""
-        return {"name": self.name, "target": self.target, "classes": self.classes, "prior": self.prior().tolist()}

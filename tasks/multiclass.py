@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base.encoder import JSON
 from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, read_labels
-from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._outputs import ClassTask
 
 
 class MulticlassOptions(base.Options):
@@ -30,7 +29,7 @@ class MulticlassOptions(base.Options):
     classes: Annotated[tuple[Label, ...], Field(min_length=2), AfterValidator(check_unique)] | None = None
 
 
-class MulticlassTask(PriorTask):
+class MulticlassTask(ClassTask):
     """Predicts the probability of each class.
 
     The link scale is the log-odds of each class against all others. Without any modality the prediction is
@@ -44,7 +43,6 @@ class MulticlassTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = MulticlassOptions
-    has_strata_likelihood = True
     scores: ClassVar = {
         "auroc": metrics.auroc,
         "balanced_accuracy": metrics.balanced_accuracy_of_classes,
@@ -54,17 +52,10 @@ class MulticlassTask(PriorTask):
     others: Tensor
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
-        super().__init__(name, prior, link_names=list(classes))
-        self.target, self.classes = target, classes
-        self.n_strata = len(classes)
+        super().__init__(name, target, classes, prior, link_names=list(classes))
         every = torch.arange(len(classes)).repeat(len(classes), 1)
         others = every[~torch.eye(len(classes), dtype=torch.bool)].view(len(classes), -1)
         self.register_buffer("others", others, persistent=False)  # (K, K - 1)
-
-    @staticmethod
-    def target_columns(options: Any) -> list[str]:
-        """Returns the columns of the targets table that the task reads."""
-        return [options.target]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
@@ -72,11 +63,6 @@ class MulticlassTask(PriorTask):
         classes = [as_text(label) for label in options.classes or read_labels(name, frame, options.target)[1]]
         counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes) + 0.5
         return cls(name, options.target, classes, np.log(counts / counts.sum()).tolist())
-
-    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
-        """Parses the labels to class positions ``(n,)``; see the base class."""
-        codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
-        return codes.clamp(min=0), codes >= 0
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Returns the negative log-likelihood of each row; see the base class."""
@@ -91,15 +77,6 @@ class MulticlassTask(PriorTask):
         """Returns 1 for the class of the row, 0 for the others, ``(n, K)``."""
         return F.one_hot(target.long(), self.output_size).float()
 
-    def strata(self, target: Tensor) -> Tensor:
-        """Returns the class of each row; see the base class."""
-        return target.long()
-
-    @property
-    def stratum_names(self) -> list[str]:
-        """Returns the classes."""
-        return self.classes
-
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of each class; see the base class."""
         return self.checked(outputs).log_softmax(-1)
@@ -108,7 +85,3 @@ class MulticlassTask(PriorTask):
         """Returns the probability of each class under its name."""
         probabilities = self.checked(outputs).softmax(-1)
         return {name: probabilities[..., k] for k, name in enumerate(self.classes)}
-
-    def config(self) -> dict[str, JSON]:
-        """Returns the arguments of the class."""
-        return {"name": self.name, "target": self.target, "classes": self.classes, "prior": self.prior().tolist()}

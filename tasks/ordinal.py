@@ -19,11 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
-from multimodn.base.encoder import JSON
 from multimodn.errors import DataError
 from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, numeric_classes
-from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._outputs import ClassTask
 
 
 class OrdinalOptions(base.Options):
@@ -38,13 +37,12 @@ class OrdinalOptions(base.Options):
     classes: Annotated[tuple[Label, ...], Field(min_length=2), AfterValidator(check_unique)] | None = None
 
 
-class OrdinalTask(PriorTask):
+class OrdinalTask(ClassTask):
     """Predicts the probability of each class, and the expected class.
 
-    With raw outputs r_0 .. r_{K-2} the link scale is logit P(y > class k) = r_0 - sum_{j=1..k} softplus(r_j):
-    r_0 is a score that moves all splits alike (proportional odds), the others are distances between
-    neighbouring cut points. Without any modality the prediction is the class frequencies of the training
-    rows, a half added to each count.
+    With raw outputs r_0 .. r_{K-2} the link scale is logit P(y > class k) = r_0 - sum_{j=1..k} softplus(r_j): r_0 is a
+    score that moves all splits alike (proportional odds), the others are distances between neighbouring cut points.
+    Without any modality the prediction is the class frequencies of the training rows, a half added to each count.
 
     Args:
         name: Name of the task.
@@ -54,7 +52,6 @@ class OrdinalTask(PriorTask):
     """
 
     Options: ClassVar[type[base.Options]] = OrdinalOptions
-    has_strata_likelihood = True
     scores: ClassVar = {  # all but the AUROC of the median class
         "quadratic_kappa": metrics.quadratic_kappa,
         "auroc": metrics.auroc,
@@ -63,14 +60,7 @@ class OrdinalTask(PriorTask):
     }
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
-        super().__init__(name, prior, link_names=[f">{low}" for low in classes[:-1]])
-        self.target, self.classes = target, classes
-        self.n_strata = len(classes)
-
-    @staticmethod
-    def target_columns(options: Any) -> list[str]:
-        """Returns the columns of the targets table that the task reads."""
-        return [options.target]
+        super().__init__(name, target, classes, prior, link_names=[f">{low}" for low in classes[:-1]])
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
@@ -83,11 +73,6 @@ class OrdinalTask(PriorTask):
             )
         counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes)
         return cls(name, options.target, classes, _prior(counts + 0.5))
-
-    def prepare(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
-        """Parses the labels to class positions ``(n,)``; see the base class."""
-        codes = torch.from_numpy(encode(self.name, frame, self.target, self.classes))
-        return codes.clamp(min=0), codes >= 0
 
     def link(self, outputs: Tensor) -> Tensor:
         """Returns the log-odds of lying above each class but the last ``(..., K - 1)``, never increasing."""
@@ -114,15 +99,6 @@ class OrdinalTask(PriorTask):
         """Returns whether the row lies above each class but the last, ``(n, K - 1)``."""
         return (target.unsqueeze(1) > torch.arange(self.output_size, device=target.device)).float()
 
-    def strata(self, target: Tensor) -> Tensor:
-        """Returns the class of each row; see the base class."""
-        return target.long()
-
-    @property
-    def stratum_names(self) -> list[str]:
-        """Returns the classes."""
-        return self.classes
-
     def log_strata(self, outputs: Tensor) -> Tensor:
         """Returns the log-probability of each class; see the base class."""
         return self.log_probabilities(outputs)
@@ -132,10 +108,6 @@ class OrdinalTask(PriorTask):
         probabilities = self.log_probabilities(outputs).exp()
         named = {name: probabilities[..., k] for k, name in enumerate(self.classes)}
         return named | {"expected": self.link(outputs).sigmoid().sum(-1)}  # E[y] = sum of P(y > k)
-
-    def config(self) -> dict[str, JSON]:
-        """Returns the arguments of the class."""
-        return {"name": self.name, "target": self.target, "classes": self.classes, "prior": self.prior().tolist()}
 
 
 def _prior(counts: NDArray[np.float64]) -> list[float]:

@@ -68,11 +68,6 @@ class RegressionTask(PriorTask):
         super().__init__(name, prior=[0.0, 0.0], link_names=[name])
         self.target, self.mean, self.sd = target, mean, sd
 
-    @staticmethod
-    def target_columns(options: Any) -> list[str]:
-        """Returns the columns of the targets table that the task reads."""
-        return [options.target]
-
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
         """Learns mean and standard deviation from training rows; see the base class."""
