@@ -30,32 +30,6 @@ class AurocDifference:
     p_value: float  # two-sided, of no difference; NaN if the standard error is 0 and the difference is not
 
 
-def delong(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Computes the AUROCs ``(A,)`` of models with scores ``(n, A)``, and their covariance over patients ``(A, A)``.
-
-    Raises:
-        DataError: If there are fewer than two positive or two negative patients.
-    """
-    areas, parts = _components(scores, positive)
-    covariance: Floats = parts.T @ parts
-    return areas, covariance
-
-
-def delong_test(first: Floats, second: Floats, positive: NDArray[np.bool_]) -> AurocDifference:
-    """Tests the difference of two AUROCs of the same patients.
-
-    Args:
-        first: Scores of the first model ``(n,)``, on any scale.
-        second: Scores of the second.
-        positive: ``(n,)``.
-
-    Raises:
-        DataError: If there are fewer than two positive or two negative patients.
-    """
-    everybody = np.arange(len(positive))
-    return delong_over_folds([(everybody, np.stack([first, second], axis=1), positive)], len(positive))
-
-
 def delong_over_folds(
     folds: Sequence[tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]], n_patients: int
 ) -> AurocDifference:

@@ -8,12 +8,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.crossval.bootstrap import resampled
-from multimodn.evaluate.crossval.comparison import COLUMNS, adjusted, averages, compare, compare_links
+from multimodn.evaluate.crossval.bootstrap import interval, resampled, two_sided
+from multimodn.evaluate.crossval.comparison import COLUMNS, adjusted, averages, compare
 from multimodn.evaluate.crossval.crossval import cross_predict
-from multimodn.evaluate.crossval.out_of_fold import OutOfFold
+from multimodn.evaluate.crossval.out_of_fold import Answers, Cell, OutOfFold
 from multimodn.metrics.tasks import main_score
-from multimodn.statistics.delong import delong, delong_test
+from multimodn.statistics.delong import delong_over_folds
 from multimodn.statistics.multiple_testing import holm
 from multimodn.training.build import fit_tasks
 from tests.evaluate._toy import WIDTHS, make_cohort, make_study
@@ -43,6 +43,10 @@ def links(n=120, shift=1.0, seed=0):
     return positive, generator.normal(size=n) + shift * positive, generator.normal(size=n) + positive
 
 
+def delong_test(first, second, positive):
+    return delong_over_folds([(np.arange(len(positive)), np.stack([first, second], axis=1), positive)], len(positive))
+
+
 def brute_force_delong(scores, positive):
     def psi(x, y):
         return 1.0 if x > y else 0.5 if x == y else 0.0
@@ -57,10 +61,11 @@ def brute_force_delong(scores, positive):
 @given(hnp.arrays(np.int64, (14, 2), elements=st.integers(0, 6)), st.integers(2, 12))
 def test_delong_is_what_its_definition_says_ties_included(scores, n_positive):
     positive = np.arange(14) < n_positive
-    areas, covariance = delong(scores.astype(float), positive)
-    expected_areas, expected = brute_force_delong(scores.astype(float), positive)
-    np.testing.assert_allclose(areas, expected_areas, atol=1e-12)
-    np.testing.assert_allclose(covariance, expected, atol=1e-12)
+    test = delong_test(*scores.T.astype(float), positive)
+    areas, covariance = brute_force_delong(scores.astype(float), positive)
+    np.testing.assert_allclose([test.first, test.second], areas, atol=1e-12)
+    error = max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0) ** 0.5
+    assert (test.high - test.low) / (2 * 1.96) == pytest.approx(error, abs=1e-7)
 
 
 def test_the_p_value_of_delong_is_that_of_the_normal_difference():
@@ -79,19 +84,26 @@ def test_delong_wants_two_of_each_class():
         delong_test(np.arange(3.0), np.arange(3.0), np.array([True, False, False]))
 
 
+def drawn_differences(first, second, positive, n_resamples):
+    rows, truth = np.arange(len(positive)), positive[:, None].astype(float)
+    answers = [
+        Answers("log-odds", "auroc", pd.RangeIndex(len(rows)), ["death"], [Cell(0, 0, rows, link[:, None], truth)])
+        for link in (first, second)
+    ]
+    one, other = resampled(answers, n_resamples, 0)[1]
+    return one - other
+
+
 def test_delong_and_the_bootstrap_agree(found):
-    for task in ("death",):
-        one, two = (compare(found, "good", "bad", tasks=[task], method=m).iloc[0] for m in ("delong", "bootstrap"))
-        assert (one["method"], two["method"]) == ("delong", "bootstrap")
-        assert one["difference"] == pytest.approx(two["difference"])
-        assert one["high"] - one["low"] == pytest.approx(two["high"] - two["low"], rel=0.2)
+    one, two = (compare(found, "good", "bad", tasks=["death"], method=m).iloc[0] for m in ("delong", "bootstrap"))
+    assert (one["method"], two["method"]) == ("delong", "bootstrap")
+    assert one["difference"] == pytest.approx(two["difference"])
+    assert one["high"] - one["low"] == pytest.approx(two["high"] - two["low"], rel=0.2)
     positive, first, second = links(300)
-    task = next(task for task in fit_tasks(make_study(), make_cohort()) if task.name == "death")
-    arrays = first[:, None], second[:, None], positive[:, None].astype(float)
-    rows = pd.concat([compare_links(task, *arrays, method=m) for m in ("delong", "bootstrap")])
-    np.testing.assert_allclose(rows["difference"], delong_test(first, second, positive).difference)
-    np.testing.assert_allclose(*(rows["high"] - rows["low"]), rtol=0.1)
-    assert abs(rows["p_value"].diff().iloc[1]) < 0.05
+    test, drawn = delong_test(first, second, positive), drawn_differences(first, second, positive, 2000)
+    low, high = interval(drawn)
+    assert test.high - test.low == pytest.approx(high - low, rel=0.1)
+    assert abs(test.p_value - two_sided(drawn)) < 0.05
 
 
 def test_delong_is_right_under_the_null():
@@ -192,14 +204,12 @@ def test_intervals_of_averages_hold_the_averages_and_widen_with_fewer_patients(f
 
 @pytest.mark.slow
 def test_the_interval_of_a_difference_covers_the_truth():
-    task = next(task for task in fit_tasks(make_study(), make_cohort()) if task.name == "death")
     truth = norm.cdf(1.5 / 2**0.5) - norm.cdf(1 / 2**0.5)
     covered = []
     for seed in range(300):
         positive, first, second = links(150, 1.5, seed)
-        arrays = first[:, None], second[:, None], positive[:, None].astype(float)
-        row = compare_links(task, *arrays, n_resamples=400).iloc[0]
-        covered.append(row["low"] <= truth <= row["high"])
+        low, high = interval(drawn_differences(first, second, positive, 400))
+        covered.append(low <= truth <= high)
     assert 0.91 < np.mean(covered) < 0.98
 
 
@@ -210,9 +220,6 @@ def test_what_is_unknown_is_named(found):
         compare(found, "good", "bad", tasks=["deth"])
     with pytest.raises(StudyError, match=r"Unknown method 'delon'\. Did you mean 'delong'"):
         compare(found, "good", "bad", method="delon")
-    task = fit_tasks(make_study(), make_cohort())[0]
-    with pytest.raises(DataError, match=r"shapes \(3, 1\) and \(4, 1\)"):
-        compare_links(task, np.zeros((3, 1)), np.zeros((4, 1)), np.zeros((3, 1)))
 
 
 def test_predictions_survive_a_folder(found, tmp_path):

@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve as binned
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from multimodn.errors import DataError, StudyError
-from multimodn.evaluate.performance.decision_curve import auroc_by_time, decision_curve, decision_curve_of
+from multimodn.evaluate.performance.decision_curve import decision_curve, decision_curve_of
 from multimodn.evaluate.performance.performance import calibration_of, calibration_summary
 from multimodn.metrics.classification import calibration_error, calibration_intercept, calibration_slope, logistic
 from multimodn.metrics.predictions import predicted
@@ -109,9 +109,6 @@ def test_survival_metrics_agree_with_scikit_survival():
     assert found["auroc_over_time"] == pytest.approx(mean)
     assert found["integrated_brier"] == pytest.approx(sksurv.integrated_brier_score(y, y, survival, inside))
     assert aurocs_at(given_, inside, np.ones((1, 200)))[0] == pytest.approx(each)
-    table = auroc_by_time(*fixed(task, outputs, target), n_resamples=50)
-    assert table["value"][: len(inside)].tolist() == pytest.approx(each)
-    assert ((table["low"] < table["value"]) & (table["value"] < table["high"]))[table["low"].notna()].all()
 
 
 def test_the_slope_of_a_log_risk_is_that_of_a_cox_model():
@@ -264,18 +261,14 @@ def test_what_cannot_be_asked_is_said():
     binary, survival = fixed(*case("binary")), fixed(*case("survival"))
     with pytest.raises(StudyError, match="Task 'survival' predicts no classes"):
         decision_curve(*survival, task="survival")
-    with pytest.raises(StudyError, match="Task 'binary' does not predict survival"):
-        auroc_by_time(*binary, task="binary")
-    for ask in (decision_curve, auroc_by_time):
-        with pytest.raises(StudyError, match="Did you mean 'binary'"):
-            ask(*binary, task="binry")
+    with pytest.raises(StudyError, match="Did you mean 'binary'"):
+        decision_curve(*binary, task="binry")
     with pytest.raises(StudyError, match=r"lie between 0 and 1, found: \[0\.5, 1\.0\]"):
         decision_curve(*binary, thresholds=[0.5, 1.0])
     patients = binary[1]
     patients.targets.clear()
     patients.labelled.clear()
-    for ask in (decision_curve, auroc_by_time):
-        with pytest.raises(DataError, match="labelled=True"):
-            ask(binary[0], patients)
+    with pytest.raises(DataError, match="labelled=True"):
+        decision_curve(binary[0], patients)
     assert isinstance(decision_curve(*survival), pd.DataFrame)
     assert decision_curve(*survival).empty

@@ -19,10 +19,9 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from multimodn.base.task import Task, main_metric
-from multimodn.errors import DataError, StudyError, did_you_mean
+from multimodn.errors import StudyError, did_you_mean
 from multimodn.evaluate.crossval.bootstrap import interval, resampled, two_sided
-from multimodn.evaluate.crossval.out_of_fold import Answers, Cell, OutOfFold
+from multimodn.evaluate.crossval.out_of_fold import Answers, OutOfFold
 from multimodn.metrics.ties import tied
 from multimodn.statistics.bootstrap import Floats
 from multimodn.statistics.delong import AurocDifference, delong_over_folds
@@ -76,51 +75,6 @@ def compare(
     for task in found.tasks if tasks is None else tasks:
         answers = {name: found.answers(name, task) for name in dict.fromkeys([*arms, *references])}
         rows += _rows(task, answers, pairs, method, n_resamples, seed)
-    return adjusted(pd.DataFrame(rows, columns=COLUMNS))
-
-
-def compare_links(
-    task: Task,
-    link: Floats,
-    reference_link: Floats,
-    truth: Floats,
-    *,
-    arm: str = "arm",
-    reference: str = "reference",
-    method: Method = "bootstrap",
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Compares two models by their predictions of the same test patients; see `compare`.
-
-    Args:
-        task: The task.
-        link: Link-scale predictions of one model ``(n, L)``.
-        reference_link: Of the other.
-        truth: `Task.link_target` of the patients; rows of NaN are not labelled.
-        arm: Name of the one.
-        reference: Name of the other.
-        method: As of `compare`.
-        n_resamples: Bootstrap resamples.
-        seed: Their seed.
-
-    Returns:
-        One row with the columns of `compare`; join several, and adjust their p-values by `adjusted`.
-
-    Raises:
-        DataError: If the shapes do not fit.
-    """
-    if link.shape != reference_link.shape or len(link) != len(truth):
-        raise DataError(
-            f"Predictions of shapes {link.shape} and {reference_link.shape} do not fit a truth of shape {truth.shape}."
-        )
-    known = np.flatnonzero(~np.isnan(truth).all(1))
-    answers = {}
-    for name, one in ((arm, link), (reference, reference_link)):
-        cell = Cell(0, 0, np.arange(len(known)), one[known], truth[known])
-        patients, outputs = pd.RangeIndex(len(known)), task.link_names
-        answers[name] = Answers(task.link_scale, main_metric(task), patients, outputs, [cell])
-    rows = _rows(task.name, answers, [(arm, reference)], method, n_resamples, seed)
     return adjusted(pd.DataFrame(rows, columns=COLUMNS))
 
 

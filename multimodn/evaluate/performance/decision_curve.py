@@ -6,7 +6,7 @@ subgroup, with intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,6 @@ from torch import Tensor
 from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.errors import StudyError
-from multimodn.metrics.predictions import predicted
-from multimodn.metrics.survival import aurocs_at, observed
 from multimodn.metrics.ties import reaches
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
@@ -154,63 +152,3 @@ def _net_benefits(
 def _strategies(benefits: Floats) -> dict[str, Floats]:
     model, everybody = np.split(benefits, 2, axis=1)
     return {"model": model, "treat_all": everybody, "gain": model - np.maximum(everybody, 0.0)}
-
-
-def auroc_by_time(
-    model: MultiModN, patients: PatientTensors, task: str | None = None, *, n_resamples: int = 500, seed: int = 0
-) -> pd.DataFrame:
-    """Computes the cumulative/dynamic AUROC at each time that a survival task knows.
-
-    Of those with the event by a time and those without it until after it, the chance that the first have the lower
-    predicted chance of survival up to that time. Events are weighted by the inverse chance of not being censored
-    before, from the Kaplan-Meier curve of the censoring times of these patients, not of the training patients.
-
-    Args:
-        model: A trained model.
-        patients: Labelled patients who were not trained on, from `MultiModN.prepare`.
-        task: Its name; default: all survival tasks.
-        n_resamples: Bootstrap resamples of patients.
-        seed: Seed of the resamples.
-
-    Returns:
-        A row for each task and time: ``task``, ``time``, ``value`` (NaN: nobody had the event before, or nobody was
-        followed longer), ``low``, ``high`` (95 %, percentiles of a bootstrap over patients; NaN with fewer than five
-        cases or controls), ``n_cases`` with the event by the time, ``n_controls`` without it until after it, ``n``.
-
-    Raises:
-        NotFittedError: Before training.
-        StudyError: If the task is unknown or does not predict survival.
-        DataError: If the patients have no targets.
-
-    References:
-        See `multimodn.metrics.survival.aurocs_at`.
-    """
-    patients.check_labelled()
-    asked = model.trained.select_tasks(task)
-    if task is not None and asked[task].link_scale != "log-risk":
-        raise StudyError(f"Task '{task}' does not predict survival.")
-    outputs = model.trained.outputs(patients)
-    rows: list[dict[str, object]] = []
-    for name, one in asked.items():
-        known = patients.labelled[name]
-        if one.link_scale == "log-risk" and known.any():
-            found = _by_time(one, outputs[name][known], patients.targets[name][known], n_resamples, seed)
-            rows += [{"task": name, **row} for row in found]
-    return pd.DataFrame(rows, columns=["task", "time", "value", "low", "high", "n_cases", "n_controls", "n"])
-
-
-def _by_time(task: Task, outputs: Tensor, target: Tensor, n_resamples: int, seed: int) -> Iterator[dict[str, object]]:
-    given = predicted(task, outputs, target)
-    time, event = observed(given)
-    value = aurocs_at(given, given.times, np.ones((1, len(time))))[0]
-    blocks = [aurocs_at(given, given.times, block) for block in draws(len(time), n_resamples, seed)]
-    drawn = np.concatenate(blocks)
-    for k, at in enumerate(given.times):
-        n_cases, n_controls = int(((time <= at) & event).sum()), int((time > at).sum())
-        ends = np.full(2, np.nan)
-        if min(n_cases, n_controls) >= FEWEST_EACH:
-            ends = np.nanquantile(drawn[:, k], [0.025, 0.975])
-        yield {
-            "time": float(at), "value": float(value[k]), "low": float(ends[0]), "high": float(ends[1]),
-            "n_cases": n_cases, "n_controls": n_controls, "n": len(time),
-        }  # fmt: skip
