@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from multimodn.errors import DataError, DataWarning, did_you_mean, raise_all, shown
 
-Label = bool | int | float | str
-"""A class as a study file may write it."""
+Label = bool | int | float | str  # A class as a study file may write it
 
 TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 """Words, in lower case, that answer yes or no (those of YAML, and 1 and 0)."""
@@ -150,15 +149,9 @@ def two_classes(
 ) -> list[str]:
     """Returns the texts of the negative and the positive class of a yes-or-no column of training rows.
 
-    Only one of the two need occur: whether that is enough is for the task to say. The other one is then the
-    opposite word if there is one, else empty.
-
-    Args:
-        task: Name of the task, for messages.
-        frame: The targets of the training rows.
-        column: The column to read.
-        positive: Value of the positive class; None = the values answer yes or no, see `TRUTH`.
-        key: The option that gives ``positive``, for messages.
+    Only one of the two need occur: whether that is enough is for the task to say. The other one is then the opposite
+    word if there is one, else empty. ``positive`` None: the values answer yes or no, see `TRUTH`; ``key`` is the option
+    that gives it, for messages.
 
     Raises:
         DataError: If there are no labels, more than two values, or it is not clear which one is positive.

@@ -23,8 +23,7 @@ class PriorTask(Task):
     The prior travels in `config` and not in the `state_dict`: it gives the shapes that a `state_dict` fills.
     """
 
-    scores: ClassVar[Mapping[str, Metric]]
-    """The metrics of the task kind, by name."""
+    scores: ClassVar[Mapping[str, Metric]]  # the metrics of the task kind, by name
     prior_outputs: Tensor
 
     def __init__(self, name: str, prior: list[float], link_names: list[str]) -> None:

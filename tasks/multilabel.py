@@ -18,11 +18,9 @@ from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, check_unique, count_classes, encode, two_classes
 from multimodn.tasks._outputs import PriorTask
 
-UNKNOWN = -1.0
-"""Target of a label that a patient does not have."""
+UNKNOWN = -1.0  # target of a label that a patient does not have
 
-MAX_COMBINED = 3
-"""Up to this many labels every combination is an outcome group of its own; beyond, their number is."""
+MAX_COMBINED = 3  # up to this many labels every combination is an outcome group of its own; beyond, their number is
 
 
 class MultilabelOptions(base.Options):

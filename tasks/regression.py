@@ -23,8 +23,7 @@ from multimodn.tasks._outputs import PriorTask
 LOG_SCALE_LIMIT = 5.0
 """A predicted spread is within exp(+-5) times that of the training rows, so that a loss stays finite."""
 
-QUARTILE = 0.6745
-"""Upper quartile of the standard normal distribution."""
+QUARTILE = 0.6745  # upper quartile of the standard normal distribution
 
 
 class RegressionOptions(base.Options):

@@ -16,33 +16,21 @@ from multimodn.metrics.survival import by_time_weights, cox_slope, enough_by, ev
 from multimodn.metrics.ties import tied
 from multimodn.statistics.bootstrap import Floats
 
-Z = 1.959964
-"""Quantile of the normal distribution for intervals of 95 %."""
+Z = 1.959964  # quantile of the normal distribution for intervals of 95 %
 
 
 @dataclass(frozen=True)
 class OutputPredictions:
-    """The predictions of one output of a task, and what was observed.
-
-    Attributes:
-        task: The task's name.
-        output: The class, label, split (``>class``), task or ``survival@time``.
-        kind: `multimodn.base.task.Task.link_scale`.
-        predicted: A probability, or a number in the target's units ``(n,)``; NaN where unknown.
-        link: The prediction on the link scale; of survival the log-risk.
-        truth: 0 or 1, a number, or time and event ``(n, 2)``.
-        rows: Positions of the patients among the labelled ones of the task ``(n,)``.
-        time: Horizon of the probability of survival; NaN where only a log-risk is predicted.
-    """
+    """The predictions of one output of a task, and what was observed."""
 
     task: str
-    output: str
-    kind: str
-    predicted: Floats
-    link: Floats
-    truth: Floats
-    rows: NDArray[np.int64]
-    time: float = np.nan
+    output: str  # the class, label, split (``>class``), task or ``survival@time``
+    kind: str  # `multimodn.base.task.Task.link_scale`
+    predicted: Floats  # A probability, or a number in the target's units ``(n,)``; NaN where unknown
+    link: Floats  # the prediction on the link scale; of survival the log-risk
+    truth: Floats  # 0 or 1, a number, or time and event ``(n, 2)``
+    rows: NDArray[np.int64]  # positions of the patients among the labelled ones of the task ``(n,)``
+    time: float = np.nan  # horizon of the probability of survival; NaN where only a log-risk is predicted
 
     def of(self, wanted: NDArray[np.int64]) -> OutputPredictions:
         """Returns the part of the column that belongs to some of the labelled patients."""

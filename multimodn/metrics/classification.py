@@ -17,10 +17,8 @@ from multimodn.metrics.ties import tied
 from multimodn.statistics.bootstrap import Floats
 
 N_BINS = 10
-FEWEST_A_BIN = 10
-"""Smallest number of patients in a bin; with fewer patients there are fewer bins."""
-FEWEST_EACH = 5
-"""Patients with and without the outcome below whom no slope and no intercept is fitted."""
+FEWEST_A_BIN = 10  # smallest number of patients in a bin; with fewer patients there are fewer bins
+FEWEST_EACH = 5  # patients with and without the outcome below whom no slope and no intercept is fitted
 MOST_STEPS, LARGEST_STEP, CLOSE = 60, 2.0, 1e-9
 
 
@@ -43,12 +41,8 @@ def auroc(link: Floats, positive: Bools) -> Score:
 def ranked_pairs(link: Floats, positive: Bools) -> Callable[[Floats], tuple[Floats, Floats]]:
     """Counts the pairs of a positive and a negative patient that are in the right order, and all of them.
 
-    Args:
-        link: Predictions ``(n,)``, on any scale on which differences of 1 are large.
-        positive: Outcomes ``(n,)``.
-
-    Returns:
-        A function of weights ``(R, n)``, whose answers are ``(R,)``.
+    Predictions ``(n,)`` are on any scale on which differences of 1 are large; the function turns weights ``(R, n)``
+    into counts ``(R,)``.
     """
     order, first = _by_ties(link)
     sides = [side[order] for side in (positive, ~positive)]
@@ -163,16 +157,10 @@ def calibration_intercept(link: Floats, positive: Bools) -> Score:
 
 
 def logistic(rows: Floats, offset: Floats, positive: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """Fits a logistic regression for each weighting, by Newton's method.
+    """Fits a logistic regression for each weighting ``(R, n)``, by Newton's method.
 
-    Args:
-        rows: Predictors ``(n, p)``, of about unit size.
-        offset: What is added to the log-odds ``(n,)``.
-        positive: Outcomes ``(n,)``.
-        weights: ``(R, n)``.
-
-    Returns:
-        Coefficients ``(R, p)`` and their covariance ``(R, p, p)``, NaN where the likelihood has no maximum.
+    Predictors ``(n, p)`` are of about unit size; ``offset`` ``(n,)`` is added to the log-odds. Returns coefficients
+    ``(R, p)`` and their covariance ``(R, p, p)``, NaN where the likelihood has no maximum.
     """
     n_draws, p = len(weights), rows.shape[1]
     beta, products = np.zeros((n_draws, p)), (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), p * p)

@@ -21,23 +21,14 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predictions of n labelled patients and what was observed; arrays in double precision.
+    """Predictions of n labelled patients and what was observed; arrays in double precision."""
 
-    Attributes:
-        link: Predictions on the link scale ``(n, L)``.
-        truth: `Task.link_target`.
-        losses: The loss of each patient ``(n,)``.
-        spread: Predicted standard deviations of a number ``(n,)``; None where the task has none.
-        times: Times at which the task predicts the chance of no event ``(J,)``; empty for other tasks.
-        survival: Those chances ``(n, J)``.
-    """
-
-    link: Floats
-    truth: Floats
-    losses: Floats
-    spread: Floats | None
-    times: Floats
-    survival: Floats
+    link: Floats  # predictions on the link scale ``(n, L)``
+    truth: Floats  # `Task.link_target`
+    losses: Floats  # the loss of each patient ``(n,)``
+    spread: Floats | None  # predicted standard deviations of a number ``(n,)``; None where the task has none
+    times: Floats  # times at which the task predicts the chance of no event ``(J,)``; empty for other tasks
+    survival: Floats  # those chances ``(n, J)``
 
 
 def predicted(task: Task, outputs: Tensor, target: Tensor) -> Predicted:
@@ -119,12 +110,8 @@ def by_column(
 ) -> Score:
     """Averages a metric of log-odds ``(m,)`` and outcomes ``(m,)`` over the columns of a task.
 
-    Args:
-        given: Predictions of log-odds.
-        make: The metric of one column.
-        fewest: Patients with and without the outcome that a column must have to count.
-        partly: Whether a weighting under which one of these columns is undefined is averaged over the others, instead
-            of being undefined as a whole.
+    A column counts with ``fewest`` patients with and without the outcome. With ``partly`` a weighting under which one
+    of these columns is undefined is averaged over the others, else it is undefined as a whole.
     """
     columns: list[tuple[Score, NDArray[np.int64]]] = []
     for link, truth in zip(given.link.T, given.truth.T, strict=True):

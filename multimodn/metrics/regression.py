@@ -10,8 +10,7 @@ from multimodn.metrics.predictions import Predicted, Score, means, undefined
 from multimodn.metrics.ties import ERROR
 from multimodn.statistics.bootstrap import Floats
 
-ROUNDING = 1e-7
-"""Relative error of one rounding to single precision: predictions that vary by less do not vary."""
+ROUNDING = 1e-7  # relative error of one rounding to single precision: predictions that vary by less do not vary
 
 
 def rmse(given: Predicted) -> Score:
@@ -51,11 +50,7 @@ def is_flat(link: Floats, truth: Floats) -> bool:
 
 def r2(given: Predicted) -> Score:
     """R^2 about the weighted mean of the target."""
-
-    def explained(spread: Floats, moved: Floats, product: Floats, square: Floats) -> Floats:
-        return 1 - square / spread
-
-    return _of_moments(given, explained)
+    return _of_moments(given, lambda spread, moved, product, square: 1 - square / spread)
 
 
 def pearson(given: Predicted) -> Score:

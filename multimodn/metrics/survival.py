@@ -27,20 +27,10 @@ def observed(given: Predicted) -> tuple[Floats, Bools]:
 
 
 def kaplan_meier(time: Floats, event: Bools, weights: Floats, at: Floats, side: str, *, of_censoring: bool) -> Floats:
-    """Returns the chance of no event (or of not being censored) by given times, for each weighting.
+    """Returns the chance of no event (or ``of_censoring``: of not being censored) by times ``at``, ``(R, k)``.
 
-    At equal times events come before censoring, so who has the event is not at risk of being censored then.
-
-    Args:
-        time: Time of event or censoring ``(n,)``.
-        event: Whether the event happened ``(n,)``.
-        weights: ``(R, n)``.
-        at: Times ``(k,)``.
-        side: ``right`` counts what happens at the very time, ``left`` does not.
-        of_censoring: Whether the curve is that of the censoring times.
-
-    Returns:
-        ``(R, k)``.
+    At equal times events come before censoring, so who has the event is not at risk of being censored then. Times and
+    events are ``(n,)``, weights ``(R, n)``; ``side`` ``right`` counts what happens at the very time, ``left`` does not.
     """
     order = np.lexsort((~event, time))
     drawn = weights[:, order]
@@ -99,10 +89,9 @@ def uno(given: Predicted) -> Score:
 
 
 def _concordance(given: Predicted) -> Callable[[Floats, Floats], Floats]:
-    """Prepares a concordance index in n log n steps.
+    """Prepares a concordance index in n log n steps, as a function of weights ``(R, n)``.
 
-    Returns:
-        A function of the weights of patients ``(R, n)``, and of their weights as the one of a pair who has the event.
+    The second argument has the weights of patients as the one of a pair who has the event.
     """
     time, event = observed(given)
     order = np.lexsort((~event, time))  # at equal times the events come first
@@ -147,15 +136,10 @@ def _weight_below(ranks: Codes, weights: Floats, starts: Codes, limits: Codes) -
 
 
 def aurocs_at(given: Predicted, times: Floats, weights: Floats) -> Floats:
-    """Cumulative/dynamic time-dependent AUROC, ``(R, len(times))``.
+    """Cumulative/dynamic time-dependent AUROC at some of ``given.times``, ``(R, len(times))``, for weights ``(R, n)``.
 
     Of those with the event by a time, and those without it until after it, the chance that the first have the lower
     predicted chance of survival up to that time; events are weighted by IPCW.
-
-    Args:
-        given: Predictions.
-        times: Some of ``given.times``.
-        weights: ``(R, n)``.
 
     References:
         Uno et al. (2007), https://doi.org/10.1198/016214507000000149; Hung and Chiang (2010),
@@ -289,20 +273,12 @@ def by_time_weights(time: Floats, event: Bools, at: float, weights: Floats) -> F
 
 
 def cox_slope(risk: Floats, time: Floats, event: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """Fits a Cox model with one predictor for each weighting: Newton's method, ties by Breslow.
+    """Fits a Cox model with one predictor for each weighting ``(R, n)``: Newton's method, ties by Breslow.
 
     The coefficient of the linear predictor of a Cox model is its calibration slope. Of a prediction whose hazards are
     not proportional, such as that of `multimodn.tasks.SurvivalTask`, it need not be 1 where that is calibrated.
-
-    Args:
-        risk: The predictor ``(n,)``.
-        time: Time of event or censoring ``(n,)``.
-        event: Whether the event happened ``(n,)``.
-        weights: ``(R, n)``.
-
-    Returns:
-        Coefficients and their standard errors ``(R,)``, NaN where the likelihood has no maximum or ``risk`` is the same
-        for everybody.
+    Coefficients and their standard errors ``(R,)`` are NaN where the likelihood has no maximum or ``risk`` is the same
+    for everybody.
 
     References:
         Van Houwelingen (2000), https://doi.org/10.1002/1097-0258(20001230)19:24<3401::AID-SIM554>3.0.CO;2-2; Royston

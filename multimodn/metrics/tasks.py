@@ -13,24 +13,16 @@ from torch import Tensor
 
 from multimodn.base.task import Task
 from multimodn.metrics import classification, regression, survival
-from multimodn.metrics.predictions import Predicted, Score, by_column, means, of_links, once, predicted
+from multimodn.metrics.predictions import Bools, Predicted, Score, by_column, means, of_links, once, predicted
 from multimodn.metrics.ties import exceeds, likeliest
 from multimodn.statistics.bootstrap import Floats
 
 Metric = Callable[[Predicted], Score | None]
 """Predictions to a function of weights; None where the metric does not apply to them."""
 
-MOST_AT_ONCE = {
-    "cindex": 5000,  # n log n steps for each resample
-    "uno_cindex": 5000,
-    "calibration_slope": 5000,  # fitted anew in each resample
-    "calibration_intercept": 5000,
-    "auroc_over_time": 5000,  # an AUROC for each time
-    "integrated_brier": 20_000,
-    "auprc": 20_000,
-    "ece": 20_000,
-}
-"""Patients up to whom these are computed for many resamples at once."""
+# patients up to whom these are computed for many resamples at once: n log n steps, a fit or an AUROC for each time
+MOST_AT_ONCE = dict.fromkeys(("cindex", "uno_cindex", "calibration_slope", "calibration_intercept"), 5000)
+MOST_AT_ONCE |= {"auroc_over_time": 5000, "integrated_brier": 20_000, "auprc": 20_000, "ece": 20_000}
 
 
 ADDED = ("auprc", "brier", "ece", "calibration_slope", "calibration_intercept", "auroc_over_time", "integrated_brier")
@@ -43,13 +35,9 @@ def values(metrics: Mapping[str, Metric], given: Predicted) -> dict[str, float]:
 
 
 def main_score(scale: str, link: Tensor | Floats, truth: Tensor | Floats, *, partly: bool = False) -> Score:
-    """Returns the `main_metric` of predictions of any make as a function of weights.
+    """Returns the `main_metric` of predictions of any make, link and truth ``(n, L)``, as a function of weights.
 
-    Args:
-        scale: `Task.link_scale`.
-        link: Predictions on the link scale ``(n, L)``.
-        truth: `Task.link_target`.
-        partly: See `multimodn.metrics.predictions.by_column`.
+    See `multimodn.metrics.predictions.by_column` for ``partly``.
     """
     given = of_links(link, truth)
     if scale == "log-odds":
@@ -60,14 +48,9 @@ def main_score(scale: str, link: Tensor | Floats, truth: Tensor | Floats, *, par
 def weighted_metrics(task: Task, outputs: Tensor, target: Tensor, scores: Mapping[str, float]) -> dict[str, Score]:
     """Returns those metrics of a task that can be computed for many resamples at once.
 
-    A metric is among them if one of our definitions gives the score of the task under weights of one: so a third
-    party's task that has a Brier score of its own is never resampled by ours.
-
-    Args:
-        task: The task.
-        outputs: Raw outputs of n labelled patients ``(n, K)``.
-        target: Their targets.
-        scores: Their metrics, such as `Task.metrics` or `field_metrics`.
+    A metric is among them if one of our definitions gives the score of the task under weights of one, see ``scores``
+    (of `Task.metrics` or `field_metrics`): so a third party's task that has a Brier score of its own is never resampled
+    by ours.
     """
     n = len(target)
     if not n:
@@ -119,19 +102,17 @@ def loss(given: Predicted) -> Score:
 
 def balanced_accuracy(given: Predicted) -> Score:
     """Balanced accuracy of yes-or-no labels, averaged over them."""
-    return by_column(
-        given,
-        lambda link, positive: classification.mean_recall(
-            positive.astype(np.float64), exceeds(link, 0).astype(np.float64)
-        ),
-    )
+
+    def of_label(link: Floats, positive: Bools) -> Score:
+        return classification.mean_recall(positive.astype(np.float64), exceeds(link, 0).astype(np.float64))
+
+    return by_column(given, of_label)
 
 
 def balanced_accuracy_of_classes(given: Predicted) -> Score:
     """Balanced accuracy of the likeliest class."""
-    return classification.mean_recall(
-        given.truth.argmax(1).astype(np.float64), likeliest(given.link).astype(np.float64)
-    )
+    classes, called = (codes.astype(np.float64) for codes in (given.truth.argmax(1), likeliest(given.link)))
+    return classification.mean_recall(classes, called)
 
 
 def balanced_accuracy_of_median(given: Predicted) -> Score | None:
@@ -190,14 +171,13 @@ def calibration_intercept(given: Predicted) -> Score:
     return by_column(given, classification.calibration_intercept, classification.FEWEST_EACH)
 
 
-LABEL_METRICS: dict[str, Metric] = {
+LABEL_METRICS: dict[str, Metric] = {  # the metrics of yes-or-no labels
     "auroc": auroc,
     "auprc": auprc,
     "brier": brier,
     "log_loss": log_loss,
     "balanced_accuracy": balanced_accuracy,
 }
-"""The metrics of yes-or-no labels."""
 
 _DEFINITIONS: dict[tuple[str, str], tuple[Metric, ...]] = {
     ("log-odds", "auroc"): (auroc,),
@@ -238,13 +218,8 @@ def field_metrics(task: Task, outputs: Tensor, target: Tensor, names: Collection
     the middle time that the task knows.
 
     Scores of censored times are weighted by the inverse chance of not being censored, which is estimated from the rows
-    that are scored, not from training rows.
-
-    Args:
-        task: The task.
-        outputs: Raw outputs ``(n, K)``.
-        target: Targets of n labelled rows.
-        names: Which of the metrics of the field to compute, beside those of the task.
+    that are scored, not from training rows. ``names`` are the metrics of the field to compute, beside those of the
+    task.
 
     Returns:
         Names to values, those of `Task.metrics` (or, if it has none, `Task.link_metrics`) first; NaN = undefined.

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from multimodn.statistics.bootstrap import Floats
 
-ERROR = 1e-6
-"""Relative numerical error of predictions in single precision, a few roundings included."""
+ERROR = 1e-6  # relative numerical error of predictions in single precision, a few roundings included
 WIDEST, FINEST = 10, 6
 """A cluster of ties spans at most so many errors; a wider one is split by errors of a tenth, so many times."""
 
@@ -24,15 +23,11 @@ def error_of(values: Floats, scale: float = 1.0) -> Floats:
 
 
 def tied(values: Floats, scale: float = 1.0) -> Floats:
-    """Returns predictions of which those that are equal within their numerical error are equal.
+    """Returns predictions ``(n,)`` of which those that are equal within their numerical error (`error_of`) are equal.
 
     Neighbours in order that are no farther apart than their error are a cluster, and take its lowest value. A grid
-    would have edges that part equal predictions. In a large cohort chains of neighbours can grow long: a cluster
-    wider than `WIDEST` errors is split by a smaller error, so that predictions which differ stay different.
-
-    Args:
-        values: ``(n,)``, without NaN.
-        scale: See `error_of`; 1 for log-odds and log-risks.
+    would have edges that part equal predictions. In a large cohort chains of neighbours can grow long: a cluster wider
+    than `WIDEST` errors is split by a smaller error, so that predictions which differ stay different.
     """
     order = np.argsort(values, kind="stable")
     ordered = np.clip(values[order], -1e300, 1e300)  # so that differences are numbers

@@ -27,12 +27,7 @@ PREDICT_BATCH = 1024
 
 
 def as_arm(trainer: Trainer, without: Collection[str] = ()) -> Arms:
-    """Turns a trainer into what `multimodn.evaluate.crossval.crossval.cross_validate` takes.
-
-    Args:
-        trainer: What to train, and then to predict the test patients with, once.
-        without: Arms of the trainer that are left out.
-    """
+    """Turns a trainer, but its arms ``without``, into what `cross_validate` takes."""
 
     def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
         fitted = trainer(study, training, seed)
@@ -75,15 +70,9 @@ def fit_networks(
     """Trains the networks of one arm as `multimodn.training` trains ours, on the same rows.
 
     Adam with the study's L2 penalty and the cosine schedule; the weights of the epoch with the lowest loss on held-out
-    patients: a fifth of them for a single network, another fold for each of several ``members``, whose raw outputs
-    are averaged.
-
-    Args:
-        arm: Its name.
-        build: Makes an untrained network from the fitted encoders and tasks of a model, and the width D.
-        study: Encoders, tasks and training section.
-        training: The training patients.
-        seed: Added to the seed of the study.
+    patients: a fifth of them for a single network, another fold for each of several ``members``, whose raw outputs are
+    averaged. ``build`` makes an untrained network from the fitted encoders and tasks of a model, and the width D;
+    ``seed`` is added to that of the study.
 
     Raises:
         DataError: If a modality or a label cannot be used; every problem is listed.

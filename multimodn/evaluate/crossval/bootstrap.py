@@ -12,23 +12,14 @@ from multimodn.metrics.predictions import Score, defined_mean
 from multimodn.metrics.tasks import main_score
 from multimodn.statistics.bootstrap import Floats, draws
 
-MOST_UNDEFINED = 0.2
-"""Share of resamples in which a metric may be undefined; they are left out."""
+MOST_UNDEFINED = 0.2  # share of resamples in which a metric may be undefined; they are left out
 
 
 def resampled(answers: Sequence[Answers], n_resamples: int, seed: int) -> tuple[Floats, Floats]:
-    """Computes the mean over cells of the main metric, for the patients as they are and for resamples of them.
+    """Computes the mean over cells of the main metric of some arms for one task, in the patients and in resamples.
 
     A patient is drawn with all predictions in all repeats. A cell in which a resample leaves the metric undefined,
-    such as a fold without an event, does not count in that resample.
-
-    Args:
-        answers: Of some arms for one task.
-        n_resamples: Bootstrap resamples R.
-        seed: Their seed.
-
-    Returns:
-        The values ``(arms,)`` and those of the resamples ``(arms, R)``.
+    such as a fold without an event, does not count in that resample. Returns ``(arms,)``, ``(arms, n_resamples)``.
     """
     scores = [
         [(cell.patients, main_score(each.scale, cell.link, cell.truth, partly=True)) for cell in each.cells]

@@ -41,36 +41,22 @@ Prepared = TypeVar("Prepared")
 
 @dataclass(frozen=True)
 class Fold:
-    """Who is trained on and who is tested.
+    """Who is trained on and who is tested."""
 
-    Attributes:
-        repeat: Number of the repeat.
-        fold: Number of the fold in it.
-        train: Training patients.
-        test: Test patients.
-        seed: What the arms are given.
-    """
-
-    repeat: int
-    fold: int
-    train: Ids
-    test: Ids
-    seed: int
+    repeat: int  # number of the repeat
+    fold: int  # number of the fold in it
+    train: Ids  # training patients
+    test: Ids  # test patients
+    seed: int  # what the arms are given
 
 
 @dataclass(frozen=True)
 class CellJob:
-    """One arm on one fold.
+    """One arm on one fold."""
 
-    Attributes:
-        arm: Its place among the arms.
-        fold: The fold.
-        file: Where the finished cell is kept; None: nowhere.
-    """
-
-    arm: int
+    arm: int  # its place among the arms
     fold: Fold
-    file: Path | None = None
+    file: Path | None = None  # where the finished cell is kept; None: nowhere
 
 
 class CellTrainer(ABC, Generic[Prepared]):
@@ -125,16 +111,11 @@ def run_cells(
     on_cell: Callable[[CellJob, pd.DataFrame], None] | None = None,
     n_jobs: int = 1,
 ) -> list[pd.DataFrame]:
-    """Reads back the cells that are finished, trains the others, and returns all in the order of the jobs.
+    """Reads the cells that are finished, trains the others, and returns all in the order of the jobs.
 
-    Processes are started afresh (loky) instead of forked, as a forked torch can hang; arms are sent by cloudpickle,
-    so that closures and functions of a script may be arms.
-
-    Args:
-        trainer: How a cell is trained, written and read.
-        jobs: The cells.
-        on_cell: Called with each cell as it is read back or done, to show progress.
-        n_jobs: Processes, each with one thread; -1 = one a core.
+    Processes are started afresh (loky) instead of forked, as a forked torch can hang; arms are sent by cloudpickle, so
+    that closures and functions of a script may be arms. ``on_cell`` is called with each cell as it is read or done, to
+    show progress; ``n_jobs`` processes have one thread each, -1 = one a core.
 
     Raises:
         StudyError: If a file does not hold its cell, an arm cannot be sent to another process, or a process is killed.

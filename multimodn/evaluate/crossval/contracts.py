@@ -19,8 +19,7 @@ Arms = Callable[[Study, Cohort, Cohort, int], dict[str, Predictions]]
 """Trains one or several arms on one cohort and predicts another; the last argument is a seed."""
 
 
-OnCell = Callable[[str, int, int], None]
-"""Told of a finished arm, repeat and fold."""
+OnCell = Callable[[str, int, int], None]  # told of a finished arm, repeat and fold
 
 
 def development_split(study: Study, training: Cohort) -> Split:
@@ -36,11 +35,9 @@ def development_split(study: Study, training: Cohort) -> Split:
     return Split(train, validation, nobody)
 
 
+# A trained model: for each task the link-scale predictions of a cohort's patients, ``(n, L)`` float64. The cohort may
+# lack modalities that the model was trained on, for some patients or for all; its labels are not read.
 Fitted = Callable[[Cohort], Predictions]
-"""A trained model: for each task the link-scale predictions of a cohort's patients, ``(n, L)`` float64.
-
-The cohort may lack modalities that the model was trained on, for some patients or for all; its labels are not read.
-"""
 
 
 Trainer = Callable[[Study, Cohort, int], dict[str, Fitted]]

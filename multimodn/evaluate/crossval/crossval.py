@@ -163,19 +163,12 @@ def _collected(study: Study, cohort: Cohort, jobs: Sequence[CellJob], frames: Se
 
 @dataclass(frozen=True)
 class _Known:
-    """The labels of a fold's test patients.
-
-    Attributes:
-        task: Fitted on the fold's training patients.
-        patients: Labelled test patients.
-        labelled: Which of the test patients these are.
-        truth: `Task.link_target` of the labelled.
-    """
+    """The labels of a fold's test patients."""
 
     task: Task
-    patients: Ids
-    labelled: torch.Tensor
-    truth: torch.Tensor
+    patients: Ids  # labelled test patients
+    labelled: torch.Tensor  # which of the test patients these are
+    truth: torch.Tensor  # `Task.link_target` of the labelled
 
     @classmethod
     def of(cls, task: Task, cohort: Cohort, test: Ids) -> _Known:

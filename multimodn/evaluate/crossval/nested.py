@@ -31,32 +31,21 @@ from multimodn.training.build import fit_tasks
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Which candidate did best on inner folds.
+    """Which candidate did best on inner folds."""
 
-    Attributes:
-        best: The candidate with the highest mean over tasks.
-        by_task: For each task the candidate with the highest score.
-        scores: ``candidate, task, metric, value``: the main metric of the inner out-of-fold predictions, pooled.
-    """
-
-    best: str
-    by_task: dict[str, str]
+    best: str  # the candidate with the highest mean over tasks
+    by_task: dict[str, str]  # for each task the candidate with the highest score
+    # ``candidate, task, metric, value``: the main metric of the inner out-of-fold predictions, pooled
     scores: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A fitted arm that was chosen among candidates; it predicts a cohort like any `Fitted`.
+    """A fitted arm that was chosen among candidates; it predicts a cohort like any `Fitted`."""
 
-    Attributes:
-        choice: How it was chosen.
-        by_task: For each task the candidate that predicts it.
-        fitted: Those candidates, trained on all training patients.
-    """
-
-    choice: Choice
-    by_task: dict[str, str]
-    fitted: dict[str, Fitted]
+    choice: Choice  # how it was chosen
+    by_task: dict[str, str]  # for each task the candidate that predicts it
+    fitted: dict[str, Fitted]  # those candidates, trained on all training patients
 
     def __call__(self, cohort: Cohort) -> Predictions:
         """Returns for each task the link-scale predictions ``(n, L)`` of its candidate."""
@@ -65,19 +54,12 @@ class Chosen:
 
 
 def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, seed: int, n_folds: int = 3) -> Choice:
-    """Chooses among candidates by cross-validation of the training patients.
+    """Chooses among candidates, each of which trains one arm, by cross-validation of the training patients.
 
-    The inner folds are the same for all candidates, and for all arms that ask with the same patients and seed; the
-    study's groups stay together. Candidates are compared, for each task, by its main metric over all inner
-    out-of-fold predictions pooled; the first of equals wins. A task whose metric is undefined for a candidate does not
-    count in anybody's mean.
-
-    Args:
-        candidates: By name; each trains exactly one arm.
-        study: Tasks, modalities, training; folds are stratified by its ``split.stratify``.
-        training: The training patients; nobody else is seen.
-        seed: Of the inner folds and of the candidates.
-        n_folds: Inner folds.
+    The inner folds are the same for all candidates, and for all arms that ask with the same patients and seed; they are
+    stratified by the study's ``split.stratify``, and its groups stay together. Candidates are compared, for each task,
+    by its main metric over all inner out-of-fold predictions pooled; the first of equals wins. A task whose metric is
+    undefined for a candidate does not count in anybody's mean.
 
     Raises:
         StudyError: If there is no candidate, or one does not train exactly one arm, or does not answer a task.
@@ -86,7 +68,8 @@ def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, se
     if not candidates:
         raise StudyError("There is no candidate to choose from.")
     tasks = fit_tasks(study, training)
-    links = {name: {task.name: _empty(task, len(training)) for task in tasks} for name in candidates}
+    empty = {task.name: np.full((len(training), len(task.link_names)), np.nan) for task in tasks}
+    links = {name: {task: link.copy() for task, link in empty.items()} for name in candidates}
     stratify = getattr(study.split, "stratify", None)
     for train, held_out in folds(training, n_folds, seed=seed, stratify=stratify):
         inner, test = training.subset(train), replace(training.subset(held_out), targets={}, split=None)
@@ -107,16 +90,10 @@ def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, se
 
 
 def nested(arm: str, candidates: Mapping[str, Trainer], n_folds: int = 3, per_task: bool = False) -> Trainer:
-    """Makes a trainer of several: it chooses by inner folds, then trains the chosen on all training patients.
+    """Makes a trainer of several, by name: it chooses by inner folds, then trains the chosen on all training patients.
 
-    Args:
-        arm: Name of the arm.
-        candidates: By name; each trains exactly one arm.
-        n_folds: Inner folds.
-        per_task: Whether each task is predicted by its own best candidate.
-
-    Returns:
-        A trainer of one arm, whose fitted model is a `Chosen`; see `choose` for what it raises.
+    Each candidate trains exactly one arm; with ``per_task`` each task is predicted by its own best. The trainer has one
+    arm, whose fitted model is a `Chosen`; see `choose` for what it raises.
     """
     candidates = dict(candidates)
 
@@ -128,10 +105,6 @@ def nested(arm: str, candidates: Mapping[str, Trainer], n_folds: int = 3, per_ta
         return {arm: Chosen(choice, by_task, fitted)}
 
     return trainer
-
-
-def _empty(task: Task, n: int) -> NDArray[np.float64]:
-    return np.full((n, len(task.link_names)), np.nan)
 
 
 def _single(name: str, fitted: Mapping[str, Fitted]) -> Fitted:

@@ -22,40 +22,24 @@ TARGETS = ["task", "scale", "metric", "patient", "output", "value"]
 
 @dataclass(frozen=True)
 class Cell:
-    """The labelled test patients of one arm, repeat, fold and task.
+    """The labelled test patients of one arm, repeat, fold and task."""
 
-    Attributes:
-        repeat: Number of the repeat.
-        fold: Number of the fold in it.
-        patients: Positions ``(n,)`` among `Answers.patients`.
-        link: Link-scale predictions ``(n, L)``.
-        truth: What they are predictions of, as `multimodn.base.task.Task.link_target`.
-    """
-
-    repeat: int
-    fold: int
-    patients: NDArray[np.int64]
-    link: Floats
-    truth: Floats
+    repeat: int  # number of the repeat
+    fold: int  # number of the fold in it
+    patients: NDArray[np.int64]  # positions ``(n,)`` among `Answers.patients`
+    link: Floats  # link-scale predictions ``(n, L)``
+    truth: Floats  # what they are predictions of, as `multimodn.base.task.Task.link_target`
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One arm's predictions for the labelled patients of a task.
+    """One arm's predictions for the labelled patients of a task."""
 
-    Attributes:
-        scale: `multimodn.base.task.Task.link_scale`.
-        metric: The task's main metric.
-        patients: The task's labelled patients, the same for every arm.
-        outputs: Names of the link-scale columns.
-        cells: By repeat and fold.
-    """
-
-    scale: str
-    metric: str
-    patients: pd.Index
-    outputs: list[str]
-    cells: list[Cell]
+    scale: str  # `multimodn.base.task.Task.link_scale`
+    metric: str  # the task's main metric
+    patients: pd.Index  # the task's labelled patients, the same for every arm
+    outputs: list[str]  # names of the link-scale columns
+    cells: list[Cell]  # by repeat and fold
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,14 +30,9 @@ def dealt_folds(
 ) -> Iterator[tuple[Ids, Ids]]:
     """Yields the training and test patients of repeated cross-validation, ``repeats * n_folds`` times.
 
-    Args:
-        cohort: Its groups stay together.
-        n_folds: Test parts of a repeat.
-        repeats: How often patients (or sites) are dealt anew; by time every repeat has the same parts.
-        seed: The first deal; repeat r uses ``seed + r``.
-        stratify: A task whose labels are spread evenly; not by time.
-        by: ``random`` (`folds`), ``site`` (`site_folds`) or ``time`` (`time_folds`).
-        column: Each patient's site or time.
+    Groups of the cohort stay together. Repeat r deals patients, or sites, by ``seed + r``; by time every repeat has the
+    same parts. ``by`` is ``random`` (`folds`), ``site`` (`site_folds`) or ``time`` (`time_folds`), with the ``column``
+    of each patient's site or time; ``stratify`` names a task whose labels are spread evenly, but by time.
 
     Raises:
         StudyError: If ``by`` is none of them, or asks for a column that is not given, or the other way round.
@@ -62,14 +57,6 @@ def site_folds(
 
     With as many folds as sites this is leave-one-site-out.
 
-    Args:
-        cohort: The patients.
-        sites: The site of each, in the cohort's order.
-        n_folds: Parts into which the sites are dealt.
-        repeats: How often sites are dealt anew.
-        seed: The first deal.
-        stratify: A task whose labels are spread evenly, as far as whole sites allow.
-
     Raises:
         DataError: If there are fewer sites than folds, or a group of the study (a person with two identifiers, a
             family) has patients at several sites.
@@ -93,14 +80,8 @@ def time_folds(cohort: Cohort, times: NDArray[np.float64], n_folds: int, repeats
     """Yields training and test patients in the order of time: every training patient is earlier than every tested one.
 
     The patients are cut into ``n_folds + 1`` stretches of about equal size, never between equal times. Fold k tests
-    stretch k + 1 and trains on all before it; the first is never tested. Whoever belongs to the same group as a
-    tested patient is left out of training.
-
-    Args:
-        cohort: The patients.
-        times: The time of each, in the cohort's order.
-        n_folds: Stretches that are tested.
-        repeats: How often the same folds are yielded, for arms with several seeds.
+    stretch k + 1 and trains on all before it; the first is never tested. Whoever belongs to the same group as a tested
+    patient is left out of training.
 
     Raises:
         DataError: If there are too few different times, or a fold has nobody to train on.
@@ -124,12 +105,9 @@ def time_folds(cohort: Cohort, times: NDArray[np.float64], n_folds: int, repeats
 
 
 def patient_values(cohort: Cohort, column: Any, what: str) -> pd.Series[Any]:
-    """Reads one value a patient, in the cohort's order.
+    """Reads one value a patient, in the cohort's order; ``what`` the values are is for messages.
 
-    Args:
-        cohort: The patients.
-        column: ``modality.column``, a Series indexed by patient, or values in the cohort's order.
-        what: What the values are, for messages.
+    The column is ``modality.column``, a Series indexed by patient, or values in the cohort's order.
 
     Raises:
         DataError: If a patient has none or several different ones, or the column does not exist.

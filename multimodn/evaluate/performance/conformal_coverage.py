@@ -27,25 +27,10 @@ if TYPE_CHECKING:
     from multimodn.data.cohort import Cohort
     from multimodn.model.multimodn import MultiModN
 
-FEWEST = 10
-"""Labelled patients below whom a pattern has no row of its own."""
+FEWEST = 10  # labelled patients below whom a pattern has no row of its own
 COLUMNS = [
-    "task",
-    "output",
-    "pattern",
-    "n",
-    "coverage",
-    "low",
-    "high",
-    "within",
-    "reached",
-    "expected_low",
-    "expected_high",
-    "size",
-    "abstained",
-    "method",
-    "n_calibration",
-    "level",
+    *("task", "output", "pattern", "n", "coverage", "low", "high", "within", "reached", "expected_low"),
+    *("expected_high", "size", "abstained", "method", "n_calibration", "level"),
 ]
 
 Floats = NDArray[np.float64]
@@ -143,20 +128,9 @@ def tabulate(found: pd.DataFrame, level: float) -> pd.DataFrame:
 def _line(part: pd.DataFrame, level: float, *, one: bool) -> dict[str, Any]:
     missed = part["missed"].to_numpy(dtype=np.float64)
     low, high = interval(missed)
-    found = {
-        "n": len(part),
-        "coverage": float(1 - missed.mean()),
-        "low": 1 - high,
-        "high": 1 - low,
-        "within": bool(1 - high <= level <= 1 - low),
-        "reached": bool(level <= 1 - low),
-        "expected_low": np.nan,
-        "expected_high": np.nan,
-        "size": float(part["size"].mean()),
-        "abstained": float(part["abstain"].mean()),
-        "method": "",
-        "n_calibration": np.nan,
-    }
+    found: dict[str, Any] = {"n": len(part), "coverage": float(1 - missed.mean()), "low": 1 - high, "high": 1 - low}
+    found |= {"within": bool(1 - high <= level <= 1 - low), "reached": bool(level <= 1 - low)}
+    found |= {"size": float(part["size"].mean()), "abstained": float(part["abstain"].mean()), "method": ""}
     if one:
         n_calibration = round(float(part["n_calibration"].mean()))
         found |= {"method": "+".join(sorted(part["method"].unique())), "n_calibration": n_calibration}
@@ -208,16 +182,8 @@ def summary(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
     inside = (whole["coverage"] >= whole["expected_low"] - 1e-9) & (whole["coverage"] <= whole["expected_high"] + 1e-9)
     whole = whole.assign(inside=inside.where(whole["expected_low"].notna()))
     grouped = whole.groupby(["task", "output", "pattern", "method"], sort=False)
-    parts = {
-        "repeats": grouped.size(),
-        "n": grouped["n"].mean(),
-        "n_calibration": grouped["n_calibration"].mean(),
-        "coverage": grouped["coverage"].mean(),
-        "standard_error": grouped["coverage"].sem(),
-        "within": grouped["within"].sum(),
-        "reached": grouped["reached"].sum(),
-        "expected": grouped["inside"].sum(min_count=1),
-        "size": grouped["size"].mean(),
-        "abstained": grouped["abstained"].mean(),
-    }
+    parts = {"repeats": grouped.size()} | {name: grouped[name].mean() for name in ("n", "n_calibration", "coverage")}
+    parts |= {"standard_error": grouped["coverage"].sem(), "within": grouped["within"].sum()}
+    parts |= {"reached": grouped["reached"].sum(), "expected": grouped["inside"].sum(min_count=1)}
+    parts |= {name: grouped[name].mean() for name in ("size", "abstained")}
     return pd.DataFrame(parts).reset_index()

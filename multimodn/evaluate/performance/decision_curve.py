@@ -22,8 +22,7 @@ from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
 
 THRESHOLDS = np.arange(1, 100) / 100
-FEWEST_EACH = 5
-"""Patients with and without the outcome below whom a decision curve has no interval."""
+FEWEST_EACH = 5  # patients with and without the outcome below whom a decision curve has no interval
 STRATEGIES = ["model", "low", "high", "treat_all", "treat_none", "gain", "gain_low", "gain_high"]
 
 
@@ -135,18 +134,10 @@ def _net_benefits(
     if min(positive.sum(), (~positive).sum()) >= FEWEST_EACH:
         drawn = np.concatenate([block @ columns for block in draws(len(link), n_resamples, seed)]) / len(link)
         ends = {name: np.quantile(_strategies(drawn)[name], [0.025, 0.975], axis=0) for name in ends}
-    return {
-        "model": found["model"][0],
-        "low": ends["model"][0],
-        "high": ends["model"][1],
-        "treat_all": found["treat_all"][0],
-        "treat_none": 0.0,
-        "gain": found["gain"][0],
-        "gain_low": ends["gain"][0],
-        "gain_high": ends["gain"][1],
-        "prevalence": float(positive.mean()),
-        "n": len(link),
-    }
+    columns_of = {"model": found["model"][0], "low": ends["model"][0], "high": ends["model"][1]}
+    columns_of |= {"treat_all": found["treat_all"][0], "gain": found["gain"][0]}
+    columns_of |= {"gain_low": ends["gain"][0], "gain_high": ends["gain"][1]}
+    return {**columns_of, "treat_none": 0.0, "prevalence": float(positive.mean()), "n": len(link)}
 
 
 def _strategies(benefits: Floats) -> dict[str, Floats]:

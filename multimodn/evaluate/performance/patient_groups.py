@@ -14,30 +14,21 @@ from multimodn.base.task import Task
 from multimodn.findings.names import pattern_name
 from multimodn.statistics.bootstrap import Floats
 
-FEWEST = 10
-"""Labelled patients below whom a metric has no interval and a pattern no row of its own."""
+FEWEST = 10  # labelled patients below whom a metric has no interval and a pattern no row of its own
 FEWEST_EACH = 5
 """The same for the patients with and without the outcome (one class of several; an event), both of whom it takes."""
 
 
 @dataclass(frozen=True)
 class PatientGroup:
-    """Some labelled patients of a task, and the state after which they are scored.
+    """Some labelled patients of a task, and the state after which they are scored."""
 
-    Attributes:
-        by: ``overall``, ``step``, ``pattern`` or ``subgroup``.
-        group: Its name.
-        step: Number of the step, -1 = all that a patient has.
-        outputs: Raw outputs of all n labelled patients of the task.
-        rows: Which of them belong to the part.
-        modalities: Those that the patients have, or that may have been read; None where that is not what they share.
-    """
-
-    by: str
-    group: str
-    step: int
-    outputs: Tensor
-    rows: NDArray[np.int64]
+    by: str  # ``overall``, ``step``, ``pattern`` or ``subgroup``
+    group: str  # its name
+    step: int  # number of the step, -1 = all that a patient has
+    outputs: Tensor  # raw outputs of all n labelled patients of the task
+    rows: NDArray[np.int64]  # which of them belong to the part
+    # those that the patients have, or that may have been read; None where that is not what they share
     modalities: tuple[str, ...] | None = None
 
 
@@ -73,13 +64,10 @@ def pattern_groups(
 def pooled(
     task: Task, truth: Floats, codes: NDArray[np.int64], names: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yields patterns with their patients, the most frequent first; those that are not enough are one, the last.
+    """Yields patterns with their patients, the most frequent first; those that are not `enough` are one, the last.
 
-    Args:
-        task: Says what is enough, with `enough`.
-        truth: Of labelled patients, see `multimodn.base.task.Task.link_target`.
-        codes: The pattern of each of them.
-        names: A name for each code.
+    ``truth`` is that of labelled patients (`Task.link_target`), ``codes`` are their patterns, ``names`` has one for
+    each.
     """
     others: list[NDArray[np.int64]] = []
     for code in np.argsort(-np.bincount(codes, minlength=len(names)), kind="stable"):

@@ -47,10 +47,8 @@ __all__ = [
     "performance",
 ]
 
-MOST_UNDEFINED = 0.2
-"""Share of resamples in which a metric may be undefined; they are left out."""
-RAISED = ("ece",)
-"""Metrics that are mean distances, to which the luck of a resample adds."""
+MOST_UNDEFINED = 0.2  # share of resamples in which a metric may be undefined; they are left out
+RAISED = ("ece",)  # metrics that are mean distances, to which the luck of a resample adds
 COLUMNS = ["task", "metric", "by", "group", "step", "value", "low", "high", "n"]
 
 

@@ -12,10 +12,8 @@ import pandas as pd
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, did_you_mean, raise_all
 
-FEW_VALUES = 8
-"""A number with at most so many values is a group for each value; one with more is cut in three."""
-MOST_GROUPS = 10
-"""Groups of a column of text; beyond, the rare values are one group."""
+FEW_VALUES = 8  # A number with at most so many values is a group for each value; one with more is cut in three
+MOST_GROUPS = 10  # groups of a column of text; beyond, the rare values are one group
 UNKNOWN = "not known"
 
 
