@@ -129,12 +129,17 @@ class _Parallel(_Features):
 
     def features(self, embeddings: list[Tensor], presence: Tensor) -> Tensor:
         if self.training and self.dropped:
-            drawn = torch.rand(presence.shape).masked_fill(~presence, -1.0)
-            presence = presence & ((drawn >= self.dropped) | (drawn == drawn.amax(1, keepdim=True)))  # one at least
+            presence = _thinned(presence, self.dropped)
             embeddings = [embedding * presence[:, m, None] for m, embedding in enumerate(embeddings)]
         inputs = [*embeddings, presence.to(embeddings[0].dtype)] if self.presence else embeddings
         features: Tensor = self.hidden(torch.cat(inputs, dim=1)).relu()
         return features
+
+
+def _thinned(presence: Tensor, dropped: float) -> Tensor:
+    """Drops each True of ``(B, M)`` with probability ``dropped``; a row keeps at least one."""
+    drawn = torch.rand(presence.shape).masked_fill(~presence, -1.0)
+    return presence & ((drawn >= dropped) | (drawn == drawn.amax(1, keepdim=True)))
 
 
 class _Attention(_Features):
