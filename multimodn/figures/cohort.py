@@ -31,20 +31,12 @@ LEAST_LABELLED = 0.012  # of a bar, for each letter of a label in it
 
 @dataclass(frozen=True)
 class UpSet:
-    """Columns of an UpSet plot: presence patterns by frequency.
+    """Columns of an UpSet plot: presence patterns by frequency."""
 
-    Attributes:
-        names: Modalities from top to bottom.
-        has: Whether each pattern holds each modality ``(patterns, modalities)``.
-        counts: Patients of each pattern, by outcome where bars are divided, ``(patterns, outcomes)``.
-        n_others: Patterns that are not drawn one by one.
-        n_other_patients: Patients of these.
-    """
-
-    names: Sequence[str]
-    has: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-    n_others: int
+    names: Sequence[str]  # modalities from top to bottom
+    has: NDArray[np.bool_]  # whether each pattern holds each modality ``(patterns, modalities)``
+    counts: NDArray[np.int64]  # patients of each pattern, by outcome where bars are divided, ``(patterns, outcomes)``
+    n_others: int  # patterns that are not drawn one by one
     n_other_patients: int
 
 

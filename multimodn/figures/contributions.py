@@ -71,14 +71,14 @@ def beeswarm(
     if patient is not None:
         marked = rows_of_patient(chosen.rows, patient).set_index("modality")["contribution"].astype(float)
     n_patients = chosen.rows.index.nunique()
+    largest = [f"{row.modality} {row.mean_abs:.2g}" for row in shown.head(4).itertuples()]
     swarm = _Swarm(chosen, shown, points, heights, marked, str(patient), n_patients, len(of_output) - len(shown))
     return Picture(
         slug("beeswarm", chosen.task, chosen.output, patient),
         f"{chosen.named(40)}: contributions of each modality",
         _caption(swarm),
         f"Contributions to {chosen.quantity} in {counted(n_patients, 'patient')}. Mean absolute contribution: "
-        + ", ".join(f"{row.modality} {row.mean_abs:.2g}" for row in shown.head(4).itertuples())
-        + ".",
+        f"{', '.join(largest)}.",
         lambda theme: _draw(swarm, theme),
         of_output,
     )
@@ -125,15 +125,9 @@ def _draw(swarm: _Swarm, theme: Theme) -> Figure:
 
 
 def _mean_points(summary: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "row": summary["modality"].astype(str),
-            "mark": summary["group"],
-            "value": summary["mean_abs"],
-            "low": summary["mean_abs_low"],
-            "high": summary["mean_abs_high"],
-        }
-    )
+    names = {"group": "mark", "mean_abs": "value", "mean_abs_low": "low", "mean_abs_high": "high"}
+    points = pd.DataFrame(summary[[*names]]).rename(columns=names)
+    return points.assign(row=summary["modality"].astype(str))
 
 
 def _size(value: float, digits: int) -> str:

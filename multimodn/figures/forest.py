@@ -27,30 +27,20 @@ SKILL = 0.3  # how far an axis reaches beyond the value of chance, at least
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel.
+    """One panel of ``points``: ``row`` (a name), ``mark`` (its kind), ``value``, ``low``, ``high`` (NaN = no interval).
 
-    Attributes:
-        title: What stands over it.
-        axis: What its values are.
-        points: ``row`` (a name), ``mark`` (its kind), ``value``, ``low``, ``high`` (NaN = no interval); optionally
-            ``inner_low`` and ``inner_high``, a thicker interval inside the other.
-        title_lines: Two lines that replace a title that is too long.
-        reference: Where a vertical line stands; None = nowhere.
-        reach: How far the axis reaches beyond the reference, at least.
-        is_centred: Whether the reference is in the middle of the axis.
-        scale: Panels of the same scale get the same limits; empty = its own.
-        notes: For a row, words at its right end.
+    Optionally they have ``inner_low`` and ``inner_high``, a thicker interval inside the other.
     """
 
     title: str
-    axis: str
+    axis: str  # what its values are
     points: pd.DataFrame
-    title_lines: tuple[str, str] | None = None
-    reference: float | None = 0.0
-    reach: float = 1e-3
-    is_centred: bool = False
-    scale: str = ""
-    notes: Mapping[str, str] | None = None
+    title_lines: tuple[str, str] | None = None  # two that replace a title that is too long
+    reference: float | None = 0.0  # where a vertical line stands; None = nowhere
+    reach: float = 1e-3  # how far the axis reaches beyond the reference, at least
+    is_centred: bool = False  # whether the reference is in the middle of the axis
+    scale: str = ""  # panels of the same scale get the same limits; empty = its own
+    notes: Mapping[str, str] | None = None  # for a row, words at its right end
 
 
 def metric_panel(title: str, metric: str, rows: pd.DataFrame, notes: Mapping[str, str] | None = None) -> Panel:

@@ -122,23 +122,20 @@ def _draw_map(cells: _Map, theme: Theme) -> Figure:
             elif is_own:
                 fill, text, label = theme.paper, theme.ink, _short(value, digits)
             else:
-                fill, text = theme.amount(value / most_pair)
-                label = _short(value, digits)
+                fill, text, label = *theme.amount(value / most_pair), _short(value, digits)
             axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, facecolor=fill, lw=0))
             if is_own:
                 share = 0.0 if np.isnan(value) else value / most_own
                 axes.add_patch(Rectangle((j - 0.47, i + 0.47), 0.94 * share, -0.13, facecolor=theme.faint, lw=0))
                 axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor=theme.faint, lw=1.0))
             size = min(9.0, 19.5 * cell, 62 * cell / max(len(label), 1))
-            axes.text(
-                j, i, label, ha="center", va="center", size=size, color=text, weight="bold" if is_own else "normal"
-            )
+            weight = "bold" if is_own else "normal"
+            axes.text(j, i, label, ha="center", va="center", size=size, color=text, weight=weight)
     name_rows(axes, cells.names)
     axes.set_xlim(-0.6, max(n, 5.2 / cell * 0.95) - 0.4)
     axes.set_ylim(n - 0.45, -0.55)
-    axes.set_xticks(
-        np.arange(n), [shorten(name, 20) for name in cells.names], rotation=40, ha="right", rotation_mode="anchor"
-    )
+    below = [shorten(name, 20) for name in cells.names]
+    axes.set_xticks(np.arange(n), below, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_aspect("equal", anchor="NW")
     _strongest(axes, cells, theme)
     return figure

@@ -33,11 +33,8 @@ def conflict_map(conflicts: pd.DataFrame, *, most: int = MOST_TASKS) -> Picture:
     common = conflicts[conflicts["n"] > 0].sort_values("conflict", ascending=False, kind="stable")
     alt = "No two tasks have labels of the same patients."
     if len(common):
-        worst = common.iloc[0]
-        alt = (
-            f"The most frequent conflict: {worst['task']} and {worst['other']}, in {percent(worst['conflict'])} of "
-            "batches."
-        )
+        one, other, share = common.iloc[0][["task", "other", "conflict"]]
+        alt = f"The most frequent conflict: {one} and {other}, in {percent(share)} of batches."
     return Picture(
         "conflicts",
         "Gradient conflicts between tasks",
@@ -72,9 +69,8 @@ def _draw_map(conflicts: pd.DataFrame, names: list[str], theme: Theme) -> Figure
     name_rows(axes, names)
     axes.set_xlim(-0.6, max(n, 8) - 0.4)
     axes.set_ylim(n - 0.45, 0.45 if n > 1 else -0.55)
-    axes.set_xticks(
-        np.arange(n - 1), [shorten(name, 16) for name in names[:-1]], rotation=40, ha="right", rotation_mode="anchor"
-    )
+    below = [shorten(name, 16) for name in names[:-1]]
+    axes.set_xticks(np.arange(n - 1), below, rotation=40, ha="right", rotation_mode="anchor")
     return figure
 
 
@@ -87,9 +83,8 @@ def gain_chart(gains: pd.DataFrame, *, most: int = MOST_ROWS) -> Picture:
         Panel(f"gain in {metric_name(str(metric))}", "◀ worse    better ▶", part)
         for metric, part in points.groupby("metric", sort=False)
     ]
-    listed = ", ".join(
-        f"{task} {signed(gain, 3)}" for task, gain in zip(gains["task"][:4], gains["gain"], strict=False)
-    )
+    first = zip(gains["task"][:4], gains["gain"], strict=False)
+    listed = ", ".join(f"{task} {signed(gain, 3)}" for task, gain in first)
     return Picture(
         "task-gains",
         "Gain by training all tasks together",

@@ -43,9 +43,7 @@ def synergy_chart(synergy: pd.DataFrame, task: str | None = None) -> Picture:
 def order_spread(order_sensitivity: pd.DataFrame, task: str | None = None, *, most: int = MOST_ROWS) -> Picture:
     """Draws how far predictions depend on the order of modalities, a row for each task and output."""
     require_columns(order_sensitivity, ORDERS, "sensitivity to order")
-    frame = order_sensitivity.assign(
-        task=order_sensitivity["task"].astype(str), output=order_sensitivity["output"].astype(str)
-    )
+    frame = order_sensitivity.assign(**{name: order_sensitivity[name].astype(str) for name in ("task", "output")})
     if task is not None:
         frame = frame[frame["task"] == pick_name(frame["task"], task, "task")]
     rows = []
@@ -59,14 +57,12 @@ def order_spread(order_sensitivity: pd.DataFrame, task: str | None = None, *, mo
     columns = ["task", "output", "quantity", "scale", "n", "q05", "q25", "median", "q75", "q95", "crosses"]
     table = pd.DataFrame(rows, columns=columns)
     n, n_orders = frame.index.nunique(), int(frame["n_orders"].max())
-    shown = table.head(most)
+    shown, medians = table.head(most), [f"{row.quantity} {row.median:.2g}" for row in table.head(6).itertuples()]
     return Picture(
         slug("order-spread", task),
         "Sensitivity to the order of modalities",
         _orders_caption(table, n, n_orders) + not_shown(len(table) - most, "row"),
-        "Median standard deviation over orders: "
-        + ", ".join(f"{r.quantity} {r.median:.2g}" for r in table.head(6).itertuples())
-        + ".",
+        f"Median standard deviation over orders: {', '.join(medians)}.",
         lambda theme: draw_panels(theme, [_orders_panel(shown)], shown["quantity"].tolist(), row_height=0.3),
         table,
     )

@@ -80,9 +80,8 @@ def steps_chart(performance: pd.DataFrame) -> Picture:
     rows = rows.assign(row=[f"+ {names[-1]}" if names else "prior" for names in steps])
     panels = _panels(rows)
     names = merge_rows([panel.points["row"].tolist() for panel in panels])[:MOST_ROWS]
-    ends = [
-        f"{panel.title} {panel.points['value'].iloc[0]:.2f} to {panel.points['value'].iloc[-1]:.2f}" for panel in panels
-    ]
+    values = [(panel.title, panel.points["value"]) for panel in panels]
+    ends = [f"{title} {value.iloc[0]:.2f} to {value.iloc[-1]:.2f}" for title, value in values]
     return Picture(
         "performance-steps",
         "Performance after each step",
@@ -110,10 +109,8 @@ def groups_chart(performance: pd.DataFrame, by: str, modalities: Sequence[str] =
     rows = rows.assign(row=[_group_words(by, group, patterns, modalities) for group in rows["group"]])
     panels = _panels(pd.concat([main_rows(performance, "overall").assign(row="all patients"), rows]), has_sizes=True)
     names = merge_rows([panel.points["row"].tolist() for panel in panels])[:MOST_ROWS]
-    scored = rows.dropna(subset=["value"]).sort_values("value")
-    lowest = ""
-    if len(scored):
-        lowest = f" Lowest: {scored['task'].iloc[0]}, {scored['row'].iloc[0]}, {scored['value'].iloc[0]:.2f}."
+    scored = rows.dropna(subset=["value"]).sort_values("value").head(1)
+    lowest = "".join(f" Lowest: {one.task}, {one.row}, {one.value:.2f}." for one in scored.itertuples())
     return Picture(
         f"performance-{by}",
         f"Performance by {words[by]}",

@@ -38,23 +38,14 @@ _VARIABLES = {colour.lower(): f"var(--{role})" for role, colour in LIGHT.roles()
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that can be drawn in any theme.
+    """A figure that can be drawn in any theme."""
 
-    Attributes:
-        name: Stem of its files and of its ids: lower case, digits and hyphens.
-        title: What it is, a few words; not drawn into the figure.
-        caption: What it shows, of how many patients, and what its intervals are.
-        alt: Its message in one or two sentences, for a screen reader.
-        draw: Draws it with the colours of a theme, and no others.
-        table: The numbers that are drawn.
-    """
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    draw: Callable[[Theme], Figure]
-    table: pd.DataFrame | None = None
+    name: str  # stem of its files and of its ids: lower case, digits and hyphens
+    title: str  # what it is, a few words; not drawn into the figure
+    caption: str  # what it shows, of how many patients, and what its intervals are
+    alt: str  # its message in one or two sentences, for a screen reader
+    draw: Callable[[Theme], Figure]  # with the colours of a theme, and no others
+    table: pd.DataFrame | None = None  # the numbers that are drawn
 
     def figure(self, theme: Theme = LIGHT, *, is_titled: bool = False) -> Figure:
         """Draws the figure; with ``is_titled``, title and caption stand in it, for where nothing else says them."""

@@ -21,21 +21,13 @@ MOST_NAMES = 10_000  # among which a nearest one is looked for
 
 @dataclass(frozen=True)
 class OutputRows:
-    """The rows of a frame that belong to one task and output.
-
-    Attributes:
-        rows: They.
-        task: The task's name.
-        output: The output's name.
-        scale: ``log-odds``, ``units``, ``log-risk``, or empty where the frame does not say.
-        modalities: All modalities that the task can see.
-    """
+    """The rows of a frame that belong to one task and output."""
 
     rows: pd.DataFrame
     task: str
     output: str
-    scale: str
-    modalities: list[str]
+    scale: str  # ``log-odds``, ``units``, ``log-risk``, or empty where the frame does not say
+    modalities: list[str]  # all that the task can see
 
     @property
     def quantity(self) -> str:

@@ -13,31 +13,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours as ``#rrggbb``; no two of a theme are the same.
+    """Colours as ``#rrggbb``; no two of a theme are the same."""
 
-    Attributes:
-        paper: The ground.
-        ink: Text and what matters most.
-        faint: Text that explains, ticks.
-        grid: Lines behind the data.
-        band: Areas without a meaning of their own, such as bars that only count.
-        low: Blue: decreases, negative contributions, patients without the event.
-        high: Orange: increases, positive contributions, patients with the event.
-        series: Categories, in this order; after Okabe and Ito, https://jfly.uni-koeln.de/color/.
-        diverging: From `low` over nothing to `high`.
-        sequential: From nothing to much.
-    """
-
-    paper: str
-    ink: str
-    faint: str
-    grid: str
-    band: str
-    low: str
-    high: str
-    series: tuple[str, ...]
-    diverging: tuple[str, ...]
-    sequential: tuple[str, ...]
+    paper: str  # the ground
+    ink: str  # text and what matters most
+    faint: str  # text that explains, ticks
+    grid: str  # lines behind the data
+    band: str  # areas without a meaning of their own, such as bars that only count
+    low: str  # blue: decreases, negative contributions, patients without the event
+    high: str  # orange: increases, positive contributions, patients with the event
+    series: tuple[str, ...]  # categories, in this order; after Okabe and Ito, https://jfly.uni-koeln.de/color/
+    diverging: tuple[str, ...]  # from `low` over nothing to `high`
+    sequential: tuple[str, ...]  # from nothing to much
 
     def roles(self) -> Iterator[tuple[str, str]]:
         """Names every colour, such as ``("ink", "#1b1f24")`` and ``("series-0", ...)``."""
@@ -66,33 +53,19 @@ class Theme:
 
     def style(self) -> Any:
         """Returns the settings of Matplotlib, a dictionary, under which a figure is drawn; see `rc_context`."""
+        cycle = ", ".join(f"'{colour}'" for colour in self.series)
         return {
-            "font.family": "DejaVu Sans",
-            "font.size": 9.0,
-            "text.color": self.ink,
-            "text.parse_math": False,  # a name may hold a dollar sign
-            "figure.facecolor": self.paper,
-            "axes.facecolor": self.paper,
-            "axes.edgecolor": self.grid,
-            "axes.labelcolor": self.faint,
-            "axes.titlecolor": self.ink,
-            "axes.titlesize": 10.0,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.axisbelow": True,
-            "axes.prop_cycle": "cycler('color', [" + ", ".join(f"'{colour}'" for colour in self.series) + "])",
-            "grid.color": self.grid,
-            "grid.linewidth": 0.8,
-            "xtick.color": self.grid,
-            "ytick.color": self.grid,
-            "xtick.labelcolor": self.faint,
-            "ytick.labelcolor": self.ink,
-            "legend.frameon": False,
-            "savefig.facecolor": self.paper,
-            "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
-        }
+            "font.family": "DejaVu Sans", "font.size": 9.0, "figure.facecolor": self.paper,
+            "text.color": self.ink, "text.parse_math": False,  # a name may hold a dollar sign
+            "axes.facecolor": self.paper, "axes.edgecolor": self.grid, "axes.labelcolor": self.faint,
+            "axes.titlecolor": self.ink, "axes.titlesize": 10.0, "axes.titleweight": "bold",
+            "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+            "axes.axisbelow": True, "axes.prop_cycle": f"cycler('color', [{cycle}])",
+            "grid.color": self.grid, "grid.linewidth": 0.8, "legend.frameon": False,
+            "xtick.color": self.grid, "ytick.color": self.grid,
+            "xtick.labelcolor": self.faint, "ytick.labelcolor": self.ink,
+            "savefig.facecolor": self.paper, "svg.fonttype": "none",  # text can be searched, copied and read aloud
+        }  # fmt: skip
 
 
 N_SEQUENTIAL, N_DIVERGING = 7, 9
@@ -105,27 +78,17 @@ def diverging_level(value: float) -> int:
 
 
 LIGHT = Theme(
-    paper="#ffffff",
-    ink="#1b1f24",
-    faint="#57606a",
-    grid="#e3e6ea",
-    band="#cfd4da",
-    low="#0b5fa5",
-    high="#c2500a",
+    paper="#ffffff", ink="#1b1f24", faint="#57606a", grid="#e3e6ea", band="#cfd4da",
+    low="#0b5fa5", high="#c2500a",
     series=("#0072b2", "#d55e00", "#00805c", "#b0529a", "#8a6d00", "#3c8fc4", "#5b4fa8", "#6b737c"),
     diverging=("#084b83", "#3577b2", "#82b1d9", "#c8deef", "#f1f2f3", "#fbdcc2", "#f3ad77", "#b85713", "#8f3a06"),
     sequential=("#f0f4f8", "#d3e3f1", "#a9cae5", "#74aad4", "#3577b0", "#1f669e", "#0a467a"),
-)
+)  # fmt: skip
 
 DARK = Theme(
-    paper="#14171c",
-    ink="#e9ecf0",
-    faint="#a3adb8",
-    grid="#2c323a",
-    band="#4a525c",
-    low="#58acf0",
-    high="#ff9142",
+    paper="#14171c", ink="#e9ecf0", faint="#a3adb8", grid="#2c323a", band="#4a525c",
+    low="#58acf0", high="#ff9142",
     series=("#4fa8e0", "#ff8a3c", "#2fc49a", "#de8fcb", "#d9b534", "#8cc8f2", "#a79bf0", "#9aa3ad"),
     diverging=("#9bd0fb", "#5aa7e6", "#316f98", "#274a61", "#23272d", "#5a3b23", "#985825", "#e0832f", "#ffb77d"),
     sequential=("#1c2229", "#203446", "#254f72", "#2c6897", "#4a93ce", "#7db9ea", "#bfe0fb"),
-)
+)  # fmt: skip

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_WORDS = 300
 SIZE, LINE, PAD = 9.0, 19.0, 4.4  # points
 MIDDLE = diverging_level(0.0)
-RAISED = {"+": "\u207a", MINUS: "\u207b", "": ""}
+PLUS, RAISED_MINUS = "\u207a", "\u207b"  # superscript
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class _Strip:
     @property
     def marked(self) -> list[str]:
         """Words with their sign, which stands wherever there is a colour."""
-        return [f"{word}{RAISED[_sign(value)]}" for word, value in zip(self.words, self.strength, strict=True)]
+        levels = [diverging_level(value) for value in self.strength]
+        signs = ["" if level == MIDDLE else PLUS if level > MIDDLE else RAISED_MINUS for level in levels]
+        return [f"{word}{sign}" for word, sign in zip(self.words, signs, strict=True)]
 
 
 def word_strip(
@@ -79,11 +81,6 @@ def word_strip(
     )
 
 
-def _sign(value: float) -> str:
-    level = diverging_level(value)
-    return "" if level == MIDDLE else "+" if level > MIDDLE else MINUS
-
-
 def _draw(strip: _Strip, theme: Theme) -> Figure:
     from matplotlib.patches import FancyBboxPatch
 
@@ -97,14 +94,10 @@ def _draw(strip: _Strip, theme: Theme) -> Figure:
     for word, value, (x, line, width) in zip(strip.marked, strip.strength, places, strict=True):
         y = 3 + LINE * (line + 0.5)
         fill, ink = theme.leaning(float(value))
-        if diverging_level(float(value)) != MIDDLE:
-            box = FancyBboxPatch(
-                (x - 1, y - 6.5), width + 2, 13, boxstyle="round,pad=0,rounding_size=2.5", facecolor=fill, lw=0
-            )
-            axes.add_patch(box)
-        else:
-            ink = theme.ink
-        axes.text(x, y, word, va="center_baseline", size=SIZE, color=ink)
+        is_marked, style = diverging_level(float(value)) != MIDDLE, "round,pad=0,rounding_size=2.5"
+        if is_marked:
+            axes.add_patch(FancyBboxPatch((x - 1, y - 6.5), width + 2, 13, boxstyle=style, facecolor=fill, lw=0))
+        axes.text(x, y, word, va="center_baseline", size=SIZE, color=ink if is_marked else theme.ink)
     return figure
 
 
@@ -125,14 +118,12 @@ def _flow(words: list[str]) -> tuple[list[tuple[float, int, float]], int]:
 
 
 def _caption(strip: _Strip) -> str:
-    n = strip.n_words
-    text = f"n = 1 (patient {shorten(strip.patient, 40)}), {counted(n, 'word')} of {shorten(strip.modality)}"
-    text += (
-        f", of which the {len(strip.words)} that move the prediction most in one passage. "
-        if n > len(strip.words)
-        else ". "
+    text = (
+        f"n = 1 (patient {shorten(strip.patient, 40)}), {counted(strip.n_words, 'word')} of {shorten(strip.modality)}"
     )
+    if strip.n_words > len(strip.words):
+        text += f", of which the {len(strip.words)} that move the prediction most in one passage"
     return (
-        f"{text}Orange, +: increases the prediction of {strip.chosen.named(40)}; blue, {MINUS}: decreases it; no "
+        f"{text}. Orange, +: increases the prediction of {strip.chosen.named(40)}; blue, {MINUS}: decreases it; no "
         "colour: less than 1/8 of the largest attribution. No interval."
     )

@@ -46,10 +46,8 @@ F = TypeVar("F", bound=ResultFrame)
 class Explanations:
     """Explains a trained model; each answer is a tidy frame, most of them indexed by patient.
 
-    Wherever a method takes ``Patients``, prepared patients will do, and save parsing a cohort again.
-
-    Args:
-        trained: What is explained.
+    ``cohort`` is by default that of the study's sources. Wherever a method takes ``Patients``, prepared patients will
+    do, and save parsing a cohort again.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
@@ -85,13 +83,8 @@ class Explanations:
     def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> ContributionFrame:
         """Shares each prediction out among the patient's modalities: Shapley values on the task's link scale.
 
-        Exact for up to ten modalities; beyond that, orders are sampled and ``standard_error`` says how closely.
-        Either way they add up to ``prediction - prior``.
-
-        Args:
-            cohort: The patients; default: those of the study's sources.
-            n_pairs: Number of sampled orders, each with its reverse; unused where the values are exact.
-            seed: Seed of the sampled orders.
+        Exact for up to ten modalities; beyond that, ``n_pairs`` orders are sampled, each with its reverse, and
+        ``standard_error`` says how closely. Either way they add up to ``prediction - prior``.
 
         Returns:
             One row for each patient, task, output and present modality, indexed by patient: ``task``, ``output``,
@@ -115,7 +108,7 @@ class Explanations:
         """Averages the contributions of a cohort; see `multimodn.explain.summary.summarise`.
 
         Args:
-            cohort: The patients; default: those of the study's sources.
+            cohort: The patients.
             by: ``class``: apart for each class (or other outcome stratum) of a task, among its labelled patients; a
                 series: apart for each group, such as `Cohort.groups`, the sites.
             n_resamples: Bootstrap resamples of patients behind the intervals.
@@ -156,12 +149,7 @@ class Explanations:
         return self._framed(SynergyFrame, synergy(self.interactions(cohort), n_resamples, seed))
 
     def order_sensitivity(self, cohort: Patients | None = None, *, n_orders: int = 24, seed: int = 0) -> OrderFrame:
-        """Predicts from all present modalities in many orders.
-
-        Args:
-            cohort: The patients; default: those of the study's sources.
-            n_orders: Orders to draw; all of them, if there are not more.
-            seed: Seed of the orders.
+        """Predicts from all present modalities in ``n_orders`` random orders, or in all of them if there are not more.
 
         Returns:
             One row for each patient, task and output, indexed by patient: ``task``, ``output``, ``n_orders``,
@@ -279,7 +267,7 @@ class Explanations:
         """Finds the training patients whose state is most like a patient's; see `explain.similar_patients.similar`.
 
         Args:
-            cohort: Patients to find others for; default: those of the study's sources.
+            cohort: Patients to find others for.
             k: How many for each.
             among: Patients to be found; default: the training patients of the split, from the study's sources.
             ids: Whether to say who they are; without, only how near they are and how they fared.
@@ -295,8 +283,7 @@ class Explanations:
     def fit_acquisition(self, cohort: Cohort | None = None) -> Self:
         """Learns what to measure next, from the patients that each member did not train on; see `explain.acquisition`.
 
-        Args:
-            cohort: Where the training and validation patients are; default: the study's sources.
+        ``cohort`` holds the training and validation patients.
 
         Raises:
             DataError: If nobody was held out.
@@ -345,9 +332,7 @@ class Explanations:
     def attention(self, modality: str, cohort: Patients | None = None) -> pd.DataFrame:
         """Returns where the encoder of a modality looked, such as the weight of every tile of a patient's slides.
 
-        Args:
-            modality: One whose kind pools parts, such as `slide`.
-            cohort: The patients; default: those of the study's sources.
+        Only kinds that pool parts, such as `slide`, have it.
 
         Returns:
             One row for each part: ``patient``, its place (for slides ``file``, ``x``, ``y``) and ``attention``, which

@@ -85,15 +85,9 @@ def contributions(
         for j, output in enumerate(task.link_names):
             shares = found[name]
             for m, modality in enumerate(modalities):
-                columns = {
-                    "task": name,
-                    "output": output,
-                    "modality": modality,
-                    "contribution": shares.values[:, m, j],
-                    "standard_error": shares.errors[:, m, j],
-                    "prior": shares.prior[:, j],
-                    "prediction": shares.prediction[:, j],
-                }
+                columns: dict[str, object] = {"task": name, "output": output, "modality": modality}
+                columns |= {"contribution": shares.values[:, m, j], "standard_error": shares.errors[:, m, j]}
+                columns |= {"prior": shares.prior[:, j], "prediction": shares.prediction[:, j]}
                 parts.append(_block(patients.patients, columns)[presence[:, m]])
     return _sorted(parts, patients.patients)
 
@@ -120,35 +114,32 @@ def interactions(
 
 def orders(tasks: Mapping[str, Task], patients: pd.Index, found: Mapping[str, Orders], n_orders: int) -> pd.DataFrame:
     """Lays out `Orders`: ``task``, ``output``, ``n_orders``, ``spread``, ``low``, ``high``, ``prediction``."""
-    parts = [
-        _block(
-            patients,
-            {"task": name, "output": output, "n_orders": n_orders}
-            | {key: getattr(found[name], key)[:, j] for key in ("spread", "low", "high", "prediction")},
-        )
-        for name, task in tasks.items()
-        for j, output in enumerate(task.link_names)
-    ]
+    parts = []
+    for name, task in tasks.items():
+        for j, output in enumerate(task.link_names):
+            values = {key: getattr(found[name], key)[:, j] for key in ("spread", "low", "high", "prediction")}
+            parts.append(_block(patients, {"task": name, "output": output, "n_orders": n_orders} | values))
     return _sorted(parts, patients)
 
 
 def classes(tasks: Mapping[str, Task], patients: PatientTensors) -> pd.DataFrame:
     """Names the outcome stratum of each labelled patient, patients x tasks, ordered as the strata; empty = no label."""
     assert patients.strata is not None
-    found = {}
-    for t, (name, task) in enumerate(tasks.items()):
-        codes = patients.strata[:, t].numpy()
-        found[name] = pd.Categorical.from_codes(codes, categories=pd.Index(task.stratum_names))
-    return pd.DataFrame(found, index=patients.patients)
+    columns = {
+        name: pd.Categorical.from_codes(patients.strata[:, t].numpy(), categories=pd.Index(task.stratum_names))
+        for t, (name, task) in enumerate(tasks.items())
+    }
+    return pd.DataFrame(columns, index=patients.patients)
 
 
 def scores(tasks: Mapping[str, Task], patients: PatientTensors, outputs: Outputs) -> pd.DataFrame:
     """Lays out the metrics of labelled patients, those of report and card: ``task``, ``metric``, ``value``, ``n``."""
     rows = []
     for name, task in tasks.items():
-        known = patients.labelled[name]
-        found = field_metrics(task, outputs[name][known], patients.targets[name][known]) if known.any() else {}
-        rows += [(name, metric, value, int(known.sum())) for metric, value in found.items()]
+        labelled = patients.labelled[name]
+        given = outputs[name][labelled], patients.targets[name][labelled]
+        values = field_metrics(task, *given) if labelled.any() else {}
+        rows += [(name, metric, value, int(labelled.sum())) for metric, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "metric", "value", "n"])
 
 
