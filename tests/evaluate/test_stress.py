@@ -9,7 +9,7 @@ import pytest
 from multimodn.errors import DataWarning, StudyError
 from multimodn.evaluate.stress.report import means, page, stress_chart
 from multimodn.evaluate.stress.run import stress_run
-from multimodn.evaluate.stress.stress import ARMS, Plan, stress
+from multimodn.evaluate.stress.stress import ARMS, Plan, expected_calibration_error, stress
 from multimodn.metrics.classification import calibration_error
 from tests.training.test_neutral import make_study, simulate
 
@@ -110,6 +110,15 @@ def test_calibration_error_is_zero_where_chances_are_met_and_their_distance_else
     happened, once = np.tile([False, True], 500), np.ones((1, 1000))
     assert calibration_error(np.full(1000, 0.0), happened)(once)[0] == pytest.approx(0.0)
     assert calibration_error(np.full(1000, np.log(9)), happened)(once)[0] == pytest.approx(0.4)
+    assert expected_calibration_error(np.full(1000, 0.5), happened) == pytest.approx(0.0)
+    assert expected_calibration_error(np.full(1000, 0.9), happened) == pytest.approx(0.4)
+
+
+def test_calibration_error_of_different_chances_is_that_of_the_metrics():
+    link = np.random.default_rng(0).normal(size=203)
+    happened = np.random.default_rng(1).random(203) < 0.4
+    expected = calibration_error(link, happened)(np.ones((1, 203)))[0]
+    assert expected_calibration_error(1 / (1 + np.exp(-link)), happened) == pytest.approx(expected)
 
 
 def test_blanking_everything_keeps_one_modality_and_says_so():
