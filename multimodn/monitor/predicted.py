@@ -24,6 +24,7 @@ from multimodn.data.splits import Split
 from multimodn.errors import DataWarning
 from multimodn.monitor.counts import FEWEST, Floats, count, fit_edges
 from multimodn.monitor.summaries import BINS, Directions, NumberColumns, fit_directions, padded, summary
+from multimodn.training.fit import member_rows
 
 if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
@@ -104,8 +105,6 @@ def embedding(model: MultiModN, patients: PatientTensors, modality: str, rows: T
 
 def _held_out(model: MultiModN, cohort: Cohort, split: Split) -> tuple[PatientTensors, list[Tensor], Tensor, str]:
     """Prepares patients; returns also the held-out rows of each member, the test rows, and a description of both."""
-    from multimodn.training.fit import member_rows
-
     seen = cohort.subset([*split.train, *split.validation])
     held_out = [rows for _, rows in member_rows(model.study, seen, split)]
     left_out = seen.patients[np.unique(torch.cat(held_out).numpy())]

@@ -13,6 +13,7 @@ from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.errors import StudyError
 from multimodn.study.study import ModalitySpec, Study
+from multimodn.training.build import fit_tasks
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -142,8 +143,6 @@ def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
 
 def targets_of(study: Study, training: Cohort) -> list[Target]:
     """Fits the tasks of a study and reads their targets."""
-    from multimodn.training.build import fit_tasks
-
     targets = []
     for task in fit_tasks(study, training):
         target, labelled = task.prepare(training.targets[task.name])

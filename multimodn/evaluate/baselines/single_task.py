@@ -20,6 +20,7 @@ from multimodn.metrics.tasks import main_score
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats, draws
 from multimodn.study.study import Study
+from multimodn.training.fit import TrainerFlags
 
 COLUMNS = ["task", "metric", "joint", "single", "gain", "low", "high", "n"]
 MOST_UNDEFINED = 0.2  # largest share of resamples in which a metric is undefined; these are left out
@@ -123,8 +124,6 @@ def single_task(study: Study, cohort: Cohort, split: Split, task: str) -> tuple[
 
 def trained(study: Study, cohort: Cohort, split: Split) -> MultiModN:
     """Trains a study on the training and validation patients alone, without a progress bar."""
-    from multimodn.training.fit import TrainerFlags
-
     seen = cohort.subset(np.concatenate([split.train, split.validation]))
     own = replace(split, test=np.array([], dtype=object))
     return MultiModN(study).fit(seen, split=own, flags=TrainerFlags(progress=False))

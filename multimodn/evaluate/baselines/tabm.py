@@ -27,6 +27,7 @@ from multimodn.evaluate.baselines.design_matrix import Array, Design, designs, i
 from multimodn.evaluate.crossval.arms import with_seed
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.study.study import Study
+from multimodn.training.build import fit_tasks
 
 WIDE, COMPONENTS = 100, 32
 """A modality with more columns than the first number is reduced to so many principal components."""
@@ -60,8 +61,6 @@ def fit_tabm(study: Study, training: Cohort, seed: int, *, options: TabMOptions 
     Raises:
         MissingExtraError: Without the extra ``experiments``.
     """
-    from multimodn.training.build import fit_tasks
-
     options, tasks = options or TabMOptions(), fit_tasks(study, training)
     chosen, seed = designs(inputs(study), [task.name for task in tasks], training), with_seed(study, seed).training.seed
     parts: list[tuple[_Reduced, list[Task], nn.Module]] = []

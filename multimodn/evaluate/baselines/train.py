@@ -16,6 +16,7 @@ from multimodn.evaluate.baselines.ridge import fit_single
 from multimodn.evaluate.baselines.tuned import TUNED
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.evaluate.crossval.nested import choose
+from multimodn.training.build import fit_tasks
 
 PARTS = ("best_single", "late_ridge_mean")  # arms that consist of parts of late ridge fusion
 
@@ -81,6 +82,4 @@ def _chosen(trained: Mapping[str, Fitted], best: Mapping[str, str]) -> Fitted:
 
 def targets_of_baselines(tabular: Tabular, training: Cohort, test: Cohort) -> dict[str, tuple[Task, Tensor, Tensor]]:
     """Returns each task that baselines predict, as they fitted it, the test patients' targets, and who has one."""
-    from multimodn.training.build import fit_tasks
-
     return {task.name: (task, *task.prepare(test.targets[task.name])) for task in fit_tasks(tabular.study, training)}

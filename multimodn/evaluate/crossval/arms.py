@@ -21,7 +21,10 @@ from multimodn.data.cohort import Cohort
 from multimodn.errors import StudyError
 from multimodn.evaluate.crossval.contracts import Arms, Fitted, Predictions, Trainer, development_split
 from multimodn.fusion import Outputs, SequentialFusion
+from multimodn.model.multimodn import MultiModN
 from multimodn.study.study import Study, TrainingSpec
+from multimodn.training.build import build_model, prepare
+from multimodn.training.fit import TrainerFlags, member_rows
 
 PREDICT_BATCH = 1024
 
@@ -38,9 +41,6 @@ def as_arm(trainer: Trainer, without: Collection[str] = ()) -> Arms:
 
 def fit_ours(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     """Trains the arm ``ours``: this package, with the study as it stands."""
-    from multimodn.model.multimodn import MultiModN
-    from multimodn.training.fit import TrainerFlags
-
     study = with_seed(study, seed)
     model = MultiModN(study).fit(training, split=development_split(study, training), flags=TrainerFlags(progress=False))
     return {"ours": lambda cohort: {name: link.double().numpy() for name, link in model.link(cohort).items()}}
@@ -77,9 +77,6 @@ def fit_networks(
     Raises:
         DataError: If a modality or a label cannot be used; every problem is listed.
     """
-    from multimodn.training.build import build_model, prepare
-    from multimodn.training.fit import member_rows
-
     hidden = [modality.name for modality in study.modalities if modality.exclude_for]
     if hidden:
         raise StudyError(
