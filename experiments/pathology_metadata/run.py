@@ -26,7 +26,8 @@ from tables import load_tables
 from multimodn import Cohort, Study
 from multimodn.data.splits import folds
 from multimodn.errors import DataWarning
-from multimodn.evaluate.baselines.ridge import fit_late_ridge, fit_xgboost
+from multimodn.evaluate.baselines.boosting import fit_xgboost
+from multimodn.evaluate.baselines.ridge import fit_late_ridge
 from multimodn.evaluate.crossval.arms import fit_ours
 from multimodn.evaluate.results import ResultsTable
 from multimodn.files import replacing

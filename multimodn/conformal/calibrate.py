@@ -65,13 +65,9 @@ def calibrate_sets(
 ) -> Conformal:
     """Scores labelled calibration patients at every pattern.
 
-    Args:
-        ensemble: The trained networks.
-        patients: Labelled patients.
-        held_out: For each member the rows that it did not train on. None: no member trained on any of these patients,
-            and the ensemble itself is calibrated.
-        fewest: Fewest rows for the methods ``own`` and ``exact``; default: `FEWEST`.
-        seed: Seed of the draw where there are more than `MOST_ROWS` rows.
+    ``held_out`` has for each member the rows that it did not train on; None: no member trained on any of these
+    patients, and the ensemble itself is calibrated. ``fewest`` rows for the methods ``own`` and ``exact``: default
+    `FEWEST`. ``seed`` draws where there are more than `MOST_ROWS` rows.
 
     Raises:
         DataError: If there is no labelled row.

@@ -102,14 +102,9 @@ def scores_by_pattern(
 ) -> NonconformityScores:
     """Chooses and sorts the scores of each pattern.
 
-    Args:
-        has: Modalities that each of n labelled calibration rows has and the task sees, bool ``(n, M)``.
-        patterns: Distinct patterns, bool ``(P, M)``, the last one empty.
-        scores: Scores of each row at its modalities within each pattern, ``(P, n)``.
-        weight: Weight of each row, in patients, ``(n,)``; a row with 0 is only counted.
-        predictor: Predictor that scored each row, ``(n,)``.
-        horizon: Latest time of a survival bound.
-        fewest: Fewest rows for the methods ``own`` and ``exact``.
+    Of n labelled calibration rows: the modalities that they have and the task sees, bool ``(n, M)``; scores at these
+    within each pattern ``(P, n)``; weights in patients ``(n,)`` (a row with 0 is only counted); and who predicted them
+    ``(n,)``. Patterns are distinct, bool ``(P, M)``, the last one empty.
     """
     methods, counts, parts = [], [], []
     for p, pattern in enumerate(patterns):

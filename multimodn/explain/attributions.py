@@ -63,32 +63,21 @@ def attributions(
 
     The prediction is the calibrated ensemble's from all present modalities, in the model's order. A part is a column of
     a table (with its whole encoding) or of an embedding, a word, a tile, the value of a measurement, or a patch of an
-    image. Integrated gradients run in double precision, except for frozen networks.
+    image, whose side has ``patch`` pixels. Integrated gradients run in double precision, except for frozen networks.
 
-    Args:
-        model: The trained networks.
-        patients: What `prepare` made of the cohort.
-        cohort: The patients' rows, for words and values.
-        modality: Its name.
-        task: Its name.
-        output: One of `Task.link_names`; default: all of them.
-        method: ``integrated_gradients`` or ``feature_ablation``.
-        n_steps: Steps of the integral; four times as many for patients whose attributions then do not add up.
-        background: Baselines are patients drawn from this cohort, such as the training patients, and attributions are
-            means over them; for tables and embeddings. Default: the encoder's baseline, an average of the training
-            patients.
-        n_background: How many are drawn.
-        seed: Seed of the draw.
-        patch: Side of a patch in pixels.
+    ``output`` is one of `Task.link_names`, default all; ``method`` is ``integrated_gradients``, over ``n_steps`` (four
+    times as many for patients whose attributions then do not add up), or ``feature_ablation``. The baseline is the
+    encoder's, an average of the training patients; or, for tables and embeddings, ``n_background`` patients drawn by
+    ``seed`` from the cohort ``background``, such as the training patients, and attributions are means over them.
 
     Returns:
         One row for each patient who has the modality, output and part, indexed by patient: ``modality``, ``task``,
         ``output``, ``feature`` (a column, word, variable, or place), ``position`` (its number within the patient),
         ``value`` (the patient's), ``attribution``, its place (words: ``start``, ``stop``, ``report``; measurements:
         ``time``; tiles: ``file``, ``x``, ``y``; patches: ``file``, ``x``, ``y``, ``z`` in prepared pixels),
-        ``prediction`` and ``baseline_prediction``. Its ``attrs`` hold ``method``, ``baseline`` (a
-        text) and ``convergence_delta``: for each patient by how much the attributions miss ``prediction -
-        baseline_prediction``, the largest of the outputs; empty for ablation.
+        ``prediction`` and ``baseline_prediction``. Its fields are ``method``, ``baseline`` (a text) and
+        ``convergence_delta``: for each patient by how much the attributions miss ``prediction - baseline_prediction``,
+        the largest of the outputs; empty for ablation.
 
     Raises:
         StudyError: If modality, task, output or method is unknown, the task does not see the modality, its encoder has

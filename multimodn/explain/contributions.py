@@ -59,15 +59,12 @@ def link_lattice(model: Ensemble, batch: Batch) -> dict[str, Tensor]:
 
 
 def shapley(values: Tensor, presence: Tensor) -> Tensor:
-    """Computes exact Shapley values over the modalities that each patient has, ``(B, M, L)`` float64.
+    """Computes exact Shapley values ``(B, M, L)`` float64 over the modalities that each patient has, bool ``(B, M)``.
 
     With v(S) the prediction from subset S, P the present modalities and n = |P|, the value of modality m of P is ``sum
     over S in P without m of |S|! (n - |S| - 1)! / n! * (v(S + m) - v(S))``; the values of a patient add up to v(P) -
-    v(empty set). That of an absent modality is 0.
-
-    Args:
-        values: v by subset bit code (`multimodn.fusion.lattice`), ``(2 ** M, B, L)``; NaN where S is not within P.
-        presence: Bool ``(B, M)``.
+    v(empty set). That of an absent modality is 0. ``values`` are v by subset bit code (`multimodn.fusion.lattice`),
+    ``(2 ** M, B, L)``; NaN where S is not within P.
 
     References:
         Shapley (1953), A value for n-person games, https://doi.org/10.1515/9781400881970-018
@@ -100,13 +97,8 @@ def sampled_shapley(
     """Estimates Shapley values and their standard errors, both ``(B, M, L)`` float64, from random orders.
 
     Every order's gains add up to v(P) - v(empty set), and so does their mean. Each of the ``n_pairs`` orders is taken
-    forwards and backwards (antithetic), which lowers the error.
-
-    Args:
-        value: v of a subset for each row: bool ``(B, M)`` to ``(B, L)``.
-        presence: Bool ``(B, M)``.
-        n_pairs: Number of orders.
-        seed: Seed of the orders.
+    forwards and backwards (antithetic), which lowers the error. ``value`` is v of a subset for each row: bool ``(B,
+    M)``, as presence is, to ``(B, L)``.
 
     References:
         Castro et al. (2009), https://doi.org/10.1016/j.cor.2008.04.004; antithetic pairs: Mitchell et al. (2022),

@@ -56,11 +56,7 @@ def shapley_interactions(values: Tensor, presence: Tensor) -> Tensor:
 
     With v(S) the prediction from subset S, P the present modalities and n = |P|, the interaction I_ij of i and j of P
     is ``sum over S in P without i, j of |S|! (n - |S| - 2)! / (n - 1)! * (v(S + ij) - v(S + i) - v(S + j) + v(S))``,
-    half of it for each of them; the own part of i is ``shapley_i - sum over j of I_ij / 2``.
-
-    Args:
-        values: v by subset bit code, ``(2 ** M, B, L)``; NaN where S is not within P.
-        presence: Bool ``(B, M)``.
+    half of it for each of them; the own part of i is ``shapley_i - sum over j of I_ij / 2``. Arguments as of `shapley`.
 
     References:
         Grabisch and Roubens (1999), https://doi.org/10.1007/s001820050125; own and shared parts:

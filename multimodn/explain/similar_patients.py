@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multimodn.base.batches import Batch, PatientTensors
+from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.fusion import Ensemble
@@ -87,15 +87,14 @@ def _visibility(model: Ensemble, task: str | None) -> Visibility:
 
 def _states(model: Ensemble, patients: PatientTensors, visibility: Visibility) -> Tensor:
     """Returns the last states of all members side by side, ``(N, members x state_size)``."""
+    parts = []
     with torch.inference_mode():
-        return torch.cat([_states_of_batch(model, batch, visibility) for batch in patients.batches(BATCH)])
-
-
-def _states_of_batch(model: Ensemble, batch: Batch, visibility: Visibility) -> Tensor:
-    presence = visibility.restrict(batch.presence)
-    paths = ordered_paths(presence, model.first.order)
-    last = [member.states(member.encode(batch), paths, presence)[-1] for member in model.networks]
-    return torch.cat([state[:, : model.first.update.state_size] for state in last], dim=1)
+        for batch in patients.batches(BATCH):
+            presence = visibility.restrict(batch.presence)
+            paths = ordered_paths(presence, model.first.order)
+            last = [member.states(member.encode(batch), paths, presence)[-1] for member in model.networks]
+            parts.append(torch.cat([state[:, : model.first.update.state_size] for state in last], dim=1))
+    return torch.cat(parts)
 
 
 def _nearest(

@@ -85,12 +85,9 @@ class LabelShift:
         self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)
 
     def corrections(self, taken: Tensor, strata: Tensor, row_weights: Tensor | None = None) -> Corrections:
-        """Looks up the corrections of the states of a batch.
+        """Looks up the corrections of S states of B rows, which have seen subsets ``taken``, bool ``(S, B, M)``.
 
-        Args:
-            taken: Bool ``(S, B, M)``: the subsets that S states of B rows have seen.
-            strata: Long ``(B, T)``, -1 = no label.
-            row_weights: Weights of the rows, ``(B, T)``; see `multimodn.missingness.propensity`.
+        Strata are long ``(B, T)``, -1 = no label; weights of rows ``(B, T)``, see `multimodn.missingness.propensity`.
         """
         tilts, weights, codes = self._lookup(taken)
         own = strata.clamp(min=0)

@@ -15,8 +15,8 @@ from multimodn.errors import MissingExtraError, StudyError
 from multimodn.evaluate.baselines import boosting, cox, tabm
 from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_xgboost
 from multimodn.evaluate.baselines.cox import choose_penalty, fit_cox, partial_likelihood
-from multimodn.evaluate.baselines.design_matrix import designs, inputs
-from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_single, tabular_study
+from multimodn.evaluate.baselines.design_matrix import designs, inputs, tabular_study
+from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_single
 from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
 from multimodn.evaluate.baselines.tuned import TUNED, fit_p_fusion_with
 from tests._survival_scores import concordance

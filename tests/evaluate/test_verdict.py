@@ -14,7 +14,7 @@ from multimodn.data.splits import Split
 from multimodn.errors import DataError, NotFittedError, StudyError
 from multimodn.evaluate.baselines import compare, train
 from multimodn.evaluate.baselines.compare import COLUMNS, compare_with_baselines, sentences
-from multimodn.evaluate.baselines.ridge import tabular_study
+from multimodn.evaluate.baselines.design_matrix import tabular_study
 from multimodn.metrics.tasks import main_score
 from multimodn.training.build import fit_tasks
 from multimodn.training.fit import TrainerFlags

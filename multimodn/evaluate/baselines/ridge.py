@@ -15,30 +15,10 @@ from multimodn.data.cohort import Cohort
 from multimodn.evaluate.baselines import cox
 from multimodn.evaluate.baselines.boosting import fit_xgboost
 from multimodn.evaluate.baselines.cox import Score, fit_cox
-from multimodn.evaluate.baselines.design_matrix import (
-    Array,
-    Tabular,
-    Target,
-    designs,
-    inputs,
-    tabular_study,
-    targets_of,
-)
+from multimodn.evaluate.baselines.design_matrix import Array, Target, designs, inputs, targets_of
 from multimodn.evaluate.crossval.arms import as_arm
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions
 from multimodn.study.study import ModalitySpec, Study
-
-__all__ = [
-    "Tabular",
-    "early_concat",
-    "fit_early_concat",
-    "fit_late_ridge",
-    "fit_single",
-    "fit_xgboost",
-    "late_ridge",
-    "tabular_study",
-    "xgboost",
-]
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Values of C of a ridge logistic regression, chosen by log loss in inner cross-validation."""

@@ -21,6 +21,7 @@ from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import folds
 from multimodn.errors import StudyError, did_you_mean
+from multimodn.evaluate.baselines.boosting import fit_xgboost
 from multimodn.evaluate.baselines.fusion_networks import (
     fit_masked_attention,
     fit_p_fusion,
@@ -29,7 +30,7 @@ from multimodn.evaluate.baselines.fusion_networks import (
     fit_published,
     fit_published_batch_skip,
 )
-from multimodn.evaluate.baselines.ridge import fit_late_ridge, fit_xgboost
+from multimodn.evaluate.baselines.ridge import fit_late_ridge
 from multimodn.evaluate.crossval.arms import fit_ours
 from multimodn.evaluate.crossval.cells import CellJob, CellTrainer, Fold, make_jobs, run_cells
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
