@@ -48,10 +48,8 @@ def short_verdict(task: TaskAudit, n_tests: int) -> str:
     if (blind := noticeable(task.n_low, task.n_high, n_tests)) >= BLIND:
         sentences.append(f"A difference in presence of less than about {_points(blind)} would hardly be detected.")
     if n_holes := len({hole.subset for hole in task.holes if hole.is_pattern}):
-        sentences.append(
-            f"For {counted(n_holes, 'combination')} of modalities, some outcome has no example among patients with at "
-            "least these modalities."
-        )
+        where = "some outcome has no example among patients with at least these modalities"
+        sentences.append(f"For {counted(n_holes, 'combination')} of modalities, {where}.")
     return " ".join(sentences)
 
 
@@ -85,10 +83,8 @@ def _no_alarm(task: TaskAudit, n_tests: int) -> list[str]:
     if sum(n > 0 for n in task.strata) < 2:
         return [f"Nothing can be said about '{task.task}': all its labels are in one outcome stratum."]
     if task.auroc.low is not None and task.auroc.low >= 0.5 + NEGLIGIBLE / 2:
-        return [
-            f"No single modality raises an alarm for '{task.task}', but together they predict the outcome: "
-            f"{_auroc(task)} {KEEP}."
-        ]
+        no_single = f"No single modality raises an alarm for '{task.task}', but together they predict the outcome"
+        return [f"{no_single}: {_auroc(task)} {KEEP}."]
     no_alarm = f"No modality raises an alarm for '{task.task}'. {_auroc(task)}"
     blind = noticeable(task.n_low, task.n_high, n_tests)
     if blind < BLIND:

@@ -119,11 +119,9 @@ def _outputs_of(frame: pd.DataFrame, task: str) -> list[str]:
 
 
 def _default_output(names: Sequence[str]) -> str:
-    for name in ("probability", "expected"):
-        if name in names:
-            return name
     survival = [name for name in names if survival_time(name) is not None]
-    return survival[len(survival) // 2] if survival else names[0]
+    usual = [name for name in ("probability", "expected") if name in names]
+    return [*usual, *survival[len(survival) // 2 :], *names][0]  # in this order of preference
 
 
 def _is_probability(chosen: OutputRows) -> bool:

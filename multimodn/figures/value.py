@@ -41,6 +41,7 @@ def value_chart(
     is_weighted = not np.allclose(rows["value"], rows["unweighted"], equal_nan=True)
     marks = [WEIGHTED, UNWEIGHTED] if is_weighted else [""]
     panels = [_panel(str(key[0]), str(key[1]), part, marks) for key, part in parts[:MOST_PANELS]]
+    largest = [f"{name} {signed(sizes[name], 3)}" for name in names[:4]]
     weights = " Weights would not change the result."
     if is_weighted:
         weights = (
@@ -53,9 +54,7 @@ def value_chart(
         "Gain in performance with a modality against without it, in labelled patients who have it (n = "
         f"{spanned(rows['n'])}); right of 0: better with it. Lines: 95% intervals (bootstrap over patients).{weights}"
         f"{not_shown(len(names) - most, 'modality', 'of smaller value')}{not_shown(len(parts) - MOST_PANELS, 'panel')}",
-        "Mean gain by a modality, largest first: "
-        + ", ".join(f"{name} {signed(sizes[name], 3)}" for name in names[:4])
-        + ".",
+        f"Mean gain by a modality, largest first: {', '.join(largest)}.",
         lambda theme: draw_panels(theme, panels, names[:most], marks),
         rows,
     )

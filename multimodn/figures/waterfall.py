@@ -125,9 +125,8 @@ def _steps(chosen: OutputRows, patient: str, every: Sequence[str], order: Sequen
     if order is None:
         names = sizes.abs().sort_values(ascending=False, kind="stable").index.tolist()
     else:
-        for name in order:
-            if name not in every:
-                raise StudyError(f"Unknown modality '{name}' in `order`.{did_you_mean(name, every)}")
+        if unknown := [name for name in order if name not in every]:
+            raise StudyError(f"Unknown modality '{unknown[0]}' in `order`.{did_you_mean(unknown[0], every)}")
         names = [*(name for name in order if name in sizes.index), *(name for name in sizes.index if name not in order)]
     n_joined = len(names) - most + 1 if len(names) > most else 0
     smallest = sizes.abs().sort_values(kind="stable").index[:n_joined].tolist()

@@ -88,11 +88,7 @@ class TrainedModel:
         }
 
     def select_tasks(self, name: str | None = None) -> dict[str, Task]:
-        """Returns all tasks by name, or the one of that name.
-
-        Raises:
-            StudyError: If there is no such task.
-        """
+        """Returns all tasks by name, or the one of that name."""
         if name is None:
             return self.tasks
         if name not in self.tasks:
@@ -120,8 +116,7 @@ class TrainedModel:
     ) -> tuple[Cohort, PatientTensors, list[tuple[Tensor, Tensor]]]:
         """Returns the patients of training and validation, and for each member its training and held-out rows of them.
 
-        Args:
-            cohort: Where they are; default: the study's sources.
+        ``cohort`` holds them; default: the study's sources.
         """
         cohort = Cohort.load(self.study) if cohort is None else cohort
         split = self.split or make_split(self.study, cohort)
@@ -139,9 +134,7 @@ class TrainedModel:
     def outputs(self, patients: PatientTensors, order: Sequence[str] | None = None) -> Outputs:
         """Returns for each task the outputs ``(N, K)`` after all present modalities.
 
-        Args:
-            patients: Prepared patients.
-            order: Modality names in the order of the steps, all or some; default: the study's.
+        ``order``: modality names in the order of the steps, all or some; default: the study's.
         """
         order = self._expanded(order)
         return self._over_batches(patients.batches(PREDICT_BATCH), lambda batch: self.ensemble(batch, order))
