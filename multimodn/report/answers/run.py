@@ -40,10 +40,11 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
     )
 
 
-def _reads(source: Mapping[str, Any]) -> str:
+def _reads(source: Any) -> str:
     """Says what a source reads: its path, pattern or query."""
-    reads = next((source[key] for key in ("path", "files", "query") if key in source), dict(source))
-    return " ".join(str(reads).split())
+    if isinstance(source, Mapping):  # else a path alone
+        source = next((source[key] for key in ("path", "files", "query") if key in source), dict(source))
+    return " ".join(str(source).split())
 
 
 def task_facts(model: MultiModN) -> list[TaskInfo]:
