@@ -24,7 +24,6 @@ from multimodn.report.html.page import (
     Section,
     Subsection,
     Terms,
-    Words,
     render,
 )
 from multimodn.report.html.tables import table
@@ -90,7 +89,6 @@ def every_block():
         Code(HOSTILE, HOSTILE),
         Drawing(picture(table=frame())),
         Photo("photo", HOSTILE, HOSTILE, HOSTILE, b"png"),
-        Words("<p><mark>+</mark></p>", HOSTILE),
         Subsection("part", HOSTILE, [Prose(HOSTILE), Drawing(picture())]),
     ]
 

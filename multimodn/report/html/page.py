@@ -117,15 +117,6 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Words:
-    """HTML that is already escaped, with a caption."""
-
-    html: str
-    caption: str
-    kind: ClassVar[str] = "words"
-
-
-@dataclass(frozen=True)
 class Subsection:
     """Blocks under a heading within a section."""
 
@@ -135,7 +126,7 @@ class Subsection:
     kind: ClassVar[str] = "part"
 
 
-Block = Prose | Listing | FactList | Terms | DataTable | Code | Drawing | Photo | Words | Subsection
+Block = Prose | Listing | FactList | Terms | DataTable | Code | Drawing | Photo | Subsection
 
 
 @dataclass(frozen=True)
