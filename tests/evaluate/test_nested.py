@@ -1,12 +1,17 @@
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from multimodn.data.splits import folds
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.crossval.arms import as_arm
 from multimodn.evaluate.crossval.crossval import cross_predict
 from multimodn.evaluate.crossval.nested import Chosen, _first_highest, choose, nested
+from multimodn.study.split import RandomSplit
 from multimodn.training.build import fit_tasks
 from tests.evaluate._toy import make_cohort, make_study
 
@@ -45,13 +50,46 @@ def test_the_better_candidate_is_chosen_whatever_the_order():
         assert len(choice.scores) == 6
 
 
-def test_the_criterion_is_the_main_metric_of_the_pooled_predictions():
+def test_the_criterion_is_the_main_metric_averaged_over_inner_folds():
     scores = choose({"good": GOOD}, STUDY, COHORT, 0).scores.set_index("task")
-    links = GOOD(STUDY, COHORT, 0)["arm"](COHORT.__class__(COHORT.patients, COHORT.modalities))
+    held_out = [COHORT.subset(test) for _, test in folds(COHORT, 3, seed=0, stratify="death")]
     for task in fit_tasks(STUDY, COHORT):
-        target, known = task.prepare(COHORT.targets[task.name])
-        expected = task.link_metrics(torch.from_numpy(links[task.name])[known], task.link_target(target[known]))
-        assert scores.loc[task.name, "value"] == pytest.approx(expected[scores.loc[task.name, "metric"]])
+        values = []
+        for tested in held_out:
+            link = GOOD(STUDY, COHORT, 0)["arm"](replace(tested, targets={}))[task.name]
+            target, known = task.prepare(tested.targets[task.name])
+            values.append(task.link_metrics(torch.from_numpy(link)[known], task.link_target(target[known])))
+        metric = scores.loc[task.name, "metric"]
+        assert scores.loc[task.name, "value"] == pytest.approx(np.mean([value[metric] for value in values]))
+
+
+def test_folds_whose_models_have_another_intercept_cost_a_candidate_nothing():
+    """Ranked against each other, predictions of different folds would be near chance, and ``weak`` would be chosen."""
+    numbers = itertools.count()
+
+    def shifted(study, training, seed):
+        predict, shift = GOOD(study, training, seed)["arm"], 100.0 * next(numbers)
+        return {"shifted": lambda cohort: {task: link + shift for task, link in predict(cohort).items()}}
+
+    def weak(study, training, seed):
+        predict = GOOD(study, training, seed)["arm"]
+        return {"weak": lambda cohort: {task: np.round(link - 0.5) for task, link in predict(cohort).items()}}
+
+    study, cohort = make_study(tasks=("death", "survival")), make_cohort(tasks=("death", "survival"))
+    choice = choose({"weak": weak, "shifted": shifted}, study, cohort, 0)
+    assert choice.by_task == {"death": "shifted", "survival": "shifted"}
+    own = choose({"good": GOOD}, study, cohort, 0).scores["value"]
+    np.testing.assert_array_equal(choice.scores.query("candidate == 'shifted'")["value"], own)
+
+
+def test_a_fold_in_which_a_metric_is_undefined_does_not_count():
+    targets = COHORT.targets["death"].copy()
+    held_out = [list(test) for _, test in folds(COHORT, 3, seed=0)]  # not stratified, so that labels do not matter
+    targets.loc[held_out[0]] = 0.0
+    cohort = replace(COHORT, targets=COHORT.targets | {"death": targets})
+    study = STUDY.model_copy(update={"split": RandomSplit()})
+    scores = choose({"good": GOOD}, study, cohort, 0).scores.set_index("task")["value"]
+    assert 0.5 < scores["death"] < 1
 
 
 def test_equals_are_won_by_the_first():

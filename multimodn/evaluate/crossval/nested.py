@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from multimodn.data.splits import folds
 from multimodn.errors import DataError, StudyError, shown
 from multimodn.evaluate.crossval.cells import seeded_single_thread
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
+from multimodn.metrics.predictions import defined_mean
 from multimodn.metrics.ties import likeliest
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
@@ -35,7 +36,7 @@ class Choice:
 
     best: str  # the candidate with the highest mean over tasks
     by_task: dict[str, str]  # for each task the candidate with the highest score
-    # ``candidate, task, metric, value``: the main metric of the inner out-of-fold predictions, pooled
+    # ``candidate, task, metric, value``: the main metric of inner test folds, averaged
     scores: pd.DataFrame
 
 
@@ -58,8 +59,10 @@ def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, se
 
     The inner folds are the same for all candidates, and for all arms that ask with the same patients and seed; they are
     stratified by the study's ``split.stratify``, and its groups stay together. Candidates are compared, for each task,
-    by its main metric over all inner out-of-fold predictions pooled; the first of equals wins. A task whose metric is
-    undefined for a candidate does not count in anybody's mean.
+    by its main metric in each inner fold, averaged over the folds in which it is defined; the first of equals wins.
+    Predictions of different folds are not ranked against each other: models that are shrunk towards their training
+    prior have a lower prior where more events are held out, so that pooled they look worse than chance. A task whose
+    metric is undefined for a candidate does not count in anybody's mean.
 
     Raises:
         StudyError: If there is no candidate, or one does not train exactly one arm, or does not answer a task.
@@ -68,21 +71,20 @@ def choose(candidates: Mapping[str, Trainer], study: Study, training: Cohort, se
     if not candidates:
         raise StudyError("There is no candidate to choose from.")
     tasks = fit_tasks(study, training)
-    empty = {task.name: np.full((len(training), len(task.link_names)), np.nan) for task in tasks}
-    links = {name: {task: link.copy() for task, link in empty.items()} for name in candidates}
+    by_fold: dict[tuple[str, str], list[float]] = {(name, task.name): [] for name in candidates for task in tasks}
     stratify = getattr(study.split, "stratify", None)
     for train, held_out in folds(training, n_folds, seed=seed, stratify=stratify):
-        inner, test = training.subset(train), replace(training.subset(held_out), targets={}, split=None)
-        rows = training.patients.get_indexer(test.patients)
+        inner, tested = training.subset(train), training.subset(held_out)
+        test = replace(tested, targets={}, split=None)
         for name, trainer in candidates.items():
             with seeded_single_thread(seed):
                 predictions = _single(name, trainer(study, inner, seed))(test)
             for task in tasks:
-                links[name][task.name][rows] = _fitting(name, task, predictions, len(test))
-    scores = pd.DataFrame(
-        [(name, *score) for name in candidates for score in _scores(tasks, training, links[name])],
-        columns=["candidate", "task", "metric", "value"],
-    )
+                link = _fitting(name, task, predictions, len(test))
+                by_fold[name, task.name].append(_score(task, tested, link))
+    metric_of = {task.name: main_metric(task) for task in tasks}
+    rows = [(*key, metric_of[key[1]], float(defined_mean(np.array(found)))) for key, found in by_fold.items()]
+    scores = pd.DataFrame(rows, columns=["candidate", "task", "metric", "value"])
     table = scores.pivot(index="task", columns="candidate", values="value")
     table = table.reindex(index=[task.name for task in tasks], columns=list(candidates))
     by_task = {str(task): _first_highest(row) for task, row in table.iterrows()}
@@ -130,12 +132,13 @@ def _fitting(name: str, task: Task, predictions: Predictions, n: int) -> NDArray
     return link
 
 
-def _scores(tasks: list[Task], training: Cohort, links: Predictions) -> Iterator[tuple[str, str, float]]:
-    for task in tasks:
-        target, known = task.prepare(training.targets[task.name])
-        link = torch.from_numpy(links[task.name])[known]
-        metric = main_metric(task)
-        yield task.name, metric, task.link_metrics(link, task.link_target(target[known]))[metric]
+def _score(task: Task, tested: Cohort, link: NDArray[np.float64]) -> float:
+    """The task's main metric on the labelled patients of a fold; NaN if it is undefined there."""
+    target, known = task.prepare(tested.targets[task.name])
+    if not known.any():
+        return float("nan")
+    metrics = task.link_metrics(torch.from_numpy(link)[known], task.link_target(target[known]))
+    return metrics.get(main_metric(task), float("nan"))
 
 
 def _first_highest(values: pd.Series[float]) -> str:
