@@ -30,7 +30,7 @@ from multimodn.fusion.calibration import Calibration
 from multimodn.fusion.network import Outputs, tilt_loss
 from multimodn.missingness.label_shift import LabelShift
 
-MIN_ROWS = 20  # minimum of held-out rows for any correction; a quarter of it in the rarer outcome
+MIN_ROWS = 20  # minimum of labelled held-out rows for any correction; a quarter of it of the rarer outcomes
 FULL_ROWS = 100  # minimum for a slope and a shift for each modality; below, all modalities share them
 LEAST_SCALE = 0.1  # a wrong ranking of few held-out rows, by chance, must not reverse that of all others
 SHIFT_PENALTY = 1.0  # strength of the ridge penalty on shifts, in rows: weak, as a mean needs few rows
@@ -61,9 +61,8 @@ def fit_calibration(
     summaries = {}
     for t, task in enumerate(tasks):
         rows = sum(int(part.labelled[task.name].sum()) for part in held_out)
-        rarest = _rarer(torch.cat([part.strata[:, t] for part in held_out]), task.n_strata)
-        if rows < MIN_ROWS or rarest < MIN_ROWS / 4:
-            summaries[task.name] = f"identity: {rows} held-out rows with a label, {rarest} of the rarer outcome"
+        if too_few := _too_few(task, torch.cat([part.strata[:, t] for part in held_out])):
+            summaries[task.name] = too_few
             continue
         is_shared = rows < FULL_ROWS
         prior, parts = start[task.name].double(), [_cells(task, t, part, shift) for part in held_out]
@@ -86,9 +85,8 @@ def fit_scale(
     ``prior``: outputs ``(K,)`` before any modality; ``outputs``: those of held-out labelled rows ``(n, K)``;
     ``penalty``: strength of the ridge penalty towards 1, in rows.
     """
-    rarest = _rarer(strata, task.n_strata)
-    if len(outputs) < MIN_ROWS or rarest < MIN_ROWS / 4:
-        return 1.0, f"identity: {len(outputs)} held-out rows with a label, {rarest} of the rarer outcome"
+    if too_few := _too_few(task, strata):
+        return 1.0, too_few
 
     def objective(learned: Tensor) -> Tensor:
         loss: Tensor = task(prior + (1 + learned) * (outputs - prior), targets).sum()
@@ -100,10 +98,30 @@ def fit_scale(
     return max(scale, LEAST_SCALE), "one scale"
 
 
-def _rarer(strata: Tensor, n_strata: int) -> int:
-    """Counts the rarer of low and high outcomes, or the labels of a task without strata."""
-    low = int(((strata >= 0) & (strata < n_strata / 2)).sum())
-    return min(low, int((strata >= n_strata / 2).sum())) if n_strata > 1 else int((strata >= 0).sum())
+def _too_few(task: Task, strata: Tensor) -> str:
+    """Says that held-out rows ``(n,)``, -1 = no label, are too few to fit anything; empty where they are enough.
+
+    Needed are `MIN_ROWS` labels and a quarter of that among the rows that limit what can be learned.
+    """
+    n_rows, (n_rarer, which) = int((strata >= 0).sum()), _rarer(task, strata)
+    if n_rows >= MIN_ROWS and n_rarer >= MIN_ROWS / 4:
+        return ""
+    return f"identity: {n_rows} held-out rows with a label" + (f", {n_rarer} {which}" if which else "")
+
+
+def _rarer(task: Task, strata: Tensor) -> tuple[int, str]:
+    """Counts the rows that limit what a fit can learn, and says which these are; "" = all.
+
+    Of classes and combinations of labels: all but the most frequent one. A rare class beside two frequent ones does
+    not limit slopes that all classes share. Of survival: the events; censored rows need not be among them. Of numbers
+    and of tasks without strata: all labels.
+    """
+    counts = strata[strata >= 0].bincount(minlength=task.n_strata)
+    if task.n_strata == 1 or task.link_scale == "units":
+        return int(counts.sum()), ""
+    if task.link_scale == "log-risk":
+        return int(counts[-(task.n_strata // 2) :].sum()), "with the event"  # the upper half, see `Task.strata`
+    return int(counts.sum() - counts.max()), "outside the most frequent outcome"
 
 
 @dataclass(frozen=True)

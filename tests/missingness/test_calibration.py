@@ -8,6 +8,8 @@ import torch
 from multimodn.fusion.calibration import Calibration
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.tasks.binary import BinaryTask
+from multimodn.tasks.multiclass import MulticlassTask
+from multimodn.tasks.survival import SurvivalTask
 from multimodn.training.fit_calibration import HeldOut, fit_calibration
 
 START = {"death": torch.tensor([-0.5])}
@@ -51,6 +53,45 @@ def test_few_rows_fit_fewer_numbers_and_it_is_said(n, expected):
     calibration, said = fitted(held_out(n, stretch=3.0))
     assert said["death"].startswith(expected)
     assert calibration.is_identity == (expected == "identity")
+
+
+def fit_slope(task, strata, said, target):
+    """Fits one slope to rows that have the only modality; returns it and what was said."""
+    taken = torch.ones(1, len(strata), 1, dtype=torch.bool)
+    part = HeldOut({"y": said[None]}, {"y": taken}, {"y": target}, {"y": torch.ones(len(strata)) > 0}, strata[:, None])
+    calibration = Calibration([task], 1)
+    told = fit_calibration(calibration, [task], {"y": task.prior()}, [part], None)["y"]
+    return 1 + calibration.slopes[0, 0].item(), told
+
+
+def test_a_rare_class_beside_two_frequent_ones_does_not_prevent_calibration():
+    task, generator = MulticlassTask("y", "y", ["a", "b", "c"], [0.0, 0.0, -5.0]), torch.Generator().manual_seed(0)
+    evidence = torch.randn(400, 3, generator=generator)
+    classes = (task.prior() + evidence).softmax(-1).multinomial(1, generator=generator)[:, 0]
+    assert 0 < (classes == 2).sum() < 5
+    slope, told = fit_slope(task, classes, task.prior() + 2 * evidence, classes)
+    assert told == "a slope and a shift a modality"
+    assert slope == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("n_rare", "expected"), [(4, "identity: 200 held-out rows with a label, 4 outside"), (5, "a slope")]
+)
+def test_rows_outside_the_most_frequent_class_are_counted(n_rare, expected):
+    task = MulticlassTask("y", "y", ["a", "b", "c"], [0.0, 0.0, 0.0])
+    classes = torch.full((200,), 1)
+    classes[:n_rare] = torch.tensor([0, 2]).repeat(3)[:n_rare]
+    assert fit_slope(task, classes, torch.randn(200, 3), classes)[1].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("n_events", "expected"), [(0, "identity"), (4, "identity: 200 held-out rows with a label, 4 with the event"),
+                               (5, "a slope"), (200, "a slope")]
+)  # fmt: skip
+def test_survival_needs_events_and_no_censored_patient(n_events, expected):
+    task = SurvivalTask("y", "t", "e", ["0", "1"], [1.0, 2.0], [0.0, 0.0, 0.0])
+    target = torch.stack([torch.rand(200) * 2, (torch.arange(200) < n_events).float()], dim=1)
+    assert fit_slope(task, task.strata(target), torch.randn(200, 3), target)[1].startswith(expected)
 
 
 def test_the_prior_is_never_touched():
