@@ -71,6 +71,15 @@ def is_empty(series: Series) -> Booleans:
     return empty | (series.astype(object).astype(str).str.strip() == "").to_numpy(np.bool_) if is_text else empty
 
 
+def empty_cells(frame: pd.DataFrame) -> Booleans:
+    """Tells which cells of a table are empty, ``(n, n_columns)``; only columns that are not numeric are read singly."""
+    empty: Booleans = frame.isna().to_numpy(np.bool_, copy=True)
+    for k, dtype in enumerate(frame.dtypes):
+        if not types.is_numeric_dtype(dtype):
+            empty[:, k] = is_empty(frame.iloc[:, k])
+    return empty
+
+
 def cells_shown(series: Series, rows: Booleans) -> str:
     """Quotes the first of some cells with their patients, and the number of the others."""
     places = np.flatnonzero(rows)

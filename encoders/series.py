@@ -17,7 +17,7 @@ from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
 from multimodn.base.feature_groups import Parts
 from multimodn.base.ragged import Ragged
 from multimodn.encoders._layers import Layers
-from multimodn.encoders._reading import first_shown
+from multimodn.encoders._reading import check_columns, first_shown, is_empty, read_levels
 from multimodn.encoders._series.layers import MeasurementTransformer, summaries
 from multimodn.encoders._series.rows import Measurements, Variable, fit_time, fit_variables, read_rows, scale_rows
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
@@ -161,6 +161,17 @@ class SeriesEncoder(Encoder):
         variables = [Variable(**variable) for variable in config["variables"]]
         options = SeriesOptions.model_validate(config["options"])
         return cls(variables, config["time_mean"], config["time_spread"], options)
+
+    @staticmethod
+    def empty_cells(frame: pd.DataFrame, options: SeriesOptions) -> pd.DataFrame:
+        """Tells which variables of the frame were never measured in each patient; see `Encoder.empty_cells`."""
+        check_columns(frame, [options.variable, options.value], HEADER)
+        code, variables = read_levels(frame[options.variable])
+        patient, patients = pd.factorize(frame.index)
+        is_measured = ~is_empty(frame[options.value]) & (code >= 0)
+        empty = np.ones((len(patients), len(variables)), dtype=np.bool_)
+        empty[patient[is_measured], code[is_measured]] = False
+        return pd.DataFrame(empty, pd.Index(patients, name=frame.index.name), variables)
 
     def _read(self, frame: pd.DataFrame) -> Measurements:
         """Reads the measurements of training variables, at most `max_measurements`; warns of the others."""

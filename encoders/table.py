@@ -16,7 +16,7 @@ from torch import Tensor
 from multimodn.base.encoder import JSON, Encoder, Options
 from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, LevelInput, PeriodicInput, PiecewiseInput, Projection, ScaledInput
-from multimodn.encoders._reading import check_columns, is_empty
+from multimodn.encoders._reading import check_columns, empty_cells, is_empty
 from multimodn.encoders._tables.columns import level_numbers
 from multimodn.encoders._tables.layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
 from multimodn.encoders._tables.scaling import NumericScaler
@@ -160,6 +160,11 @@ class TableEncoder(Encoder):
     def from_config(cls, config: Mapping[str, JSON]) -> Self:
         """Rebuilds the module, ready for ``load_state_dict``."""
         return cls(TableLayout.from_config(config["layout"]), TableOptions.model_validate(config["options"]))
+
+    @staticmethod
+    def empty_cells(frame: pd.DataFrame, options: TableOptions) -> pd.DataFrame:
+        """Tells which cells of each column are empty; see `Encoder.empty_cells`."""
+        return pd.DataFrame(empty_cells(frame), frame.index, frame.columns)
 
 
 def _numeric_input(encoding: Numeric, n_columns: int, n_bins: int) -> ScaledInput | PiecewiseInput | PeriodicInput:

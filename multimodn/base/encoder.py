@@ -70,6 +70,25 @@ class Encoder(nn.Module, ABC):
         """Returns the columns that name files; `fit` and `prepare` see their absolute paths."""
         return []
 
+    @staticmethod
+    def empty_cells(frame: pd.DataFrame, options: Any) -> pd.DataFrame:
+        """Tells which cells of each patient are empty, before anything is fitted.
+
+        A cell is what a patient who has the modality may still lack, such as a column of a table.
+
+        Args:
+            frame: The modality's columns, indexed by patient, as `fit` sees them.
+            options: An instance of ``cls.Options``.
+
+        Returns:
+            Bool, a row for each patient in the order of ``frame.index.unique()`` and a column for each cell, True =
+            empty; no column for kinds without cells, and for those that refuse empty ones.
+
+        Raises:
+            DataError: If a column that is needed is missing; the message names it.
+        """
+        return pd.DataFrame(index=frame.index.unique())
+
     @classmethod
     @abstractmethod
     def fit(cls, frame: pd.DataFrame, options: Any) -> Self:

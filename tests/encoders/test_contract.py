@@ -10,6 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from multimodn.base.batches import PatientTensors
+from multimodn.encoders import TableEncoder
+from multimodn.encoders.series import SeriesEncoder
 from multimodn.errors import DataError
 from tests.encoders._frames import ALL, COLUMNS, fitted, tensors
 
@@ -38,6 +40,14 @@ def test_a_row_for_each_patient_in_the_order_of_the_frame(name):
     for k in (0, len(patients) - 1):
         own = encoder(encoder.prepare(frame.loc[[patients[k]]]))
         assert_close(own[0], embedding[k], rtol=1e-4, atol=1e-4)
+
+
+def test_empty_cells_have_a_row_for_each_patient_and_cells_that_the_kind_has(name):
+    encoder, frame = fitted(name)
+    empty = type(encoder).empty_cells(frame, encoder.options)
+    assert list(empty.index) == list(frame.index.unique())
+    assert set(map(str, empty.dtypes)) <= {"bool"}
+    assert (len(empty.columns) > 0) == isinstance(encoder, (TableEncoder, SeriesEncoder))  # others have no cells
 
 
 def test_configuration_and_state_restore_it_exactly(name):

@@ -255,3 +255,21 @@ def test_summary(frame):
     summary = fit(frame).summary()
     assert summary.loc["lactate", "mean"] == pytest.approx(frame.loc[frame["variable"] == "lactate", "value"].mean())
     assert summary["n_rows"].sum() == len(frame)
+
+
+def test_empty_cells_are_the_variables_that_a_patient_was_not_measured_for():
+    frame = table(("q", 0, "rate", 70), ("p", 1, "lactate", 2), ("q", 2, "lactate", np.nan), ("p", 3, "rate", 80))
+    frame = pd.concat([frame, table(("q", 4, "rate", 72), ("r", 5, "pH ", 7.4))])
+    empty = SeriesEncoder.empty_cells(frame, SeriesOptions())
+    assert set(map(str, empty.dtypes)) <= {"bool"}
+    assert list(empty.index) == list(frame.index.unique()) == ["q", "p", "r"]
+    assert empty.to_dict("list") == {
+        "lactate": [True, False, True],
+        "pH": [True, True, False],
+        "rate": [False, False, True],
+    }
+
+
+def test_empty_cells_of_a_table_without_values_name_the_column(frame):
+    with pytest.raises(DataError, match="column 'value' is missing"):
+        SeriesEncoder.empty_cells(frame.drop(columns="value"), SeriesOptions())

@@ -284,3 +284,37 @@ def test_noise_in_the_last_digits_does_not_change_the_scale_of_counts(scaling):
     frames = [frame.set_axis([f"gene{k}" for k in range(30)], axis=1) for frame in frames]
     exact, noisy = (TableEncoder.fit(frame, options).prepare(frame) for frame in frames)
     assert_close(exact, noisy, atol=1e-4, rtol=1e-4)
+
+
+def test_empty_cells_are_nan_none_and_blanks_of_every_type():
+    frame = pd.DataFrame(
+        {
+            "float": [1.0, np.nan, 3.0],
+            "nullable": pd.array([1, None, 3], "Int64"),
+            "text": pd.Series(["a", " ", None], dtype=object),
+            "string": pd.array(["", "b", None], "string"),
+            "level": pd.Categorical(["x", None, "x"]),
+            "date": pd.to_datetime(["2020-01-01", None, "2020-01-03"]),
+            "mixed": pd.Series([True, "  ", 3.0], dtype=object),
+        }
+    )
+    frame.index = pd.Index(["p", "q", "r"])
+    empty = TableEncoder.empty_cells(frame, TableOptions())
+    assert set(map(str, empty.dtypes)) <= {"bool"}
+    assert list(empty.index) == ["p", "q", "r"]
+    rows = {name: column.tolist() for name, column in empty.items()}
+    second, blanks = [False, True, False], [False, True, True]
+    assert rows == {
+        "float": second, "nullable": second, "text": blanks, "string": [True, False, True], "level": second,
+        "date": second, "mixed": second,
+    }  # fmt: skip
+
+
+def test_empty_cells_of_a_wide_table_are_found_at_once():
+    values = np.random.default_rng(0).normal(size=(60, 20_000))
+    values[values > 1] = np.nan
+    frame = pd.DataFrame(values, [f"p{i}" for i in range(60)], [f"g{k}" for k in range(20_000)])
+    before = time.process_time()
+    empty = TableEncoder.empty_cells(frame, TableOptions())
+    assert time.process_time() - before < 1.0  # column by column it takes 3 s and more
+    assert (empty.to_numpy() == np.isnan(values)).all()
