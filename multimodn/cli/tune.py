@@ -93,7 +93,7 @@ def _progress(seconds: float) -> Progress:
 
 
 def _status(moment: Moment) -> str:
-    what = "checking the best, " if moment.is_second else ""
+    what = "checking the best, " if moment.is_check else ""
     is_scored = moment.default is not None and moment.best is not None
     scores = f"; best {moment.best:.4f}, study {moment.default:.4f}" if is_scored else ""
     return f"{what}trial {moment.trial}, fold {moment.fold + 1} of {moment.n_folds}{scores}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from multimodn.study.folder import check_unchanged, check_unused
-from multimodn.tune.objective import FoldScore, TaskScore
+from multimodn.tune.objective import CheckScore, FoldScore, PatientLosses, TaskScore
 from multimodn.tune.space import Setting, Space
 
 if TYPE_CHECKING:
@@ -155,13 +155,15 @@ class History:
         self._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
         self._study.tell(trial.number, state=self._states.FAIL)
 
-    def second_folds(self, number: int) -> list[dict[str, TaskScore]]:
-        """The scores of a trial on the second set of folds, as far as it was scored on them."""
-        return read_folds(self._study.user_attrs.get(f"second {number}", "[]"))
+    def checks(self, number: int) -> list[CheckScore]:
+        """The losses of the patients kept for the check, after each training of a trial's settings so far."""
+        stored = json.loads(self._study.user_attrs.get(f"check {number}", "[]"))
+        return [{name: PatientLosses(**losses) for name, losses in score.items()} for score in stored]
 
-    def write_second_folds(self, number: int, folds: Sequence[FoldScore]) -> None:
-        """Stores the scores of a trial on the second set of folds."""
-        self._study.set_user_attr(f"second {number}", write_folds(folds))
+    def write_checks(self, number: int, scores: Sequence[CheckScore]) -> None:
+        """Stores the losses of the patients kept for the check."""
+        content = [{name: asdict(losses) for name, losses in score.items()} for score in scores]
+        self._study.set_user_attr(f"check {number}", json.dumps(content))
 
 
 def write_folds(folds: Sequence[FoldScore]) -> str:

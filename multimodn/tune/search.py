@@ -18,12 +18,14 @@ from multimodn.data.splits import folds, make_split
 from multimodn.errors import MissingExtraError, MultiModNError, StudyError
 from multimodn.study.study import Study
 from multimodn.tune.history import Clock, History, write_folds
-from multimodn.tune.objective import FoldScore, score_fold, skill
-from multimodn.tune.outcome import Protocol, Tuned, conclude
+from multimodn.tune.objective import FoldScore, score_fold, score_patients, skill
+from multimodn.tune.outcome import Checked, Protocol, Tuned, conclude
 from multimodn.tune.space import Setting, Space, build_space, places_of
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
+
+N_PARTS = 4  # parts of the patients, one of which is kept for the check
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Moment:
 
     trial: int
     fold: int  # the trial's fold that starts, from 0
-    n_folds: int  # folds of a set
-    is_second: bool  # whether finalists are compared on the second set of folds
+    n_folds: int  # folds of the search, on whose training patients finalists are trained for the check
+    is_check: bool  # whether finalists are compared on the patients kept for that
     used: float  # seconds
     default: float | None  # skill of the study's own settings; None = not scored yet
     best: float | None  # best skill so far; None = none yet
@@ -47,11 +49,15 @@ def tune(
     """Searches for better settings of a study; the same call continues after an interruption.
 
     Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes settings, the study's own first. All
-    trials use the same folds, by group, of the training and validation patients of the study's split; its test patients
-    are not used. The objective is the mean over tasks of 1 - loss / loss of the prior on held-out patients
-    (`multimodn.tune.objective.skills`). After two folds a trial may be stopped, if it gains less over the study's own
-    settings than the median trial. As the best of many trials is partly the luckiest, it replaces the study's own
-    settings only if it is also better on a second set of folds, for which time is kept.
+    trials use the same folds, by group, of three quarters of the training and validation patients of the study's split;
+    its test patients are not used. The objective is the mean over tasks of 1 - loss / loss of the prior on held-out
+    patients (`multimodn.tune.objective.skills`). After two folds a trial may be stopped, if it gains less over the
+    study's own settings than the median trial.
+
+    As the best of many trials is partly the luckiest, it replaces the study's own settings only if it is also better on
+    the last quarter of the patients (by group, stratified), whom no trial sees. For that check time is kept: models of
+    both are trained on each fold's training patients, and the loss must be lower by more than chance, see
+    `multimodn.tune.outcome.check_p`.
 
     Writes ``best.yaml`` (a study for `multimodn fit`), ``trials.csv``, ``search.json`` and ``search.db`` (of Optuna).
 
@@ -87,17 +93,19 @@ def tune(
     split = make_split(study, cohort)
     development = cohort.subset([*split.train, *split.validation])
     widths = {each.name: cohort.modalities[each.step_names[0]].shape[1] for each in study.modalities}
-    searched = default_space(study, widths) if space is None else build_space(study, space, widths)
-    protocol = Protocol(seed, n_folds, members, searched, cohort.hash(), split.hash(), time_s, n_trials)
-    pairs = folds(development, n_folds, 2, seed, getattr(study.split, "stratify", None))
-    parts = [(development.subset(kept), development.subset(held_out)) for kept, held_out in pairs]
+    dimensions = default_space(study, widths) if space is None else build_space(study, space, widths)
+    protocol = Protocol(seed, n_folds, members, dimensions, cohort.hash(), split.hash(), time_s, n_trials)
+    stratify = getattr(study.split, "stratify", None)
+    searched, checked = map(development.subset, next(folds(development, N_PARTS, seed=seed, stratify=stratify)))
+    pairs = folds(searched, n_folds, seed=seed, stratify=stratify)
+    parts = [(searched.subset(kept), searched.subset(held_out)) for kept, held_out in pairs]
     import_module("multimodn.training.module")  # now, as its time would count as that of the first trial
-    with History(folder, fingerprint(study, protocol), searched, seed) as history:
+    with History(folder, fingerprint(study, protocol), dimensions, seed) as history:
         clock.before = history.seconds
-        search = _Search(study, protocol, parts, history, clock, on_fold)
+        search = _Search(study, protocol, parts, checked, history, clock, on_fold)
         search.run()
-        search.compare_finalists()
-        return conclude(study, protocol, history, clock.used(), folder)
+        search.check_finalists()
+        return conclude(study, protocol, history, Checked.of(checked, searched), clock.used(), folder)
 
 
 def fingerprint(study: Study, protocol: Protocol) -> dict[str, str]:
@@ -110,19 +118,19 @@ def fingerprint(study: Study, protocol: Protocol) -> dict[str, str]:
         "--seed": str(protocol.seed),
         "--folds": str(protocol.n_folds),
         "--members": str(protocol.members),
+        "how the best is checked": f"on one of {N_PARTS} parts of the patients",
     }
 
 
 class _Search:
-    """The two rounds of a search; ``parts`` are the first set of folds, then the second."""
+    """The two rounds of a search: trials on the folds ``parts``, then the check on patients in none of them."""
 
     def __init__(
-        self, study: Study, protocol: Protocol, parts: Sequence[tuple[Cohort, Cohort]], history: History, clock: Clock,
-        on_fold: Callable[[Moment], None] | None,
+        self, study: Study, protocol: Protocol, parts: Sequence[tuple[Cohort, Cohort]], checked: Cohort,
+        history: History, clock: Clock, on_fold: Callable[[Moment], None] | None,
     ) -> None:  # fmt: skip
         self.study, self.protocol, self.history, self.clock = study, protocol, history, clock
-        self.first, self.second = parts[: protocol.n_folds], parts[protocol.n_folds :]
-        self.on_fold = on_fold
+        self.parts, self.checked, self.on_fold = parts, checked, on_fold
 
     def run(self) -> None:
         """Tries settings until the trials or the time are used up."""
@@ -131,21 +139,21 @@ class _Search:
             if not self._try(*self.history.ask()):
                 return
 
-    def compare_finalists(self) -> None:
-        """Scores the best trial and the study's own settings on the second set of folds while there is time."""
+    def check_finalists(self) -> None:
+        """Scores the best trial and the study's own settings on the patients kept for that, while there is time."""
         default, best = self.history.finalists()
         if default is None or best is None or default.number == best.number:
             return
-        for fold, _ in enumerate(self.second):
+        for fold, (training, _) in enumerate(self.parts):
             for trial in (best, default):
-                scores = self.history.second_folds(trial.number)
+                scores = self.history.checks(trial.number)
                 if len(scores) > fold:
                     continue
                 if not self.clock.has():
                     return
-                self._report(trial.number, fold, is_second=True)
-                scores.append(score_fold(self._applied(trial.params), *self.second[fold]))
-                self.history.write_second_folds(trial.number, scores)
+                self._report(trial.number, fold, is_check=True)
+                scores.append(score_patients(self._applied(trial.params), training, self.checked))
+                self.history.write_checks(trial.number, scores)
                 self.history.write_seconds(self.clock.used())
 
     def _try(self, trial: Trial, settings: Mapping[str, Setting]) -> bool:
@@ -153,7 +161,7 @@ class _Search:
         default = self.history.default_folds()
         done: list[FoldScore] = []
         started = self.clock.used()
-        for fold, part in enumerate(self.first):
+        for fold, part in enumerate(self.parts):
             spent = self.clock.used() - started
             if not self.clock.has(self._reserve(spent / fold if fold else 0.0)):
                 self.history.interrupt(trial)
@@ -176,7 +184,7 @@ class _Search:
             trial.set_user_attr("seconds", self.clock.used() - started)
             # relative to the study's own settings on the same folds, as folds differ in difficulty
             trial.report(value - (0.0 if default is None else skill(default[: fold + 1])), fold)
-            if default is not None and fold + 1 < len(self.first) and trial.should_prune():
+            if default is not None and fold + 1 < len(self.parts) and trial.should_prune():
                 self.history.prune(trial)
                 return True
         self.history.complete_trial(trial, value)
@@ -188,20 +196,20 @@ class _Search:
         return study.model_copy(update={"training": study.training.model_copy(update=changes)})
 
     def _reserve(self, per_fold: float = 0.0) -> float:
-        """Seconds that the finalists will take on the second set; ``per_fold``: seconds of the current trial."""
+        """Seconds that the check of the finalists will take; ``per_fold``: seconds of the current trial."""
         complete = self.history.complete
         if not complete:
             return 0.0
         seconds = [float(trial.user_attrs["seconds"]) for trial in complete]
         return seconds[0] + max(*seconds, per_fold * self.protocol.n_folds)
 
-    def _report(self, trial: int, fold: int, *, is_second: bool = False) -> None:
+    def _report(self, trial: int, fold: int, *, is_check: bool = False) -> None:
         self.history.write_seconds(self.clock.used())  # a killed search loses the time of one fold at most
         if self.on_fold is None:
             return
         default, best = self.history.finalists()
         values = [None if one is None else one.value for one in (default, best)]
-        self.on_fold(Moment(trial, fold, self.protocol.n_folds, is_second, self.clock.used(), *values))
+        self.on_fold(Moment(trial, fold, self.protocol.n_folds, is_check, self.clock.used(), *values))
 
 
 def _check_limits(time_s: float | None, n_trials: int | None, members: int, n_folds: int) -> None:

@@ -22,7 +22,18 @@ from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
 from multimodn.tune import history, search
 from multimodn.tune.history import FILE, Clock
-from multimodn.tune.objective import TaskScore, metrics, score_fold, skill, skills
+from multimodn.tune.objective import (
+    PatientLosses,
+    TaskScore,
+    metrics,
+    patient_gains,
+    score_fold,
+    score_patients,
+    skill,
+    skills,
+    summed,
+)
+from multimodn.tune.outcome import CHECK_LEVEL, Checked, check_p
 from multimodn.tune.relocate import relocated
 from multimodn.tune.search import default_space, tune
 from multimodn.tune.space import build_space, read_space
@@ -62,7 +73,14 @@ def fake(monkeypatch, gain, log=None):
         loss = 1 - gain(study, held_out)
         return {"death": TaskScore(10 * loss, 10.0, 10, 0.5), "size": TaskScore(8 * loss, 8.0, 10, np.nan)}
 
+    def score_each(study, training, checked):
+        if log is not None:
+            log.append((study, training, checked))
+        loss, n = 1 - gain(study, checked), len(checked)
+        return {"death": PatientLosses([loss] * n, [1.0] * n), "size": PatientLosses([loss] * n, [1.0] * n)}
+
     monkeypatch.setattr(search, "score_fold", score)
+    monkeypatch.setattr(search, "score_patients", score_each)
 
 
 def by_penalty(study, held_out):
@@ -255,6 +273,102 @@ def test_what_the_test_patients_have_changes_no_trial(tmp_path):
     pd.testing.assert_frame_equal(*(found.trials.drop(columns="seconds") for found in both))
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_no_trial_sees_the_patients_that_check_the_best(tmp_path, monkeypatch, grouped):
+    seen: list = []
+    fake(monkeypatch, by_penalty, seen)
+    tables, targets = make_frames()
+    site = pd.Series([f"site{i // 2}" for i in range(40)], index=tables["labs"].index)
+    study, cohort = make_study(split=SPLIT), Cohort.from_frames(tables, targets, groups=site if grouped else None)
+    found = tune(study, cohort, tmp_path / "out", time_s=None, n_trials=12, space=SPACE)
+    *trials, a, b, c, d, e, f = seen
+    checked = set(a[2].patients)
+    assert all(set(each[2].patients) == checked for each in (a, b, c, d, e, f))
+    assert len(checked) == found.record.n_checked
+    searched = set().union(*(held_out.patients for _, _, held_out in trials))
+    assert len(searched) == found.record.n_searched
+    assert not checked & searched
+    assert checked | searched == set(cohort.patients) - set(make_split(study, cohort).test)
+    for _, training, _ in seen:
+        assert not checked & set(training.patients)
+        if grouped:
+            assert not set(training.groups) & set(a[2].groups)
+
+
+def ridge_losses(x, y, columns, train, test):
+    """Squared errors of a ridge regression of some columns, and of the mean."""
+    design = np.column_stack([x[:, columns], np.ones(len(y))])
+    strength = np.diag([20.0] * len(columns) + [0.0])
+    weights = np.linalg.solve(design[train].T @ design[train] + strength, design[train].T @ y[train])
+    return (y[test] - design[test] @ weights) ** 2, (y[test] - y[train].mean()) ** 2
+
+
+def search_of_ridges(rng, n=150, n_trials=20, effect=0.0):
+    """Chooses the best of some sets of columns, and checks it: the p-value, or 1 where the first set is best.
+
+    All sets are noise, but for column 0 of the second set if there is an effect.
+    """
+    x = rng.normal(size=(n, 60))
+    y = rng.normal(size=n) + effect * x[:, 0]
+    sets = [rng.choice(np.arange(1, 60), 5, replace=False) for _ in range(n_trials + 1)]
+    sets[1][0] = 0
+    kept, fold = rng.permutation(n) % 4 == 0, rng.permutation(n) % 3
+    skills_ = []
+    for columns in sets:
+        parts = [ridge_losses(x, y, columns, ~kept & (fold != k), ~kept & (fold == k)) for k in range(3)]
+        skills_.append(1 - sum(loss.sum() for loss, _ in parts) / sum(prior.sum() for _, prior in parts))
+    if not (best := int(np.argmax(skills_))):
+        return 1.0
+    scores = [
+        [{"y": PatientLosses(*map(list, ridge_losses(x, y, sets[j], ~kept & (fold != k), kept)))} for k in range(3)]
+        for j in (best, 0)
+    ]
+    return check_p(*scores, Checked(np.arange(kept.sum()), int((~kept).sum())))
+
+
+def test_a_best_trial_that_is_no_better_passes_the_check_at_its_level():
+    """Checked on other folds of the same patients, the best of 20 such trials passed in most searches."""
+    rng = np.random.default_rng(0)
+    assert np.mean([search_of_ridges(rng) <= CHECK_LEVEL for _ in range(100)]) <= 0.15
+    assert np.mean([search_of_ridges(rng, 300, 5, effect=0.8) <= CHECK_LEVEL for _ in range(10)]) >= 0.8
+
+
+def test_the_gains_of_patients_add_up_to_the_difference_in_skill():
+    rng = np.random.default_rng(0)
+
+    def scores():
+        each = [PatientLosses(rng.random(6).tolist(), np.full(6, 2.0).tolist()) for _ in range(4)]
+        each[1].loss[2] = each[3].loss[2] = np.nan  # a patient without a label of b
+        each[1].prior[2] = each[3].prior[2] = np.nan
+        return [{"a": each[0], "b": each[1]}, {"a": each[2], "b": each[3]}]
+
+    best, default = scores(), scores()
+    of_best, of_default = ([summed(one) for one in each] for each in (best, default))
+    gains = patient_gains(best, default)
+    assert gains.shape == (6,)
+    assert gains.sum() == pytest.approx(skill(of_best) - skill(of_default))
+
+
+def test_signs_of_a_group_are_flipped_together():
+    score = {"a": PatientLosses([0.5] * 20, [1.0] * 20)}, {"a": PatientLosses([1.0] * 20, [1.0] * 20)}
+    alone = check_p([score[0]], [score[1]], Checked(np.arange(20), 10**6))
+    families = check_p([score[0]], [score[1]], Checked(np.arange(20) // 10, 10**6))
+    assert alone < 0.001
+    assert families == pytest.approx(0.25, abs=0.03)
+    small_training = check_p([score[0]], [score[1]], Checked(np.arange(20), 5))
+    assert small_training > alone  # fewer patients trained on: more would change with others
+
+
+def test_losses_of_patients_add_up_to_those_of_the_fold():
+    study, cohort = make_study(), make_cohort(n=60)
+    training, held_out = cohort.subset(cohort.patients[:40]), cohort.subset(cohort.patients[40:])
+    whole, each = score_fold(study, training, held_out), summed(score_patients(study, training, held_out))
+    assert whole.keys() == each.keys()
+    for name, score in whole.items():
+        assert (each[name].loss, each[name].prior) == pytest.approx((score.loss, score.prior))
+        assert each[name].n == score.n
+
+
 def test_all_trials_see_the_same_folds(tmp_path, monkeypatch):
     seen: list = []
     fake(monkeypatch, lambda study, held_out: 0.1, seen)
@@ -329,17 +443,18 @@ def test_where_nothing_is_better_the_study_stays_and_it_is_said(tmp_path, monkey
 def test_luck_on_the_first_folds_replaces_nothing(tmp_path, monkeypatch):
     n = itertools.count()
 
-    def lucky(study, held_out):  # 5 trials of 3 folds, then finalists on the second deal
+    def lucky(study, held_out):  # 5 trials of 3 folds, then the check of the finalists
         is_own = study.training.penalty == 0.3
         return 0.1 if is_own == (next(n) >= 15) else 0.0
 
     fake(monkeypatch, lucky)
     found = small(tmp_path / "out", n_trials=5)
     assert found.record.best_skill > found.record.default_skill
-    assert found.record.best_second < found.record.default_second
+    assert found.record.best_checked < found.record.default_checked
     assert not found.record.is_better
     assert found.study == make_study(split=SPLIT)
-    assert "No trial was better than the study" in found.record.verdict
+    assert "No trial was shown to be better than the study" in found.record.verdict
+    assert "on the 8 patients whom no trial saw" in found.record.verdict
 
 
 def test_members_of_trials_are_few_and_those_of_the_best_study_its_own(tmp_path, monkeypatch):
@@ -422,7 +537,7 @@ def test_no_fold_starts_after_the_time_and_some_is_kept_to_check_the_best(tmp_pa
     found = small(tmp_path / "out", time_s=limit, n_trials=None)
     assert found.record.time_s < limit + 10
     if len(found.trials[found.trials["state"] == "complete"]) > 1 and found.record.best_trial != 0:
-        assert found.record.best_second is not None
+        assert found.record.best_checked is not None
 
 
 def test_time_that_was_used_before_counts(tmp_path, slow_folds):
@@ -449,7 +564,7 @@ def test_an_unchecked_best_replaces_nothing(tmp_path, slow_folds):
     storage = history._open(tmp_path / "out" / FILE)
     study = optuna.load_study(study_name="tune", storage=storage)
     for number in range(4):
-        study.set_user_attr(f"second {number}", "[]")
+        study.set_user_attr(f"check {number}", "[]")
     found = small(tmp_path / "out", time_s=1, n_trials=4)
     assert found.record.best_skill > found.record.default_skill
     assert not found.record.is_better
