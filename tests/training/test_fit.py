@@ -10,6 +10,7 @@ from multimodn import Cohort, MultiModN, Study
 from multimodn.data.splits import Split
 from multimodn.errors import DataError
 from multimodn.runs import fit_run
+from multimodn.training import fit
 from multimodn.training.module import FusionModule
 from tests._cohorts import make_cohort, make_frames, make_study, write_files
 
@@ -160,3 +161,27 @@ def test_study_and_cohort_may_come_from_files(tmp_path):
     model = MultiModN(tmp_path / "study.yaml").fit()
     from_frames = MultiModN(Study.load(tmp_path / "study.yaml")).fit(Cohort.load(model.study), split=model.split)
     assert_same_weights(model, from_frames)
+
+
+@pytest.mark.parametrize(("largest", "threads"), [(fit.SMALL_STEP, 1), (1, 2)])
+def test_a_small_network_trains_on_one_thread(monkeypatch, largest, threads):
+    monkeypatch.setattr(fit, "SMALL_STEP", largest)
+    original, seen = FusionModule.training_step, []
+
+    def watched(self, *args):
+        seen.append(torch.get_num_threads())
+        return original(self, *args)
+
+    monkeypatch.setattr(FusionModule, "training_step", watched)
+    torch.set_num_threads(2)
+    MultiModN(make_study(training={"epochs": 1})).fit(make_cohort(), split=make_split())
+    assert set(seen) == {threads}
+    assert torch.get_num_threads() == 2  # as before
+
+
+def test_an_interrupted_fit_restores_the_threads(monkeypatch):
+    interrupt(monkeypatch, 0)
+    torch.set_num_threads(2)
+    with pytest.raises(KeyboardInterrupt):
+        MultiModN(make_study(training={"epochs": 1})).fit(make_cohort(), split=make_split())
+    assert torch.get_num_threads() == 2
