@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.sources import read_patients
-from multimodn.errors import DataError, did_you_mean, raise_all, shown
+from multimodn.errors import DataError, DataWarning, did_you_mean, raise_all, shown
 from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit, Study
 
 BINS = 5  # quantiles of a continuous label
 PARTS = ("train", "validation", "test")
+SHARE: float = RandomSplit.model_fields["validation"].default  # of training patients drawn for validation
 
 Ids = NDArray[Any]
 
@@ -29,6 +31,8 @@ class Split:
     train: Ids
     validation: Ids
     test: Ids
+    # whether `with_validation` drew the validation patients from given training patients
+    is_validation_drawn: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for part in PARTS:
@@ -39,7 +43,7 @@ class Split:
             raise DataError(f"{len(twice)} patient(s) are in the split twice: {shown(list(twice))}.")
 
     def __repr__(self) -> str:
-        return f"Split({', '.join(f'{part.name} {len(getattr(self, part.name))}' for part in fields(self))})"
+        return f"Split({', '.join(f'{part} {len(getattr(self, part))}' for part in PARTS)})"
 
     def hash(self) -> str:
         """Returns a SHA-256 of the three sets of identifiers, whatever their order."""
@@ -48,7 +52,7 @@ class Split:
 
 
 def make_split(study: Study, cohort: Cohort) -> Split:
-    """Splits a cohort as its study specifies.
+    """Splits a cohort as its study specifies; see `with_validation` for a split that names no validation patients.
 
     Raises:
         DataError: If a group is in two parts, a patient is unknown, or there are no training patients.
@@ -62,7 +66,38 @@ def make_split(study: Study, cohort: Cohort) -> Split:
     if not len(split.train):
         raise DataError("The split leaves no patients to train on.")
     check_groups(cohort, {part: getattr(split, part) for part in PARTS})
-    return split
+    return split if isinstance(study.split, RandomSplit) else with_validation(study, cohort, split)
+
+
+def with_validation(study: Study, cohort: Cohort, split: Split) -> Split:
+    """Draws validation patients from the training patients of a split that was given without any, and warns.
+
+    Without them nothing would stop the training, and nothing would be calibrated. A fifth is drawn, in whole groups,
+    evenly by ``split.stratify`` or else the first task, with the seed of training. The split stays as it is if there
+    are fewer than five groups, with several ``members`` (each leaves out a fold), and where a study asks for
+    ``validation: 0``.
+
+    Warns:
+        DataWarning: How many were drawn.
+    """
+    is_unwanted = study.training.members > 1 or getattr(study.split, "validation", SHARE) == 0
+    rows = cohort.patients.get_indexer(pd.Index(split.train, dtype=object))
+    groups = group_numbers(cohort)[rows]
+    n_parts = round(1 / SHARE)
+    if len(split.validation) or is_unwanted or (rows < 0).any() or len(np.unique(groups)) < n_parts:
+        return split
+    stratify, seed = getattr(study.split, "stratify", None) or study.tasks[0].name, study.training.seed
+    strata = label_strata(cohort, stratify if stratify in cohort.targets else None)[rows]  # without labels fit refuses
+    drawn = deal(groups, strata, n_parts, seed) == 0
+    apart = "" if cohort.groups is None else "in whole groups and "
+    warnings.warn(
+        f"The split has no validation part: {int(drawn.sum())} of its {len(drawn)} training patients, drawn {apart}"
+        f"evenly by '{stratify}' (seed {seed}), choose the epoch and calibrate. Name a validation part to choose them "
+        f"yourself; with training.members above 1 none is needed.",
+        DataWarning,
+        stacklevel=2,
+    )
+    return Split(split.train[~drawn], split.train[drawn], split.test, is_validation_drawn=True)
 
 
 def folds(
@@ -197,7 +232,7 @@ def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
             problems.append(f"{part}: {len(unknown)} patient(s) of {file} are not in the cohort: {shown(unknown)}.")
         parts[part] = ids.to_numpy()
     raise_all(problems, DataError, "The split files cannot be used")
-    return Split(**parts)
+    return Split(*(parts[part] for part in PARTS))
 
 
 def check_patients(cohort: Cohort) -> None:

@@ -15,7 +15,7 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.covariates import read_covariates
-from multimodn.data.splits import Split, make_split
+from multimodn.data.splits import Split, make_split, with_validation
 from multimodn.errors import DataWarning, NotFittedError, shown
 from multimodn.files import BUNDLE
 from multimodn.fusion import Ensemble
@@ -140,7 +140,8 @@ class MultiModN:
 
         Args:
             cohort: The patients; default: those of the study's sources.
-            split: Training, validation and test patients; default: the study's.
+            split: Training, validation and test patients; default: the study's. Without validation patients a fifth of
+                the training patients is drawn, see `multimodn.data.splits.with_validation`.
             folder: Where checkpoints go. The same call after an interruption goes on after the last finished epoch.
             flags: Lightning's flags.
 
@@ -148,7 +149,7 @@ class MultiModN:
             DataError: If the data cannot be used; every problem found is listed.
         """
         cohort = Cohort.load(self.study) if cohort is None else cohort
-        split = make_split(self.study, cohort) if split is None else split
+        split = make_split(self.study, cohort) if split is None else with_validation(self.study, cohort, split)
         spec, neutral = self.study.training, self.study.missingness == "neutral"
         everyone = [*split.train, *split.validation]
         fitted_on = cohort.subset(everyone if spec.members > 1 else split.train)

@@ -27,4 +27,5 @@ def provenance(cohort: Cohort, split: Split, seed: int) -> dict[str, Any]:
     """Returns the information to check or repeat a result."""
     hashes = {"data_hash": cohort.hash(), "split_hash": split.hash()}
     n_patients = {part: len(getattr(split, part)) for part in PARTS}
-    return {"seed": seed, "versions": versions(), **hashes, "n_patients": n_patients}
+    drawn = {"validation": "drawn from the training patients of the given split"} if split.is_validation_drawn else {}
+    return {"seed": seed, "versions": versions(), **hashes, "n_patients": n_patients, **drawn}

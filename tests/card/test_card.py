@@ -8,6 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from multimodn import Cohort, MultiModN
 from multimodn.card import CARD, CHECKLIST, write_card
+from multimodn.card.facts import read_facts
+from multimodn.card.sections.patients import flow_section
 from multimodn.data.checks import Note, class_notes, orphan_notes
 from multimodn.errors import DataError, NotFittedError
 from multimodn.evaluate.performance.performance import calibration_summary, performance
@@ -282,6 +284,21 @@ def test_the_audit_is_told_for_each_task(card):
 def test_the_same_model_gives_the_same_card(model, cohort, texts, tmp_path):
     assert written(model, cohort, tmp_path) == texts
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CARD, CHECKLIST])
+
+
+def test_the_card_says_who_chose_the_epoch(model, cohort):
+    trained = model.trained
+    given = study(split={"column": "part"})
+    facts = {"validation": "drawn from the training patients of the given split"}
+    drawn = replace(trained, study=given, provenance=trained.provenance | facts)
+    said = " ".join(flow_section(read_facts(MultiModN.of(drawn), cohort)))
+    assert "those that column `part` names, but for the validation patients, who were drawn from its training" in said
+    assert "validation patients choose the epoch" in said
+    everyone = [*trained.split.train, *trained.split.validation]
+    alone = replace(trained, study=given, split=replace(trained.split, train=everyone, validation=[]))
+    said = " ".join(flow_section(read_facts(MultiModN.of(alone), cohort)))
+    assert "all epochs are run" in said
+    assert "validation patients choose" not in said
 
 
 @pytest.mark.usefixtures("unaudited")

@@ -5,8 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import Split, folds, make_split
-from multimodn.errors import DataError
+from multimodn.data.splits import Split, folds, make_split, with_validation
+from multimodn.errors import DataError, DataWarning
 from multimodn.study.study import Study
 from tests.data._studies import study_dict
 
@@ -127,6 +127,45 @@ def test_files_split(tmp_path):
     (tmp_path / "test.csv").unlink()
     with pytest.raises(DataError, match=r"test: the file .*test\.csv does not exist"):
         make_split(study, cohort_of([0, 1, 0, 1]))
+
+
+def part_study(**changes):
+    return Study.from_dict(study_dict(split={"column": "part"}, **changes))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_given_split_without_validation_gets_a_fifth_of_its_training_patients(seed):
+    n = 100
+    labels, part = (["dead"] * 20 + ["alive"] * 80) * 2, ["train"] * n + ["test"] * n
+    groups = [f"g{i // 2}" if i % 20 < 4 else None for i in range(2 * n)]
+    study, cohort = part_study(training={"seed": seed}), cohort_of(labels, groups, part)
+    with pytest.warns(DataWarning, match=r"of its 100 training patients, drawn in whole groups and evenly by 'death'"):
+        split = make_split(study, cohort)
+    assert len(split.train) + len(split.validation) == n
+    assert set(split.test) == set(cohort.patients[n:])
+    assert len(split.validation) == pytest.approx(20, abs=2)
+    is_dead = cohort.targets["death"]["status"] == "dead"
+    assert is_dead[list(split.validation)].mean() == pytest.approx(0.2, abs=0.06)
+    train, validation, test = group_sets(cohort, split.train, split.validation, split.test)
+    assert not (train & validation) | (validation & test)
+    assert split.is_validation_drawn
+    with pytest.warns(DataWarning):
+        assert make_split(study, cohort).hash() == split.hash()
+    with pytest.warns(DataWarning):
+        assert make_split(part_study(training={"seed": 9}), cohort).hash() != split.hash()
+    assert with_validation(study, cohort, split) is split
+
+
+def test_no_validation_is_drawn_where_none_is_needed_or_possible():
+    cohort = cohort_of(["dead", "alive"] * 30, split=["train"] * 50 + ["test"] * 10)
+    assert len(make_split(part_study(training={"members": 3}), cohort).validation) == 0
+    few = cohort_of(["dead", "alive"] * 4, split=["train"] * 4 + ["test"] * 4)
+    assert len(make_split(part_study(), few).validation) == 0
+    ids = cohort.patients.to_numpy()
+    given_, none = Split(ids[:50], [], ids[50:]), Study.from_dict(study_dict(split={"validation": 0}))
+    assert with_validation(none, cohort, given_) is given_
+    with pytest.warns(DataWarning, match="10 of its 50 training patients, drawn evenly by 'death' "):
+        assert len(with_validation(Study.from_dict(study_dict()), cohort, given_).validation) == 10
 
 
 def test_a_split_refuses_a_patient_in_two_parts():

@@ -460,7 +460,8 @@ def test_patients_who_were_trained_on_do_not_calibrate(trained):
 def test_nobody_held_out_is_an_error():
     cohort = make_cohort()
     ids = cohort.patients.to_numpy()
-    model = MultiModN(make_study()).fit(cohort, split=Split(ids[:30], [], ids[30:]))
+    study = make_study(split={"validation": 0, "test": 0.2})
+    model = MultiModN(study).fit(cohort, split=Split(ids[:30], [], ids[30:]))
     with pytest.raises(DataError, match="there are none: give the split a validation part"):
         model.conformal.fit(cohort)
 

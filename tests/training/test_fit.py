@@ -8,7 +8,7 @@ import torch
 
 from multimodn import Cohort, MultiModN, Study
 from multimodn.data.splits import Split
-from multimodn.errors import DataError
+from multimodn.errors import DataError, DataWarning
 from multimodn.runs import fit_run
 from multimodn.training import fit
 from multimodn.training.module import FusionModule
@@ -90,11 +90,23 @@ def test_an_interrupted_run_has_no_bundle_and_resumes(tmp_path, monkeypatch):
 
 
 def test_nobody_to_validate_on():
-    model = MultiModN(make_study(training={"epochs": 3})).fit(make_cohort(), split=make_split(0))
+    study = make_study(training={"epochs": 3}, split={"validation": 0, "test": 0.2})
+    model = MultiModN(study).fit(make_cohort(), split=make_split(0))
     assert model.provenance["members"] == [
         {"checkpoint": model.provenance["members"][0]["checkpoint"], "validation_loss": None, "epochs": 3}
     ]
     assert model.predict(make_cohort())["value"].notna().all()
+
+
+def test_a_given_split_without_validation_is_stopped_by_a_part_of_the_training_patients():
+    study = make_study(training={"epochs": 60, "patience": 2, "learning_rate": 0.3})
+    with pytest.warns(DataWarning, match="6 of its 30 training patients"):
+        model = MultiModN(study).fit(make_cohort(), split=make_split(0))
+    assert model.provenance["members"][0]["validation_loss"] is not None
+    assert model.provenance["members"][0]["epochs"] < 60
+    assert model.provenance["validation"] == "drawn from the training patients of the given split"
+    assert model.provenance["n_patients"] == {"train": 24, "validation": 6, "test": 10}
+    assert set(model.split.train) | set(model.split.validation) == set(make_split(0).train)
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(tmp_path):

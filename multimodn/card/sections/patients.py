@@ -67,8 +67,13 @@ def _split_words(facts: CardFacts) -> str:
         how = f"The parts are those that column {code(spec.column)} names"
     else:
         how = "The parts are those that the study's files list"
+    if facts.model.provenance.get("validation"):
+        how += (
+            ", but for the validation patients, who were drawn from its training patients (a fifth, evenly by outcome)"
+        )
     apart = "" if groups is None else f", and a group ({groups.nunique():,} of them) is never in two"
-    trained = "Weights are learned from the training patients; validation patients choose the epoch."
+    chosen = "validation patients choose the epoch" if facts.parts["validation"].any() else "all epochs are run"
+    trained = f"Weights are learned from the training patients; {chosen}."
     if facts.n_members > 1:
         trained = f"The {facts.n_members} networks share training and validation patients: each leaves out another "
         trained += "fold, which chooses its epoch."
