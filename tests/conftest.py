@@ -30,14 +30,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 @pytest.fixture(autouse=True)
 def _seeded():
     """Every test starts from the same seed and on one thread."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # `torch.manual_seed` takes a millisecond, for devices that no test uses
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _short_audits():
-    """Every card holds an audit: its cross-validation is done once and resampled little, but in its own tests."""
+def _short_cards():
+    """Every card holds scores and an audit: resampled little and cross-validated once, but in tests of their own."""
+    from multimodn.card.card import write_card
+    from multimodn.evaluate.performance.performance import performance
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(write_card.__kwdefaults__, "n_resamples", 20)
+        patch.setitem(performance.__kwdefaults__, "n_calls", 10)
         patch.setattr("multimodn.audit.independence.N_BOOTSTRAP", 50)
         patch.setattr("multimodn.audit.independence.N_REPEATS", 1)
         yield
