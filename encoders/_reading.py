@@ -1,11 +1,11 @@
-"""Reads the cells of one column as numbers or as levels; errors name the patients of unreadable cells.
+"""Reads cells as numbers or as levels; errors name the patients of unreadable cells.
 
 A cell is empty if it is NaN, None, NA, or text of blanks only. Nothing is coerced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from multimodn.base.column_blocks import are_plain, column_blocks, plain_numbers
 from multimodn.errors import DataError, did_you_mean, raise_all, shown
 
 Series: TypeAlias = "pd.Series[Any]"
@@ -111,6 +112,30 @@ def read_numbers(series: Series, problems: list[str], repair: str) -> Floats:
         count, cells = str(int(infinite.sum())), cells_shown(series, infinite)
         problems.append(f"{column} has {count} infinite cells: {cells}. Correct them, or leave them empty.")
     return numbers
+
+
+def read_number_blocks(
+    frame: pd.DataFrame, names: Sequence[str], problems: list[str], repair: str
+) -> Iterator[tuple[slice, Floats]]:
+    """Reads columns that each occur once, as `read_numbers` does, in blocks that bound the memory.
+
+    Yields the places of a block in ``names`` and its numbers ``(n_columns, n)``, not to be written to.
+    """
+    places, plain = frame.columns.get_indexer_for(list(names)), are_plain(frame)
+    for block in column_blocks(len(frame), len(places)):
+        some = places[block]
+        is_plain = plain[some]
+        if is_plain.all():
+            numbers = plain_numbers(frame, some)
+        else:
+            numbers = np.empty((len(some), len(frame)))
+            numbers[is_plain] = plain_numbers(frame, some[is_plain])
+        single = ~is_plain | np.isinf(numbers, where=is_plain[:, None], out=np.zeros(numbers.shape, np.bool_)).any(1)
+        for k in np.flatnonzero(single).tolist():
+            column = read_numbers(frame.iloc[:, some[k]], problems, repair)
+            if not is_plain[k]:
+                numbers[k] = column
+        yield block, numbers
 
 
 def read_levels(series: Series) -> tuple[Integers, list[str]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from multimodn.base.encoder import JSON, Encoder, Options
 from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, Projection
-from multimodn.encoders._reading import check_columns, is_empty, read_numbers
+from multimodn.encoders._reading import check_columns, empty_cells, read_number_blocks
 from multimodn.encoders._tables.layout import report_dropped
 from multimodn.encoders._tables.scaling import NumericColumn, NumericScaler, fit_column
 from multimodn.errors import DataError, raise_all, shown
@@ -65,8 +65,10 @@ class EmbeddingEncoder(Encoder):
         """Builds the encoder from training rows; a DataError if a cell is empty or not finite, or all are constant."""
         check_columns(frame, dict.fromkeys(frame.columns), HEADER)
         _check_cells(frame)
-        numbers = {name: read_numbers(frame[name], [], REPAIR) for name in frame.columns}
-        fitted = {name: fit_column(name, cells, "standard", is_robust=False) for name, cells in numbers.items()}
+        names, fitted = list(frame.columns), dict[str, NumericColumn | None]()
+        for block, numbers in read_number_blocks(frame, names, [], REPAIR):
+            for name, cells in zip(names[block], numbers, strict=True):
+                fitted[name] = fit_column(name, cells, "standard", is_robust=False)
         columns = [column for column in fitted.values() if column is not None]
         dropped = {name: "constant" for name, column in fitted.items() if column is None}
         report_dropped(dropped, len(columns), len(frame), HEADER)
@@ -123,9 +125,8 @@ class EmbeddingEncoder(Encoder):
 def _check_cells(frame: pd.DataFrame) -> None:
     problems = list[str]()
     n_empty = np.zeros(len(frame), dtype=np.int64)
-    for name in frame.columns:
-        read_numbers(frame[name], problems, REPAIR)
-        n_empty += is_empty(frame[name])
+    for block, _ in read_number_blocks(frame, list(frame.columns), problems, REPAIR):
+        n_empty += empty_cells(frame.iloc[:, block]).sum(axis=1)
     rows = np.flatnonzero(n_empty)
     if len(rows):
         patients = shown([f"'{frame.index[i]}' ({n_empty[i]} cells)" for i in rows.tolist()])

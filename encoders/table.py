@@ -16,7 +16,7 @@ from torch import Tensor
 from multimodn.base.encoder import JSON, Encoder, Options
 from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, LevelInput, PeriodicInput, PiecewiseInput, Projection, ScaledInput
-from multimodn.encoders._reading import check_columns, empty_cells, is_empty
+from multimodn.encoders._reading import check_columns, empty_cells
 from multimodn.encoders._tables.columns import level_numbers
 from multimodn.encoders._tables.layout import HEADER, REPAIR, Numeric, TableLayout, TableOptions, fit_layout
 from multimodn.encoders._tables.scaling import NumericScaler
@@ -76,9 +76,9 @@ class TableEncoder(Encoder):
             scaled = self.projection(scaled)
         if not self.layout.categorical and not self.layout.indicated:
             return scaled
-        empty = [is_empty(frame[name]).astype(np.float32) for name in self.layout.indicated]
-        rest = [torch.from_numpy(column)[:, None] for column in (*self._level_numbers(frame), *empty)]
-        return torch.cat([scaled, *rest], 1)
+        levels = [torch.from_numpy(column)[:, None] for column in self._level_numbers(frame)]
+        empty = torch.from_numpy(empty_cells(frame[self.layout.indicated]).astype(np.float32))
+        return torch.cat([scaled, *levels, empty], 1)
 
     def _level_numbers(self, frame: pd.DataFrame) -> list[NDArray[np.float32]]:
         numbered = {column.name: level_numbers(frame[column.name], column) for column in self.layout.categorical}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multimodn.base.column_blocks import are_plain, column_blocks, plain_numbers
 from multimodn.encoders._reading import Series, cells_shown, is_date, parse_numbers, read_levels
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
 
@@ -56,21 +57,45 @@ def infer_kinds(frame: pd.DataFrame, categorical: Sequence[str], numeric: Sequen
     """
     kinds, problems = ColumnKinds(), list[str]()
     declared = dict.fromkeys(numeric, "numeric") | dict.fromkeys(categorical, "categorical")
-    for name in frame.columns:
-        series = frame[name]
-        of_dtype = "categorical" if isinstance(series.dtype, pd.CategoricalDtype) else ""
-        kind = declared.get(name, of_dtype)
+    undeclared = np.array([name not in declared for name in frame.columns], dtype=np.bool_)
+    n_values = _count_values(frame, np.flatnonzero(undeclared & are_plain(frame)))
+    for place, (name, dtype) in enumerate(zip(frame.columns, frame.dtypes, strict=True)):
+        kind = declared.get(name, "categorical" if isinstance(dtype, pd.CategoricalDtype) else "")
         if kind == "categorical":
             kinds.categorical.append(name)
-        elif kind == "numeric" or is_date(series):  # dates are refused where numbers are read
+        elif kind == "numeric":
             kinds.numeric.append(name)
+        elif place in n_values:
+            _add_numbers(name, n_values[place], kinds)
         else:
-            _infer(name, series, kinds, problems)
+            _infer(name, frame.iloc[:, place], kinds, problems)
     raise_all(problems, DataError, header)
     return kinds
 
 
+def _count_values(frame: pd.DataFrame, places: NDArray[np.intp]) -> dict[int, int]:
+    """Counts the distinct values of plain columns, up to 3 = more than two; an empty cell has none."""
+    counts = list[int]()
+    for block in column_blocks(len(frame), len(places)):
+        cells = plain_numbers(frame, places[block])
+        low, high = (extreme.reduce(cells, axis=1, initial=np.nan)[:, None] for extreme in (np.fmin, np.fmax))
+        has_more = ((cells != low) & (cells != high) & ~np.isnan(cells)).any(axis=1)
+        n_extremes = np.where(np.isnan(low), 0, np.where(low == high, 1, 2))[:, 0]
+        counts += np.where(has_more, 3, n_extremes).tolist()
+    return dict(zip(places.tolist(), counts, strict=True))
+
+
+def _add_numbers(name: str, n_values: int, kinds: ColumnKinds) -> None:
+    if n_values < 2:
+        kinds.dropped[name] = "constant" if n_values else "empty"
+    else:
+        (kinds.two_valued if n_values == 2 else kinds.numeric).append(name)
+
+
 def _infer(name: str, series: Series, kinds: ColumnKinds, problems: list[str]) -> None:
+    if is_date(series):  # refused where numbers are read
+        kinds.numeric.append(name)
+        return
     numbers, unreadable = parse_numbers(series)
     filled = numbers[~np.isnan(numbers)]
     if unreadable.any():
@@ -88,10 +113,7 @@ def _infer(name: str, series: Series, kinds: ColumnKinds, problems: list[str]) -
         return
     seen = pd.unique(filled[:1000])
     seen = seen if len(seen) > 2 else pd.unique(filled)  # some cells mostly suffice
-    if len(seen) < 2:
-        kinds.dropped[name] = "constant" if len(seen) else "empty"
-    else:
-        (kinds.two_valued if len(seen) == 2 else kinds.numeric).append(name)
+    _add_numbers(name, len(seen), kinds)
 
 
 def fit_levels(series: Series) -> CategoricalColumn | str:

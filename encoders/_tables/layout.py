@@ -12,7 +12,7 @@ from pydantic import Field
 
 from multimodn.base.encoder import JSON, Options
 from multimodn.encoders._layers import automatic_components
-from multimodn.encoders._reading import check_columns, read_numbers
+from multimodn.encoders._reading import check_columns, read_number_blocks
 from multimodn.encoders._tables.columns import CategoricalColumn, ColumnKinds, check_declared, fit_levels, infer_kinds
 from multimodn.encoders._tables.scaling import MAX_KNOTS, NumericColumn, Scaling, fit_column
 from multimodn.errors import DataError, DataWarning, StudyError, raise_all, shown
@@ -114,8 +114,10 @@ def fit_layout(frame: pd.DataFrame, options: TableOptions) -> TableLayout:
     kinds = infer_kinds(frame, options.categorical, options.numeric_columns, HEADER)
     numeric_names, level_names, encoding, scaling, n_components = _plan(kinds, options, len(frame))
     problems = list[str]()
-    numbers = {name: read_numbers(frame[name], problems, REPAIR) for name in numeric_names}
-    of_numbers = {name: fit_column(name, cells, scaling, is_robust=True) for name, cells in numbers.items()}
+    of_numbers = dict[str, NumericColumn | None]()
+    for block, numbers in read_number_blocks(frame, numeric_names, problems, REPAIR):
+        for name, cells in zip(numeric_names[block], numbers, strict=True):
+            of_numbers[name] = fit_column(name, cells, scaling, is_robust=True)
     raise_all(problems, DataError, HEADER)
     of_levels = {name: fit_levels(frame[name]) for name in level_names}
     numeric = [column for column in of_numbers.values() if column is not None]

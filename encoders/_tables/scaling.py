@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from multimodn.encoders._reading import Floats, read_numbers
+from multimodn.encoders._reading import Floats, read_number_blocks
 from multimodn.errors import DataError, raise_all
 
 CLIP = 5.0  # bound of standard-scaled values, in training spreads
@@ -109,34 +109,39 @@ class NumericScaler(nn.Module):
     def fit(self, frame: pd.DataFrame) -> Tensor:
         """Fits quantiles and means from training rows that `fit_column` could read; returns them scaled."""
         if self.scaling == "quantile":
-            for index, column in enumerate(self.columns):
-                numbers = read_numbers(frame[column.name], [], "")
-                seen = self._standardise(index, numbers[~np.isnan(numbers)])
-                knots, scores = _quantile_knots(seen, self.knots.shape[1], column.centre / column.spread)
-                self.knots[index], self.scores[index] = torch.from_numpy(knots), torch.from_numpy(scores)
+            for block, numbers in read_number_blocks(frame, [column.name for column in self.columns], [], ""):
+                for index, cells in enumerate(self._standardise(block, numbers), block.start):
+                    column = self.columns[index]
+                    seen = cells[~np.isnan(cells)]
+                    knots, scores = _quantile_knots(seen, self.knots.shape[1], column.centre / column.spread)
+                    self.knots[index], self.scores[index] = torch.from_numpy(knots), torch.from_numpy(scores)
         scaled: Tensor = self(frame, "", "")
         means = [float(values.double().nanmean()) for values in scaled.T]
         self.columns = [replace(column, scaled_mean=mean) for column, mean in zip(self.columns, means, strict=True)]
         scaled -= torch.tensor(means)
         return scaled
 
-    def _standardise(self, index: int, numbers: Floats) -> NDArray[np.float32]:
-        column = self.columns[index]
-        # training saw nothing below 0 there: such a cell counts as 0, like a cell beyond the clip
-        values = np.log1p(np.maximum(numbers, 0.0)) if column.is_log else numbers
+    def _standardise(self, block: slice, numbers: Floats) -> NDArray[np.float32]:
+        columns = self.columns[block]
+        is_log = np.array([column.is_log for column in columns], dtype=np.bool_)
+        if is_log.any():
+            # training saw nothing below 0 there: such a cell counts as 0, like a cell beyond the clip
+            numbers = numbers.copy()
+            numbers[is_log] = np.log1p(np.maximum(numbers[is_log], 0.0))
+        centre, spread = (np.array([[getattr(c, key)] for c in columns]) for key in ("centre", "spread"))
         with np.errstate(over="ignore"):  # infinity is clipped below
-            relative = (values - column.centre) / column.spread
+            relative = (numbers - centre) / spread
         return relative.clip(-LARGEST, LARGEST).astype(np.float32)
 
-    def scale(self, index: int, numbers: Floats) -> Floats:
-        """Scales the cells ``(n,)`` of column ``index``; NaN stays NaN."""
-        relative = self._standardise(index, numbers)
+    def scale(self, block: slice, numbers: Floats) -> Floats:
+        """Scales the cells ``(n_columns, n)`` of a block of `columns`; NaN stays NaN."""
+        relative = self._standardise(block, numbers)
         if self.scaling == "standard":
             scaled = np.clip(relative.astype(np.float64), -CLIP, CLIP)
         else:  # tied knots have equal scores, so interpolation at a tie gives that score
-            knots, scores = (buffer[index].float().cpu().numpy() for buffer in (self.knots, self.scores))
-            scaled = np.interp(relative, knots, scores)
-        return scaled - self.columns[index].scaled_mean
+            knots, scores = (buffer[block].float().cpu().numpy() for buffer in (self.knots, self.scores))
+            scaled = np.array([np.interp(*row) for row in zip(relative, knots, scores, strict=True)])
+        return scaled - np.array([[column.scaled_mean] for column in self.columns[block]])
 
     def forward(self, frame: pd.DataFrame, repair: str, header: str) -> Tensor:
         """Scales all columns to float32 ``(n, n_columns)``, NaN = empty.
@@ -145,8 +150,8 @@ class NumericScaler(nn.Module):
         """
         problems = list[str]()
         scaled = np.empty((len(frame), len(self.columns)), dtype=np.float32)
-        for index, column in enumerate(self.columns):
-            scaled[:, index] = self.scale(index, read_numbers(frame[column.name], problems, repair))
+        for block, numbers in read_number_blocks(frame, [column.name for column in self.columns], problems, repair):
+            scaled[:, block] = self.scale(block, numbers).T
         raise_all(problems, DataError, header)
         return torch.from_numpy(scaled)
 

@@ -1,6 +1,6 @@
 """Checks of a cohort before training: problems, which become errors, and notes, which become warnings.
 
-Every function loops over columns, never over patients.
+No function loops over patients, and none reads numeric columns one by one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from multimodn.base.column_blocks import are_plain, column_blocks, plain_numbers
 from multimodn.errors import shown
 
 SAMPLE = 512  # labelled patients that must show a suspected leak before all are checked
 FEW = 20  # distinct whole numbers up to which a target column is taken for classes
 LEAK_ROWS = 20  # fewer patients agree by chance too easily
+NEAR = 1e-6  # relative difference up to which numbers are taken for equal
 
 
 @dataclass(frozen=True)
@@ -135,19 +138,33 @@ def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.Data
 
 def _extremes(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
     """Returns name, lowest and highest value of each numeric column; NaN where all cells are empty."""
-    extremes = []
-    for name in frame.columns:
-        if pd.api.types.is_numeric_dtype(frame[name].dtype):
-            values = frame[name].to_numpy()
-            if values.dtype.kind not in "fiu":
-                values = frame[name].to_numpy(dtype=float, na_value=np.nan)
-            low, high = (np.fmin.reduce(values), np.fmax.reduce(values)) if len(values) else (np.nan, np.nan)
-            extremes.append((name, float(low), float(high)))
+    extremes = list[tuple[str, float, float]]()
+    places = np.flatnonzero(_are_numeric(frame))
+    for block in column_blocks(len(frame), len(places)):
+        numbers = _numbers(frame, places[block])
+        low, high = (extreme.reduce(numbers, axis=1, initial=np.nan).tolist() for extreme in (np.fmin, np.fmax))
+        extremes += zip(frame.columns[places[block]], low, high, strict=True)
     return extremes
 
 
+def _numbers(frame: pd.DataFrame, places: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Returns the cells of numeric columns ``(n_places, n)``, NaN = empty."""
+    plain = are_plain(frame)[places]
+    if plain.all():
+        return plain_numbers(frame, places)
+    numbers = np.empty((len(places), len(frame)))
+    numbers[plain] = plain_numbers(frame, places[plain])
+    for k in np.flatnonzero(~plain).tolist():
+        numbers[k] = frame.iloc[:, places[k]].to_numpy(dtype=float, na_value=np.nan)
+    return numbers
+
+
+def _are_numeric(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    return np.array([pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes], dtype=np.bool_)
+
+
 def _texts(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    return frame.columns[~_are_numeric(frame)].tolist()
 
 
 def _are_classes(values: pd.Series[Any], counts: pd.Series[int]) -> bool:
@@ -159,12 +176,14 @@ def _are_classes(values: pd.Series[Any], counts: pd.Series[int]) -> bool:
 
 def _suspects(frame: pd.DataFrame, label: pd.Series[Any]) -> list[str]:
     """Returns the columns that may equal the label, judged by a sample of the labelled patients."""
-    texts = _texts(frame)
-    numeric = [name for name in frame.columns if name not in set(texts)]
+    are_numeric = _are_numeric(frame)
+    texts, numeric = frame.columns[~are_numeric].tolist(), frame.columns[are_numeric].tolist()
     rows = np.unique(np.linspace(0, len(label) - 1, SAMPLE).astype(int))
     codes = pd.factorize(label.iloc[rows])[0]
-    if not numeric or len(np.unique(codes)) > len(rows) // 2:
-        return [*texts, *numeric]
+    if not numeric:
+        return texts
+    if len(np.unique(codes)) > len(rows) // 2:
+        return [*texts, *_near(frame, np.flatnonzero(are_numeric), label)]
     order = np.argsort(codes, kind="stable")
     sampled = frame.index.get_indexer(label.index[rows[order]])
     values = frame[numeric].iloc[sampled].to_numpy(dtype=float, na_value=np.nan)
@@ -172,6 +191,26 @@ def _suspects(frame: pd.DataFrame, label: pd.Series[Any]) -> list[str]:
     low, high = np.fmin.reduceat(values, starts, axis=0), np.fmax.reduceat(values, starts, axis=0)
     same_in_class = ((low == high) | np.isnan(low)).all(axis=0)
     return [*texts, *(name for name, same in zip(numeric, same_in_class, strict=True) if same)]
+
+
+def _near(frame: pd.DataFrame, places: NDArray[np.intp], label: pd.Series[Any]) -> list[str]:
+    """Returns the numeric columns that may equal a label of mostly different values.
+
+    Where more than half of the labels of a column's filled cells surely differ, `_is_renamed` asks for near numbers.
+    """
+    names = frame.columns[places].tolist()
+    if not pd.api.types.is_numeric_dtype(label.dtype):
+        return names
+    rows, truth, n_different = frame.index.get_indexer(label.index), label.to_numpy(dtype=float), label.nunique()
+    may_equal = list[np.bool_]()
+    for block in column_blocks(len(frame), len(places)):
+        cells = _numbers(frame, places[block])[:, rows]
+        is_filled = ~np.isnan(cells)
+        n_filled = is_filled.sum(axis=1)
+        differ = n_different - (len(label) - n_filled) > n_filled // 2
+        near = (np.isclose(cells, truth, rtol=NEAR) | ~is_filled).all(axis=1)
+        may_equal += list(near | ~differ)
+    return [name for name, may in zip(names, may_equal, strict=True) if may]
 
 
 def _is_renamed(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
@@ -186,6 +225,6 @@ def _is_renamed(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
         return False
     if n_b > len(label) // 2:  # nearly every value is unique: any two such columns are renamings of each other
         if pd.api.types.is_numeric_dtype(values.dtype) and pd.api.types.is_numeric_dtype(label.dtype):
-            return bool(np.allclose(values.to_numpy(dtype=float), label.to_numpy(dtype=float), rtol=1e-6))
+            return bool(np.allclose(values.to_numpy(dtype=float), label.to_numpy(dtype=float), rtol=NEAR))
         return bool((values.astype(str) == label.astype(str)).all())
     return len(np.unique(a * n_b + b)) == n_a

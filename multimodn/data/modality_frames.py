@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from multimodn.base.column_blocks import column_blocks
 from multimodn.data import checks
 from multimodn.data.checks import Note
 from multimodn.data.files import with_absolute_paths
@@ -49,8 +50,8 @@ def is_later_reading(name: str) -> bool:
 def with_values(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows that have a value in any column; the table itself if all have."""
     has_value = np.zeros(len(frame), dtype=bool)
-    for name in frame.columns:
-        has_value |= np.asarray(frame[name].notna())
+    for block in column_blocks(len(frame), frame.shape[1]):
+        has_value |= frame.iloc[:, block].notna().to_numpy().any(axis=1)
         if has_value.all():
             return frame
     return frame.loc[has_value]
@@ -117,24 +118,25 @@ def modality_columns(
     study: Study, modality: ModalitySpec, available: list[str], labelled: bool, problems: list[str]
 ) -> list[str]:
     """Returns the input columns of a modality; unknown columns and targets among them are problems."""
-    where = f"modality '{modality.name}'"
+    where, at_source = f"modality '{modality.name}'", set(available)
     ordering = {modality.repeats.by} if modality.repeats else set()
     if isinstance(modality.columns, AllBut):
         left_out = [*modality.columns.all_but, *ordering]
         asked = left_out if labelled else []  # without labels the target columns to leave out need not exist
-        columns = [name for name in available if name not in set(left_out)]
+        spared = set(left_out)
+        columns = [name for name in available if name not in spared]
     elif modality.columns == "all":
         asked, columns = [], [name for name in available if name not in ordering]
     else:
         asked = columns = list(modality.columns)
-    unknown = [name for name in asked if name not in set(available) | {study.cohort.patient}]
+    unknown = [name for name in asked if name not in at_source and name != study.cohort.patient]
     lacks = f"{where}: source '{modality.source}' has no column"
     problems += [f"{lacks} '{name}'.{did_you_mean(name, available)}" for name in unknown]
     if study.cohort.patient in asked and not isinstance(modality.columns, AllBut):
         problems.append(f"{where}: the patient key '{study.cohort.patient}' cannot be an input.")
     if labelled:
         problems += _leaks(study, modality, columns)
-    columns = [name for name in columns if name in set(available)]
+    columns = [name for name in columns if name in at_source]
     if not columns and not unknown:
         problems.append(f"{where}: no column of source '{modality.source}' is left for it.")
     return columns
