@@ -1,4 +1,4 @@
-"""The audit: whether missingness in a cohort depends on the outcome, before anything is trained.
+"""The audit: whether missing modalities and empty cells depend on the outcome, before anything is trained.
 
 `audit` computes, `sentences` words, `write_audit` writes and draws.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from multimodn.audit.empty_cells import audit_cells, read_empty_cells
 from multimodn.audit.figure import audit_chart
 from multimodn.audit.findings import Audit, Dependence, Hole, PatternCount, TaskAudit, is_high
 from multimodn.audit.independence import ALPHA, Bools, Counts, independence, matters, presence_auroc
@@ -32,7 +33,7 @@ MOST_PATTERNS = 2000  # of these; the largest ones
 
 
 def audit(study: Study, cohort: Cohort, split: Split | None = None, *, seed: int = 0) -> Audit:
-    """Tests for each task whether missing modalities depend on its outcome, and says what that means for training.
+    """Tests for each task whether missing modalities, and empty cells of those that are there, depend on its outcome.
 
     All labelled patients count, those of the test part too: no model is fitted. The outcome is that of `Task.strata`,
     fitted on all of them.
@@ -45,17 +46,24 @@ def audit(study: Study, cohort: Cohort, split: Split | None = None, *, seed: int
 
     Returns:
         The findings; ``alarms`` are the tasks and modalities whose presence depends on the outcome: p < `ALPHA` after
-        Holm's correction for all pairs, and an effect that `matters`.
+        Holm's correction for all pairs, and an effect that `matters`. ``cell_alarms`` are the same for the columns of
+        tables and the variables of series, corrected among themselves.
 
     Raises:
-        DataError: If study and cohort differ in modalities, the cohort lacks the targets of a task, a label cannot be
-            read, or the split names patients that the cohort does not have; every problem is listed.
+        DataError: If study and cohort differ in modalities, the cohort lacks the targets of a task, a label or a
+            modality's frame cannot be read, or the split names patients that the cohort does not have; every problem
+            is listed.
     """
     _check(study, cohort)
-    patterns = Patterns.of(cohort)
+    patterns, cells = Patterns.of(cohort), read_empty_cells(study, cohort)
     n_tests = len(study.tasks) * len(patterns.names)
-    tasks = _corrected([_task_audit(task, cohort, patterns, n_tests, seed) for task in fit_tasks(study, cohort)])
-    tasks = [replace(task, verdict=task_verdict(task, n_tests)) for task in tasks]
+    fitted = fit_tasks(study, cohort)
+    strata = {task.name: _strata(task, cohort) for task in fitted}
+    tasks = _corrected([_task_audit(task, strata[task.name], patterns, n_tests, seed) for task in fitted])
+    of_cells = audit_cells(cells, {task.name: (strata[task.name], task.n_strata) for task in fitted}, seed)
+    tasks = [replace(task, cells=of_cells[task.task]) for task in tasks]
+    n_cell_tests = sum(each.n_tests for task in tasks for each in task.cells)
+    tasks = [replace(task, verdict=task_verdict(task, n_tests, n_cell_tests)) for task in tasks]
     shifts = find_shifts(cohort, split, patterns, seed)
     return Audit(study.name, len(cohort), patterns.names, tuple(tasks), shifts, shift_verdict(shifts), LIMIT)
 
@@ -76,18 +84,24 @@ def _check(study: Study, cohort: Cohort) -> None:
     raise_all(problems, DataError, f"Study '{study.name}' cannot be audited")
 
 
-def _task_audit(task: Task, cohort: Cohort, patterns: Patterns, n_tests: int, seed: int) -> TaskAudit:
-    """Everything about a task except what needs the other tasks: corrected p, alarms and verdict."""
+def _strata(task: Task, cohort: Cohort) -> Counts:
+    """The outcome stratum of each patient ``(n,)``, -1 = no label."""
     target, is_labelled = task.prepare(cohort.targets[task.name])
-    rows = is_labelled.numpy()
-    stratum, pattern = task.strata(target).numpy()[rows], patterns.of_patient[rows]
+    strata: Counts = task.strata(target).masked_fill(~is_labelled, -1).numpy()
+    return strata
+
+
+def _task_audit(task: Task, strata: Counts, patterns: Patterns, n_tests: int, seed: int) -> TaskAudit:
+    """Everything about a task except what needs the other tasks: corrected p, alarms, cells and verdict."""
+    rows = strata >= 0
+    stratum, pattern = strata[rows], patterns.of_patient[rows]
     n_strata, n_patterns = task.n_strata, len(patterns.codes)
     flat = np.bincount(pattern * n_strata + stratum, minlength=n_patterns * n_strata)
     counts = flat.reshape(n_patterns, n_strata)
     labelled = counts.sum(axis=1)
     return TaskAudit(
         task=task.name,
-        n=len(cohort),
+        n=len(rows),
         labelled=int(rows.sum()),
         outcomes=tuple(map(str, task.stratum_names)),
         halves=half_names(task),

@@ -44,7 +44,7 @@ def audit_chart(audit: Audit) -> Picture:
         f"or difference ≥ {NEGLIGIBLE:g}). Right: patients of each pattern, by outcome; grey: no label. Missingness "
         "that depends on the missing value itself cannot be seen in any "
         f"data.{not_shown(len(audit.tasks) - len(tasks), 'task')}",
-        f"Presence depends on the outcome: {alarms}." if alarms else "No alarm.",
+        f"Presence depends on the outcome: {alarms}." if alarms else "No modality raises an alarm.",
         lambda theme: _draw(audit, tasks, theme),
         pd.concat([_presence(task)[1] for task in tasks], ignore_index=True),
     )

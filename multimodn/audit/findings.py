@@ -22,7 +22,7 @@ class PatternCount:
 
 @dataclass(frozen=True)
 class PresenceAuroc:
-    """How well the presence of modalities alone predicts the outcome (its upper half of strata)."""
+    """How well presence of modalities, or emptiness of cells, alone predicts the outcome (its upper half of strata)."""
 
     value: float | None  # area under the ROC curve on held-out patients; None if it is not defined
     low: float | None  # lower end of its 95 % interval
@@ -59,6 +59,46 @@ class Hole:
 
 
 @dataclass(frozen=True)
+class CellDependence:
+    """Whether having an empty cell depends on the outcome of a task, among the patients who have the modality."""
+
+    task: str
+    modality: str
+    columns: tuple[str, ...]  # of a table, or variables of a series; several are empty in the same patients
+    empty: tuple[int, ...]  # labelled patients of each outcome stratum with an empty cell
+    empty_low: float | None  # share in the lower half of strata (no event) with an empty cell; None if there are none
+    empty_high: float | None  # the same of the upper half (event)
+    never_empty: tuple[int, ...]  # strata, positions in `TaskAudit.outcomes`, in which no patient has an empty cell
+    always_empty: tuple[int, ...]  # strata in which no patient has a filled one
+    test: Test  # how p was found
+    p: float  # chance of a dependence like this or stronger if there were none
+    p_corrected: float  # the same, corrected for all columns of all modalities and tasks (Holm)
+    cramers_v: float  # strength of the dependence, 0 to 1
+    alarm: bool  # whether it is beyond chance and not negligible
+
+    @property
+    def is_identifiable(self) -> bool:
+        """Whether every outcome has patients with an empty and with a filled cell, so that they can be compared."""
+        return not self.never_empty and not self.always_empty
+
+
+@dataclass(frozen=True)
+class CellAudit:
+    """What was found about the empty cells of a modality, for one task; columns of a table, variables of a series."""
+
+    task: str
+    modality: str
+    strata: tuple[int, ...]  # labelled patients of each outcome stratum who have the modality
+    n_columns: int  # of the modality
+    n_tested: int  # of these, columns with some but not all cells empty in these patients
+    n_tests: int  # of tests; columns that are empty in the same patients are tested once
+    n_alarms: int  # columns whose emptiness depends on the outcome
+    n_unidentifiable: int  # tested columns in which some outcome has no empty, or no filled, cell
+    auroc: PresenceAuroc  # what the emptiness of these cells alone predicts
+    cells: tuple[CellDependence, ...]  # the strongest, alarms first
+
+
+@dataclass(frozen=True)
 class TaskAudit:
     """What was found about one task."""
 
@@ -73,6 +113,7 @@ class TaskAudit:
     modalities: tuple[Dependence, ...]  # one test a modality
     holes: tuple[Hole, ...]  # subsets without an example of a stratum that the cohort has
     unlabelled: tuple[str, ...]  # patterns in which nobody has a label
+    cells: tuple[CellAudit, ...] = ()  # of modalities with some empty cells
     verdict: str = ""  # what this means and what to do
 
     @property
@@ -89,6 +130,12 @@ class TaskAudit:
     def alarms(self) -> list[Dependence]:
         """The modalities whose presence depends on the outcome."""
         return [one for one in self.modalities if one.alarm]
+
+    @property
+    def cell_alarms(self) -> list[CellDependence]:
+        """The columns whose emptiness depends on the outcome, as far as they are among the strongest; those first."""
+        alarms = [cell for modality in self.cells for cell in modality.cells if cell.alarm]
+        return sorted(alarms, key=cell_rank)
 
 
 @dataclass(frozen=True)
@@ -126,6 +173,11 @@ class Audit:
         """The pairs of task and modality whose presence depends on the outcome."""
         return [alarm for task in self.tasks for alarm in task.alarms]
 
+    @property
+    def cell_alarms(self) -> list[CellDependence]:
+        """The columns of modalities whose emptiness depends on the outcome of a task; see `TaskAudit.cell_alarms`."""
+        return [alarm for task in self.tasks for alarm in task.cell_alarms]
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what `json` can write: mappings, lists, texts, numbers; nothing that is not finite."""
         plain: dict[str, Any] = _plain(asdict(self))
@@ -135,6 +187,11 @@ class Audit:
 def is_high(stratum: int, n_strata: int) -> bool:
     """Returns whether a stratum is in the upper half, as `high_outcome` counts it."""
     return stratum >= n_strata / 2
+
+
+def cell_rank(cell: CellDependence) -> tuple[bool, float, float]:
+    """Returns the key that sorts columns, those with an alarm first, then the most certain, then the strongest."""
+    return not cell.alarm, cell.p, -cell.cramers_v
 
 
 def _plain(value: Any) -> Any:

@@ -58,6 +58,41 @@ def independence(table: Counts, n_tests: int = 1, seed: int = 0) -> Independence
     return Independence("permutation", _permuted_p(table, expected, statistic, n_tests, seed), v)
 
 
+def emptiness_tests(tables: Counts, high: Bools, n_tests: int, seed: int = 0) -> tuple[list[Test], Floats, Floats]:
+    """Tests many tables of outcome strata (rows) and emptiness (columns), each as `independence` does.
+
+    Chi-squared tests are computed together, other ones once for equal tables. With so many tests that random tables
+    could never give a p that is small enough to be corrected, those of more than two strata compare the halves of the
+    strata, exactly.
+
+    Args:
+        tables: Patients ``(D, K, 2)``, no row or column without any; how many each stratum has is the same in all.
+        high: Whether each stratum is in the upper half ``(K,)``.
+        n_tests: For how many tests p will be corrected.
+        seed: Seed of random tables.
+
+    Returns:
+        For each table how p was found, p, and Cramér's V.
+    """
+    if not len(tables) or tables.shape[1] < 2:
+        return ["none"] * len(tables), np.ones(len(tables)), np.zeros(len(tables))
+    from scipy import stats
+
+    expected = tables.sum(axis=2, keepdims=True) * tables.sum(axis=1, keepdims=True) / tables[0].sum()
+    is_sparse = (expected < FEWEST).any(axis=(1, 2))
+    statistic = _chi_squared(tables, expected)
+    tests: list[Test] = ["chi-squared"] * len(tables)
+    p, v = stats.chi2.sf(statistic, tables.shape[1] - 1), np.sqrt(statistic / tables[0].sum())
+    sparse = tables[is_sparse]
+    if tables.shape[1] > 2 and n_tests * MORE_DRAWS > MOST_DRAWS and high.any() and not high.all():
+        sparse = np.stack([sparse[:, ~high].sum(axis=1), sparse[:, high].sum(axis=1)], axis=1)
+    different, which = np.unique(sparse.reshape(len(sparse), 2 * sparse.shape[1]), axis=0, return_inverse=True)
+    results = [independence(table.reshape(-1, 2), n_tests, seed) for table in different]
+    for place, k in zip(np.flatnonzero(is_sparse).tolist(), which.ravel().tolist(), strict=True):
+        tests[place], p[place], v[place] = results[k].test, results[k].p, results[k].cramers_v
+    return tests, p, v
+
+
 def _chi_squared(table: NDArray[Any], expected: Floats) -> Floats:
     return np.asarray(((table - expected) ** 2 / expected).sum(axis=(-2, -1)))
 
@@ -91,7 +126,14 @@ def matters(cramers_v: float, difference: float = 0.0) -> bool:
     return cramers_v >= NEGLIGIBLE or abs(difference) >= NEGLIGIBLE
 
 
-def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0) -> PresenceAuroc:
+def presence_auroc(
+    pattern: Counts,
+    patterns: Bools | Floats,
+    high: Bools,
+    seed: int = 0,
+    n_repeats: int = N_REPEATS,
+    alike: str = "all labelled patients have the same modalities",
+) -> PresenceAuroc:
     """Predicts the outcome from presence alone, by logistic regression in repeated stratified cross-validation.
 
     Pairs of patients are compared within a fold, where one model scored both: between folds, patients of one pattern
@@ -101,16 +143,18 @@ def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0)
 
     Args:
         pattern: The pattern of each labelled patient, ``(n,)`` positions in `patterns`.
-        patterns: Presence in each pattern ``(P, M)``.
+        patterns: Presence in each pattern ``(P, M)``, or principal components of it.
         high: Whether each patient has the event ``(n,)``, or an outcome in the upper half.
         seed: Seed of folds and bootstrap.
+        n_repeats: Of the cross-validation.
+        alike: What is said where all patients have one pattern.
     """
     n_folds = int(min(N_FOLDS, high.sum(), (~high).sum()))
     if n_folds < 2:
         return PresenceAuroc(None, None, None, "fewer than two patients in one half of the outcomes")
     if len(np.unique(patterns[np.unique(pattern)], axis=0)) == 1:
-        return PresenceAuroc(0.5, 0.5, 0.5, "all labelled patients have the same modalities")
-    fold = _deal(high, n_folds, seed)
+        return PresenceAuroc(0.5, 0.5, 0.5, alike)
+    fold = _deal(high, n_folds, n_repeats, seed)
     radix = np.ravel_multi_index((pattern, high.astype(np.int64), *fold), (len(patterns), 2, *[n_folds] * len(fold)))
     _, first, n_alike = np.unique(radix, return_index=True, return_counts=True)
     fold = fold[:, first]
@@ -127,18 +171,20 @@ def presence_auroc(pattern: Counts, patterns: Bools, high: Bools, seed: int = 0)
     return PresenceAuroc(float(value), float(low), float(top))
 
 
-def _deal(high: Bools, n_folds: int, seed: int) -> Counts:
+def _deal(high: Bools, n_folds: int, n_repeats: int, seed: int) -> Counts:
     """The fold of each patient in each repeat, ``(repeats, n)``."""
     from sklearn.model_selection import RepeatedStratifiedKFold
 
-    fold = np.empty((N_REPEATS, len(high)), dtype=np.int64)
-    dealer = RepeatedStratifiedKFold(n_splits=n_folds, n_repeats=N_REPEATS, random_state=seed)
+    fold = np.empty((n_repeats, len(high)), dtype=np.int64)
+    dealer = RepeatedStratifiedKFold(n_splits=n_folds, n_repeats=n_repeats, random_state=seed)
     for k, (_, rows) in enumerate(dealer.split(high, high)):
         fold[k // n_folds, rows] = k % n_folds
     return fold
 
 
-def _scores(pattern: Counts, patterns: Bools, high: Bools, fold: Counts, n_alike: Counts, n_folds: int) -> Floats:
+def _scores(
+    pattern: Counts, patterns: Bools | Floats, high: Bools, fold: Counts, n_alike: Counts, n_folds: int
+) -> Floats:
     """The score that the other folds' model gives each kind of patients."""
     from sklearn.linear_model import LogisticRegression
 

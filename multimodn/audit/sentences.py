@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from multimodn.audit.findings import Dependence, Shift, TaskAudit, is_high
+from multimodn.audit.findings import CellDependence, Dependence, PresenceAuroc, Shift, TaskAudit, is_high
 from multimodn.audit.independence import ALPHA, NEGLIGIBLE
 from multimodn.base.task import Task
 from multimodn.errors import shown
@@ -19,6 +19,10 @@ LIMIT = (
     "outcome (self-masking). No data show what was never measured; ask the people who order the measurements."
 )
 KEEP = "Keep `missingness: neutral` (the default)"
+EMPTY_ADVICE = (
+    "A model that sees which cells are empty learns this shortcut: find out why they are empty, and leave the column "
+    "out if the reason does not hold where the model will be used."
+)
 
 
 def half_names(task: Task) -> tuple[str, str]:
@@ -33,18 +37,26 @@ def half_names(task: Task) -> tuple[str, str]:
     return f"with {task.name} = {lower}", f"with {task.name} = {upper}"
 
 
-def task_verdict(task: TaskAudit, n_tests: int) -> str:
-    """Writes alarms, holes, patterns without labels, and what to do; p is corrected among ``n_tests``."""
+def task_verdict(task: TaskAudit, n_tests: int, n_cell_tests: int = 0) -> str:
+    """Writes alarms, holes, patterns without labels, empty cells, and what to do.
+
+    p is corrected among ``n_tests`` of modalities, and ``n_cell_tests`` of columns.
+    """
     sentences = _alarmed(task) if task.alarms else _no_alarm(task, n_tests)
-    return " ".join([*sentences, *_holes(task), *_unlabelled(task)])
+    every = [*sentences, *_holes(task), *_unlabelled(task), *_cells(task, n_cell_tests)]
+    return " ".join(filter(None, every))
 
 
 def short_verdict(task: TaskAudit, n_tests: int) -> str:
     """Writes the same without shares and counts, which may be of few patients."""
+    return " ".join(filter(None, [_short_presence(task, n_tests), *_short_cells(task)]))
+
+
+def _short_presence(task: TaskAudit, n_tests: int) -> str:
     if task.alarms:
         alarms = joined(one.modality for one in task.alarms)
         return f"alarm. The presence of {alarms} depends on the outcome. {_auroc(task)}"
-    sentences = ["no alarm.", _auroc(task)]
+    sentences = ["no modality raises an alarm." if task.cell_alarms else "no alarm.", _auroc(task)]
     if (blind := noticeable(task.n_low, task.n_high, n_tests)) >= BLIND:
         sentences.append(f"A difference in presence of less than about {_points(blind)} would hardly be detected.")
     if n_holes := len({hole.subset for hole in task.holes if hole.is_pattern}):
@@ -82,19 +94,122 @@ def _alarmed(task: TaskAudit) -> list[str]:
 def _no_alarm(task: TaskAudit, n_tests: int) -> list[str]:
     if sum(n > 0 for n in task.strata) < 2:
         return [f"Nothing can be said about '{task.task}': all its labels are in one outcome stratum."]
-    if task.auroc.low is not None and task.auroc.low >= 0.5 + NEGLIGIBLE / 2:
+    if _predicts(task.auroc):
         no_single = f"No single modality raises an alarm for '{task.task}', but together they predict the outcome"
         return [f"{no_single}: {_auroc(task)} {KEEP}."]
     no_alarm = f"No modality raises an alarm for '{task.task}'. {_auroc(task)}"
     blind = noticeable(task.n_low, task.n_high, n_tests)
     if blind < BLIND:
-        return [f"{no_alarm} Any mode of training is fine."]
+        fine = "" if task.cell_alarms else " Any mode of training is fine."
+        return [f"{no_alarm}{fine}"]
     low, high = task.halves
     return [
         f"{no_alarm} But with {task.n_low:,} patients {low} and {task.n_high:,} {high}, a difference in presence of "
         f"less than about {_points(blind)} would hardly be detected: `missingness: neutral` (the default) is the safe "
         "choice."
     ]
+
+
+def _cells(task: TaskAudit, n_tests: int) -> list[str]:
+    """Says whether empty cells depend on the outcome; nothing where every cell is filled."""
+    if not task.cells:
+        return []
+    alarms, n_alarms = task.cell_alarms, sum(each.n_alarms for each in task.cells)
+    if not alarms:
+        return [*_no_cell_alarm(task, n_tests), *_other_cells(task, 0)]
+    named = "; ".join(_empty(one, task.halves) for one in alarms[:MOST_NAMED])
+    n_named = sum(len(one.columns) for one in alarms[:MOST_NAMED])
+    more = f"; and {counted(n_alarms - n_named, 'column')} more" if n_alarms > n_named else ""
+    return [
+        f"Alarm: whether a cell is empty depends on the outcome of '{task.task}' ({named}{more}).",
+        _empty_auroc(task, [one.modality for one in alarms]),
+        *_not_identifiable(task, alarms[:MOST_NAMED]),
+        *_other_cells(task, sum(len(one.columns) for one in alarms[:MOST_NAMED] if not one.is_identifiable)),
+        EMPTY_ADVICE,
+    ]
+
+
+def _no_cell_alarm(task: TaskAudit, n_tests: int) -> list[str]:
+    together = [each for each in task.cells if _predicts(each.auroc)]
+    n = counted(sum(each.n_tested for each in task.cells), "column")
+    if together:
+        no_single = f"Of {n} with some empty cells none alone raises an alarm for '{task.task}'"
+        names = [each.modality for each in together]
+        return [f"{no_single}, but together they predict the outcome.", _empty_auroc(task, names), EMPTY_ADVICE]
+    text = f"Of {n} with some empty cells none raises an alarm for '{task.task}'."
+    blind = noticeable(task.n_low, task.n_high, n_tests)
+    if blind < BLIND:
+        return [text]
+    return [f"{text} But a difference in empty cells of less than about {_points(blind)} would hardly be detected."]
+
+
+def _not_identifiable(task: TaskAudit, alarms: Sequence[CellDependence]) -> list[str]:
+    """Names the columns with an alarm in which some outcome has no empty, or no filled, cell."""
+    return [
+        f"Not identifiable from these patients: no patient with outcome {_outcomes(task, strata)} has {what} cell in "
+        f"{_column(one)}, so no data show how patients with {what} cell there differ by outcome."
+        for one in alarms
+        for strata, what in ((one.never_empty, "an empty"), (one.always_empty, "a filled"))
+        if strata
+    ]
+
+
+def _other_cells(task: TaskAudit, n_named: int) -> list[str]:
+    n = sum(each.n_unidentifiable for each in task.cells) - n_named
+    others = " other" if n_named else ""
+    if n <= 0:
+        return []
+    return [
+        f"In {n:,}{others} column(s) some outcome has no empty, or no filled, cell: how such patients differ by "
+        "outcome is not identifiable from these patients."
+    ]
+
+
+def _short_cells(task: TaskAudit) -> list[str]:
+    if not task.cells:
+        return []
+    alarms = task.cell_alarms
+    if not alarms:
+        return ["Which cells are empty raises no alarm."]
+    named = joined((_column(one) for one in alarms), MOST_NAMED)
+    is_clear = all(one.is_identifiable for one in alarms)
+    unclear = "" if is_clear else "Some outcome has no empty, or no filled, cell there: not identifiable."
+    auroc = _empty_auroc(task, [one.modality for one in alarms])
+    return [f"Alarm: whether the cell of {named} is empty depends on the outcome.", auroc, unclear]
+
+
+def _empty(one: CellDependence, names: tuple[str, str]) -> str:
+    if one.empty_low is None or one.empty_high is None:
+        return f"{_column(one)}: Cramér's V {one.cramers_v:.2f}"
+    low, high = one.empty_low, one.empty_high
+    text = f"{_column(one)}: empty for {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
+    return text if abs(high - low) >= NEGLIGIBLE else f"{text}, and it differs within these halves"
+
+
+def _column(one: CellDependence) -> str:
+    """Names a column and its modality: ``'b' of labs``; of columns that are empty in the same patients, the first."""
+    others = len(one.columns) - 1
+    alike = f" (and {counted(others, 'column')} empty in the same patients)" if others else ""
+    return f"'{one.columns[0]}' of {one.modality}{alike}"
+
+
+def _outcomes(task: TaskAudit, strata: Sequence[int]) -> str:
+    return joined((task.outcomes[k] for k in strata), MOST_NAMED, "or")
+
+
+def _empty_auroc(task: TaskAudit, modalities: Sequence[str]) -> str:
+    """Writes what emptiness alone predicts in some modalities."""
+    texts = []
+    for each in task.cells:
+        auroc = each.auroc
+        if each.modality in modalities and auroc.value is not None and auroc.low is not None and auroc.high is not None:
+            texts.append(f"{each.modality} {interval(auroc.value, auroc.low, auroc.high)}")
+    return f"AUROC of emptiness alone, on patients left out: {joined(texts, MOST_NAMED)}." if texts else ""
+
+
+def _predicts(auroc: PresenceAuroc) -> bool:
+    """Says whether an AUROC is beyond chance and not negligible."""
+    return auroc.low is not None and auroc.low >= 0.5 + NEGLIGIBLE / 2
 
 
 def _points(blind: float) -> str:

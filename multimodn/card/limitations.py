@@ -66,6 +66,9 @@ def _of_missingness(facts: CardFacts, scores: CardScores) -> list[str]:
     if alarms:
         tasks = dict.fromkeys(one.task for one in alarms)
         texts.append(f"Which modalities patients have depends on the outcome of {listed(tasks)} (section 7).")
+    if scores.audit is not None and (empty := scores.audit.cell_alarms):
+        tasks = dict.fromkeys(one.task for one in empty)
+        texts.append(f"Which cells of a modality are empty depends on the outcome of {listed(tasks)} (section 7).")
     if mode == "informative" or (mode == "off" and len(facts.presence.columns) > 1):
         texts.append(f"{code(f'missingness: {mode}')}: {sentences.MISSINGNESS[mode]}")
     n_new, n_seen = unseen(facts)

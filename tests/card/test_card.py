@@ -278,7 +278,18 @@ def test_the_audit_is_told_for_each_task(card):
     text = section(card, 7)
     for task in ("death", "stage", "size", "survival"):
         assert re.search(rf"\*\*{task}:( alarm\.)?\*\*", text)
+    assert text.count("Which cells are empty raises no alarm.") == 4
     assert "self-masking" in text
+
+
+def test_a_column_that_is_empty_for_a_reason_is_a_limitation(model, cohort, card, tmp_path):
+    labs, dead = cohort.modalities["labs"], cohort.targets["death"]["status"] == "dead"
+    blanked = labs.assign(crp=labs["crp"].mask(dead.reindex(labs.index)))
+    text = written(model, replace(cohort, modalities={**cohort.modalities, "labs": blanked}), tmp_path)[0]
+    assert "Alarm: whether the cell of 'crp' of labs is empty depends on the outcome." in section(text, 7)
+    limitation = "Which cells of a modality are empty depends on the outcome of death (section 7)."
+    assert limitation in section(text, 14)
+    assert limitation not in section(card, 14)
 
 
 def test_the_same_model_gives_the_same_card(model, cohort, texts, tmp_path):

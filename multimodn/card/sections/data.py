@@ -120,8 +120,9 @@ def _audit_words(scores: CardScores) -> list[str]:
     about = [f"The presence of modalities differs between {between[s.by]}." for s in scores.audit.shifts if s.shifted]
     return [
         *prose(
-            "The audit tested, in all labelled patients, whether the presence of modalities depends on the outcome. An "
-            "AUROC below 0.5 means that what was learned from some patients does not hold for others:"
+            "The audit tested, in all labelled patients, whether the presence of modalities, and which of their cells "
+            "are empty, depends on the outcome. An AUROC below 0.5 means that what was learned from some patients does "
+            "not hold for others:"
         ),
         *items([*lines, *about]),
     ]

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multimodn.audit.findings import Audit, Shift, TaskAudit
+from multimodn.audit.findings import Audit, Shift, TaskAudit, cell_rank
 from multimodn.audit.presence_probe import HARMLESS, probe, verdict
 from multimodn.data.cohort import Cohort
 from multimodn.files import write_text
 from multimodn.findings.numbers import p_value
 from multimodn.model.multimodn import MultiModN
 
-MOST_PATTERNS, MOST_HOLES = 10, 6
+MOST_PATTERNS, MOST_HOLES, MOST_CELLS = 10, 6, 10
 
 
 def show_audit(console: Console, found: Audit) -> None:
@@ -29,6 +29,7 @@ def show_audit(console: Console, found: Audit) -> None:
         _show_modalities(console, task)
         _show_patterns(console, task)
         _show_holes(console, task)
+        _show_cells(console, task)
     compared = [shift for shift in found.shifts if not shift.note]
     if compared:
         console.rule("Parts of the split, and groups")
@@ -36,7 +37,7 @@ def show_audit(console: Console, found: Audit) -> None:
         _show_shift(console, shift)
     console.rule("What this means")
     for task in found.tasks:
-        _say(console, task.verdict, any(one.alarm for one in task.modalities))
+        _say(console, task.verdict, bool(task.alarms or task.cell_alarms))
     _say(console, found.verdict, any(shift.shifted for shift in found.shifts))
     console.print(Text(found.limit, style="dim"))
 
@@ -124,6 +125,33 @@ def _show_holes(console: Console, task: TaskAudit) -> None:
         table.add_row(Text(hole.subset), task.outcomes[hole.stratum], f"{hole.labelled:,}")
     if len(smallest) > MOST_HOLES:
         table.add_row(f"[dim]{len(smallest) - MOST_HOLES:,} more, see audit.json[/]", "", "")
+    console.print(table)
+
+
+def _show_cells(console: Console, task: TaskAudit) -> None:
+    """Prints what empty cells say of each modality that has some, and the columns where they say most."""
+    if not task.cells:
+        return
+    numbers = ["columns", "with some empty", "alarms", "AUROC of emptiness alone"]
+    table = _table(console, "Empty cells, of the patients who have the modality", ["modality"], numbers)
+    for each in task.cells:
+        auroc = each.auroc
+        text = "" if auroc.value is None else f"{auroc.value:.2f} ({auroc.low:.2f} to {auroc.high:.2f})"
+        table.add_row(Text(each.modality), f"{each.n_columns:,}", f"{each.n_tested:,}", f"{each.n_alarms:,}", text)
+    console.print(table)
+    strongest = sorted((one for each in task.cells for one in each.cells), key=cell_rank)
+    low, high = task.halves
+    title = "Share with an empty cell; ! = not identifiable: some outcome has no empty, or no filled, cell"
+    table = _table(console, title, ["modality", "column"], [low, high, "Cramér's V", "p", ""])
+    for one in strongest[:MOST_CELLS]:
+        more = f" (+{len(one.columns) - 1} alike)" if len(one.columns) > 1 else ""
+        shares = [_percent(share) for share in (one.empty_low, one.empty_high)]
+        mark = " ".join(["[bold red]ALARM[/]"] * one.alarm + ["!"] * (not one.is_identifiable))
+        name = Text(f"{one.columns[0]}{more}")
+        table.add_row(Text(one.modality), name, *shares, f"{one.cramers_v:.2f}", p_value(one.p_corrected), mark)
+    n_more = sum(each.n_tested for each in task.cells) - sum(len(one.columns) for one in strongest[:MOST_CELLS])
+    if n_more:
+        table.add_row(f"[dim]{n_more:,} more[/]", *[""] * 6)
     console.print(table)
 
 
