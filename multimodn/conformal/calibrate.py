@@ -8,9 +8,9 @@ modalities, or whose other modalities are blanked (missing data augmentation, Za
 - ``exact``: else patients who have all modalities of the patient, blanked to these, where there are at least 50;
 - ``nested``: else all patients, each blanked to the modalities that both have, and so is the patient each time.
 
-Nothing is imputed: the model predicts from any subset. ``own`` has its coverage under any mechanism of missingness, as
-long as that stays the same. The other two have it where missingness depends neither on the outcome nor on the values
-of the modalities. Where missingness depends on the outcome, and changes, no method has it.
+No modality is imputed: the model predicts from any subset. ``own`` has its coverage under any mechanism of
+missingness, as long as that stays the same. The other two have it where missingness depends neither on the outcome nor
+on the values of the modalities. Where missingness depends on the outcome, and changes, no method has it.
 
 Calibration patients are those on whom a member of the ensemble was not trained. A patient's prediction by that member
 is compared with them, for all members (cross-conformal prediction, Vovk 2015; CV+, Barber et al. 2021). The guaranteed

@@ -54,6 +54,10 @@ SIMPLE_MODELS = (
     "modality that a patient has. The best single modality is the best of these regressions in inner folds of the "
     "training patients. Differences are this model's score minus the other's."
 )
+SKIPPED = (
+    "A modality that a patient lacks is skipped and leaves the state unchanged. An empty cell of a modality that is "
+    "there counts as the average training patient's (0 on the scale that the network sees)."
+)
 MISSINGNESS = {
     "neutral": "A prediction may not learn the outcome from which modalities a patient has: training corrects for "
     "missingness that depends on the outcome, and outputs are calibrated for each subset of modalities.",

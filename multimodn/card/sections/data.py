@@ -92,7 +92,6 @@ def missing_section(facts: CardFacts, scores: CardScores) -> list[str]:
     present = [[name for name, has in zip(names, row, strict=True) if has] for row in patterns]
     rows = [(pattern_words(present[k], names), *(count(int(part[k])) for part in parts)) for k in order]
     left = len(patterns) - len(order)
-    tables = any(one.kind == "table" for one in facts.predictors)
     indicated = [m.name for m in facts.model.study.modalities if getattr(m.options, "indicate_empty", False)]
     absent = [m.name for m in facts.model.study.modalities if getattr(m.options, "on_error", "raise") == "absent"]
     unread = "A patient whose files cannot be read is predicted without"
@@ -100,7 +99,7 @@ def missing_section(facts: CardFacts, scores: CardScores) -> list[str]:
         *heading("7. Missing data"),
         *prose(f"{code(f'missingness: {mode}')}. {sentences.MISSINGNESS[mode]}"),
         *prose(
-            "An empty cell of a table counts as the mean of the training patients." if tables else "",
+            sentences.SKIPPED,
             f"Which cells are empty is an input of {listed(indicated)}." if indicated else "",
             f"{unread} {listed(absent)}, but counted as having it in this card." if absent else "",
         ),

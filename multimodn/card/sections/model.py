@@ -83,8 +83,8 @@ def model_section(facts: CardFacts) -> list[str]:
         *prose(
             "For each modality an encoder turns a patient's values into an embedding. The embeddings update a state of "
             "the patient one after the other, and a decoder for each task predicts from the state after every step.",
-            "A modality that a patient lacks is skipped and leaves the state unchanged: nothing is imputed"
-            + ("." if one else f". The prediction is the mean of {len(fitted.members)} such networks."),
+            "A modality that a patient lacks is skipped (section 7).",
+            "" if one else f"The prediction is the mean of {len(fitted.members)} such networks.",
         ),
         *table(["What", "How"], rows, 2),
         *prose(f"**Licence of the model:** {given(model.study.card.license, 'license')}"),

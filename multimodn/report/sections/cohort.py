@@ -6,6 +6,7 @@ import pandas as pd
 
 from multimodn.figures.cohort import outcomes_chart, patterns_chart
 from multimodn.findings.numbers import counted
+from multimodn.findings.sentences import SKIPPED
 from multimodn.report.content import ReportContent
 from multimodn.report.html.page import Block, DataTable, Prose, Section
 from multimodn.report.sections.words import drawn
@@ -17,8 +18,7 @@ def cohort_section(content: ReportContent) -> Section:
     complete, nothing = int(presence.all(axis=1).sum()), int((~presence.any(axis=1)).sum())
     text = (
         f"{counted(len(presence), 'patient')} and {counted(presence.shape[1], 'modality')}; {complete:,} patients have "
-        f"all of them. There are {counted(len(presence.drop_duplicates()), 'presence pattern')}. A modality that a "
-        "patient lacks is skipped; nothing is imputed."
+        f"all of them. There are {counted(len(presence.drop_duplicates()), 'presence pattern')}. {SKIPPED}"
     )
     if nothing:
         text += f" {counted(nothing, 'patient')} without any modality: the prior is predicted."
