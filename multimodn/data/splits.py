@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit, Study
 BINS = 5  # quantiles of a continuous label
 PARTS = ("train", "validation", "test")
 SHARE: float = RandomSplit.model_fields["validation"].default  # of training patients drawn for validation
+LEAST_FOLD = 10  # test patients of a fold that a split names
+PART_LIKE = re.compile("train(ing)?|val(id|idation)?|dev(elopment)?|test(ing)?", re.IGNORECASE)
 
 Ids = NDArray[Any]
 
@@ -57,12 +62,14 @@ def make_split(study: Study, cohort: Cohort) -> Split:
     Raises:
         DataError: If a group is in two parts, a patient is unknown, or there are no training patients.
     """
-    if isinstance(study.split, ColumnSplit):
-        split = _split_by_column(study.split, cohort)
-    elif isinstance(study.split, FileSplit):
-        split = _split_by_files(study, study.split, cohort)
-    else:
+    if isinstance(study.split, RandomSplit):
         split = _split_at_random(study.split, cohort)
+    elif (named := named_folds(study, cohort)) is not None:
+        split = _split_by_fold(study.split, named)
+    elif isinstance(study.split, ColumnSplit):
+        split = _split_by_column(study.split, cohort)
+    else:
+        split = _split_by_files(study, study.split, cohort)
     if not len(split.train):
         raise DataError("The split leaves no patients to train on.")
     check_groups(cohort, {part: getattr(split, part) for part in PARTS})
@@ -128,6 +135,56 @@ def folds(
             train, test = ids[fold != k], ids[fold == k]
             check_groups(cohort, {"train": train, "test": test})
             yield train, test
+
+
+def named_folds(study: Study, cohort: Cohort) -> dict[str, Ids] | None:
+    """Returns the test patients of each fold that a study's split names, by name; None if it names no folds.
+
+    A split column names folds if it holds at least three values, none of which is train, validation, test or a word
+    for them; a list of split files names one fold a file. A patient without a fold is in no part.
+
+    Raises:
+        DataError: If there is only one fold, one has fewer than `LEAST_FOLD` patients, a group is in two, or a file
+            cannot be read.
+    """
+    spec = study.split
+    if isinstance(spec, FileSplit) and isinstance(spec.files, list):
+        named, where = _listed(study, {Path(file).stem: file for file in spec.files}, cohort), "The split files name"
+    elif isinstance(spec, ColumnSplit) and cohort.split is not None:
+        values, where = _split_values(cohort.split), f"Split column '{spec.column}' names"
+        distinct = sorted({str(value) for value in values.dropna().unique()}, key=_in_order)
+        are_parts = any(PART_LIKE.fullmatch(value) for value in distinct) or len(distinct) == 2
+        if are_parts or not distinct:
+            return None
+        ids = cohort.patients.to_numpy(dtype=object)
+        named = {name: ids[(values == name).fillna(False).to_numpy(dtype=bool)] for name in distinct}
+    else:
+        return None
+    if len(named) == 1:
+        raise DataError(f"{where} one fold only, {next(iter(named))}: cross-validation needs at least two.")
+    few = [f"{name} ({len(ids)})" for name, ids in named.items() if len(ids) < LEAST_FOLD]
+    if few:
+        raise DataError(
+            f"{where} folds of fewer than {LEAST_FOLD} patients: {shown(few)}. That is too few to test: merge "
+            f"them with others, or correct the names."
+        )
+    check_groups(cohort, named)
+    return named
+
+
+def fold_pairs(named: dict[str, Ids]) -> list[tuple[Ids, Ids]]:
+    """Returns for each fold the patients of all others, and its own; a patient listed twice raises a DataError."""
+    nobody = np.array([], dtype=object)
+    pairs = []
+    for name, test in named.items():
+        split = Split(np.concatenate([ids for other, ids in named.items() if other != name]), nobody, test)
+        pairs.append((split.train, split.test))
+    return pairs
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Orders whole numbers by value, and before texts."""
+    return (int(name), "") if name.isdecimal() else (10**9, name)
 
 
 def group_numbers(cohort: Cohort) -> NDArray[np.int64]:
@@ -206,33 +263,62 @@ def _draw(
     return free & np.isin(groups, grouped.index[taken].to_numpy())
 
 
+def _split_values(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Returns the values of a split column as text; 1.0, of a column with empty cells, as 1."""
+    if pd.api.types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    values = column.astype("string").str.strip()
+    return values.where(values != "")
+
+
 def _split_by_column(spec: ColumnSplit, cohort: Cohort) -> Split:
     if cohort.split is None:
         raise DataError(f"The cohort was loaded without the split column '{spec.column}'.")
-    values = cohort.split.astype("string").str.strip()
+    values = _split_values(cohort.split)
     wrong = sorted({str(value) for value in values.dropna().unique()} - set(PARTS))
     if wrong:
-        raise DataError(f"Split column '{spec.column}' holds '{wrong[0]}'.{did_you_mean(wrong[0], PARTS)}")
+        folds_too = " Names of folds need at least three different values."
+        raise DataError(f"Split column '{spec.column}' holds '{wrong[0]}'.{did_you_mean(wrong[0], PARTS)}{folds_too}")
+    if spec.test is not None:
+        raise DataError(f"Split column '{spec.column}' names parts, not folds: remove `test: {spec.test}`.")
     ids = cohort.patients.to_numpy(dtype=object)
     return Split(*(ids[(values == part).fillna(False).to_numpy(dtype=bool)] for part in PARTS))
 
 
+def _split_by_fold(spec: ColumnSplit | FileSplit, named: dict[str, Ids]) -> Split:
+    if spec.test is None:
+        raise DataError(
+            f"The split names {len(named)} folds ({shown(list(named))}), and cross-validation tests each once. To "
+            f"train one model, name the fold that is tested, such as `test: {next(iter(named))}`."
+        )
+    tested = str(spec.test)
+    if tested not in named:
+        raise DataError(f"The split names no fold '{tested}'.{did_you_mean(tested, named)}")
+    train, test = fold_pairs(named)[list(named).index(tested)]
+    return Split(train, np.array([], dtype=object), test)
+
+
 def _split_by_files(study: Study, spec: FileSplit, cohort: Cohort) -> Split:
+    files = {part: getattr(spec.files, part) for part in PARTS}
+    parts = _listed(study, {part: file for part, file in files.items() if file is not None}, cohort)
+    return Split(*(parts.get(part, np.array([], dtype=object)) for part in PARTS))
+
+
+def _listed(study: Study, files: dict[str, str], cohort: Cohort) -> dict[str, Ids]:
+    """Reads the patients that files list, by the names of parts or folds."""
     problems, parts = list[str](), dict[str, Ids]()
-    for part in PARTS:
-        file = getattr(spec.files, part)
+    for part, file in files.items():
         try:
-            listed: Any = [] if file is None else read_patients(study.folder / file, study.cohort.patient)
+            ids = pd.Index(read_patients(study.folder / file, study.cohort.patient), dtype=object)
         except DataError as error:
             problems.append(f"{part}: {error}")
             continue
-        ids = pd.Index(listed, dtype=object)
         unknown = list(ids[~ids.isin(cohort.patients)])
         if unknown:
             problems.append(f"{part}: {len(unknown)} patient(s) of {file} are not in the cohort: {shown(unknown)}.")
         parts[part] = ids.to_numpy()
     raise_all(problems, DataError, "The split files cannot be used")
-    return Split(*(parts[part] for part in PARTS))
+    return parts
 
 
 def check_patients(cohort: Cohort) -> None:
@@ -247,8 +333,8 @@ def check_groups(cohort: Cohort, parts: dict[str, Ids]) -> None:
     numbers = group_numbers(cohort)
     rows_of = {part: cohort.patients.get_indexer(pd.Index(ids, dtype=object)) for part, ids in parts.items()}
     seen = {part: set(numbers[rows].tolist()) for part, rows in rows_of.items()}
-    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        both = sorted(seen.get(one, set()) & seen.get(other, set()))
+    for one, other in itertools.combinations(parts, 2):
+        both = sorted(seen[one] & seen[other])
         if both:
             rows = [int(np.flatnonzero(numbers == number)[0]) for number in both[:8]]
             names = [cohort.patients[i] if cohort.groups is None else cohort.groups.iloc[i] for i in rows]

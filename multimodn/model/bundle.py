@@ -65,7 +65,7 @@ def load(path: Path) -> TrainedModel:
         sets = scores and Conformal.from_parts(scores, load_file(_checked(path, CONFORMAL, scores["sha256"])))
     except (MultiModNError, SafetensorError, RuntimeError, KeyError) as error:
         raise BundleError(f"{path} does not fit this installation of multimodn: {error}") from error
-    restored = None if split is None else Split(**{part: np.array(split[part], dtype=object) for part in PARTS})
+    restored = None if split is None else Split(*(np.array(split[part], dtype=object) for part in PARTS))
     return TrainedModel(study, model.eval(), restored, dict(provenance), head, sets)
 
 

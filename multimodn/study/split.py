@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -33,15 +34,17 @@ class RandomSplit(Spec):
 
 
 class ColumnSplit(Spec):
-    """A split by a column with the values train, validation and test; empty = in no part.
+    """A split by a column: its values are train, validation and test, or the names of folds; empty = in no part.
 
     Attributes:
         column: The column.
         source: Its source; default: that of the first task.
+        test: The fold that is tested, where the column names folds; cross-validation tests each once.
     """
 
     column: str
     source: str | None = None
+    test: str | int | None = None
 
 
 class SplitFiles(Spec):
@@ -56,10 +59,24 @@ class FileSplit(Spec):
     """A split by files that list patients.
 
     Attributes:
-        files: For ``train``, ``validation`` and ``test`` a CSV with patients in its key column or its only one.
+        files: For ``train``, ``validation`` and ``test`` a CSV with patients in its key column or its only one; or a
+            list of such files, one for the test patients of each fold, whose name is that of the file without suffix.
+        test: The fold that is tested, where the files list folds; cross-validation tests each once.
     """
 
-    files: SplitFiles
+    files: SplitFiles | Annotated[list[str], Field(min_length=2)]
+    test: str | int | None = None
+
+    @model_validator(mode="after")
+    def _folds_have_names(self) -> Self:
+        if isinstance(self.files, list):
+            names = [Path(file).stem for file in self.files]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"several files are called {', '.join(twice)}; a fold is called as its file.")
+        elif self.test is not None:
+            raise ValueError("`test` names a fold; with files for train and test it has no meaning. Remove it.")
+        return self
 
 
 def _split_tag(data: Any) -> str:

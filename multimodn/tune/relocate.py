@@ -29,7 +29,9 @@ def relocated(study: Study, folder: Path) -> Study:
         data["cohort"]["sources"][name] = _source(source, moved, start)
     if isinstance(study.split, FileSplit):
         files = data["split"]["files"]
-        data["split"]["files"] = {part: path and moved(path) for part, path in files.items()}
+        is_list = isinstance(files, list)
+        by_part = {part: path and moved(path) for part, path in (enumerate(files) if is_list else files.items())}
+        data["split"]["files"] = list(by_part.values()) if is_list else by_part
     return Study.from_dict(data, folder)
 
 

@@ -310,6 +310,8 @@ def test_the_card_says_who_chose_the_epoch(model, cohort):
     said = " ".join(flow_section(read_facts(MultiModN.of(alone), cohort)))
     assert "all epochs are run" in said
     assert "validation patients choose" not in said
+    fold = replace(trained, study=study(split={"column": "fold", "test": 2}))
+    assert "Tested is fold 2 of column `fold`" in " ".join(flow_section(read_facts(MultiModN.of(fold), cohort)))
 
 
 @pytest.mark.usefixtures("unaudited")

@@ -5,8 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import Split, folds, make_split, with_validation
-from multimodn.errors import DataError, DataWarning
+from multimodn.data.splits import Split, fold_pairs, folds, make_split, named_folds, with_validation
+from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.study.study import Study
 from tests.data._studies import study_dict
 
@@ -166,6 +166,62 @@ def test_no_validation_is_drawn_where_none_is_needed_or_possible():
     assert with_validation(none, cohort, given_) is given_
     with pytest.warns(DataWarning, match="10 of its 50 training patients, drawn evenly by 'death' "):
         assert len(with_validation(Study.from_dict(study_dict()), cohort, given_).validation) == 10
+
+
+def test_a_column_may_name_published_folds():
+    fold = [float(i % 3 + 9) for i in range(60)] + [np.nan]  # an empty cell makes numbers of a column floats
+    cohort = cohort_of(["dead", "alive"] * 30 + [None], split=fold)
+    named = named_folds(part_study(), cohort)
+    assert list(named) == ["9", "10", "11"]
+    assert list(named["10"]) == list(cohort.patients[1:60:3])
+    pairs = fold_pairs(named)
+    assert [set(train) & set(test) for train, test in pairs] == [set(), set(), set()]
+    assert all(set(train) | set(test) == set(cohort.patients[:60]) for train, test in pairs)
+    with pytest.raises(DataError, match=r"3 folds \(9, 10, 11\).* such as `test: 9`"):
+        make_split(part_study(), cohort)
+    study = Study.from_dict(study_dict(split={"column": "part", "test": 10}, training={"members": 2}))
+    split = make_split(study, cohort)
+    assert (list(split.test), len(split.train), len(split.validation)) == (list(named["10"]), 40, 0)
+    unknown = Study.from_dict(study_dict(split={"column": "part", "test": "12"}))
+    with pytest.raises(DataError, match="names no fold '12'"):
+        make_split(unknown, cohort)
+
+
+@pytest.mark.parametrize(
+    ("fold", "said"),
+    [
+        (["a"] * 45, "'part' names one fold only, a"),
+        (["a"] * 20 + ["b"] * 20 + ["c"] * 5, r"folds of fewer than 10 patients: c \(5\)"),
+        (["training"] * 15 + ["dev"] * 15 + ["testing"] * 15, r"holds 'dev'.*Names of folds need at least three"),
+        (["a", "b", "a"] * 15, "holds 'a'.*Names of folds need at least three"),
+        (["a", "b", "c"] * 15, r"group\(s\) are both in a and in b: g0"),
+    ],
+)
+def test_folds_that_cannot_be_tested_are_named(fold, said):
+    groups = [f"g{i // 15}" for i in range(45)]
+    with pytest.raises(DataError, match=said):
+        make_split(
+            part_study(), cohort_of(["dead", "alive", "dead"] * 15, groups if said.startswith("group") else None, fold)
+        )
+
+
+def test_files_may_list_published_folds(tmp_path):
+    files = [f"fold_{k}.csv" for k in range(3)]
+    for k, file in enumerate(files):
+        (tmp_path / file).write_text("id\n" + "\n".join(f"p{i}" for i in range(k, 36, 3)))
+    study = Study.from_dict(study_dict(split={"files": files}), tmp_path)
+    cohort = cohort_of(["dead", "alive"] * 20)
+    named = named_folds(study, cohort)
+    assert {name: len(ids) for name, ids in named.items()} == {"fold_0": 12, "fold_1": 12, "fold_2": 12}
+    chosen = Study.from_dict(study_dict(split={"files": files, "test": "fold_2"}, training={"members": 2}), tmp_path)
+    assert list(make_split(chosen, cohort).test) == list(named["fold_2"])
+    (tmp_path / "fold_1.csv").write_text("id\n" + "\n".join(f"p{i}" for i in range(12)))
+    with pytest.raises(DataError, match=r"both in fold_0 and in fold_1: p0"):
+        named_folds(study, cohort)
+    with pytest.raises(StudyError, match=r"several files are called a"):
+        Study.from_dict(study_dict(split={"files": ["x/a.csv", "y/a.csv"]}))
+    with pytest.raises(StudyError, match=r"`test` names a fold"):
+        Study.from_dict(study_dict(split={"files": {"train": "a.csv"}, "test": "a"}))
 
 
 def test_a_split_refuses_a_patient_in_two_parts():

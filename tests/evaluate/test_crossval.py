@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from multimodn import Cohort, Study
+from multimodn.errors import StudyError
 from multimodn.evaluate.baselines.cox import fit_cox
 from multimodn.evaluate.baselines.ridge import early_concat, late_ridge, xgboost
 from multimodn.evaluate.crossval.arms import ours
-from multimodn.evaluate.crossval.crossval import cross_validate, paired, summary
+from multimodn.evaluate.crossval.crossval import cross_predict, cross_validate, paired, summary
 from multimodn.evaluate.results import COLUMNS, ResultsTable, markdown
+from multimodn.study.split import ColumnSplit
 
 N = 120
 
@@ -156,3 +159,27 @@ def test_results_are_one_long_table_with_what_repeats_them(tmp_path):
     assert run["wall_time_s"] >= 0
     assert not list(tmp_path.glob(".*"))
     assert markdown(summary(scores)).startswith("| arm | task |")
+
+
+def knows_nothing(study, training, test, seed):
+    assert not set(training.patients) & set(test.patients)
+    return {"prior": {task.name: np.zeros((len(test), 1)) for task in study.tasks}}
+
+
+def test_published_folds_are_each_tested_once(tmp_path):
+    fold = pd.Series([f"fold {i % 4}" for i in range(N)], make_cohort().patients)
+    cohort = replace(make_cohort(), split=fold)
+    study = make_study().model_copy(update={"split": ColumnSplit(column="fold")})
+    found = cross_predict(study, cohort, [knows_nothing], folder=tmp_path).predictions
+    tested = found[found["task"] == "death"].groupby(["repeat", "fold"])["patient"].agg(set)
+    assert list(tested.index) == [(repeat, k) for repeat in range(2) for k in range(4)]
+    for (_, k), patients in tested.items():
+        assert patients == set(fold.index[fold == f"fold {k}"])
+    assert json.loads((tmp_path / "crossval.json").read_text())["by"] == "split"
+    assert len(cross_predict(study, cohort, [knows_nothing], 3, 1, by="random").scores["fold"].unique()) == 3
+    with pytest.raises(StudyError, match="names 4 folds, and n_folds is 5"):
+        cross_predict(study, cohort, [knows_nothing], 5)
+    with pytest.raises(StudyError, match="the study's split names no folds"):
+        cross_predict(make_study(), cohort, [knows_nothing], by="split")
+    with pytest.raises(StudyError, match="no column is asked for"):
+        cross_predict(study, cohort, [knows_nothing], by="split", column="b.site")

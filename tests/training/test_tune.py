@@ -649,6 +649,8 @@ def test_relative_paths_lead_to_the_same_files_from_another_folder(tmp_path):
     here, there = Cohort.load(study), Cohort.load(moved)
     assert here.hash() == there.hash()
     assert make_split(study, here).hash() == make_split(moved, there).hash()
+    folds_of = Study.from_dict(data | {"split": {"files": ["a.csv", "/data/b.csv"], "test": "a"}}, tmp_path / "in")
+    assert relocated(folds_of, tmp_path / "a/b").split.files == ["../../in/a.csv", "/data/b.csv"]
 
 
 def test_the_command_shows_the_trials_and_the_verdict(tmp_path, monkeypatch):

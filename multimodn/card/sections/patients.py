@@ -67,6 +67,9 @@ def _split_words(facts: CardFacts) -> str:
         how = f"The parts are those that column {code(spec.column)} names"
     else:
         how = "The parts are those that the study's files list"
+    if not isinstance(spec, RandomSplit) and spec.test is not None:
+        where = f"column {code(spec.column)}" if isinstance(spec, ColumnSplit) else "the study's files"
+        how = f"Tested is fold {escaped(spec.test)} of {where}; patients of the other folds are trained on"
     if facts.model.provenance.get("validation"):
         how += (
             ", but for the validation patients, who were drawn from its training patients (a fifth, evenly by outcome)"

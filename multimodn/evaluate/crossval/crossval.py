@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from multimodn.base.task import Task, main_metric
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import Ids
+from multimodn.data.splits import Ids, check_patients, fold_pairs, named_folds
 from multimodn.errors import DataWarning, StudyError
 from multimodn.evaluate.crossval.arms import arm_key
 from multimodn.evaluate.crossval.cells import (
@@ -40,12 +40,12 @@ def cross_validate(
     study: Study,
     cohort: Cohort,
     arms: Sequence[Arms],
-    n_folds: int = 5,
+    n_folds: int | None = None,
     repeats: int = 2,
     seed: int = 0,
     on_cell: OnCell | None = None,
     *,
-    by: By = "random",
+    by: By | Literal["split"] | None = None,
     column: Column | None = None,
     folder: str | Path | None = None,
     n_jobs: int = 1,
@@ -65,12 +65,12 @@ def cross_predict(
     study: Study,
     cohort: Cohort,
     arms: Sequence[Arms],
-    n_folds: int = 5,
+    n_folds: int | None = None,
     repeats: int = 2,
     seed: int = 0,
     on_cell: OnCell | None = None,
     *,
-    by: By = "random",
+    by: By | Literal["split"] | None = None,
     column: Column | None = None,
     folder: str | Path | None = None,
     n_jobs: int = 1,
@@ -84,12 +84,15 @@ def cross_predict(
         study: Tasks, modalities, training; folds are stratified by its ``split.stratify``.
         cohort: All patients; groups stay on one side.
         arms: What to compare, such as `ours` and those of `multimodn.evaluate.baselines.ridge`.
-        n_folds: Test parts of a repeat.
-        repeats: How often patients are dealt anew; by time the parts stay the same, and arms get another seed.
+        n_folds: Test parts of a repeat; default: those that the study's split names, or 5.
+        repeats: How often patients are dealt anew; by time and by given folds the parts stay the same, and arms get
+            another seed.
         seed: The first deal; repeat r uses ``seed + r``, for the folds as for the arms.
         on_cell: Called with arm, repeat and fold when one is done, to show progress.
         by: ``random``; ``site``: each fold holds out whole sites; ``time``: each fold tests patients who are later
-            than all that it trains on, see `multimodn.evaluate.crossval.site_and_time_folds`.
+            than all that it trains on, see `multimodn.evaluate.crossval.site_and_time_folds`; ``split``: each fold that
+            the study's split names (`multimodn.data.splits.named_folds`) is tested once a repeat. Default: ``split`` if
+            it names any, else ``random``.
         column: Each patient's site or time: ``modality.column``, a Series indexed by patient, or values in order.
         folder: Where each finished cell is kept. A second call goes on after the last one; more arms and more repeats
             may be asked for. Cells of an arm whose own code changed are trained again; the code below it is not
@@ -103,12 +106,12 @@ def cross_predict(
     """
     if n_jobs == 0 or n_jobs < -1:
         raise StudyError(f"n_jobs is {n_jobs}, expected a number of processes, or -1 for one a core.")
-    stratify = getattr(study.split, "stratify", None)
-    dealt = list(dealt_folds(cohort, n_folds, repeats, seed, stratify, by=by, column=column))
+    rule, dealt = _dealt(study, cohort, n_folds, repeats, seed, by, column)
+    n_folds = max(1, len(dealt) // max(1, repeats))
     parts = [Fold(k // n_folds, k % n_folds, *pair, seed + k // n_folds) for k, pair in enumerate(dealt)]
     place = None if folder is None else Path(folder)
     if place is not None:
-        open_folder(place, _fingerprint(study, cohort, parts[:n_folds], by, seed))
+        open_folder(place, _fingerprint(study, cohort, parts[:n_folds], rule, seed))
     jobs = make_jobs(parts, [arm_key(run) for run in arms], place, ".parquet")
 
     def report(job: CellJob, frame: pd.DataFrame) -> None:
@@ -120,6 +123,26 @@ def cross_predict(
     if place is not None:
         predictions.save(place)
     return predictions
+
+
+def _dealt(
+    study: Study, cohort: Cohort, n_folds: int | None, repeats: int, seed: int, by: str | None, column: Column | None
+) -> tuple[str, list[tuple[Ids, Ids]]]:
+    """Returns what the patients were dealt by, and the training and test patients of each repeat and fold."""
+    named = named_folds(study, cohort) if by == "split" or (by is None and column is None) else None
+    if by == "split" and (named is None or column is not None):
+        why = "the study's split names no folds" if named is None else "no column is asked for"
+        raise StudyError(f"Cross-validation by 'split': {why}. Write `split: {{column: fold}}` into the study.")
+    if named is None:
+        rule, stratify = cast("By", by or "random"), getattr(study.split, "stratify", None)
+        return rule, list(dealt_folds(cohort, n_folds or 5, repeats, seed, stratify, by=rule, column=column))
+    if n_folds not in (None, len(named)):
+        raise StudyError(
+            f"The study's split names {len(named)} folds, and n_folds is {n_folds}. Leave n_folds out, or deal the "
+            f"patients anew: by='random'."
+        )
+    check_patients(cohort)
+    return "split", [part for _ in range(repeats) for part in fold_pairs(named)]
 
 
 def _fingerprint(study: Study, cohort: Cohort, folds: list[Fold], by: str, seed: int) -> dict[str, str | int]:
