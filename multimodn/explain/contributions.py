@@ -14,7 +14,7 @@ from multimodn.explain.joined import OfPatients
 from multimodn.fusion import Ensemble
 from multimodn.fusion.paths import all_subsets, subset_codes
 
-MAX_EXACT = 10  # with at most so many modalities every subset is evaluated; with more, orders are sampled
+MAX_MODALITIES = 14  # with at most so many modalities every subset is evaluated, 16,384; with more, orders are sampled
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Contributions(OfPatients):
 def contributions(model: Ensemble, batch: Batch, n_pairs: int = 32, seed: int = 0) -> dict[str, Contributions]:
     """Computes the Shapley value of each present modality for each task's prediction; the encoders run once.
 
-    Exact (`shapley`) for up to `MAX_EXACT` modalities, from ``n_pairs`` random orders (`sampled_shapley`) beyond.
+    Exact (`shapley`) for up to `MAX_MODALITIES` modalities, from ``n_pairs`` random orders (`sampled_shapley`) beyond.
     """
     presence = batch.presence
-    if presence.shape[1] <= MAX_EXACT:
+    if presence.shape[1] <= MAX_MODALITIES:
         complete, rows = subset_codes(presence), torch.arange(len(batch), device=presence.device)
         result = {}
         for name, by_subset in link_lattice(model, batch).items():

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from multimodn.base.batches import Batch
 from multimodn.errors import StudyError
-from multimodn.explain.contributions import link_lattice, shapley, subset_weights
+from multimodn.explain.contributions import MAX_MODALITIES, link_lattice, shapley, subset_weights
 from multimodn.explain.joined import OfPatients
 from multimodn.fusion import Ensemble
 from multimodn.fusion.paths import all_subsets
 from multimodn.statistics.bootstrap import bootstrap_sums
-
-MAX_MODALITIES = 14  # every subset is evaluated: sampling noise would raise `synergy`, a mean of absolute values
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class Interactions(OfPatients):
 def interactions(model: Ensemble, batch: Batch) -> dict[str, Interactions]:
     """Computes each task's pairwise interactions from its predictions at every subset; the encoders run once.
 
+    They are not sampled: noise would raise `synergy`, a mean of absolute values.
+
     Raises:
         StudyError: If there are more than `MAX_MODALITIES` modalities.
     """
@@ -42,7 +42,7 @@ def interactions(model: Ensemble, batch: Batch) -> dict[str, Interactions]:
     if n_modalities > MAX_MODALITIES:
         raise StudyError(
             f"Interactions need the predictions at every subset: at most {MAX_MODALITIES} modalities, this model has "
-            f"{n_modalities}. Contributions, which are sampled beyond ten, are there for any number."
+            f"{n_modalities}. Contributions, which are then sampled, are there for any number."
         )
     result = {}
     for t, (name, values) in enumerate(link_lattice(model, batch).items()):

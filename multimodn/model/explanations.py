@@ -83,7 +83,7 @@ class Explanations:
     def contributions(self, cohort: Patients | None = None, *, n_pairs: int = 32, seed: int = 0) -> ContributionFrame:
         """Shares each prediction out among the patient's modalities: Shapley values on the task's link scale.
 
-        Exact for up to ten modalities; beyond that, ``n_pairs`` orders are sampled, each with its reverse, and
+        Exact for up to 14 modalities; beyond that, ``n_pairs`` orders are sampled, each with its reverse, and
         ``standard_error`` says how closely. Either way they add up to ``prediction - prior``.
 
         Returns:

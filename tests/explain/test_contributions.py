@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multimodn.explain.contributions import contributions, sampled_shapley, shapley
+from multimodn.explain.contributions import MAX_MODALITIES, contributions, sampled_shapley, shapley
+from multimodn.explain.interactions import interactions
 from multimodn.fusion import Ensemble
 from tests._inputs import make_batch, make_model
 
@@ -67,8 +68,19 @@ def test_sampling_is_within_its_error_of_exact():
     assert (distance <= 2 * errors + 1e-5).double().mean() > 0.9
 
 
-def test_beyond_ten_modalities_orders_are_sampled():
-    model, presence = Ensemble([make_model(11)]), torch.rand(3, 11) < 0.7
+def test_contributions_are_exact_for_as_many_modalities_as_interactions():
+    presence = torch.zeros(2, MAX_MODALITIES, dtype=torch.bool)
+    presence[0, [0, 5, -1]] = presence[1, [3, 4]] = True  # few are present, so that few subsets are evaluated
+    with torch.inference_mode():
+        model, batch = Ensemble([make_model(MAX_MODALITIES)]), make_batch(presence)
+        pairs = interactions(model, batch)
+        for name, found in contributions(model, batch).items():
+            assert not found.errors.any()
+            torch.testing.assert_close(found.values, pairs[name].values.sum(2), rtol=0, atol=1e-12)
+
+
+def test_beyond_that_orders_are_sampled():
+    model, presence = Ensemble([make_model(MAX_MODALITIES + 1)]), torch.rand(3, MAX_MODALITIES + 1) < 0.7
     with torch.inference_mode():
         for found in contributions(model, make_batch(presence), n_pairs=4).values():
             torch.testing.assert_close(found.values.sum(1), found.prediction - found.prior, rtol=0, atol=1e-6)

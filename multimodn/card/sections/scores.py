@@ -10,6 +10,7 @@ import pandas as pd
 from multimodn.card.facts import CardFacts
 from multimodn.card.scores import CardScores
 from multimodn.card.wording import patients, rows_of
+from multimodn.explain.contributions import MAX_MODALITIES
 from multimodn.findings import sentences
 from multimodn.findings.findings import Findings
 from multimodn.findings.frames import Patterns
@@ -140,7 +141,7 @@ def contributions_section(facts: CardFacts, scores: CardScores, found: Findings)
         seen[one.task] = seen.get(one.task, 0) + 1
         if seen[one.task] <= MOST_NAMED:
             rows.append((one.task, one.modality, number(one.size, 3), count(one.n)))
-    exact = "exact" if len(facts.presence.columns) <= 10 else "sampled"
+    exact = "exact" if len(facts.presence.columns) <= MAX_MODALITIES else "sampled"
     scales = listed(dict.fromkeys(SCALES[scale] for scale in scores.scales.values()))
     return [
         *lines,

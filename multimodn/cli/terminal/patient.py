@@ -14,7 +14,7 @@ from rich.text import Text
 from multimodn.cli.terminal.bars import BarLine, say, show_lines
 from multimodn.cli.terminal.patient_outputs import PatientOutput, columns_of, headline, most_telling
 from multimodn.errors import DataWarning
-from multimodn.explain.interactions import MAX_MODALITIES
+from multimodn.explain.contributions import MAX_MODALITIES
 from multimodn.figures.wording import shorten
 from multimodn.findings.numbers import counted
 

@@ -10,7 +10,8 @@ import pandas as pd
 from multimodn.base.batches import PatientTensors
 from multimodn.evaluate.performance.decision_curve import decision_curve
 from multimodn.evaluate.performance.performance import calibration_curve, calibration_summary, performance
-from multimodn.explain.interactions import MAX_MODALITIES, synergy
+from multimodn.explain.contributions import MAX_MODALITIES
+from multimodn.explain.interactions import synergy
 from multimodn.explain.summary import summarise
 from multimodn.model import tables
 from multimodn.model.multimodn import MultiModN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from multimodn.explain.contributions import MAX_MODALITIES
 from multimodn.figures.value import training_curves
 from multimodn.findings import sentences
 from multimodn.findings.numbers import joined
@@ -18,8 +19,8 @@ METHOD = {
     "are the mean of the raw outputs of the members of an ensemble.",
     "Contribution": "Of modality m to a patient's prediction: for every set of the patient's other modalities, the "
     "prediction with the set and m, minus the prediction with the set alone, on the link scale; averaged with Shapley "
-    "weights. All sets up to ten modalities; beyond, pairs of an order and its reverse are sampled, and a standard "
-    "error is given.",
+    f"weights. All sets up to {MAX_MODALITIES} modalities; beyond, pairs of an order and its reverse are sampled, and "
+    "a standard error is given.",
     "Interaction and synergy": "Of modalities a and b: the prediction with both, minus with either alone, plus with "
     "neither, averaged over sets of the other modalities as above, so that all interactions and main effects of a "
     "patient add up to prediction minus prior. Synergy is the mean size of all interactions, divided by that plus the "
