@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from multimodn.audit.empty_cells import audit_cells, read_empty_cells
 from multimodn.audit.figure import audit_chart
-from multimodn.audit.findings import Audit, Dependence, Hole, PatternCount, TaskAudit, is_high
+from multimodn.audit.findings import AbsentStrata, Audit, Dependence, Hole, PatternCount, TaskAudit, is_high
 from multimodn.audit.independence import ALPHA, Bools, Counts, independence, matters, presence_auroc
 from multimodn.audit.pattern_counts import Patterns
 from multimodn.audit.pattern_shifts import find_shifts
@@ -24,6 +25,7 @@ from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
 from multimodn.files import write_text
+from multimodn.missingness.label_shift import comparable_outcomes
 from multimodn.statistics.multiple_testing import holm
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
@@ -114,6 +116,7 @@ def _task_audit(task: Task, strata: Counts, patterns: Patterns, n_tests: int, se
         modalities=_dependences(task.name, patterns, counts, n_tests, seed),
         holes=_holes(patterns, counts),
         unlabelled=tuple(patterns.name(code) for code in patterns.codes[labelled == 0]),
+        absent=_absent(task, patterns, counts),
     )
 
 
@@ -173,6 +176,19 @@ def _holes(patterns: Patterns, counts: Counts) -> tuple[Hole, ...]:
         columns = zip(names, *(column.tolist() for column in numbers), strict=True)
         holes += [Hole(name, int(stratum), *rest) for name, *rest in columns]
     return tuple(sorted(holes, key=lambda hole: (-hole.n, hole.subset, hole.stratum)))
+
+
+def _absent(task: Task, patterns: Patterns, counts: Counts) -> tuple[AbsentStrata, ...]:
+    """Finds for each modality that labelled patients have the strata that none of them has."""
+    everyone, found = counts.sum(axis=0), []
+    for name, has in zip(patterns.names, patterns.presence.T, strict=True):
+        present = counts[has].sum(axis=0)
+        absent = np.flatnonzero((present == 0) & (everyone > 0))
+        if len(absent) and present.any():
+            usable = bool(comparable_outcomes(task, torch.from_numpy(present), torch.from_numpy(everyone)))
+            is_left_out = not usable and not task.has_strata_likelihood
+            found.append(AbsentStrata(name, int(present.sum()), _ints(absent), is_left_out))
+    return tuple(found)
 
 
 def _ints(numbers: Counts) -> tuple[int, ...]:

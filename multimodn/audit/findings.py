@@ -99,6 +99,16 @@ class CellAudit:
 
 
 @dataclass(frozen=True)
+class AbsentStrata:
+    """Outcome strata that labelled patients have, but none of those who have a modality."""
+
+    modality: str
+    labelled: int  # labelled patients who have it
+    strata: tuple[int, ...]  # positions in `TaskAudit.outcomes`
+    is_left_out: bool  # whether neutral training on the task passes over the modality for that reason
+
+
+@dataclass(frozen=True)
 class TaskAudit:
     """What was found about one task."""
 
@@ -113,6 +123,7 @@ class TaskAudit:
     modalities: tuple[Dependence, ...]  # one test a modality
     holes: tuple[Hole, ...]  # subsets without an example of a stratum that the cohort has
     unlabelled: tuple[str, ...]  # patterns in which nobody has a label
+    absent: tuple[AbsentStrata, ...]  # by modality, those that lack some
     cells: tuple[CellAudit, ...] = ()  # of modalities with some empty cells
     verdict: str = ""  # what this means and what to do
 

@@ -38,12 +38,12 @@ def half_names(task: Task) -> tuple[str, str]:
 
 
 def task_verdict(task: TaskAudit, n_tests: int, n_cell_tests: int = 0) -> str:
-    """Writes alarms, holes, patterns without labels, empty cells, and what to do.
+    """Writes alarms, absent outcomes, holes, patterns without labels, empty cells, and what to do.
 
     p is corrected among ``n_tests`` of modalities, and ``n_cell_tests`` of columns.
     """
     sentences = _alarmed(task) if task.alarms else _no_alarm(task, n_tests)
-    every = [*sentences, *_holes(task), *_unlabelled(task), *_cells(task, n_cell_tests)]
+    every = [*sentences, *_absent(task), *_holes(task), *_unlabelled(task), *_cells(task, n_cell_tests)]
     return " ".join(filter(None, every))
 
 
@@ -248,6 +248,26 @@ def _difference(one: Dependence, names: tuple[str, str]) -> str:
     low, high = one.present_low, one.present_high
     text = f"'{one.modality}': present in {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
     return text if abs(high - low) >= NEGLIGIBLE else f"{text}, and it differs within these halves"
+
+
+def _absent(task: TaskAudit) -> list[str]:
+    """Modalities whose patients lack an outcome, those that training passes over first."""
+    if not task.absent:
+        return []
+    ordered = sorted(task.absent, key=lambda one: (not one.is_left_out, -one.labelled))
+    named = "; ".join(
+        f"of {counted(one.labelled, 'labelled patient')} with '{one.modality}' none has "
+        f"{joined((task.outcomes[k] for k in one.strata), MOST_NAMED, 'or')}"
+        for one in ordered[:MOST_NAMED]
+    )
+    more = f"; and {counted(len(ordered) - MOST_NAMED, 'modality')} more" if len(ordered) > MOST_NAMED else ""
+    sentences = [f"Absent outcomes: {named}{more}. What these modalities say about these outcomes cannot be learned."]
+    if left_out := [repr(one.modality) for one in ordered if one.is_left_out]:
+        sentences.append(
+            f"Under `missingness: neutral` '{task.task}' is not trained on {joined(left_out, MOST_NAMED)}: without "
+            "outcomes to compare, only that presence means one outcome could be learned."
+        )
+    return sentences
 
 
 def _holes(task: TaskAudit) -> list[str]:

@@ -8,7 +8,8 @@ factor is wrong, which counts estimate:
     w_S(y) = P(y) / P_visit(y | S)
     P_visit(y | S)  ~  sum over rows i with outcome y and S within S_i of 1 / C(|S_i|, |S|)
 
-where 1 / C(|S_i|, |S|) is the probability that a random order of the row's modalities passes S. Two corrections:
+where 1 / C(|S_i|, |S|) is the probability that a random order of the row's modalities passes S; where rows have
+weights (`missingness.propensity`), it is multiplied by the row's. Two corrections:
 
 - *tilt*: the likelihood is that of P(y | x_S) / w_S(y), normalised over outcomes, so that the network learns
   P(y | x_S). It is maximum likelihood with a known offset: efficient, as every row has the same weight (Prentice and
@@ -56,7 +57,8 @@ class LabelShift:
         clip: Largest w_S(y) in a weight.
         pseudo_rows: See above.
         half_trust: A weight is also multiplied by n / (n + half_trust), n the effective number of weighted rows of S:
-            rare subsets have little influence. 0 for a subset without any row of a stratum.
+            rare subsets have little influence. See `effective_rows`.
+        weights: Weights of the rows, ``(N, T)``, see `multimodn.missingness.propensity`; default: all are 1.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class LabelShift:
         clip: float = 50.0,
         pseudo_rows: float = 1.0,
         half_trust: float = 5.0,
+        weights: Tensor | None = None,
     ) -> None:
         self.tasks, self.clip, self.pseudo_rows, self.half_trust = list(tasks), clip, pseudo_rows, half_trust
         self.n_modalities = presence.shape[1]
@@ -77,12 +80,17 @@ class LabelShift:
         self._patterns = patterns.double()
         seen = torch.ones(len(tasks), presence.shape[1], dtype=torch.bool) if seen is None else seen.cpu()
         self._views, self._view_of = torch.unique(seen.double(), dim=0, return_inverse=True)
-        counts = torch.zeros(len(patterns), len(tasks), most + 1, dtype=torch.float64)
-        columns = torch.arange(len(tasks)).expand_as(strata)
-        counts.index_put_((which.unsqueeze(1), columns, strata), torch.ones((), dtype=torch.float64), accumulate=True)
-        self._counts = counts[..., :-1]  # the last column took the rows without a label, -1
-        totals = self._counts.sum(0)
-        self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)
+        own = torch.ones(strata.shape, dtype=torch.float64) if weights is None else weights.double()
+
+        def summed(values: Tensor) -> Tensor:
+            sums = torch.zeros(len(patterns), len(tasks), most + 1, dtype=torch.float64)
+            columns = torch.arange(len(tasks)).expand_as(strata)
+            sums.index_put_((which.unsqueeze(1), columns, strata), values, accumulate=True)
+            return sums[..., :-1]  # the last column took the rows without a label, -1
+
+        self._sums, self._squares = summed(own), summed(own.square())  # by pattern, task and stratum
+        totals = summed(torch.ones_like(own)).sum(0)
+        self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)  # of the cohort as it is, without weights
 
     def corrections(self, taken: Tensor, strata: Tensor, row_weights: Tensor | None = None) -> Corrections:
         """Looks up the corrections of S states of B rows, which have seen subsets ``taken``, bool ``(S, B, M)``.
@@ -140,30 +148,48 @@ class LabelShift:
         return self.shift_weights(subsets) * (size / (size + self.half_trust)).unsqueeze(-1)
 
     def shift_weights(self, subsets: Tensor) -> Tensor:
-        """Returns w_S(y), clipped, ``(S, T, L)``; its mean over the visits of each subset is 1."""
+        """Returns w_S(y), clipped, ``(S, T, L)``; its mean over the visits of each subset is 1.
+
+        Where no row of a subset has some stratum, those that occur get their shares of one another among all rows.
+        """
         visits, _ = self._visits(subsets, torch.ones_like(self.prior))
         total = visits.sum(-1, keepdim=True)
         weights = torch.where(visits > 0, self.prior * total / visits.clamp(min=1e-300), 0.0).clamp(max=self.clip)
         return weights * total / (weights * visits).sum(-1, keepdim=True).clamp(min=1e-300)
 
     def effective_rows(self, subsets: Tensor) -> Tensor:
-        """Returns the effective number of weighted rows ``(S, T)``; 0 where a stratum has none."""
+        """Returns the effective number of weighted rows ``(S, T)``; 0 unless they have `comparable_outcomes`."""
         weights = self.shift_weights(subsets)
         visits, squares = self._visits(subsets, weights)
         size = (weights * visits).sum(-1).square() / squares.clamp(min=1e-300)
-        hole = ((visits == 0) & (self.prior > 0)).any(-1)
-        return size.masked_fill(hole, 0.0)
+        usable = [comparable_outcomes(task, visits[:, t], self.prior[t]) for t, task in enumerate(self.tasks)]
+        return size.masked_fill(~torch.stack(usable, dim=-1), 0.0)
 
     def _visits(self, subsets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Sums the probabilities of passing each subset, ``(S, T, L)``, and their weighted squares, ``(S, T)``."""
-        visits = torch.zeros(len(subsets), *self._counts.shape[1:], dtype=torch.float64)
+        visits = torch.zeros(len(subsets), *self._sums.shape[1:], dtype=torch.float64)
         squares = torch.zeros_like(visits)
         for v, seen in enumerate(self._views):
             tasks = self._view_of == v
             chance = _passing_probabilities(subsets.double() * seen, self._patterns * seen)
-            visits[:, tasks] = torch.einsum("su,utl->stl", chance, self._counts[:, tasks])
-            squares[:, tasks] = torch.einsum("su,utl->stl", chance.square(), self._counts[:, tasks])
+            visits[:, tasks] = torch.einsum("su,utl->stl", chance, self._sums[:, tasks])
+            squares[:, tasks] = torch.einsum("su,utl->stl", chance.square(), self._squares[:, tasks])
         return visits, (squares * weights.square()).sum(-1)
+
+
+def comparable_outcomes(task: Task, rows: Tensor, all_rows: Tensor) -> Tensor:
+    """Returns whether rows of a subset can teach a task more than what presence says, bool ``(...)``.
+
+    ``rows``: counts in each stratum of those who have the subset, ``(..., L)``; ``all_rows``: of everyone, ``(L,)``.
+    They cannot with one stratum only, where everyone has several, nor without an event of survival, where everyone has
+    some: whatever a weighted loss learned there is that this modality means this outcome.
+    """
+    occurs, known = rows > 0, all_rows > 0
+    comparable = occurs.sum(-1) >= known.sum(-1).clamp(max=2)
+    if getattr(task, "link_scale", None) == "log-risk":
+        events = slice(task.n_strata // 2, task.n_strata)  # the upper half of the strata
+        comparable &= occurs[..., events].any(-1) | ~known[events].any()
+    return comparable
 
 
 def _passing_probabilities(subsets: Tensor, patterns: Tensor) -> Tensor:

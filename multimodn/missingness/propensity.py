@@ -4,8 +4,9 @@ Where the presence pattern R depends on the outcome y and on covariates z, such 
 
     v(R, y, z) = P(R | y) / P(R | y, z)
 
-make a cohort whose patterns depend on y alone, which `missingness.label_shift` corrects. P(R | y, z) is a product of
-logistic models, one for each modality: modalities are assumed independent given y and z.
+make a cohort whose patterns depend on y alone, which `missingness.label_shift` corrects when it counts each patient by
+the weight. P(R | y, z) is a product of logistic models, one for each modality: modalities are assumed independent given
+y and z. Given y alone they are not, as they share z: P(R | y) is the mean of P(R | y, z) over the patients with y.
 
 References:
     Robins, Hernan and Brumback (2000), Marginal structural models, Epidemiology 11(5), on stabilised weights.
@@ -27,8 +28,11 @@ from multimodn.base.task import Task
 
 MAX_WEIGHT = 10.0  # largest weight of a patient, and the inverse of the smallest
 FEW_VALUES = 8  # a covariate with at most so many distinct values is a category
+LEAST = 1e-9  # smallest chance of having or lacking a modality
+CELLS = 1 << 24  # pairs of patient and pattern computed at once; bounds the memory
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 def weighted(
@@ -55,17 +59,38 @@ def presence_weights(
     for t, task in enumerate(tasks):
         stratum = strata[:, t].numpy()
         labelled = stratum >= 0
-        one_hot = np.eye(task.n_strata)[stratum[labelled]]
-        size = one_hot.sum(axis=0).clip(min=1)
-        rows, log_weight = np.hstack([one_hot, given[labelled]]), np.zeros(labelled.sum())
-        for m in np.flatnonzero(has[labelled].any(axis=0) & ~has[labelled].all(axis=0) & counted[t]):
-            present = has[labelled, m]
-            given_both = LogisticRegression(max_iter=1_000).fit(rows, present).predict_proba(rows)[:, 1]
-            given_outcome = (one_hot.T @ given_both / size)[stratum[labelled]]
-            log_weight += np.log(np.where(present, given_outcome / given_both, (1 - given_outcome) / (1 - given_both)))
-        weight = np.exp(log_weight).clip(1 / MAX_WEIGHT, MAX_WEIGHT)
-        weights[labelled, t] = weight / (one_hot.T @ weight / size)[stratum[labelled]]
+        own = stratum[labelled]
+        one_hot, present = np.eye(task.n_strata)[own], has[labelled]
+        varies = present.any(axis=0) & ~present.all(axis=0) & counted[t]
+        if not varies.any():
+            continue
+        rows, present = np.hstack([one_hot, given[labelled]]), present[:, varies]
+        models = [LogisticRegression(max_iter=1_000).fit(rows, column) for column in present.T]
+        chances = np.stack([model.predict_proba(rows)[:, 1] for model in models], axis=1).clip(LEAST, 1 - LEAST)
+        weight = np.exp(_log_pattern_ratio(present, chances, own)).clip(1 / MAX_WEIGHT, MAX_WEIGHT)
+        weights[labelled, t] = weight / (one_hot.T @ weight / one_hot.sum(axis=0).clip(min=1))[own]
     return torch.from_numpy(weights).float()
+
+
+def _log_pattern_ratio(present: Bools, chances: Floats, stratum: NDArray[np.int64]) -> Floats:
+    """Returns log P(R | y) / P(R | y, z) of each patient's own pattern R, ``(n,)``.
+
+    ``present``: the patterns, ``(n, M)``; ``chances``: of each modality given outcome and covariates, ``(n, M)``.
+    """
+    from scipy.special import logit, logsumexp
+
+    log_odds, log_none = logit(chances), np.log1p(-chances).sum(axis=1)
+    log_ratio: Floats = -(present * log_odds).sum(axis=1) - log_none
+    for outcome in np.unique(stratum):
+        rows = np.flatnonzero(stratum == outcome)
+        patterns, which = np.unique(present[rows], axis=0, return_inverse=True)
+        n_parts = -(-len(patterns) * len(rows) // CELLS)
+        likely = [
+            logsumexp(part @ log_odds[rows].T + log_none[rows], axis=1) - np.log(len(rows))
+            for part in np.array_split(patterns, n_parts)
+        ]
+        log_ratio[rows] += np.concatenate(likely)[which.ravel()]
+    return log_ratio
 
 
 def design(covariates: pd.DataFrame) -> Floats:

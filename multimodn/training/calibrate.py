@@ -98,7 +98,10 @@ def _calibrate_modalities(ensemble: Ensemble, patients: PatientTensors, rows: Ro
     tasks = list(ensemble.tasks.values())
     assert patients.strata is not None
     all_rows = _union(rows)
-    shift = LabelShift(patients.presence[all_rows], patients.strata[all_rows], tasks, ensemble.first.seen)
+    weights = None if patients.weights is None else patients.weights[all_rows]
+    shift = LabelShift(
+        patients.presence[all_rows], patients.strata[all_rows], tasks, ensemble.first.seen, weights=weights
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         parts = [

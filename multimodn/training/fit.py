@@ -175,7 +175,8 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
         shift, presence, strata = None, job.patients.presence[job.train], job.patients.strata
         if job.neutral and strata is not None:
             tasks = [cast(Task, task) for task in model.tasks.values()]
-            shift = LabelShift(presence, strata[job.train], tasks, model.seen)
+            weights = None if job.patients.weights is None else job.patients.weights[job.train]
+            shift = LabelShift(presence, strata[job.train], tasks, model.seen, weights=weights)
         _fit_or_interrupt(trainer, FusionModule(model, spec, loader, job.seed, shift), stopping, folder / "last.ckpt")
     score = best.best_model_score
     loss = None if score is None or not watched else float(score)

@@ -119,6 +119,33 @@ def test_holes_are_subsets_without_an_outcome():
     assert of_task(audit(make_study(), cohort), "size").holes == ()
 
 
+def test_outcomes_that_nobody_with_a_modality_has_are_named():
+    cohort = simulate(seed=4)
+    target = cohort.targets["survival"]
+    event, early = target["e"] == 1, target["t"] <= target["t"][target["e"] == 1].median()
+    high = cohort.targets["death"]["y"].to_numpy() == 1
+    some = without(without(cohort, "m1", event & early), "m3", high)
+    task = of_task(audit(make_study(), some), "survival")
+    m1 = next(one for one in task.absent if one.modality == "m1")
+    assert m1.labelled == (~(event & early)).sum()
+    assert [task.outcomes[k] for k in m1.strata] == ["event early"]
+    assert not m1.is_left_out
+    sentence = f"of {m1.labelled} labelled patients with 'm1' none has event early. What these modalities say"
+    assert f"Absent outcomes: {sentence}" in task.verdict
+    assert "is not trained on" not in task.verdict
+    assert of_task(audit(make_study(), some), "grade").absent == ()
+    death = of_task(audit(make_study(), some), "death")
+    assert [(one.modality, one.strata, one.is_left_out) for one in death.absent] == [("m3", (1,), False)]
+
+
+def test_a_modality_without_any_event_is_said_to_be_left_out():
+    cohort = simulate(seed=4)
+    task = of_task(audit(make_study(), without(cohort, "m1", cohort.targets["survival"]["e"] == 1)), "survival")
+    assert [(one.modality, one.is_left_out) for one in task.absent] == [("m1", True)]
+    assert "none has event late or event early" in task.verdict
+    assert "Under `missingness: neutral` 'survival' is not trained on 'm1': without outcomes to compare" in task.verdict
+
+
 def test_holes_of_many_modalities_are_patterns():
     cohort = simulate(n=300, n_modalities=9)
     high = cohort.targets["death"]["y"].to_numpy() == 1

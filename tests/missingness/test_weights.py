@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 from multimodn.missingness.label_shift import MAX_TABLE, LabelShift
 from multimodn.tasks.binary import BinaryTask
 from multimodn.tasks.multiclass import MulticlassTask
+from multimodn.tasks.survival import SurvivalTask
 
 
 def binary(name: str = "death") -> BinaryTask:
     return BinaryTask(name, "status", ["alive", "dead"], [0.0])
+
+
+def survival() -> SurvivalTask:
+    return SurvivalTask("survival", "t", "e", ["0", "1"], [1.0, 2.0], [0.0, 0.0, 0.0])
 
 
 def subsets(n: int) -> torch.Tensor:
@@ -19,23 +24,78 @@ def subsets(n: int) -> torch.Tensor:
 
 
 @st.composite
-def cohorts(draw):
+def cohorts(draw, task=None, weighted=False):
+    task = task or binary()
     n, m = draw(st.integers(5, 40)), draw(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
     presence = torch.rand(n, m, generator=generator) < draw(st.floats(0.2, 1.0))
-    strata = torch.randint(-1, 2, (n, 1), generator=generator)
+    strata = torch.randint(-1, task.n_strata, (n, 1), generator=generator)
     strata[:2, 0] = torch.tensor([0, 1])
-    return presence, strata
+    weights = torch.rand(n, 1, generator=generator) + 0.5 if weighted else None
+    return presence, strata, task, weights
 
 
 @given(cohorts())
 def test_weights_average_to_one_over_the_visits_of_every_subset(cohort):
-    shift = LabelShift(*cohort, [binary()])
-    visits, _ = shift._visits(subsets(cohort[0].shape[1]), torch.ones_like(shift.prior))
-    weights = shift.shift_weights(subsets(cohort[0].shape[1]))
+    presence, strata, task, _ = cohort
+    shift = LabelShift(presence, strata, [task])
+    visits, _ = shift._visits(subsets(presence.shape[1]), torch.ones_like(shift.prior))
+    weights = shift.shift_weights(subsets(presence.shape[1]))
     seen = visits.sum(-1) > 0
     mean = (weights * visits).sum(-1) / visits.sum(-1)
     torch.testing.assert_close(mean[seen], torch.ones_like(mean[seen]))
+
+
+@given(cohorts(survival(), weighted=True))
+def test_strata_that_occur_get_their_shares_of_one_another(cohort):
+    presence, strata, task, weights = cohort
+    shift = LabelShift(presence, strata, [task], weights=weights)
+    every = subsets(presence.shape[1])
+    visits, _ = shift._visits(every, torch.ones_like(shift.prior))
+    found = shift.shift_weights(every) * visits
+    wanted = torch.where(visits > 0, shift.prior, 0.0)
+    seen = visits.sum(-1) > 0
+    shares = [each[seen] / each[seen].sum(-1, keepdim=True) for each in (found, wanted)]
+    torch.testing.assert_close(*shares)
+
+
+@given(cohorts(survival(), weighted=True))
+def test_a_subset_is_left_out_only_where_nothing_can_be_compared(cohort):
+    presence, strata, task, weights = cohort
+    shift = LabelShift(presence, strata, [task], weights=weights)
+    every, all_strata = subsets(presence.shape[1]), strata[strata >= 0].unique()
+    for subset, size in zip(every, shift.effective_rows(every)[:, 0], strict=True):
+        has = (presence | ~subset).all(1)
+        occurs = strata[has][strata[has] >= 0].unique()
+        comparable = len(occurs) >= min(2, len(all_strata)) and ((occurs >= 2).any() or not (all_strata >= 2).any())
+        assert (size > 0) == (comparable and len(occurs) > 0)
+
+
+@given(cohorts(survival()), st.integers(1, 4))
+def test_rows_that_count_k_times_shift_as_k_times_the_rows(cohort, k):
+    presence, strata, task, _ = cohort
+    twice = torch.arange(len(strata)) % 2 > 0
+    weights = torch.where(twice, float(k), 1.0).unsqueeze(1)
+    rows = torch.cat([torch.arange(len(strata)), twice.nonzero()[:, 0].repeat(k - 1)])
+    every = subsets(presence.shape[1])
+    by_weight, by_row = (
+        LabelShift(presence[own], strata[own], [task], weights=given)._visits(every, torch.ones(1, 4))[0]
+        for own, given in ((slice(None), weights), (rows, None))
+    )
+    torch.testing.assert_close(by_weight, by_row)
+
+
+def test_a_modality_whose_patients_lack_one_kind_of_event_is_still_trained_on():
+    presence = torch.zeros(400, 2, dtype=torch.bool)
+    presence[:, 0], presence[:150, 1] = True, True
+    strata = torch.randint(0, 4, (400, 1), generator=torch.Generator().manual_seed(0))
+    strata[:150][strata[:150] == 3] = 2
+    shift = LabelShift(presence, strata, [survival()])
+    both = torch.tensor([[True, True]])
+    weights = shift.weights(both)[0, 0]
+    assert (weights[:3] > 0.7).all()
+    assert weights[3] == 0
+    assert shift.effective_rows(both).item() > 100
 
 
 @given(st.integers(1, 4), st.integers(0, 1000))
