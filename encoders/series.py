@@ -173,6 +173,15 @@ class SeriesEncoder(Encoder):
         empty[patient[is_measured], code[is_measured]] = False
         return pd.DataFrame(empty, pd.Index(patients, name=frame.index.name), variables)
 
+    @classmethod
+    def with_empty_cells(cls, frame: pd.DataFrame, emptied: pd.DataFrame, options: SeriesOptions) -> pd.DataFrame:
+        """Leaves out all measurements of a variable; see `Encoder.with_empty_cells`."""
+        code, variables = read_levels(frame[options.variable])
+        is_emptied = emptied.reindex(columns=variables, fill_value=False).to_numpy(np.bool_)
+        patient = emptied.index.get_indexer(frame.index)
+        kept: pd.DataFrame = frame[(code < 0) | ~is_emptied[patient, code]]
+        return kept
+
     def _read(self, frame: pd.DataFrame) -> Measurements:
         """Reads the measurements of training variables, at most `max_measurements`; warns of the others."""
         options = self.options

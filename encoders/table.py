@@ -166,6 +166,14 @@ class TableEncoder(Encoder):
         """Tells which cells of each column are empty; see `Encoder.empty_cells`."""
         return pd.DataFrame(empty_cells(frame), frame.index, frame.columns)
 
+    @classmethod
+    def with_empty_cells(cls, frame: pd.DataFrame, emptied: pd.DataFrame, options: TableOptions) -> pd.DataFrame:
+        """Empties cells of columns; see `Encoder.with_empty_cells`."""
+        frame = frame.copy(deep=False)
+        for name in emptied:
+            frame[name] = frame[name].mask(emptied[name].to_numpy())
+        return frame
+
 
 def _numeric_input(encoding: Numeric, n_columns: int, n_bins: int) -> ScaledInput | PiecewiseInput | PeriodicInput:
     if encoding == "piecewise":

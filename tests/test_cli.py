@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -188,6 +189,13 @@ def test_stress_writes_table_page_and_picture_and_goes_on(trained, capsys, monke
     assert len(cells) == 4
     call("stress", run, *choice)
     assert {file: file.stat().st_mtime_ns for file in cells} == cells
+    said = call("stress", run, "--task", "death", "--column", "labs:crp", "--folds", 2, "--arm", "late_ridge")
+    assert "flipped:0.8" in said
+    plans = [json.loads(file.read_text()) for file in run.glob("stress/cells-*/plan.json")]
+    assert sorted((plan["modalities"], plan["columns"]) for plan in plans) == [([], [["labs", "crp"]]), (["image"], [])]
+    status, said = failing(capsys, monkeypatch, "stress", run, "--column", "labs:crpp")
+    assert status == 2
+    assert "'labs' has no column 'crpp'. Did you mean 'crp'?" in said
     status, said = failing(capsys, monkeypatch, "stress", run, "--arm", "xgbost")
     assert status == 2
     assert "Unknown arm 'xgbost'. Did you mean 'xgboost'?" in said

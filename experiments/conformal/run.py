@@ -47,7 +47,7 @@ AUGMENTED = FEWEST | {"own": float("inf")}
 """Without ``own``: calibration patients are always blanked, as in Zaffran et al. (2023)."""
 TRAINING = {
     "mcar": Mechanism("mcar", 0.3, LOST),
-    "mar": Mechanism("mar", 0.6, LOST, ("m0", "m0_0")),
+    "mar": Mechanism("mar", 0.6, LOST),  # by m0_0, the first number that stays
     "mnar": Mechanism("mnar", 0.6, ("m1", "m2")),
 }
 FLIPS = {

@@ -90,6 +90,20 @@ class Encoder(nn.Module, ABC):
         return pd.DataFrame(index=frame.index.unique())
 
     @classmethod
+    def with_empty_cells(cls, frame: pd.DataFrame, emptied: pd.DataFrame, options: Any) -> pd.DataFrame:
+        """Returns the frame as it would be had some cells never been filled; a stress test asks for it.
+
+        Only for kinds with cells; the given frame is not changed.
+
+        Args:
+            frame: As for `empty_cells`.
+            emptied: Some columns of the table that `empty_cells` returns, in its order of patients; True = to be
+                emptied. Cells that are empty already stay so.
+            options: An instance of ``cls.Options``.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no cells to empty.")
+
+    @classmethod
     @abstractmethod
     def fit(cls, frame: pd.DataFrame, options: Any) -> Self:
         """Builds the encoder from training rows.

@@ -185,6 +185,10 @@ def stress(
     run: Run,
     task: Annotated[str | None, typer.Option(help="Its outcome decides what is removed; default: the first.")] = None,
     modality: Annotated[list[str] | None, typer.Option(help="Modalities to remove; default: the last two.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Cells to empty while the modality stays, as modality:column; then no modality by default."),
+    ] = None,
     strength: Annotated[float, typer.Option(help="Probability that an affected patient loses each of them.")] = 0.8,
     mechanism: Annotated[
         str,
@@ -205,7 +209,7 @@ def stress(
 
         page = stress_run(
             load_model(run).study, run / "stress", task, modality, strength, arm,
-            mechanism=mechanism, n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
+            columns=column, mechanism=mechanism, n_folds=folds, repeats=repeats, seed=seed, on_cell=show,
         )  # fmt: skip
     console.print(page, markup=False, highlight=False)
     console.print(f"Wrote {run / 'stress'}.")

@@ -55,17 +55,18 @@ class Plan:
         task: The task whose outcome decides what goes missing in training; all tasks are scored.
         modalities: Those that go missing.
         strength: Chance that a patient with the event loses each of them, in [0, 1]; see `high_outcome`.
-        mcar: Rates at which all modalities are blanked at random at test.
+        mcar: Rates at which these are blanked at random at test.
         n_folds: Parts of a repeat.
         repeats: How often patients are dealt anew.
         seed: Of the folds, the blanking and the arms.
         mechanism: Why modalities go missing in training, see `Mechanism`; ``self``, which depends on the missing
             values, nothing can undo.
         each_subset: Whether every subset of the modalities is tested alone (up to `MAX_SUBSETS` modalities).
+        columns: Modality and column (or variable of a series) of cells that go missing, while the modality stays.
     """
 
     task: str
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
     strength: float = 0.8
     mcar: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     n_folds: int = 5
@@ -73,6 +74,12 @@ class Plan:
     seed: int = 0
     mechanism: Literal["mnar", "mar", "mcar", "self"] = "mnar"
     each_subset: bool = True
+    columns: tuple[tuple[str, str], ...] = ()
+
+    def of_kind(self, kind: Kind, strength: float | None = None) -> Mechanism:
+        """Returns a mechanism that blanks what the plan blanks, by default as strongly."""
+        chosen = self.strength if strength is None else strength
+        return Mechanism(kind, chosen, self.modalities, columns=self.columns)
 
 
 def with_mode(mode: str, arm: str) -> Trainer:
@@ -136,7 +143,7 @@ def stress(
         StudyError: If the plan names an unknown task or modality, or the folder holds cells of another plan.
     """
     _check(study, plan)
-    mechanism = Mechanism(plan.mechanism, plan.strength, plan.modalities)
+    mechanism = plan.of_kind(plan.mechanism)
     tasks = {task.name: task for task in fit_tasks(study, cohort)}
     outcome = high_outcome(tasks[plan.task], cohort.targets[plan.task])
     cohort = cohort.subset(outcome.index[outcome.notna()])
@@ -169,7 +176,7 @@ class _StressTest(CellTrainer[tuple[Cohort, Cohort, dict[str, Cohort]]]):
     def prepare(self, fold: Fold) -> tuple[Cohort, Cohort, dict[str, Cohort]]:
         """Returns the training patients, the same blanked, and the versions of the test patients by condition."""
         training, test = self.cohort.subset(fold.train), self.cohort.subset(fold.test)
-        blanked = self.mechanism.apply(training, self.outcome, fold.seed)
+        blanked = self.mechanism.apply(training, self.outcome, fold.seed, self.study.steps)
         return training, blanked, dict(_conditions(self.study, test, self.outcome, self.plan, fold.seed))
 
     def train(self, job: CellJob, prepared: tuple[Cohort, Cohort, dict[str, Cohort]]) -> pd.DataFrame:
@@ -196,12 +203,15 @@ class _StressTest(CellTrainer[tuple[Cohort, Cohort, dict[str, Cohort]]]):
 
 def _check(study: Study, plan: Plan) -> None:
     tasks, modalities = [task.name for task in study.tasks], list(study.steps)
-    for kind, names, valid in (("task", [plan.task], tasks), ("modality", plan.modalities, modalities)):
+    for kind, names, valid in (
+        ("task", [plan.task], tasks),
+        ("modality", [*plan.modalities, *(name for name, _ in plan.columns)], modalities),
+    ):
         for name in names:
             if name not in valid:
                 raise StudyError(f"The stress test names an unknown {kind} '{name}'.{did_you_mean(name, valid)}")
-    if not plan.modalities:
-        raise StudyError("The stress test needs at least one modality to blank.")
+    if not plan.modalities and not plan.columns:
+        raise StudyError("The stress test needs at least one modality or column to blank.")
 
 
 def _cells(folder: Path, study: Study, cohort: Cohort, plan: Plan) -> Path:
@@ -219,14 +229,13 @@ def _conditions(
     """Yields the versions of the test patients by condition."""
     drawn = seed + 500_000  # not the draws of training
     yield "natural", test
-    if test.presence[list(plan.modalities)].all(axis=1).any():
-        yield "complete", Mechanism("complete", modalities=plan.modalities).apply(test)
+    if plan.of_kind("complete").has_all(test, study.steps).any():
+        yield "complete", plan.of_kind("complete").apply(test, specs=study.steps)
     kinds: dict[str, Kind] = {"same": plan.mechanism, "flipped": "flipped"}
     for name, kind in kinds.items():
-        mechanism = Mechanism(kind, plan.strength, plan.modalities)
-        yield f"{name}:{plan.strength:g}", mechanism.apply(test, outcome, drawn)
+        yield f"{name}:{plan.strength:g}", plan.of_kind(kind).apply(test, outcome, drawn, study.steps)
     for rate in plan.mcar:
-        yield f"mcar:{rate:g}", Mechanism("mcar", rate, plan.modalities).apply(test, seed=drawn)
+        yield f"mcar:{rate:g}", plan.of_kind("mcar", rate).apply(test, seed=drawn, specs=study.steps)
     names = list(study.steps)
     if plan.each_subset and len(names) <= MAX_SUBSETS:
         for code in range(1, 2 ** len(names)):
