@@ -51,7 +51,8 @@ the same folds.
   {width:.2f} wide, the widest {widest:.2f} ({where}). Of the {n_late} differences from `{late}`, the interval
   excludes zero in {n_late_clear}; of all {n_compared} differences (5 tasks x {n_references} other arms) in
   {n_clear}: {n_better} for and {n_worse} against `{ours}`. By chance alone about {n_chance:.0f} would.
-- The intervals come from resampling folds. Folds share training patients: the true uncertainty is larger.
+- The intervals of scores come from resampling folds, which share training patients: the true uncertainty is larger.
+  Those of differences are Nadeau and Bengio's corrected t over folds.
 - `N` rests on {n_nodes} patients with affected lymph nodes, two in each test fold of five: one patient who is
   ranked otherwise moves a fold's AUROC by up to half. `death` rests on {n_deaths} deaths.
 - Penalty and batch size were chosen by the validation loss among the training patients of one split, who are

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from multimodn import Cohort, Study
-from multimodn.evaluate.crossval.comparison import averages, compare
+from multimodn.evaluate.crossval.comparison import averages, compare, standings
 from multimodn.evaluate.crossval.crossval import paired, summary
 from multimodn.evaluate.crossval.out_of_fold import OutOfFold
 from multimodn.evaluate.performance.performance import calibration_of
 from multimodn.evaluate.results import markdown
+from multimodn.findings.sentences import standing
 from multimodn.training.build import fit_tasks
 
 REFERENCES = ("late_ridge", "late_ridge_3", "early_concat", "xgboost", "tabm", "p_fusion")
@@ -32,7 +33,9 @@ NESTED = (
 INTERVALS = (
     "AUROC for death, recurrence and RFS event, Harrell's c-index for survival, computed in each test fold and "
     "averaged; 95 % bootstrap intervals over patients, who are drawn with the predictions of both repeats. They say "
-    "what other patients to test would change, not what other patients to train on would."
+    "what other patients to test would change, not what other patients to train on would. Differences have an interval "
+    "over folds too (`t_low`, `t_high`: Nadeau and Bengio's corrected t), which other training patients would change; "
+    "an arm is called best only where both leave 0 out."
 )
 LIMITS = (
     "## How far this goes\n\n"
@@ -58,7 +61,7 @@ def results_page(study: Study, cohort: Cohort, found: OutOfFold, protocol: Mappi
         markdown(_with_intervals(means)),
         *("", "## ours minus the others", ""),
         "Paired by patient; `p_adjusted` by Holm over all rows of the table.",
-        *("", _sentences(found, means), ""),
+        *("", *(f"- {standing(one)}" for one in standings(found)), ""),
         markdown(compare(found, "ours", REFERENCES).drop(columns=["arm", "method"])),
         *("", "## Calibration of ours", "", CALIBRATION, ""),
         markdown(_calibration(study, cohort, found)),
@@ -75,7 +78,7 @@ def updates_page(found: OutOfFold, protocol: Mapping[str, int]) -> str:
     parts = ["# HANCOCK: state updates", "", _how(protocol), "", UPDATES_HOW, ""]
     parts += [markdown(wide.loc[found.arms].reset_index())]
     for reference in ("ours:gated:0.3", "ours:gated:0.03", "ours:linear:0.3", "ours:linear:0.03"):
-        how = "Paired by fold, 95 % bootstrap interval over folds (folds share patients: somewhat too narrow)."
+        how = "Paired by fold, 95 % intervals by Nadeau and Bengio's corrected t."
         table = markdown(paired(found.scores, "ours:residual:3", reference))
         parts += ["", f"## ours:residual:3 minus {reference}", "", how, "", table]
     return "\n".join(parts) + "\n"
@@ -93,24 +96,6 @@ def _with_intervals(means: pd.DataFrame) -> pd.DataFrame:
     texts = means.assign(text=[f"{row.mean:.3f} ({row.low:.3f} to {row.high:.3f})" for row in means.itertuples()])
     wide = texts.pivot(index="arm", columns="task", values="text")
     return wide.reindex(index=means["arm"].unique(), columns=means["task"].unique()).reset_index()
-
-
-def _sentences(found: OutOfFold, means: pd.DataFrame) -> str:
-    """Says for each task which arm is best, and whether ours is worse than it or than late ridge fusion."""
-    said = []
-    for task in found.tasks:
-        rows = means[means["task"] == task].set_index("arm")
-        best = str(rows["mean"].idxmax())
-        if best == "ours":
-            said.append(f"- {task}: ours is best.")
-            continue
-        row = compare(found, "ours", best, tasks=[task]).iloc[0]
-        verdict = "ours is worse beyond the interval" if row["high"] < 0 else "tied: the interval covers 0"
-        said.append(
-            f"- {task}: {best} is best; ours less it is {row['difference']:+.3f} "
-            f"({row['low']:+.3f} to {row['high']:+.3f}), {verdict}."
-        )
-    return "\n".join(said)
 
 
 def _calibration(study: Study, cohort: Cohort, found: OutOfFold, *, by_pattern: bool = False) -> pd.DataFrame:

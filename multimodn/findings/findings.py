@@ -140,6 +140,33 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """How far the arm with the highest mean of a cross-validation is ahead of another."""
+
+    arm: str  # the other
+    difference: float
+    low: float  # outer ends of the 95 % intervals over patients and over folds
+    high: float
+    verdict: str  # better, tied or unknown; in rare cases, by rounding or a skewed bootstrap, worse
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The arm with the highest mean of a task in a cross-validation, and the others."""
+
+    task: str
+    metric: str
+    arm: str
+    value: float  # its mean over folds
+    rivals: tuple[Rival, ...]  # the others, the highest mean first
+
+    @property
+    def is_best(self) -> bool:
+        """Whether it is better than every other arm."""
+        return bool(self.rivals) and all(rival.verdict == "better" for rival in self.rivals)
+
+
+@dataclass(frozen=True)
 class Contribution:
     """The mean absolute contribution of a modality to a task's predictions, over the patients who have it."""
 

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from multimodn.findings.findings import SIGNIFICANT, SLOPES, Comparison, Difference, Findings, OutputCalibration, Score
+from multimodn.findings.findings import (
+    SIGNIFICANT,
+    SLOPES,
+    Comparison,
+    Difference,
+    Findings,
+    OutputCalibration,
+    Score,
+    Standing,
+)
 from multimodn.findings.names import BEST, LATE, arm_name, metric_name, pattern_words
 from multimodn.findings.numbers import counted, interval, joined, number, percent
 
@@ -75,13 +84,13 @@ def score(found: Score) -> str:
 
 
 def best_and_worst(found: Findings) -> list[str]:
-    """Names the best and the worst predicted task, among those that can be compared, and R² of numbers."""
+    """Names the tasks with the highest and the lowest score, among those that can be compared, and R² of numbers."""
     known = [one for one in found.scores if not np.isnan(one.value)]
     ranked = sorted((one for one in known if one.chance == 0.5), key=lambda one: -one.value)
     ranked = [one for one in ranked if one.has_interval] or ranked
     texts = [f"{score(one)}." for one in known if one.metric == "r2"][:3]
     if len(ranked) > 1:
-        texts.insert(0, f"Best predicted: {score(ranked[0])}. Worst: {score(ranked[-1])}.")
+        texts.insert(0, f"Highest: {score(ranked[0])}. Lowest: {score(ranked[-1])}.")
     elif ranked:
         texts.insert(0, f"{score(ranked[0])}.")
     return [" ".join([*texts, "95% intervals in brackets."])] if texts else []
@@ -273,6 +282,25 @@ def _ridge(one: Difference) -> str:
 def _gap(one: Difference) -> str:
     text = f"{number(one.value)}, difference {interval(one.difference, one.low, one.high, is_signed=True)}"
     return f"{text}, no longer clear after adjustment for all comparisons" if one.is_lost else text
+
+
+def standing(found: Standing) -> str:
+    """Says for one task of a cross-validation which arm is best, or which are tied.
+
+    Best is an arm that is better than every other, by an interval over patients and one over folds.
+    """
+    start = f"{found.task}: {arm_name(found.arm)} has the highest {metric_name(found.metric)}, {number(found.value)}"
+    if not found.rivals:
+        return f"{start}; there is no other arm."
+    level = [one for one in found.rivals if one.verdict != "better"][:MOST_GROUPS]
+    gaps = joined(interval(one.difference, one.low, one.high, 3) for one in level or found.rivals[:1])
+    if found.is_best:
+        ahead = f"ahead of {arm_name(found.rivals[0].arm)} by {gaps}"
+        return f"{start}, and is best: {ahead}" + (", and of all others." if len(found.rivals) > 1 else ".")
+    n_more = sum(one.verdict != "better" for one in found.rivals) - len(level)
+    more = f", and with {n_more} more" if n_more else ""
+    word = "difference" if len(level) == 1 else "differences"
+    return f"{start}, but is tied with {joined(arm_name(one.arm) for one in level)}: {word} {gaps}{more}."
 
 
 def _groups(found: Comparison) -> list[str]:

@@ -1,1 +1,1 @@
-"""Statistical methods: the bootstrap, sign flips, DeLong's test, adjustment for multiple testing."""
+"""Statistical methods: the bootstrap, sign flips, the corrected t, DeLong's test, adjustment for multiple testing."""

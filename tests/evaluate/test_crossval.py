@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t
 
 from multimodn import Cohort, Study
 from multimodn.errors import StudyError
@@ -142,7 +143,12 @@ def test_arms_share_their_folds_and_differences_are_paired():
     scores = pd.DataFrame(rows, columns=["arm", "task", "metric", "repeat", "fold", "value"])
     difference = paired(scores, "x", "y").iloc[0]
     np.testing.assert_allclose(difference[["difference", "low", "high"]].astype(float), 0.1)
-    means = summary(scores).set_index("arm")
+    scores.loc[0, "value"] = 0.76
+    difference = paired(scores, "x", "y").iloc[0]
+    apart = np.array([0.16, 0.1, 0.1])
+    reach = t.ppf(0.975, 2) * np.sqrt(apart.var(ddof=1) * (1 / 3 + 1 / 2))
+    np.testing.assert_allclose(list(difference[["low", "high"]]), [apart.mean() - reach, apart.mean() + reach])
+    means = summary(scores.assign(value=[0.7, 0.8, 0.9, 0.6, 0.7, 0.8])).set_index("arm")
     np.testing.assert_allclose(means["mean"], [0.8, 0.7])
     assert (means["low"] < means["mean"]).all()
     assert (means["mean"] < means["high"]).all()

@@ -31,6 +31,13 @@ def resampled(answers: Sequence[Answers], n_resamples: int, seed: int) -> tuple[
     return value, np.concatenate(drawn, axis=1)
 
 
+def cell_values(answers: Answers) -> Floats:
+    """Computes the main metric in each cell, ``(cells,)``; NaN where it is undefined."""
+    scores = [main_score(answers.scale, cell.link, cell.truth, partly=True) for cell in answers.cells]
+    sizes = [len(cell.patients) for cell in answers.cells]
+    return np.array([score(np.ones((1, n)))[0] for score, n in zip(scores, sizes, strict=True)])
+
+
 def interval(drawn: Floats) -> tuple[float, float]:
     """Returns the 2.5th and 97.5th percentile of resamples; NaN if too many are undefined."""
     if np.isnan(drawn).mean() > MOST_UNDEFINED:

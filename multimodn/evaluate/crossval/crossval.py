@@ -32,6 +32,7 @@ from multimodn.evaluate.crossval.cells import (
 from multimodn.evaluate.crossval.contracts import Arms, OnCell
 from multimodn.evaluate.crossval.out_of_fold import SCORES, TARGETS, OutOfFold
 from multimodn.evaluate.crossval.site_and_time_folds import By, Column, dealt_folds
+from multimodn.statistics.resampled_t import corrected_resampled_t
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
 
@@ -221,12 +222,20 @@ def summary(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 0) -> pd.
     return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])
 
 
-def paired(scores: pd.DataFrame, arm: str, reference: str, n_bootstrap: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Compares two arms fold by fold: ``task, metric, difference, low, high``, 95 % bootstrap interval over folds."""
+def paired(scores: pd.DataFrame, arm: str, reference: str) -> pd.DataFrame:
+    """Compares two arms fold by fold: ``task, metric, difference, low, high``.
+
+    The interval is the corrected resampled t (`multimodn.statistics.resampled_t`), with K - 1 patients trained on for
+    each tested, K being the folds of a repeat; a bootstrap over folds, which share patients, would be too narrow.
+    """
     wide = scores.pivot(index=["task", "metric", "repeat", "fold"], columns="arm", values="value")
     difference = (wide[arm] - wide[reference]).dropna()
-    groups: Any = difference.groupby(level=["task", "metric"], sort=False)
-    rows = [(*key, *_interval(part, n_bootstrap, seed)) for key, part in groups]
+    rows = []
+    for key, part in cast("Any", difference.groupby(level=["task", "metric"], sort=False)):
+        n_folds = part.index.get_level_values("fold").nunique()
+        values = part.to_numpy(dtype=np.float64)
+        found = corrected_resampled_t(values, 1 / max(1, n_folds - 1))
+        rows.append((*key, float(values.mean()), found.low, found.high))
     return pd.DataFrame(rows, columns=["task", "metric", "difference", "low", "high"])
 
 

@@ -49,7 +49,7 @@ def page(scores: pd.DataFrame, task: str, reference: str = "oracle") -> str:
                 difference = paired(some, str(arm), reference).iloc[0]
                 rows.append((condition, arm, *difference[["difference", "low", "high"]]))
         columns = ["condition", "arm", f"minus {reference}", "low", "high"]
-        how = f"Difference to the {reference} on the same folds, with 95% intervals (bootstrap over folds)."
+        how = f"Difference to the {reference} on the same folds, with 95% intervals (corrected resampled t)."
         parts += ["", how, "", markdown(pd.DataFrame(rows, columns=columns))]
     errors = _errors(scores, task)
     if len(errors):
