@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -19,8 +20,9 @@ from multimodn.tasks._labels import Label, check_unique, count_classes, encode, 
 from multimodn.tasks._outputs import PriorTask
 
 UNKNOWN = -1.0  # target of a label that a patient does not have
+NEGATIVE, NOT_KNOWN, POSITIVE = 0, 1, 2  # digits of the number of a combination of labels
 
-MAX_COMBINED = 3  # up to this many labels every combination is an outcome group of its own; beyond, their number is
+MAX_COMBINED = 3  # up to this many labels every combination is an outcome group of its own; beyond, their share is
 
 
 class MultilabelOptions(base.Options):
@@ -56,7 +58,7 @@ class MultilabelTask(PriorTask):
     def __init__(self, name: str, targets: list[str], classes: list[list[str]], prior: list[float]) -> None:
         super().__init__(name, prior, link_names=list(targets))
         self.targets, self.classes = targets, classes
-        self.n_strata = 2 ** len(targets) if len(targets) <= MAX_COMBINED else len(targets) + 1
+        self.n_strata = 3 ** len(targets) - 1 if len(targets) <= MAX_COMBINED else len(targets) + 1
 
     @staticmethod
     def target_columns(options: Any) -> list[str]:
@@ -102,21 +104,36 @@ class MultilabelTask(PriorTask):
 
     @property
     def stratum_names(self) -> list[str]:
-        """Names combinations of labels by those that are set, or their number where labels are many."""
-        if len(self.targets) > MAX_COMBINED:
-            return [f"{k} set" for k in range(self.n_strata)]
+        """Names combinations by the labels that are set and those that are unknown, or says how many labels are set."""
+        n = len(self.targets)
+        if n > MAX_COMBINED:
+            return [f"{k} set" for k in range(n + 1)]
         names = []
-        for code in range(self.n_strata):
-            bits = f"{code:0{len(self.targets)}b}"
-            names.append(" + ".join(t for t, bit in zip(self.targets, bits, strict=True) if bit == "1") or "none")
+        for digits in product((NEGATIVE, NOT_KNOWN, POSITIVE), repeat=n):
+            positive, unknown = (
+                " + ".join(name for name, digit in zip(self.targets, digits, strict=True) if digit == which)
+                for which in (POSITIVE, NOT_KNOWN)
+            )
+            names.append((positive or "none") + (f" ({unknown} unknown)" if unknown else ""))
+        del names[self.n_strata // 2]  # where no label is known
         return names
 
     def strata(self, target: Tensor) -> Tensor:
-        """Returns the combination of labels, the first counting most, or how many are positive; unknown = negative."""
-        positive = (target > 0).long()
-        if len(self.targets) > MAX_COMBINED:
-            return positive.sum(1)
-        return positive @ (1 << torch.arange(len(self.targets), device=target.device).flip(0))
+        """Groups rows by the labels that are known; -1 where none is.
+
+        Of up to `MAX_COMBINED` labels the group is their combination, each label being negative, unknown or positive,
+        in this order, and the first label counting most: the upper half has the first known label positive. Of more
+        labels it is their number times the share of the known labels that are positive, rounded, a half up.
+        """
+        n, known, positive = len(self.targets), target >= 0, target > 0
+        n_known = known.sum(1)
+        if n > MAX_COMBINED:
+            share = (2 * n * positive.sum(1) + n_known) // (2 * n_known).clamp(min=1)
+            return torch.where(n_known > 0, share, -1)
+        digits = torch.where(known, torch.where(positive, POSITIVE, NEGATIVE), NOT_KNOWN)
+        code = (digits * 3 ** torch.arange(n, device=target.device).flip(0)).sum(1)
+        nothing = self.n_strata // 2  # the code in the middle, which has no group
+        return torch.where(code == nothing, -1, code - (code > nothing).long())
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Returns the probability of each label under the name of its column."""

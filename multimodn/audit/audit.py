@@ -106,7 +106,7 @@ def _task_audit(task: Task, strata: Counts, patterns: Patterns, n_tests: int, se
         n=len(rows),
         labelled=int(rows.sum()),
         outcomes=tuple(map(str, task.stratum_names)),
-        halves=half_names(task),
+        halves=half_names(task, _ints(counts.sum(axis=0))),
         strata=_ints(counts.sum(axis=0)),
         patterns=tuple(
             PatternCount(patterns.name(code), patterns.members(code), int(n), int(n_labelled), _ints(strata))

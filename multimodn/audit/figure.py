@@ -52,8 +52,13 @@ def audit_chart(audit: Audit) -> Picture:
 
 def _row_height(audit: Audit) -> float:
     """Inches for a modality: more strata, more room."""
-    drawn = [len(task.strata) if len(task.strata) <= MOST_STRATA else 2 for task in audit.tasks]
+    drawn = [n if (n := len(_drawn(task))) <= MOST_STRATA else 2 for task in audit.tasks]
     return 0.16 + 0.045 * max(2, *drawn)
+
+
+def _drawn(task: TaskAudit) -> list[int]:
+    """The strata that some patient has, or all of them: most combinations of labels may never occur."""
+    return [k for k, n in enumerate(task.strata) if n] or list(range(len(task.strata)))
 
 
 def _draw(audit: Audit, tasks: list[TaskAudit], theme: Theme) -> Figure:
@@ -98,8 +103,8 @@ def _presence(task: TaskAudit) -> tuple[dict[str, int], pd.DataFrame]:
     """Returns the outcomes to be drawn, with their numbers of patients, and a row for each modality and outcome."""
     from scipy.stats import binomtest
 
-    strata = [[k] for k in range(len(task.strata))]
-    names: list[str] = list(task.outcomes)
+    strata = [[k] for k in _drawn(task)]
+    names: list[str] = [task.outcomes[k] for [k] in strata]
     if len(strata) > MOST_STRATA:
         strata = [[k for [k] in strata if is_high(k, len(task.strata)) == half] for half in (False, True)]
         names = list(task.halves)

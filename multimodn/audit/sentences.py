@@ -25,15 +25,20 @@ EMPTY_ADVICE = (
 )
 
 
-def half_names(task: Task) -> tuple[str, str]:
-    """Names the lower and the upper half of a task's outcomes: ``with death = no`` and ``with death = yes``."""
+def half_names(task: Task, strata: Sequence[int]) -> tuple[str, str]:
+    """Names the lower and the upper half of a task's outcomes: ``with death = no`` and ``with death = yes``.
+
+    Strata of which there are no patients, such as combinations of labels, are named only where a half has no others.
+    """
     names, n = task.stratum_names, task.n_strata
     if task.link_scale == "log-risk":
         return "without the event", "with the event"
     if task.link_scale == "units":
         return f"with lower {task.name}", f"with higher {task.name}"
-    halves = [[str(name) for k, name in enumerate(names) if is_high(k, n) == half] for half in (False, True)]
-    lower, upper = (joined(half, MOST_NAMED, "or") for half in halves)
+    halves = [[k for k in range(n) if is_high(k, n) == half] for half in (False, True)]
+    lower, upper = (
+        joined((names[k] for k in [k for k in half if strata[k]] or half), MOST_NAMED, "or") for half in halves
+    )
     return f"with {task.name} = {lower}", f"with {task.name} = {upper}"
 
 

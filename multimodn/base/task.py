@@ -107,6 +107,8 @@ class Task(nn.Module, ABC):
     def strata(self, target: Tensor) -> Tensor:
         """Groups targets ``(n, ...)`` by outcome, long ``(n,)`` in [0, n_strata), from low to high.
 
+        Every labelled row has a group; that of a row without a label is arbitrary, or -1.
+
         Training that is neutral to missingness compares the presence of modalities between groups. With one group (this
         default) the task is trained as if missingness did not depend on it.
         """

@@ -134,7 +134,7 @@ def test_odd_names_many_strata_and_many_tasks_are_drawn(tmp_path, monkeypatch):
     data["modalities"] = [{"name": name, "kind": "table", "source": "s"} for name in cohort.modalities]
     data["tasks"] = [{"name": "labels", "kind": "multilabel", "source": "s", "targets": list(targets)}]
     found = audit(Study.from_dict(data), Cohort.from_frames(cohort.modalities, {"labels": targets}))
-    assert len(found.tasks[0].strata) == 8
+    assert sum(n > 0 for n in found.tasks[0].strata) == 8
     write_audit(found, tmp_path)
     monkeypatch.setattr(figure, "HIGHEST", 1.0)
     write_audit(audit(make_study(), simulate()), tmp_path)  # so many tasks that only the first fits

@@ -223,7 +223,8 @@ def test_strata_cover_every_target_and_their_likelihood_is_one(kind):
     outputs, target, known = labelled_batch(task)
     strata = task.strata(target)
     assert strata.dtype == torch.long
-    assert ((strata >= 0) & (strata < task.n_strata)).all()
+    assert ((strata >= -1) & (strata < task.n_strata)).all()
+    assert (strata[known] >= 0).all()
     if not task.has_strata_likelihood:
         with pytest.raises(NotImplementedError, match="no likelihood of strata"):
             task.log_strata(torch.zeros(3, task.output_size))

@@ -12,6 +12,7 @@ from scipy import integrate, stats
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
+from multimodn.base.kinds import load_kind
 from multimodn.metrics.survival import integrated_brier, uno
 from tests._survival_scores import concordance, survival_score
 from tests.tasks._cases import fit, make_targets, make_task
@@ -49,6 +50,42 @@ def test_multiclass_prior_and_link():
     torch.testing.assert_close(task.link(outputs).sigmoid(), predicted)
     torch.testing.assert_close(task(outputs, target), F.cross_entropy(outputs, target, reduction="none"))
     assert task.link_names == list(task.predict(outputs)) == ["colon", "lung", "skin"]
+
+
+def labels_task(n):
+    names = [f"l{k}" for k in range(n)]
+    return load_kind("tasks", "multilabel")("y", names, [["0", "1"]] * n, [0.0] * n)
+
+
+def test_labels_are_grouped_by_what_is_known():
+    task, rows = labels_task(2), torch.cartesian_prod(*[torch.tensor([0.0, -1.0, 1.0])] * 2)
+    names = ["none", "none (l1 unknown)", "l1", "none (l0 unknown)", "", "l1 (l0 unknown)", "l0", "l0 (l1 unknown)"]
+    found = task.strata(rows).tolist()
+    assert [task.stratum_names[k] if k >= 0 else "" for k in found] == [*names, "l0 + l1"]
+    assert sorted(found) == list(range(-1, task.n_strata))
+    assert labels_task(1).strata(torch.tensor([[0.0], [-1.0], [1.0]])).tolist() == [0, -1, 1]
+
+
+@given(st.integers(1, 3), st.integers(0, 10_000))
+def test_the_upper_half_of_combinations_has_the_first_known_label_positive(n, seed):
+    task, rng = labels_task(n), np.random.default_rng(seed)
+    rows = rng.integers(-1, 2, (50, n))
+    strata = task.strata(torch.from_numpy(rows).float()).numpy()
+    assert ((strata == -1) == (rows < 0).all(axis=1)).all()
+    for row, stratum in zip(rows, strata, strict=True):
+        known = row[row >= 0]
+        assert stratum == -1 or (stratum >= task.n_strata / 2) == (known[0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "group"),
+    [([1, 0, 1, 0, 0], 2), ([1, 1, 1, 1, 1], 5), ([1, -1, -1, -1, -1], 5), ([0, -1, -1, -1, -1], 0),
+     ([1, 0, -1, -1, -1], 3), ([0, 0, 1, -1, -1], 2), ([-1] * 5, -1)],
+)  # fmt: skip
+def test_many_labels_are_grouped_by_the_share_of_known_labels_that_are_positive(row, group):
+    task = labels_task(5)
+    assert task.n_strata == len(task.stratum_names) == 6
+    assert task.strata(torch.tensor([row]).float()).tolist() == [group]
 
 
 def test_multilabel_loss_is_the_mean_over_known_labels():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -104,14 +105,21 @@ def _show_modalities(console: Console, task: TaskAudit) -> None:
 
 
 def _show_patterns(console: Console, task: TaskAudit) -> None:
-    table = _table(console, "Patterns", ["modalities"], ["n", "labelled", *task.outcomes])
+    occurring = [n > 0 for n in task.strata]  # of combinations of labels most may not
+    table = _table(console, "Patterns", ["modalities"], ["n", "labelled", *compress(task.outcomes, occurring)])
+
+    def add(name: Text | str, n: int, labelled: int, strata: Iterable[int]) -> None:
+        table.add_row(name, *(f"{number:,}" for number in (n, labelled, *compress(strata, occurring))))
+
     for one in task.patterns[:MOST_PATTERNS]:
-        table.add_row(Text(one.pattern), f"{one.n:,}", f"{one.labelled:,}", *(f"{n:,}" for n in one.strata))
+        add(Text(one.pattern), one.n, one.labelled, one.strata)
     rest = task.patterns[MOST_PATTERNS:]
     if rest:
-        sums = [sum(column) for column in zip(*((one.n, one.labelled, *one.strata) for one in rest), strict=True)]
-        table.add_row(f"[dim]{len(rest):,} more patterns[/]", *(f"{n:,}" for n in sums))
-    table.add_row("[bold]all[/]", f"{task.n:,}", f"{task.labelled:,}", *(f"{n:,}" for n in task.strata))
+        n, labelled, *strata = (
+            sum(column) for column in zip(*((p.n, p.labelled, *p.strata) for p in rest), strict=True)
+        )
+        add(f"[dim]{len(rest):,} more patterns[/]", n, labelled, strata)
+    add("[bold]all[/]", task.n, task.labelled, task.strata)
     console.print(table)
 
 

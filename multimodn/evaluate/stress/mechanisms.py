@@ -161,8 +161,8 @@ class Mechanism:
 def high_outcome(task: Task, targets: pd.DataFrame) -> pd.Series[Any]:
     """Returns whether each patient has the event: 1.0 or 0.0, NaN = no label.
 
-    An event is the positive class, the first label positive, an event of survival, or the upper half of the classes or
-    of the values.
+    An event is the positive class, the first known label positive, an event of survival, or the upper half of the
+    classes or of the values.
     """
     target, is_labelled = task.prepare(targets)
     high = (task.strata(target) >= task.n_strata / 2).double().masked_fill(~is_labelled, np.nan)
