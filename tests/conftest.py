@@ -3,10 +3,16 @@
 # ruff: noqa: E402
 import gc
 import os
+from functools import cache
+from importlib import metadata
 
 # Before any of them is imported: threads that wait for one another cost more than small arrays take.
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# Every training notes the versions of libraries, and Lightning looks for plug-ins: they are read from disk once.
+for name in ("entry_points", "version"):
+    setattr(metadata, name, cache(getattr(metadata, name)))
 
 import pytest
 import torch
@@ -45,6 +51,14 @@ def _short_cards():
         patch.setitem(performance.__kwdefaults__, "n_calls", 10)
         patch.setattr("multimodn.audit.independence.N_BOOTSTRAP", 50)
         patch.setattr("multimodn.audit.independence.N_REPEATS", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_pictures():
+    """PNG files of a quarter of the points: what is drawn stays the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multimodn.figures.picture.DPI", 75)
         yield
 
 

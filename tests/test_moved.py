@@ -1,7 +1,5 @@
 """Names of before the packages were ordered: they import, and say where they are now."""
 
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -41,8 +39,3 @@ def test_what_was_never_there_is_an_error():
         exec("from multimodn.estimator import no_such_name")
     with pytest.raises(ModuleNotFoundError):
         import_module("multimodn.no_such_module")
-
-
-def test_the_package_itself_uses_no_old_name():
-    code = "import multimodn.runs, multimodn.cli.app, multimodn.report.write, multimodn.card.card"
-    subprocess.run([sys.executable, "-W", "error::DeprecationWarning:multimodn", "-c", code], check=True)

@@ -45,9 +45,10 @@ def test_the_package_links_to_the_top_level_folder(name):
     assert not (ROOT / name).is_symlink()
 
 
-def test_no_module_is_imported_under_a_bare_name_or_over_the_network():
+def test_no_module_is_imported_under_a_bare_or_old_name_or_over_the_network():
     code = (
-        "import importlib, pkgutil, socket, sys\n"
+        "import importlib, pkgutil, socket, sys, warnings\n"
+        "warnings.filterwarnings('error', message='multimodn', category=DeprecationWarning)\n"
         "def refused(*_, **__): raise RuntimeError('network')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused\n"
         "import multimodn\n"

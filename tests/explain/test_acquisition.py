@@ -17,6 +17,8 @@ from multimodn.runs import fit_run
 from tests._cohorts import write_files
 from tests.explain._planted import labels, make_study, table
 
+QUICK = {"epochs": 12, "members": 2, "batch_size": 256, "learning_rate": 0.03}
+
 
 def gated(n, seed):
     """``triage`` tells which of ``scan`` and ``assay`` carries the outcome; ``noise`` never does."""
@@ -37,7 +39,7 @@ def taught_on(cohort, study):
 def taught():
     tables, outcome, _ = gated(1000, 0)
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
-    study = make_study(tables, update="product", epochs=25, members=2)
+    study = make_study(tables, update="product", **QUICK)
     return taught_on(cohort, study), cohort
 
 
@@ -212,7 +214,7 @@ def hidden():
     tables, outcome, _ = gated(1000, 0)
     target = outcome.to_frame("y")
     cohort = Cohort.from_frames(tables, {"y": target, "z": target})
-    study = hiding(tables, 3, update="product", epochs=25, members=2)
+    study = hiding(tables, 3, update="product", **QUICK)
     return taught_on(cohort, study)
 
 

@@ -36,7 +36,7 @@ def make_study(**more):
             "cohort": {"patient": "id", "sources": {"s": "s.csv"}},
             "modalities": [{"name": f"m{m}", "kind": "table", "source": "s", "n_layers": 0} for m in range(2)],
             "tasks": [{"name": "y", "kind": "binary", "source": "s", "target": "y"}],
-            "training": {"epochs": 20, "state_size": 8, "learning_rate": 0.02},
+            "training": {"epochs": 20, "batch_size": 128, "state_size": 8, "learning_rate": 0.02},
             **more,
         }
     )
