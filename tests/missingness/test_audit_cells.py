@@ -114,6 +114,22 @@ def test_what_was_found_is_counted_written_and_said():
     assert "%" not in short  # shares and counts may be of few patients
 
 
+def test_an_outcome_without_a_filled_cell_is_not_identifiable_and_one_by_chance_is_counted():
+    cohort = planted(300, 0, 1.0, 0.3)
+    labs = cohort.modalities["labs"].copy()
+    labs.loc[cohort.patients[cohort.targets["outcome"]["outcome"] == 0][:1], "c"] = np.nan
+    found = audit(make_study(), Cohort.from_frames(cohort.modalities | {"labs": labs}, cohort.targets))
+    (cells,) = found.tasks[0].cells
+    assert named(found) == [("outcome", "labs", ("b",))]
+    assert [(one.columns, one.never_empty, one.always_empty) for one in cells.cells] == [
+        (("b",), (), (1,)),
+        (("c",), (1,), ()),
+    ]
+    verdict = found.tasks[0].verdict
+    assert "Not identifiable from these patients: no patient with outcome 1 has a filled cell in 'b' of labs" in verdict
+    assert "In 1 other column(s) some outcome has no empty, or no filled, cell" in verdict
+
+
 def test_cells_that_say_nothing_are_said_to():
     found = audit(make_study(), at_random(600, 0))
     assert "Of 16 columns with some empty cells none raises an alarm for 'outcome'." in found.tasks[0].verdict
