@@ -56,8 +56,9 @@ class EmbeddingEncoder(Encoder):
         self.embedding_size, self.columns = options.embedding_size, [column.name for column in columns]
         self.scaler = NumericScaler(columns, "standard", n_knots=0)
         self.projection = Projection(len(columns), n_components) if n_components is not None else None
+        self.vector_size = n_components or len(columns)
         self.layers = Layers(
-            n_components or len(columns), options.hidden_size, options.n_layers, options.embedding_size, options.dropout
+            self.vector_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
         )
 
     @classmethod
@@ -88,6 +89,10 @@ class EmbeddingEncoder(Encoder):
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
         return self.layers(values.to(self.layers.straight.weight.dtype))
+
+    def vector(self, values: Tensor) -> Tensor:
+        """Returns the prepared rows themselves; see `Encoder.vector`."""
+        return values
 
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
         """Makes each column a part, from its training mean; see `Encoder.parts`."""

@@ -18,7 +18,7 @@ from multimodn.base.feature_groups import Parts
 from multimodn.base.ragged import Ragged
 from multimodn.encoders._layers import Layers
 from multimodn.encoders._reading import check_columns, first_shown, is_empty, read_levels
-from multimodn.encoders._series.layers import MeasurementTransformer, summaries
+from multimodn.encoders._series.layers import MeasurementTransformer, statistics, summaries
 from multimodn.encoders._series.rows import Measurements, Variable, fit_time, fit_variables, read_rows, scale_rows
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
@@ -86,6 +86,7 @@ class SeriesEncoder(Encoder):
         self.time_mean, self.time_spread = time_mean, time_spread
         self.embedding_size = options.embedding_size
         self.columns = [options.time, options.variable, options.value]
+        self.vector_size = 5 * len(self.variables)
         self.transformer = MeasurementTransformer(
             len(self.variables), options.hidden_size, options.n_heads, options.n_layers, options.dropout
         )
@@ -120,6 +121,11 @@ class SeriesEncoder(Encoder):
         """Encodes n prepared rows to ``(n, embedding_size)``, each independently of the others."""
         values = Ragged(values.items.to(self.layers.straight.weight.dtype), values.lengths)
         return self.layers(torch.cat([self.transformer(values), summaries(values, len(self.variables))], 1))
+
+    def vector(self, values: Ragged) -> Tensor:
+        """Returns first, last, mean, least and greatest value of each variable; see `Encoder.vector`."""
+        items = values.items.to(self.layers.straight.weight.dtype)
+        return statistics(Ragged(items, values.lengths), len(self.variables))
 
     def parts(self, frame: pd.DataFrame, values: Ragged, patch: int) -> Parts:
         """Makes the value of each measurement a part, with its ``time``; see `Encoder.parts`.

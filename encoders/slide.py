@@ -89,6 +89,7 @@ class SlideEncoder(Encoder):
         self.options, self.source, self.on_error = options, source, options.on_error
         hidden_size, n_heads = options.hidden_size, options.n_heads
         self.embedding_size, self.columns, self.token_size = options.embedding_size, [options.column], hidden_size
+        self.vector_size = source.feature_size
         self.register_buffer("mean", torch.zeros(source.feature_size))
         self.register_buffer("scale", torch.ones(source.feature_size))
         self.register_buffer("spread", torch.ones(()))
@@ -128,6 +129,14 @@ class SlideEncoder(Encoder):
         """Encodes n patients to ``(n, embedding_size)``, each independently of the others."""
         bags = self._drawn(values)
         return self._embed(*self._means(bags, *self._pool(bags)))
+
+    @torch.no_grad()
+    def vector(self, values: Bags) -> Tensor:
+        """Returns the mean of each patient's standardised tiles; see `Encoder.vector`."""
+        sums, rows = self.mean.new_zeros(len(values), len(self.mean)), values.tiles.rows.to(self.mean.device)
+        for start, stop in _blocks(values.n_tiles):
+            sums += total(values.features(start, stop).to(self.mean), rows[start:stop], len(values))
+        return (sums / values.tiles.lengths.to(self.mean).unsqueeze(1) - self.mean) * self.scale
 
     def with_tokens(self, values: Bags) -> tuple[Tensor, Ragged]:
         """Encodes n patients to ``(n, embedding_size)``, and returns their tiles of highest attention.

@@ -45,6 +45,7 @@ class TableEncoder(Encoder):
         sizes = [part.output_size for part in (self.numeric, self.levels) if part is not None]
         input_size = sum(sizes) + len(layout.indicated)
         self.layers = Layers(input_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout)
+        self.vector_size = self.n_numeric + (0 if self.levels is None else self.levels.output_size)
         if isinstance(self.numeric, PiecewiseInput):
             self.layers.ignore_first(slice(self.n_numeric, self.numeric.output_size))
 
@@ -91,6 +92,15 @@ class TableEncoder(Encoder):
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
         return self.layers(self._encoded(values.to(self.layers.straight.weight.dtype), self.n_numeric))
+
+    def vector(self, values: Tensor) -> Tensor:
+        """Returns scaled numbers or component scores, and centred indicators of levels; see `Encoder.vector`."""
+        numbers = values[:, : self.n_numeric]
+        if self.levels is None:
+            return numbers
+        codes = values[:, self.n_numeric : self.n_numeric + len(self.layout.categorical)]
+        indicators = self.levels(codes).masked_fill(codes.isnan()[:, self.levels.column], torch.nan)
+        return torch.cat([numbers, indicators], 1)
 
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
         """Makes each column, with its whole encoding, a part; see `Encoder.parts`.

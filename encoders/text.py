@@ -110,8 +110,9 @@ class TextEncoder(Encoder):
         self.register_buffer("centre", torch.zeros(vector_size))
         self.register_buffer("scale", torch.zeros(vector_size))
         self.projection = Projection(vector_size, n_components) if n_components is not None else None
+        self.vector_size = n_components or vector_size
         self.layers = Layers(
-            n_components or vector_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
+            self.vector_size, options.hidden_size, options.n_layers, options.embedding_size, options.dropout
         )
 
     @staticmethod
@@ -154,6 +155,10 @@ class TextEncoder(Encoder):
     def forward(self, values: Tensor) -> Tensor:
         """Encodes prepared rows ``(n, n_inputs)`` to ``(n, embedding_size)``, each independently of the others."""
         return self.layers(values.to(self.layers.straight.weight.dtype))
+
+    def vector(self, values: Tensor) -> Tensor:
+        """Returns the prepared rows themselves; see `Encoder.vector`."""
+        return values
 
     def parts(self, frame: pd.DataFrame, values: Tensor, patch: int) -> Parts:
         """Makes each word a part, of its tokens; the network is loaded. See `Encoder.parts`."""

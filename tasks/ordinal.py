@@ -62,6 +62,11 @@ class OrdinalTask(ClassTask):
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, target, classes, prior, link_names=[f">{low}" for low in classes[:-1]])
 
+    @property
+    def n_evidence(self) -> int:
+        """Evidence of experts moves the score that moves all splits alike alone."""
+        return 1
+
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
         """Learns the classes and their frequencies from training rows; see the base class."""

@@ -113,6 +113,11 @@ class RegressionTask(PriorTask):
         return torch.bucketize((target - self.mean) / self.sd, edges)
 
     @property
+    def n_evidence(self) -> int:
+        """Evidence of experts moves the mean alone."""
+        return 1
+
+    @property
     def stratum_names(self) -> list[str]:
         """Names the quarters."""
         return ["lowest quarter", "second quarter", "third quarter", "highest quarter"]

@@ -145,6 +145,11 @@ class SurvivalTask(PriorTask):
         return 2 * (target[:, 1] > 0).long() + early.long()
 
     @property
+    def n_evidence(self) -> int:
+        """Evidence of experts moves the score that all intervals share alone."""
+        return 1
+
+    @property
     def stratum_names(self) -> list[str]:
         """Names what `strata` tells apart."""
         return ["censored late", "censored early", "event late", "event early"]

@@ -59,6 +59,7 @@ class PictureEncoder(Encoder):
         n_layers = 1 if options.frozen else 0
         self.layers = Layers(self.feature_size, HIDDEN_SIZE, n_layers, self.embedding_size, options.dropout)
         n_scaled = self.feature_size if options.frozen else options.shape[0]
+        self.vector_size = self.feature_size if options.frozen else 0  # a network that learns has no fixed vector
         self.register_buffer("mean", torch.zeros(n_scaled))
         self.register_buffer("rate", torch.ones(n_scaled))
 
@@ -137,6 +138,10 @@ class PictureEncoder(Encoder):
             parts = torch.split(torch.arange(len(values)), N_AT_ONCE)
             features = torch.cat([self._features(values[rows]) for rows in parts])
         return self.layers(features)
+
+    def vector(self, values: Tensor | Pictures) -> Tensor:
+        """Returns the standardised features of a frozen network; see `Encoder.vector`."""
+        return values if isinstance(values, Tensor) else super().vector(values)
 
     def parts(self, frame: pd.DataFrame, values: Tensor | Pictures, patch: int) -> Parts:
         """Makes each patch of each picture a part, of its pixels; see `Encoder.parts`, and `prepare` for the errors."""

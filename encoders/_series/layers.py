@@ -64,6 +64,27 @@ class MeasurementTransformer(nn.Module):
         return total(weights * tokens, rows, len(values))
 
 
+def statistics(values: Ragged, n_variables: int) -> Tensor:
+    """Returns first, last, mean, least and greatest value of each variable, ``(n, 5 * n_variables)``; NaN without any.
+
+    Items as in `summaries`.
+    """
+    n_cells = len(values) * n_variables
+    cell = values.rows * n_variables + values.items[:, 1].long()
+    value = values.items[:, 2]
+    counts = total(torch.ones_like(value), cell, n_cells)
+    place = torch.arange(len(value), device=cell.device)
+    padded = torch.cat([value, value.new_full((1,), torch.nan)])  # where there is none, the place is the last one
+    nowhere = torch.full((n_cells,), len(value), device=cell.device)
+    ends = [nowhere.scatter_reduce(0, cell, place, how, include_self=False) for how in ("amin", "amax")]
+    extremes = [
+        value.new_full((n_cells,), torch.nan).scatter_reduce(0, cell, value, how, include_self=False)
+        for how in ("amin", "amax")
+    ]
+    columns = [*(padded[end] for end in ends), total(value, cell, n_cells) / counts, *extremes]
+    return torch.cat([column.view(len(values), n_variables) for column in columns], 1)
+
+
 def summaries(values: Ragged, n_variables: int) -> Tensor:
     """Returns the last and the mean value of each variable, ``(n, 2 * n_variables)``; 0 where there is none.
 

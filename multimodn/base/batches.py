@@ -26,6 +26,8 @@ class Batch:
         labelled: For each task the label presence, bool ``(B,)``.
         strata: Long ``(B, T)``: the outcome stratum in each task, -1 = no label; see `multimodn.base.task.Task.strata`.
         weights: Weight of each row in each task, ``(B, T)``; None: all are 1.
+        cells: The label shift of the empty cells of each modality, ``(B, M, T, L)``; None: there is none. See
+            `multimodn.missingness.cells`.
     """
 
     values: Mapping[str, Values]
@@ -34,6 +36,7 @@ class Batch:
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
     strata: Tensor | None = None
     weights: Tensor | None = None
+    cells: Tensor | None = None
 
     def __post_init__(self) -> None:
         kind, shape, names = self.presence.dtype, tuple(self.presence.shape), ", ".join(self.values)
@@ -92,6 +95,7 @@ class PatientTensors:
     labelled: Mapping[str, Tensor] = field(default_factory=dict)  # label presence in each task, bool (N,)
     strata: Tensor | None = None  # long (N, T): the outcome stratum in each task, -1 = no label
     weights: Tensor | None = None  # of each patient in each task, (N, T); None: all are 1
+    cells: Tensor | None = None  # the label shift of empty cells, (N, M, T, L); None: there is none
     registry: Tensor | None = None  # long (N,): the number of each patient's registry; None: there is one
 
     def __len__(self) -> int:
@@ -124,7 +128,7 @@ class PatientTensors:
         """What batches and subsets slice alike."""
         by_task = {"targets": self.targets, "labelled": self.labelled}
         sliced: dict[str, Any] = {key: {k: v[rows] for k, v in tensors.items()} for key, tensors in by_task.items()}
-        joined = {"strata": self.strata, "weights": self.weights}
+        joined = {"strata": self.strata, "weights": self.weights, "cells": self.cells}
         return sliced | {key: None if tensor is None else tensor[rows] for key, tensor in joined.items()}
 
     def batches(self, batch_size: int) -> Iterator[Batch]:

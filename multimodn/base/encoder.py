@@ -55,6 +55,7 @@ class Encoder(nn.Module, ABC):
         embedding_size: Width E of the embedding.
         columns: The columns that `fit` saw and `prepare` needs, in their order.
         token_size: Width of the tokens of `with_tokens`; 0 = this kind has none.
+        vector_size: Width of the vectors of `vector`; 0 = this kind has none, and no experts.
         on_error: See `FileOptions`; ``raise`` for kinds that read no files.
     """
 
@@ -63,6 +64,7 @@ class Encoder(nn.Module, ABC):
     embedding_size: int
     columns: list[str]
     token_size: int = 0
+    vector_size: int = 0
     on_error: Literal["raise", "absent"] = "raise"
 
     @staticmethod
@@ -136,6 +138,14 @@ class Encoder(nn.Module, ABC):
         Only for kinds with a `token_size`: the tokens of a row are items ``(n_tokens, token_size)``, such as its tiles.
         """
         raise NotImplementedError(f"{type(self).__name__} has no tokens.")
+
+    def vector(self, values: Any) -> Tensor:
+        """Returns one fixed vector for each of n prepared rows, ``(n, vector_size)``, NaN = empty cell.
+
+        Only for kinds with a `vector_size`: what simple models read, such as scaled columns, an embedding, or summaries
+        of a series. It does not depend on learned weights.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no fixed vector.")
 
     def attention(self, values: Any) -> Ragged:
         """Returns the pooling weights of each row's embedding, items ``(n,)`` that sum to 1.

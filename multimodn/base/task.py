@@ -36,6 +36,11 @@ class Task(nn.Module, ABC):
     n_strata: int = 1
     has_strata_likelihood: ClassVar[bool] = False
 
+    @property
+    def n_evidence(self) -> int:
+        """Evidence of experts is added to the first so many raw outputs; default: all of them."""
+        return self.output_size
+
     @staticmethod
     @abstractmethod
     def target_columns(options: Any) -> list[str]:

@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multimodn.base.batches import Batch
 from multimodn.base.encoder import Encoder, Values
 from multimodn.base.task import Task
 from multimodn.errors import ShapeError, StudyError
+from multimodn.fusion.experts import Experts
 from multimodn.fusion.paths import order_numbers, ordered_paths
 from multimodn.fusion.updates import build_update
 from multimodn.fusion.visibility import group_by_visibility
@@ -28,6 +30,8 @@ class Evidence:
     # the state update attends to tokens
     rows: Values
     where: Tensor  # row of a patient's modality in ``rows``, long ``(B, M)``; -1 = absent
+    # what the experts say of the same rows, ``(n_present, Q)``; None: there are none
+    experts: Tensor | None = None
 
     @property
     def presence(self) -> Tensor:
@@ -37,6 +41,11 @@ class Evidence:
 
 class SequentialFusion(nn.Module):
     """Updates a patient state by one modality after another; every task has a decoder that reads every state.
+
+    With `experts`, a state carries beside the learned numbers a running sum of what the experts of the modalities so far
+    say of each task, and outputs weigh both:
+
+        prior + network_weight (decoder(state) - prior) + expert_weight (running sum)
 
     Args:
         encoders: For each modality a module that maps its prepared values to ``(n, embedding_size)`` and has the
@@ -91,6 +100,7 @@ class SequentialFusion(nn.Module):
         self.presence_effect = nn.Linear(len(self.modalities), self.update.width, bias=False) if informative else None
         if self.presence_effect is not None:
             nn.init.zeros_(self.presence_effect.weight)
+        self.experts: Experts | None = None  # fitted after the network; see `multimodn.training.experts`
 
     @property
     def seen(self) -> Tensor:
@@ -115,7 +125,22 @@ class SequentialFusion(nn.Module):
         rows = self.update.join(parts) if parts else self.initial_state.new_zeros(0, 1)
         flat = batch.presence.T.flatten()
         where = torch.where(flat, flat.cumsum(0) - 1, -1)
-        return Evidence(rows, where.view(batch.presence.T.shape).T)
+        return Evidence(rows, where.view(batch.presence.T.shape).T, self._expert_evidence(batch))
+
+    def _expert_evidence(self, batch: Batch) -> Tensor | None:
+        if self.experts is None:
+            return None
+        parts = [self.initial_state.new_zeros(0, self.experts.n_outputs)]
+        for m, (name, values) in enumerate(batch.values.items()):
+            if len(values) and self.experts.has(m):
+                parts.append(self.experts.evidence(m, self.vector(name, values)))
+            else:
+                parts.append(self.initial_state.new_zeros(len(values), self.experts.n_outputs))
+        return torch.cat(parts)
+
+    def vector(self, name: str, values: Any) -> Tensor:
+        """Returns the fixed vectors that the experts of a modality read, ``(n, vector_size)``, NaN = empty."""
+        return cast(Encoder, self.encoders[name]).vector(values).to(self.initial_state.dtype)
 
     def _project(self, group: int, encoder: nn.Module, values: Any) -> Values:
         if self.update.looks_at_tokens and self.token_sizes[group]:
@@ -126,9 +151,10 @@ class SequentialFusion(nn.Module):
     def start(self, presence: Tensor) -> Tensor:
         """Returns the initial states ``(B, width)``: the same for all, unless presence is informative."""
         if self.presence_effect is None:
-            return self.initial_state.expand(len(presence), -1)
-        effect: Tensor = self.presence_effect(presence.to(self.initial_state.dtype))
-        return self.initial_state + effect
+            state = self.initial_state.expand(len(presence), -1)
+        else:
+            state = self.initial_state + self.presence_effect(presence.to(self.initial_state.dtype))
+        return state if self.experts is None else torch.cat([state, self.experts.start(presence)], 1)
 
     def states(self, evidence: Evidence, paths: Tensor, presence: Tensor | None = None) -> Tensor:
         """Follows each row's path.
@@ -140,7 +166,8 @@ class SequentialFusion(nn.Module):
                 batch.
 
         Returns:
-            States ``(depth + 1, B, width)``, the first before any step. A row without a step keeps its state unchanged.
+            States ``(depth + 1, B, width)``, with experts ``width + Q``, the first before any step. A row without a
+            step keeps its state unchanged.
         """
         state = self.start(evidence.presence if presence is None else presence)
         states = [state]
@@ -160,9 +187,9 @@ class SequentialFusion(nn.Module):
             return state
         if len(rows) == len(state) and len(rows) in counts:  # all take the same modality: no shuffling
             place = evidence.where.gather(1, step.unsqueeze(1)).squeeze(1)
-            return self.update_state(state, evidence.rows[place], counts)
-        own = evidence.rows[evidence.where[rows, step[rows]]]
-        return state.index_copy(0, rows, self.update_state(state[rows], own, counts))
+            return self.update_state(state, evidence, place, counts)
+        place = evidence.where[rows, step[rows]]
+        return state.index_copy(0, rows, self.update_state(state[rows], evidence, place, counts))
 
     def _encoders_of(self, paths: Tensor) -> Tensor:
         """Returns the number of the encoder of each step of a path, -1 = no step."""
@@ -171,15 +198,32 @@ class SequentialFusion(nn.Module):
         numbers = torch.tensor(self.group, device=paths.device)
         return torch.where(paths >= 0, numbers[paths.clamp(min=0)], -1)
 
-    def update_state(self, state: Tensor, evidence: Values, counts: Sequence[int]) -> Tensor:
-        """Applies one step to rows sorted by encoder; see `multimodn.fusion.state.StateUpdate.forward`."""
-        after: Tensor = self.update(state, evidence, counts)
-        return after
+    def update_state(self, state: Tensor, evidence: Evidence, place: Tensor, counts: Sequence[int]) -> Tensor:
+        """Applies one step to rows sorted by encoder, whose evidence is at rows ``place``.
+
+        ``counts``: the number of rows of each encoder; see `multimodn.fusion.state.StateUpdate.forward`.
+        """
+        learned, running = state.tensor_split((self.update.width,), dim=1)
+        after: Tensor = self.update(learned, evidence.rows[place], counts)
+        return after if evidence.experts is None else torch.cat([after, running + evidence.experts[place]], 1)
 
     def decode(self, states: Tensor, tasks: Collection[str] | None = None) -> Outputs:
         """Decodes states ``(..., width)`` for some tasks, default all."""
-        read = states[..., : self.update.state_size]
-        return {name: decoder(read) for name, decoder in self.decoders.items() if tasks is None or name in tasks}
+        read, experts = states[..., : self.update.state_size], self.experts
+        outputs = {name: decoder(read) for name, decoder in self.decoders.items() if tasks is None or name in tasks}
+        if experts is None:
+            return outputs
+        running = states[..., self.update.width :]
+        if not running.shape[-1]:  # the initial state alone, which no expert has said anything of
+            running = running.new_zeros(*running.shape[:-1], experts.n_outputs)
+        start = self.initial_state[: self.update.state_size]
+        for t, (name, columns) in enumerate(zip(self.tasks, experts.columns, strict=True)):
+            if name in outputs:
+                prior = self.decoders[name](start)
+                joined = prior + experts.network_weight[t] * (outputs[name] - prior)
+                said = experts.expert_weight[t] * running[..., columns]
+                outputs[name] = joined + F.pad(said, (0, joined.shape[-1] - said.shape[-1]))
+        return outputs
 
     def read(self, evidence: Evidence, paths: Tensor) -> Outputs:
         """Follows each row's path and decodes every state; each task only by the steps that it may see.

@@ -68,7 +68,7 @@ def _lattice(model: SequentialFusion, evidence: Evidence, visibility: Visibility
                 next_rows, before = (rows, state) if everyone else (rows[having], state[having])
                 counts = [0] * (max(model.group) + 1)
                 counts[model.group[m]] = len(next_rows)
-                after = model.update_state(before, evidence.rows[evidence.where[next_rows, m]], counts)
+                after = model.update_state(before, evidence, evidence.where[next_rows, m], counts)
                 visit(after, next_rows, code | 1 << m, k + 1)
 
     visit(model.start(presence), torch.arange(n_rows, device=presence.device), 0, 0)

@@ -14,6 +14,7 @@ from multimodn.base.batches import Batch, BatchLoader
 from multimodn.base.task import Task
 from multimodn.fusion import SequentialFusion, random_paths
 from multimodn.fusion.paths import steps_taken
+from multimodn.missingness.cells import with_cells
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import TrainingSpec
 from multimodn.training.balancing import AGGREGATED, Aggregated, Uncertainty
@@ -38,6 +39,7 @@ class FusionModule(LightningModule):
         super().__init__()
         self.shift = shift  # makes the losses neutral to missingness; None: plain skipping
         self.model, self.spec, self.loader, self.seed = model, spec, loader, seed
+        self.seen = model.seen
         tasks = [cast(Task, task) for task in model.tasks.values()]
         self.uncertainty = Uncertainty(tasks) if spec.balance == "uncertainty" else None
         self.aggregated = Aggregated(model, spec.balance) if spec.balance in AGGREGATED else None
@@ -106,6 +108,7 @@ class FusionModule(LightningModule):
             return self.model.losses(batch, paths)
         taken = steps_taken(paths, batch.presence.shape[1])
         corrections = self.shift.corrections(taken, batch.strata, batch.weights)
+        corrections = with_cells(corrections, batch.cells, taken, batch.strata, self.shift.tasks, self.seen)
         return self.model.losses(batch, paths, corrections.tilts, corrections.weights)
 
     def _add(self, batch: Batch, losses: dict[str, Tensor]) -> None:

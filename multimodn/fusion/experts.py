@@ -1,0 +1,152 @@
+"""Experts: models of one modality each, whose evidence is added up beside the learned state.
+
+An expert reads the fixed vector of a patient's modality (`multimodn.base.encoder.Encoder.vector`) and returns evidence
+for every task, on the scale of the raw outputs that evidence moves (`multimodn.base.task.Task.n_evidence`). An absent
+modality has no vector and adds nothing, so that orders, subsets and contributions are exact. They are fitted by
+`multimodn.training.experts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from multimodn.fusion.trees import TreeSizes, Trees
+
+
+@dataclass(frozen=True)
+class ExpertSizes:
+    """The shapes of the experts of one modality."""
+
+    n_columns: int  # width of the vector; 0 = this modality has no experts
+    n_bins: int  # bins of the piecewise-linear basis of the linear model; 0 = the columns alone
+    indicates_empty: bool  # whether the linear model sees which columns are empty
+    trees: TreeSizes | None = None  # None: no trees
+
+
+class LinearBasis(nn.Module):
+    """The columns of a vector, their piecewise-linear encoding, and indicators of empty cells if wanted.
+
+    Every column has mean 0 over the non-empty training cells, and is 0 where the cell is empty: an empty cell counts as
+    the average training patient's.
+
+    References:
+        Gorishniy et al. (2022), On embeddings for numerical features in tabular deep learning, equation 1,
+        https://arxiv.org/abs/2203.05556
+    """
+
+    edges: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_columns: int, n_bins: int, *, indicates_empty: bool) -> None:
+        super().__init__()
+        self.n_bins, self.indicates_empty = n_bins, indicates_empty
+        self.output_size = n_columns * (1 + n_bins + indicates_empty)
+        self.register_buffer("edges", torch.zeros(n_columns, max(n_bins + 1, 0) if n_bins else 0))
+        self.register_buffer("mean", torch.zeros(self.output_size))
+        self.register_buffer("scale", torch.ones(n_columns))
+
+    def fit(self, vector: Tensor) -> None:
+        """Fits edges (quantiles), scales and means on training rows ``(n, n_columns)``, NaN = empty."""
+        filled = ~vector.isnan()
+        count = filled.sum(0).clamp(min=1)
+        centre = torch.nan_to_num(vector).sum(0) / count
+        spread = (torch.where(filled, vector - centre, 0.0).square().sum(0) / count).sqrt()
+        self.scale.copy_(torch.where(spread > 1e-6, 1.0 / spread.clamp(min=1e-6), 0.0))
+        if self.n_bins:
+            probability = torch.linspace(0.0, 1.0, self.n_bins + 1, dtype=vector.dtype)
+            edges = torch.nanquantile(_some(vector), probability, dim=0).T
+            self.edges.copy_(torch.nan_to_num(edges))
+        self.mean.zero_()
+        encoded = self._encoded(vector)
+        known = filled.repeat(1, 1 + self.n_bins)
+        if self.indicates_empty:
+            known = torch.cat([known, torch.ones_like(filled)], 1)
+        self.mean.copy_(torch.where(known, encoded, 0.0).sum(0) / known.sum(0).clamp(min=1))
+
+    def _encoded(self, vector: Tensor) -> Tensor:
+        blocks = [vector * self.scale]
+        for j in range(self.n_bins):
+            low, high = self.edges[:, j], self.edges[:, j + 1]
+            width = high - low
+            ramp = (torch.minimum(torch.maximum(vector, low), high) - low) / width.clamp(min=1e-6)
+            blocks.append(torch.where(width > 1e-6, ramp, 0.0 * vector))
+        if self.indicates_empty:
+            blocks.append(vector.isnan().to(vector.dtype))
+        return torch.cat(blocks, 1)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Maps ``(n, n_columns)``, NaN = empty, to ``(n, output_size)``."""
+        return torch.nan_to_num(self._encoded(vector) - self.mean)
+
+
+class ModalityExperts(nn.Module):
+    """The experts of one modality: a linear model, and trees; both with the weights of the stack."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, sizes: ExpertSizes, n_outputs: int) -> None:
+        super().__init__()
+        self.basis = LinearBasis(sizes.n_columns, sizes.n_bins, indicates_empty=sizes.indicates_empty)
+        self.register_buffer("weight", torch.zeros(self.basis.output_size, n_outputs))
+        self.register_buffer("bias", torch.zeros(n_outputs))
+        self.trees = Trees(sizes.trees, n_outputs) if sizes.trees is not None else None
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Returns the evidence ``(n, Q)`` of vectors ``(n, n_columns)``, NaN = empty."""
+        evidence: Tensor = self.basis(vector) @ self.weight + self.bias
+        return evidence if self.trees is None else evidence + self.trees(vector)
+
+
+class Experts(nn.Module):
+    """The experts of all modalities, and how much network and experts count in each task.
+
+    Attributes:
+        sizes: For each modality its shapes.
+        columns: For each task the columns of the Q evidence outputs that are its own.
+        network_weight: Weight of the network's evidence in each task, ``(T,)``.
+        expert_weight: Weight of the experts' evidence in each task, ``(T,)``.
+    """
+
+    network_weight: Tensor
+    expert_weight: Tensor
+    presence_weight: Tensor
+
+    def __init__(self, sizes: Sequence[ExpertSizes], n_evidence: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes, self.n_outputs = list(sizes), sum(n_evidence)
+        ends = [sum(n_evidence[: t + 1]) for t in range(len(n_evidence))]
+        self.columns = [slice(end - n, end) for end, n in zip(ends, n_evidence, strict=True)]
+        self.of_modality = nn.ModuleDict(
+            {str(m): ModalityExperts(each, self.n_outputs) for m, each in enumerate(sizes) if each.n_columns}
+        )
+        self.register_buffer("network_weight", torch.full((len(n_evidence),), 0.5))
+        self.register_buffer("expert_weight", torch.full((len(n_evidence),), 0.5))
+        # evidence of which modalities a patient has; 0 unless presence is informative
+        self.register_buffer("presence_weight", torch.zeros(len(sizes) + 1, self.n_outputs))
+
+    def evidence(self, m: int, vector: Tensor) -> Tensor:
+        """Returns the evidence ``(n, Q)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""
+        evidence: Tensor = cast(nn.Module, self.of_modality[str(m)])(vector)
+        return evidence
+
+    def has(self, m: int) -> bool:
+        """Whether modality m has experts."""
+        return str(m) in self.of_modality
+
+    def start(self, presence: Tensor) -> Tensor:
+        """Returns the evidence ``(B, Q)`` before any modality, from presence ``(B, M)``."""
+        weight = self.presence_weight
+        evidence: Tensor = presence.to(weight.dtype) @ weight[:-1] + weight[-1]
+        return evidence
+
+
+def _some(vector: Tensor, most: int = 4096) -> Tensor:
+    """Returns some rows, evenly spaced: quantiles need no more."""
+    return vector if len(vector) <= most else vector[torch.linspace(0, len(vector) - 1, most).long()]
