@@ -31,7 +31,7 @@ def cell_tilts(cells: Tensor, taken: Tensor, seen: Tensor) -> Tensor:
 
 
 def own_factor(tilts: Tensor, strata: Tensor) -> Tensor:
-    """Returns the weight of each row's own outcome in each task, ``(S, B, T)``, from `cell_tilts` and strata."""
+    """Returns the weight of each row's own outcome ``(...)``, from tilts ``(..., L)`` and strata, which broadcast."""
     own = tilts.gather(-1, strata.clamp(min=0).expand(tilts.shape[:-1]).unsqueeze(-1)).squeeze(-1)
     return (-own).exp().clamp(1 / MAX_FACTOR, MAX_FACTOR)
 

@@ -128,4 +128,4 @@ def _held_out(model: SequentialFusion, patients: PatientTensors, rows: Tensor, g
                 taken[name].append(subsets)
     assert batch.strata is not None
     joined, joined_subsets = ({name: torch.cat(parts) for name, parts in each.items()} for each in (outputs, taken))
-    return HeldOut(joined, joined_subsets, batch.targets, batch.labelled, batch.strata, batch.weights)
+    return HeldOut(joined, joined_subsets, batch.targets, batch.labelled, batch.strata, batch.weights, batch.cells)

@@ -28,6 +28,7 @@ from torch import Tensor
 from multimodn.base.task import Task
 from multimodn.fusion.calibration import Calibration
 from multimodn.fusion.network import Outputs, tilt_loss
+from multimodn.missingness.cells import own_factor
 from multimodn.missingness.label_shift import LabelShift
 
 MIN_ROWS = 20  # minimum of labelled held-out rows for any correction; a quarter of it of the rarer outcomes
@@ -46,6 +47,7 @@ class HeldOut:
     labelled: Mapping[str, Tensor]  # bool (B,)
     strata: Tensor  # long (B, T), -1 = no label
     weights: Tensor | None = None  # of each row in each task, (B, T); None: all are 1
+    cells: Tensor | None = None  # the label shift of the empty cells of each modality, (B, M, T, L); None: none
 
 
 def fit_calibration(
@@ -65,7 +67,7 @@ def fit_calibration(
             summaries[task.name] = too_few
             continue
         is_shared = rows < FULL_ROWS
-        prior, parts = start[task.name].double(), [_cells(task, t, part, shift) for part in held_out]
+        prior, parts = start[task.name].double(), [_visits(task, t, part, shift) for part in held_out]
         slopes = _fit_slopes(task, prior, parts, penalty, is_shared)
         shifts = _fit_shifts(task, prior, parts, slopes, is_shared)
         if not (slopes.isfinite().all() and shifts.isfinite().all()):
@@ -125,7 +127,7 @@ def _rarer(task: Task, strata: Tensor) -> tuple[int, str]:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _Visits:
     """Labelled pairs of row and subset; their weights add up to the number of rows.
 
     Tilts correct the label shift of a likelihood, the weights ``balance`` that of a mean.
@@ -140,7 +142,7 @@ class _Cells:
     balance: Tensor | None
 
 
-def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cells:
+def _visits(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Visits:
     taken = part.taken[task.name]
     chosen = taken.any(-1) & part.labelled[task.name]
     n_rows = int(chosen.any(0).sum())
@@ -152,33 +154,38 @@ def _cells(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Cell
     tilts = balance = None
     if shift is not None and task.n_strata > 1:
         balance = shift.balance(taken, part.strata)[task.name][subset, row].double()
+        if part.cells is not None:
+            of_cells = torch.einsum("vm,vml->vl", taken[subset, row].float(), part.cells[row, :, t])
+            balance = balance * own_factor(of_cells, part.strata[row, t]).double()
         tilts_of = shift.corrections(taken, part.strata).tilts
         tilts = tilts_of[task.name][subset, row].double() if task.name in tilts_of else None
+        if tilts is not None and part.cells is not None:
+            tilts = tilts + of_cells[:, : task.n_strata].double()
     outputs, used = part.outputs[task.name][subset, row].double(), taken[subset, row].double()
     strata = part.strata[row, t].clamp(min=0)
-    return _Cells(outputs, used, part.targets[task.name][row], strata, weights, tilts, balance)
+    return _Visits(outputs, used, part.targets[task.name][row], strata, weights, tilts, balance)
 
 
-def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Cells], penalty: float, is_shared: bool) -> Tensor:
+def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Visits], penalty: float, is_shared: bool) -> Tensor:
     """Slopes ``(M,)``, less one, by maximum likelihood."""
     n_modalities = parts[0].used.shape[1]
 
     def objective(learned: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
-        for cells in parts:
-            outputs = prior + (1 + cells.used @ learned.expand(n_modalities)).unsqueeze(-1) * (cells.outputs - prior)
-            loss, weights = task(outputs, cells.targets), cells.weights
-            if cells.tilts is not None:
-                loss = loss + tilt_loss(task, outputs, cells.tilts, cells.strata)
-            elif cells.balance is not None:
-                weights = weights * cells.balance
+        for visits in parts:
+            outputs = prior + (1 + visits.used @ learned.expand(n_modalities)).unsqueeze(-1) * (visits.outputs - prior)
+            loss, weights = task(outputs, visits.targets), visits.weights
+            if visits.tilts is not None:
+                loss = loss + tilt_loss(task, outputs, visits.tilts, visits.strata)
+            elif visits.balance is not None:
+                weights = weights * visits.balance
             total = total + (loss * weights).sum()
         return total
 
     return _minimum(objective, (1 if is_shared else n_modalities,), penalty).expand(n_modalities)
 
 
-def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tensor, is_shared: bool) -> Tensor:
+def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Visits], slopes: Tensor, is_shared: bool) -> Tensor:
     """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset close to the prior."""
     n_modalities = parts[0].used.shape[1]
     if not task.has_strata_likelihood or parts[0].balance is None:
@@ -188,9 +195,9 @@ def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tens
 
     def objective(learned: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
-        for cells, weights in zip(parts, balances, strict=True):
-            outputs = prior + (1 + cells.used @ slopes).unsqueeze(-1) * (cells.outputs - prior)
-            likely = task.log_strata(outputs + cells.used @ learned.expand(n_modalities, -1))
+        for visits, weights in zip(parts, balances, strict=True):
+            outputs = prior + (1 + visits.used @ slopes).unsqueeze(-1) * (visits.outputs - prior)
+            likely = task.log_strata(outputs + visits.used @ learned.expand(n_modalities, -1))
             # the gradient of this cross-entropy by a log-odds is mean prediction minus prior
             total = total - (likely @ wanted * weights).sum()
         return total
@@ -199,20 +206,20 @@ def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Cells], slopes: Tens
     return _minimum(objective, shape, SHIFT_PENALTY).expand(n_modalities, -1)
 
 
-def _balanced(parts: Sequence[_Cells], wanted: Tensor) -> list[Tensor]:
-    """Weights of the cells by which every stratum has exactly the ``wanted`` share of every subset.
+def _balanced(parts: Sequence[_Visits], wanted: Tensor) -> list[Tensor]:
+    """Weights of the visits by which every stratum has exactly the ``wanted`` share of every subset.
 
     `LabelShift.balance` does that for expected visits; the visits of random orders differ a little, which nearly
     certain predictions could follow only by huge shifts. A subset whose visits lack a stratum has weight 0.
     """
-    weights = [cells.weights * cells.balance for cells in parts if cells.balance is not None]
-    subsets, codes = torch.unique(torch.cat([cells.used for cells in parts]), dim=0, return_inverse=True)
-    place = codes * len(wanted) + torch.cat([cells.strata for cells in parts])
+    weights = [visits.weights * visits.balance for visits in parts if visits.balance is not None]
+    subsets, codes = torch.unique(torch.cat([visits.used for visits in parts]), dim=0, return_inverse=True)
+    place = codes * len(wanted) + torch.cat([visits.strata for visits in parts])
     total = torch.zeros(len(subsets) * len(wanted), dtype=torch.float64).index_add(0, place, torch.cat(weights))
     visits = total.view(len(subsets), len(wanted))
     whole = ((visits > 0) | (visits.sum(0) == 0)).all(1, keepdim=True)  # except for a stratum that no patient has
     factors = torch.where(whole, wanted * visits.sum(1, keepdim=True) / visits, 0.0).flatten()[place]
-    sizes = [len(cells.weights) for cells in parts]
+    sizes = [len(visits.weights) for visits in parts]
     return [w * f for w, f in zip(weights, torch.split(factors, sizes), strict=True)]
 
 
