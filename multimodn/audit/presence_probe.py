@@ -13,7 +13,7 @@ Linear probes of a representation: Alain and Bengio (2017), arXiv 1610.01644.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.findings.numbers import interval
-from multimodn.fusion import Ensemble, Evidence, random_paths
+from multimodn.fusion import Ensemble, random_paths
 from multimodn.fusion.paths import ordered_paths, steps_taken
 from multimodn.model.multimodn import MultiModN
 from multimodn.model.trained import PREDICT_BATCH
@@ -116,7 +116,7 @@ def _read(model: Ensemble, patients: PatientTensors, seed: int) -> _Read:
                 chosen = _random_subsets(batch.presence, generator)
                 paths = ordered_paths(chosen, model.first.order)
                 # what was not drawn is absent to the model, from its first state on
-                evidence = [Evidence(one.rows, one.where.masked_fill(~chosen, -1)) for one in encoded]
+                evidence = [replace(one, where=one.where.masked_fill(~chosen, -1)) for one in encoded]
                 members = zip(model.networks, evidence, strict=True)
                 start, end = torch.cat([member.states(one, paths)[[0, -1]] for member, one in members], dim=-1)
                 values = {"who": who, "chosen": chosen, "start": start, "end": end, **model.subset(evidence, chosen)}

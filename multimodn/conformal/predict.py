@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -193,6 +193,6 @@ class SubsetPredictor:
             self._evidence[k] = member.encode(self.batch)
         evidence = self._evidence[k]
         # a blanked modality is absent, also for an informative initial state
-        blanked = Evidence(evidence.rows, torch.where(flat, evidence.where.repeat(repeats, 1), -1))
+        blanked = replace(evidence, where=torch.where(flat, evidence.where.repeat(repeats, 1), -1))
         paths = ordered_paths(flat, member.order)
         return {name: outputs[-1] for name, outputs in member.read(blanked, paths).items()}

@@ -101,7 +101,13 @@ class GatedPredictions:
                 own = member.update.project(member.group[m], embedding)
             where = evidence.where[rows].clone()
             where[:, m] = len(evidence.rows) + torch.arange(len(rows), device=where.device)
-            gated.append(Evidence(member.update.join([evidence.rows, own]), where))
+            experts = evidence.experts
+            if experts is not None and member.experts is not None:
+                said = experts.new_zeros(len(rows), experts.shape[1])
+                if member.experts.has(m):
+                    said = member.experts.evidence(m, encoder.vector_parts(self.parts, rows, gates))
+                experts = torch.cat([experts, said])
+            gated.append(Evidence(member.update.join([evidence.rows, own]), where, experts))
         outputs = self.model.subset(gated, gated[0].presence)[self.request.task]
         return self.model.tasks[self.request.task].link(outputs)
 

@@ -8,14 +8,14 @@ modality has no vector and adds nothing, so that orders, subsets and contributio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from multimodn.fusion.trees import TreeSizes, Trees
+from multimodn.fusion.trees import Trees, TreeSizes
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Experts(nn.Module):
 
     def __init__(self, sizes: Sequence[ExpertSizes], n_evidence: Sequence[int]) -> None:
         super().__init__()
-        self.sizes, self.n_outputs = list(sizes), sum(n_evidence)
+        self.sizes, self.n_evidence, self.n_outputs = list(sizes), list(n_evidence), sum(n_evidence)
         ends = [sum(n_evidence[: t + 1]) for t in range(len(n_evidence))]
         self.columns = [slice(end - n, end) for end, n in zip(ends, n_evidence, strict=True)]
         self.of_modality = nn.ModuleDict(
@@ -130,6 +130,18 @@ class Experts(nn.Module):
         self.register_buffer("expert_weight", torch.full((len(n_evidence),), 0.5))
         # evidence of which modalities a patient has; 0 unless presence is informative
         self.register_buffer("presence_weight", torch.zeros(len(sizes) + 1, self.n_outputs))
+
+    def config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs to rebuild the module so that its ``state_dict`` loads."""
+        return {"sizes": [asdict(each) for each in self.sizes], "n_evidence": self.n_evidence}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Experts:
+        """Rebuilds the module that `config` described, with unfitted numbers."""
+        sizes = [
+            ExpertSizes(**each | {"trees": each["trees"] and TreeSizes(**each["trees"])}) for each in config["sizes"]
+        ]
+        return cls(sizes, config["n_evidence"])
 
     def evidence(self, m: int, vector: Tensor) -> Tensor:
         """Returns the evidence ``(n, Q)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""

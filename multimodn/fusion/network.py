@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -42,8 +42,8 @@ class Evidence:
 class SequentialFusion(nn.Module):
     """Updates a patient state by one modality after another; every task has a decoder that reads every state.
 
-    With `experts`, a state carries beside the learned numbers a running sum of what the experts of the modalities so far
-    say of each task, and outputs weigh both:
+    With `experts`, a state carries beside the learned numbers a running sum of what the experts of the modalities so
+    far say of each task, and outputs weigh both:
 
         prior + network_weight (decoder(state) - prior) + expert_weight (running sum)
 
@@ -234,7 +234,7 @@ class SequentialFusion(nn.Module):
         # each visibility adds rows to one pass: small batches cost by the step, not by the row
         own_paths = torch.cat([group.restrict_paths(paths) for group in self.visibilities])
         presence = torch.cat([group.restrict(evidence.presence) for group in self.visibilities])
-        repeated = Evidence(evidence.rows, evidence.where.repeat(len(self.visibilities), 1))
+        repeated = replace(evidence, where=evidence.where.repeat(len(self.visibilities), 1))
         states = self.states(repeated, own_paths, presence).tensor_split(len(self.visibilities), dim=1)
         outputs: Outputs = {}
         for group, own_states in zip(self.visibilities, states, strict=True):

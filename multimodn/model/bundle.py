@@ -23,6 +23,7 @@ from multimodn.errors import BundleError, MultiModNError
 from multimodn.explain.acquisition.next_modality import Acquisition, Sizes
 from multimodn.files import replacing_folder
 from multimodn.fusion import Ensemble, SequentialFusion
+from multimodn.fusion.experts import Experts
 from multimodn.model.trained import TrainedModel
 from multimodn.study.study import Study
 from multimodn.training.build import join
@@ -58,6 +59,8 @@ def load(path: Path) -> TrainedModel:
     try:
         study = Study.from_dict(content["study"], (path.parent / content["folder"]).resolve())
         model = Ensemble([_member(study, content) for _ in range(content["n_members"])])
+        for member, experts in zip(model.networks, content.get("experts", []), strict=False):
+            member.experts = Experts.from_config(experts)
         model.load_state_dict(load_file(weights_path))
         split, provenance = content["split"], content["provenance"]
         head = _acquisition(path, content.get("acquisition"))
@@ -99,6 +102,7 @@ def _write(folder: Path, path: Path, trained: TrainedModel) -> None:
         "encoders": {name: encoder.config() for name, encoder in first.encoders.items()},  # type: ignore[operator]
         "tasks": {name: task.config() for name, task in model.tasks.items()},
         "n_members": len(model.members),
+        "experts": [member.experts.config() for member in model.networks if member.experts is not None],
         "split": None if split is None else {part: list(getattr(split, part)) for part in PARTS},
         "provenance": dict(trained.provenance),
         "weights_sha256": _sha256((folder / WEIGHTS).read_bytes()),

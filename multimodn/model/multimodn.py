@@ -28,6 +28,8 @@ from multimodn.model.trained import Patients, TrainedModel
 from multimodn.study.study import Study
 from multimodn.training.build import build_model, prepare
 from multimodn.training.calibrate import calibrate
+from multimodn.training.cells import with_cell_tilts
+from multimodn.training.experts.add import add_experts
 from multimodn.training.fit import TrainerFlags, fit_members, member_rows
 from multimodn.training.provenance import provenance
 
@@ -166,10 +168,14 @@ class MultiModN:
             tasks = [cast(Task, task) for task in members[0].tasks.values()]
             covariates = read_covariates(seen, self.study.presence_covariates)
             patients = weighted(patients, covariates, tasks, members[0].seen)
+        if neutral:
+            patients = with_cell_tilts(patients, seen, self.study, list(members[0].tasks.values()))
         del seen
         log = fit_members(self.study, members, patients, rows, folder, flags)
         ensemble = Ensemble(members).eval()
         facts = provenance(cohort, split, spec.seed) | {"members": log}
+        if spec.experts:
+            facts["experts"] = add_experts(ensemble, patients, rows, self.study)
         if spec.calibrate:
             facts["calibration"] = calibrate(ensemble, patients, rows, spec.seed, neutral=neutral)
         self._trained = TrainedModel(self.study, ensemble, split, facts)

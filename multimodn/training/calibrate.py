@@ -22,15 +22,12 @@ import torch
 from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
-from multimodn.fusion import Ensemble, SequentialFusion, random_paths
-from multimodn.fusion.paths import steps_taken
+from multimodn.fusion import Ensemble
 from multimodn.missingness.label_shift import LabelShift
-from multimodn.training.fit_calibration import HeldOut, fit_calibration, fit_scale
+from multimodn.training.fit_calibration import fit_calibration, fit_scale
+from multimodn.training.held_out import MAX_ROWS, held_out_outputs
 
 Rows = Sequence[tuple[Tensor, Tensor]]
-
-N_ORDERS = 8  # random orders for each held-out patient; their prefixes are the subsets
-MAX_ROWS = 4096  # maximum number of held-out patients of each member, enough for a few parameters
 
 
 def calibrate(
@@ -105,27 +102,8 @@ def _calibrate_modalities(ensemble: Ensemble, patients: PatientTensors, rows: Ro
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         parts = [
-            _held_out(member, patients, held_out[:MAX_ROWS], generator)
+            held_out_outputs(member, patients, held_out[:MAX_ROWS], generator)
             for member, (_, held_out) in zip(ensemble.networks, rows, strict=True)
         ]
         start = ensemble.prior()
     return fit_calibration(ensemble.calibration, tasks, start, parts, shift)
-
-
-def _held_out(model: SequentialFusion, patients: PatientTensors, rows: Tensor, generator: torch.Generator) -> HeldOut:
-    batch = patients.batch(rows)
-    evidence = model.encode(batch)
-    outputs: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
-    taken: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
-    for _ in range(N_ORDERS):
-        paths = random_paths(batch.presence, generator)
-        for name, of_steps in model.read(evidence, paths).items():
-            outputs[name].append(of_steps[1:])
-        for visibility in model.visibilities:
-            steps = visibility.restrict_paths(paths)
-            subsets = steps_taken(steps, batch.presence.shape[1])[1:] & (steps.T >= 0).unsqueeze(-1)
-            for name in visibility.tasks:
-                taken[name].append(subsets)
-    assert batch.strata is not None
-    joined, joined_subsets = ({name: torch.cat(parts) for name, parts in each.items()} for each in (outputs, taken))
-    return HeldOut(joined, joined_subsets, batch.targets, batch.labelled, batch.strata, batch.weights, batch.cells)

@@ -87,5 +87,3 @@ def _varying(indicators: Tensor) -> Tensor:
         share = varied.mean(0)
         varied = varied[:, (share * (1 - share)).argsort(descending=True)[:MAX_COLUMNS]]
     return varied
-
-

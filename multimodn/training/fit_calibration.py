@@ -19,8 +19,7 @@ The prior, the prediction without any modality, is not changed, so that contribu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,26 +27,13 @@ from torch import Tensor
 from multimodn.base.task import Task
 from multimodn.fusion.calibration import Calibration
 from multimodn.fusion.network import Outputs, tilt_loss
-from multimodn.missingness.cells import own_factor
 from multimodn.missingness.label_shift import LabelShift
+from multimodn.training.held_out import HeldOut, Visits, labelled_visits
 
 MIN_ROWS = 20  # minimum of labelled held-out rows for any correction; a quarter of it of the rarer outcomes
 FULL_ROWS = 100  # minimum for a slope and a shift for each modality; below, all modalities share them
 LEAST_SCALE = 0.1  # a wrong ranking of few held-out rows, by chance, must not reverse that of all others
 SHIFT_PENALTY = 1.0  # strength of the ridge penalty on shifts, in rows: weak, as a mean needs few rows
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Outputs for held-out patients at subsets of their modalities; mappings are by task."""
-
-    outputs: Outputs  # (S, B, K)
-    taken: Mapping[str, Tensor]  # the subsets, bool (S, B, M); all False where a patient has no such subset
-    targets: Mapping[str, Tensor]  # (B, ...)
-    labelled: Mapping[str, Tensor]  # bool (B,)
-    strata: Tensor  # long (B, T), -1 = no label
-    weights: Tensor | None = None  # of each row in each task, (B, T); None: all are 1
-    cells: Tensor | None = None  # the label shift of the empty cells of each modality, (B, M, T, L); None: none
 
 
 def fit_calibration(
@@ -67,7 +53,7 @@ def fit_calibration(
             summaries[task.name] = too_few
             continue
         is_shared = rows < FULL_ROWS
-        prior, parts = start[task.name].double(), [_visits(task, t, part, shift) for part in held_out]
+        prior, parts = start[task.name].double(), [labelled_visits(task, t, part, shift) for part in held_out]
         slopes = _fit_slopes(task, prior, parts, penalty, is_shared)
         shifts = _fit_shifts(task, prior, parts, slopes, is_shared)
         if not (slopes.isfinite().all() and shifts.isfinite().all()):
@@ -126,47 +112,7 @@ def _rarer(task: Task, strata: Tensor) -> tuple[int, str]:
     return int(counts.sum() - counts.max()), "outside the most frequent outcome"
 
 
-@dataclass(frozen=True)
-class _Visits:
-    """Labelled pairs of row and subset; their weights add up to the number of rows.
-
-    Tilts correct the label shift of a likelihood, the weights ``balance`` that of a mean.
-    """
-
-    outputs: Tensor
-    used: Tensor
-    targets: Tensor
-    strata: Tensor
-    weights: Tensor
-    tilts: Tensor | None
-    balance: Tensor | None
-
-
-def _visits(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> _Visits:
-    taken = part.taken[task.name]
-    chosen = taken.any(-1) & part.labelled[task.name]
-    n_rows = int(chosen.any(0).sum())
-    subset, row = chosen.nonzero(as_tuple=True)
-    # all visits have equal weight, as in the probabilities of the label shift
-    weights = torch.full(row.shape, n_rows / max(len(row), 1), dtype=torch.float64)
-    if part.weights is not None:
-        weights = weights * part.weights[row, t]
-    tilts = balance = None
-    if shift is not None and task.n_strata > 1:
-        balance = shift.balance(taken, part.strata)[task.name][subset, row].double()
-        if part.cells is not None:
-            of_cells = torch.einsum("vm,vml->vl", taken[subset, row].float(), part.cells[row, :, t])
-            balance = balance * own_factor(of_cells, part.strata[row, t]).double()
-        tilts_of = shift.corrections(taken, part.strata).tilts
-        tilts = tilts_of[task.name][subset, row].double() if task.name in tilts_of else None
-        if tilts is not None and part.cells is not None:
-            tilts = tilts + of_cells[:, : task.n_strata].double()
-    outputs, used = part.outputs[task.name][subset, row].double(), taken[subset, row].double()
-    strata = part.strata[row, t].clamp(min=0)
-    return _Visits(outputs, used, part.targets[task.name][row], strata, weights, tilts, balance)
-
-
-def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Visits], penalty: float, is_shared: bool) -> Tensor:
+def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[Visits], penalty: float, is_shared: bool) -> Tensor:
     """Slopes ``(M,)``, less one, by maximum likelihood."""
     n_modalities = parts[0].used.shape[1]
 
@@ -185,7 +131,7 @@ def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[_Visits], penalty: fl
     return _minimum(objective, (1 if is_shared else n_modalities,), penalty).expand(n_modalities)
 
 
-def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Visits], slopes: Tensor, is_shared: bool) -> Tensor:
+def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[Visits], slopes: Tensor, is_shared: bool) -> Tensor:
     """Shifts ``(M, K)`` that bring the balanced mean prediction of every subset close to the prior."""
     n_modalities = parts[0].used.shape[1]
     if not task.has_strata_likelihood or parts[0].balance is None:
@@ -206,7 +152,7 @@ def _fit_shifts(task: Task, prior: Tensor, parts: Sequence[_Visits], slopes: Ten
     return _minimum(objective, shape, SHIFT_PENALTY).expand(n_modalities, -1)
 
 
-def _balanced(parts: Sequence[_Visits], wanted: Tensor) -> list[Tensor]:
+def _balanced(parts: Sequence[Visits], wanted: Tensor) -> list[Tensor]:
     """Weights of the visits by which every stratum has exactly the ``wanted`` share of every subset.
 
     `LabelShift.balance` does that for expected visits; the visits of random orders differ a little, which nearly

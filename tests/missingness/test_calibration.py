@@ -10,7 +10,8 @@ from multimodn.missingness.label_shift import LabelShift
 from multimodn.tasks.binary import BinaryTask
 from multimodn.tasks.multiclass import MulticlassTask
 from multimodn.tasks.survival import SurvivalTask
-from multimodn.training.fit_calibration import HeldOut, fit_calibration
+from multimodn.training.fit_calibration import fit_calibration
+from multimodn.training.held_out import HeldOut
 
 START = {"death": torch.tensor([-0.5])}
 

@@ -146,9 +146,8 @@ class _Fitting:
             weight = weight * self.patients.weights[rows, t].double()
         tilt = None
         if self.neutral and task.n_strata > 1:
-            alone = torch.zeros(1, len(self.model.modalities), dtype=torch.bool)
-            alone[0, m] = True
-            tilts = _frequency_shift(self.strata[self.strata[:, t] >= 0, t], strata, task.n_strata).expand(len(rows), -1)
+            everyone = self.strata[self.strata[:, t] >= 0, t]
+            tilts = _frequency_shift(everyone, strata, task.n_strata).expand(len(rows), -1)
             if self.patients.cells is not None:
                 tilts = tilts + self.patients.cells[rows, m, t, : task.n_strata].double()
             if task.has_strata_likelihood:
@@ -186,8 +185,8 @@ class _Fitting:
         generator = torch.Generator().manual_seed(self.seed)
         taken = torch.cat(
             [
-                steps_taken(random_paths(presence, generator), presence.shape[1])[1:] if k else presence[None]
-                for k in range(N_ORDERS)
+                presence[None],
+                *(_subsets_along(random_paths(presence, generator), presence.shape[1]) for _ in range(N_ORDERS)),
             ]
         )
         steps = taken[:, :, members].double()
@@ -220,6 +219,11 @@ class _Fitting:
         return fit_weights(loss, len(members), STACK_PENALTY, 1.0 / len(members) ** 0.5)
 
 
+def _subsets_along(paths: Tensor, n_modalities: int) -> Tensor:
+    """Returns the subset after each step of a path, bool ``(depth, n, M)``; empty where there is no step."""
+    return steps_taken(paths, n_modalities)[1:] & (paths.T >= 0).unsqueeze(-1)
+
+
 def _frequency_shift(everyone: Tensor, having: Tensor, n_strata: int) -> Tensor:
     """Returns log P(y | having) - log P(y) of each stratum, ``(L,)`` float64, smoothed by one row of everyone's."""
     prior = torch.bincount(everyone, minlength=n_strata).double()
@@ -227,5 +231,3 @@ def _frequency_shift(everyone: Tensor, having: Tensor, n_strata: int) -> Tensor:
     counts = torch.bincount(having, minlength=n_strata).double()
     share = (counts + prior) / (len(having) + 1)
     return torch.where(prior > 0, (share / prior.clamp(min=1e-300)).log(), 0.0)
-
-

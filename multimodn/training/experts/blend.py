@@ -1,0 +1,92 @@
+"""How much the network and the experts of its members count in each task, by what they say of held-out patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multimodn.base.batches import PatientTensors
+from multimodn.fusion import Ensemble, SequentialFusion
+from multimodn.fusion.experts import Experts
+from multimodn.fusion.network import tilt_loss
+from multimodn.missingness.label_shift import LabelShift
+from multimodn.training.experts.stack import fit_weights
+from multimodn.training.held_out import MAX_ROWS, HeldOut, held_out_outputs, labelled_visits
+
+MIN_ROWS = 20  # held-out rows with a label, below which both count alike
+BLEND_PENALTY = 10.0  # strength that draws the two weights to each other, in rows
+BOTH = (0.5, 0.5)
+
+
+def fit_blend(
+    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], seed: int, *, neutral: bool
+) -> dict[str, dict[str, float]]:
+    """Fits the weights of network and experts, at least 0, in place; the members share them.
+
+    They maximise the likelihood of the outcomes of the patients that each member left out, at subsets of their
+    modalities; under ``neutral`` it is tilted by the label shift. ``rows``: for each member its training and held-out
+    rows.
+
+    Returns:
+        For each task the weights of ``network`` and ``experts``.
+    """
+    tasks = list(ensemble.tasks.values())
+    weights = torch.tensor(BOTH).repeat(len(tasks), 1)
+    if patients.strata is not None and any(len(held_out) for _, held_out in rows):
+        shift = None
+        if neutral:
+            everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
+            shift = LabelShift(patients.presence[everyone], patients.strata[everyone], tasks, ensemble.first.seen)
+        alone = [_outputs(ensemble, patients, rows, seed, each) for each in ((1.0, 0.0), (0.0, 1.0))]
+        prior = {name: start.double() for name, start in ensemble.prior().items()}
+        for t, task in enumerate(tasks):
+            if sum(int(part.labelled[task.name].sum()) for part in alone[0]) < MIN_ROWS:
+                continue
+            pairs = [
+                (labelled_visits(task, t, by_network, shift), labelled_visits(task, t, by_experts, shift))
+                for by_network, by_experts in zip(*alone, strict=True)
+            ]
+
+            def loss(both: Tensor, *, task=task, pairs=pairs, start=prior[task.name]) -> Tensor:
+                total = torch.zeros((), dtype=torch.float64)
+                for network, experts in pairs:
+                    outputs = start + both[0] * (network.outputs - start) + both[1] * (experts.outputs - start)
+                    each, weight = task(outputs, network.targets), network.weights
+                    if network.tilts is not None:
+                        each = each + tilt_loss(task, outputs, network.tilts, network.strata)
+                    elif network.balance is not None:
+                        weight = weight * network.balance
+                    total = total + (each * weight).sum()
+                return total
+
+            weights[t] = fit_weights(loss, 2, BLEND_PENALTY, BOTH[0]).float()
+    for experts in _experts(ensemble):
+        experts.network_weight.copy_(weights[:, 0])
+        experts.expert_weight.copy_(weights[:, 1])
+    return {
+        task.name: {"network": round(float(network), 4), "experts": round(float(experts), 4)}
+        for task, (network, experts) in zip(tasks, weights.tolist(), strict=True)
+    }
+
+
+@torch.no_grad()
+def _outputs(
+    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], seed: int,
+    weights: tuple[float, float],
+) -> list[HeldOut]:  # fmt: skip
+    """Predicts the held-out patients of each member by the network or the experts alone, at the same subsets."""
+    for experts in _experts(ensemble):
+        experts.network_weight.fill_(weights[0])
+        experts.expert_weight.fill_(weights[1])
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        held_out_outputs(member, patients, held_out[:MAX_ROWS], generator)
+        for member, (_, held_out) in zip(ensemble.networks, rows, strict=True)
+    ]
+
+
+def _experts(ensemble: Ensemble) -> list[Experts]:
+    members: list[SequentialFusion] = ensemble.networks
+    return [member.experts for member in members if member.experts is not None]
