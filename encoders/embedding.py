@@ -101,11 +101,15 @@ class EmbeddingEncoder(Encoder):
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes columns behind gates; see `Encoder.encode_parts`."""
+        return self.layers(self.vector_parts(parts, rows, gates))
+
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns vectors with columns behind gates; see `Encoder.vector_parts`."""
         weight = self.layers.straight.weight
         content = parts.content.to(weight)
         start = 0.0 if parts.reference is None else parts.reference.to(weight)
         mixed = start + gates.to(weight) * (content[rows] - start)
-        return self.layers(mixed if self.projection is None else mixed @ self.projection.components)
+        return mixed if self.projection is None else mixed @ self.projection.components
 
     def summary(self) -> pd.DataFrame:
         """Returns ``minimum``, ``median`` and ``maximum`` of every column in the training rows."""

@@ -141,11 +141,17 @@ class SeriesEncoder(Encoder):
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes measurements with their values behind gates; see `Encoder.encode_parts`."""
+        return self(self._gated(parts, rows, gates))
+
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns vectors of measurements with their values behind gates; see `Encoder.vector_parts`."""
+        return self.vector(self._gated(parts, rows, gates))
+
+    def _gated(self, parts: Parts, rows: Tensor, gates: Tensor) -> Ragged:
         weight = self.layers.straight.weight
         values = parts.content[rows]
         time, code, value = values.items.to(weight).unbind(1)
-        items = torch.stack([time, code, value * gates.to(weight).flatten()], 1)
-        return self(Ragged(items, values.lengths))
+        return Ragged(torch.stack([time, code, value * gates.to(weight).flatten()], 1), values.lengths)
 
     def summary(self) -> pd.DataFrame:
         """Returns ``mean``, ``spread`` and ``n_rows`` of every variable in the training rows."""

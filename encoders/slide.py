@@ -177,6 +177,18 @@ class SlideEncoder(Encoder):
         names = places.assign(feature=named, value=named)
         return Parts.one_by_one(names, values.tiles.lengths, values, BASELINE, self.options.hidden_size)
 
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns means of tiles behind gates; a closed tile counts as the mean tile; see `Encoder.vector_parts`."""
+        patients, which = torch.unique(rows, return_inverse=True)
+        n_tiles, bags = gates.shape[1], parts.content[patients]
+        blocks = [bags.features(start, stop).to(self.mean) for start, stop in _blocks(bags.n_tiles)]
+        tiles = ((torch.cat(blocks) - self.mean) * self.scale).view(len(patients), n_tiles, -1)
+        means = torch.zeros(len(rows), tiles.shape[2], dtype=tiles.dtype, device=tiles.device)
+        for k in range(len(patients)):  # tiles of one patient are not copied for each row of gates
+            own = (which == k).nonzero().squeeze(1)
+            means = means.index_copy(0, own, gates[own].to(tiles) @ tiles[k] / n_tiles)
+        return means
+
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> tuple[Tensor, Ragged]:
         """Encodes tiles behind gates; see `Encoder.encode_parts`.
 

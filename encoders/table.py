@@ -95,10 +95,28 @@ class TableEncoder(Encoder):
 
     def vector(self, values: Tensor) -> Tensor:
         """Returns scaled numbers or component scores, and centred indicators of levels; see `Encoder.vector`."""
-        numbers = values[:, : self.n_numeric]
+        return self._vector(values, self.n_numeric)
+
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns vectors with columns behind gates; see `Encoder.vector_parts`."""
+        weight, n = self.layers.straight.weight, len(self.layout.numeric)
+        vector, start = self._vector(parts.content.to(weight), n), weight.new_zeros(())
+        if parts.reference is not None:
+            vector, start = torch.nan_to_num(vector), torch.nan_to_num(self._vector(parts.reference.to(weight), n))
+        columns = torch.arange(n, device=weight.device)
+        if self.levels is not None:
+            columns = torch.cat([columns, n + self.levels.column])
+        mixed = start + gates.to(weight)[:, columns] * (vector[rows] - start)
+        if self.projection is None:
+            return mixed
+        return torch.cat([torch.nan_to_num(mixed[:, :n]) @ self.projection.components, mixed[:, n:]], 1)
+
+    def _vector(self, values: Tensor, n_numeric: int) -> Tensor:
+        """Returns the vectors of rows whose first ``n_numeric`` columns are numbers, NaN = empty."""
+        numbers = values[:, :n_numeric]
         if self.levels is None:
             return numbers
-        codes = values[:, self.n_numeric : self.n_numeric + len(self.layout.categorical)]
+        codes = values[:, n_numeric : n_numeric + len(self.layout.categorical)]
         indicators = self.levels(codes).masked_fill(codes.isnan()[:, self.levels.column], torch.nan)
         return torch.cat([numbers, indicators], 1)
 

@@ -167,7 +167,11 @@ class TextEncoder(Encoder):
 
     def encode_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
         """Encodes reports with their word vectors behind gates; see `Encoder.encode_parts`."""
-        return self(self._project(parts.content.vectors(rows, gates).to(self.centre)))
+        return self(self.vector_parts(parts, rows, gates))
+
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns vectors of reports with their word vectors behind gates; see `Encoder.vector_parts`."""
+        return self._project(parts.content.vectors(rows, gates).to(self.centre))
 
     def config(self) -> dict[str, JSON]:
         """Returns options, column and the network's hash; the rest is in the state."""

@@ -159,8 +159,14 @@ class PictureEncoder(Encoder):
             assert self.network is not None
             shown = gated(self._normalised(items.to(self.mean)), which, shaped, q)
             return self.layers(self.network(shown).view(len(rows), q, -1).mean(1))
+        return self.layers(self.vector_parts(parts, rows, gates))
+
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns features of a frozen network with pixels behind gates; see `Encoder.vector_parts`."""
+        items, which, shaped, q = parts.content.items(rows, gates)
+        frozen = parts.content.frozen
         made = parts.content.once(gates, lambda: frozen[1](gated(frozen[0](items.float()), which, shaped, q)))
-        return self.layers((made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate)
+        return (made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate
 
     def _features(self, values: Pictures) -> Tensor:
         assert self.network is not None

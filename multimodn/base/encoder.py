@@ -179,6 +179,13 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no parts.")
 
+    def vector_parts(self, parts: Parts, rows: Tensor, gates: Tensor) -> Tensor:
+        """Returns the vectors of `vector` with parts behind gates, ``(k, vector_size)``; see `encode_parts`.
+
+        Open gates give the patient's vector. For kinds with both a `vector_size` and parts.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no vectors behind gates.")
+
     @abstractmethod
     def config(self) -> dict[str, JSON]:
         """Returns what `from_config` needs to rebuild the module so that its `state_dict` loads."""

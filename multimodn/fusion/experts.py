@@ -25,6 +25,7 @@ class ExpertSizes:
     n_columns: int  # width of the vector; 0 = this modality has no experts
     n_bins: int  # bins of the piecewise-linear basis of the linear model; 0 = the columns alone
     indicates_empty: bool  # whether the linear model sees which columns are empty
+    splits_on_empty: bool = False  # whether trees do; else an empty cell counts as 0, the mean
     trees: TreeSizes | None = None  # None: no trees
 
 
@@ -94,6 +95,7 @@ class ModalityExperts(nn.Module):
     def __init__(self, sizes: ExpertSizes, n_outputs: int) -> None:
         super().__init__()
         self.basis = LinearBasis(sizes.n_columns, sizes.n_bins, indicates_empty=sizes.indicates_empty)
+        self.splits_on_empty = sizes.splits_on_empty
         self.register_buffer("weight", torch.zeros(self.basis.output_size, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
         self.trees = Trees(sizes.trees, n_outputs) if sizes.trees is not None else None
@@ -101,7 +103,9 @@ class ModalityExperts(nn.Module):
     def forward(self, vector: Tensor) -> Tensor:
         """Returns the evidence ``(n, Q)`` of vectors ``(n, n_columns)``, NaN = empty."""
         evidence: Tensor = self.basis(vector) @ self.weight + self.bias
-        return evidence if self.trees is None else evidence + self.trees(vector)
+        if self.trees is None:
+            return evidence
+        return evidence + self.trees(vector if self.splits_on_empty else torch.nan_to_num(vector))
 
 
 class Experts(nn.Module):

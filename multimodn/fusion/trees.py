@@ -27,7 +27,7 @@ class Trees(nn.Module):
 
     column: Tensor
     threshold: Tensor
-    children: Tensor
+    branches: Tensor
     empty_left: Tensor
     leaf: Tensor
     output: Tensor
@@ -38,7 +38,7 @@ class Trees(nn.Module):
         shape = (sizes.n_trees, sizes.n_nodes)
         self.register_buffer("column", torch.zeros(shape, dtype=torch.long))
         self.register_buffer("threshold", torch.zeros(shape))
-        self.register_buffer("children", torch.full((*shape, 2), -1, dtype=torch.long))  # left, right
+        self.register_buffer("branches", torch.full((*shape, 2), -1, dtype=torch.long))  # left, right
         self.register_buffer("empty_left", torch.zeros(shape, dtype=torch.bool))  # where an empty cell goes
         self.register_buffer("leaf", torch.zeros(sizes.n_trees, sizes.n_nodes + 1))
         self.register_buffer("output", torch.zeros(sizes.n_trees, dtype=torch.long))
@@ -52,7 +52,7 @@ class Trees(nn.Module):
             inner = node.clamp(min=0)
             value = vector[row, self.column[tree, inner]]
             left = torch.where(value.isnan(), self.empty_left[tree, inner], value <= self.threshold[tree, inner])
-            node = torch.where(node >= 0, self.children[tree, inner, 1 - left.long()], node)
+            node = torch.where(node >= 0, self.branches[tree, inner, 1 - left.long()], node)
         return -1 - node
 
     def forward(self, vector: Tensor) -> Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
+from multimodn.base.task import Task
 from multimodn.fusion import Ensemble, SequentialFusion
 from multimodn.fusion.experts import Experts
 from multimodn.fusion.network import tilt_loss
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.training.experts.stack import fit_weights
-from multimodn.training.held_out import MAX_ROWS, HeldOut, held_out_outputs, labelled_visits
+from multimodn.training.held_out import MAX_ROWS, HeldOut, Visits, held_out_outputs, labelled_visits
 
 MIN_ROWS = 20  # held-out rows with a label, below which both count alike
 BLEND_PENALTY = 10.0  # strength that draws the two weights to each other, in rows
@@ -44,23 +46,8 @@ def fit_blend(
         for t, task in enumerate(tasks):
             if sum(int(part.labelled[task.name].sum()) for part in alone[0]) < MIN_ROWS:
                 continue
-            pairs = [
-                (labelled_visits(task, t, by_network, shift), labelled_visits(task, t, by_experts, shift))
-                for by_network, by_experts in zip(*alone, strict=True)
-            ]
-
-            def loss(both: Tensor, *, task=task, pairs=pairs, start=prior[task.name]) -> Tensor:
-                total = torch.zeros((), dtype=torch.float64)
-                for network, experts in pairs:
-                    outputs = start + both[0] * (network.outputs - start) + both[1] * (experts.outputs - start)
-                    each, weight = task(outputs, network.targets), network.weights
-                    if network.tilts is not None:
-                        each = each + tilt_loss(task, outputs, network.tilts, network.strata)
-                    elif network.balance is not None:
-                        weight = weight * network.balance
-                    total = total + (each * weight).sum()
-                return total
-
+            visits = [[labelled_visits(task, t, part, shift) for part in parts] for parts in alone]
+            loss = partial(_loss, task, prior[task.name], list(zip(*visits, strict=True)))
             weights[t] = fit_weights(loss, 2, BLEND_PENALTY, BOTH[0]).float()
     for experts in _experts(ensemble):
         experts.network_weight.copy_(weights[:, 0])
@@ -69,6 +56,20 @@ def fit_blend(
         task.name: {"network": round(float(network), 4), "experts": round(float(experts), 4)}
         for task, (network, experts) in zip(tasks, weights.tolist(), strict=True)
     }
+
+
+def _loss(task: Task, start: Tensor, pairs: Sequence[tuple[Visits, Visits]], weights: Tensor) -> Tensor:
+    """Returns the loss of visits predicted by the networks and by the experts, with two weights."""
+    total = torch.zeros((), dtype=torch.float64)
+    for network, experts in pairs:
+        outputs = start + weights[0] * (network.outputs - start) + weights[1] * (experts.outputs - start)
+        each, of_visit = task(outputs, network.targets), network.weights
+        if network.tilts is not None:
+            each = each + tilt_loss(task, outputs, network.tilts, network.strata)
+        elif network.balance is not None:
+            of_visit = of_visit * network.balance
+        total = total + (each * of_visit).sum()
+    return total
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -14,14 +14,16 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.encoder import Encoder
 from multimodn.base.task import Task
 from multimodn.fusion import SequentialFusion, random_paths
-from multimodn.fusion.experts import Experts, ExpertSizes, LinearBasis
+from multimodn.fusion.experts import Experts, ExpertSizes, LinearBasis, ModalityExperts
 from multimodn.fusion.network import tilt_loss
 from multimodn.fusion.paths import steps_taken
 from multimodn.missingness.cells import own_factor, with_cells
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
+from multimodn.training.experts import trees
 from multimodn.training.experts.linear import N_FOLDS, LinearFit, deal_folds, fit_linear
 from multimodn.training.experts.stack import fit_weights
+from multimodn.training.experts.trees import TreeFit
 
 MIN_ROWS = 20  # labelled training patients who have the modality, below which an expert is left out
 MIN_RAREST = 5  # of them in the rarest outcome that occurs
@@ -86,10 +88,13 @@ class _Fitting:
         with torch.no_grad():
             self.priors = [task.prior().double() for task in self.tasks]
         self.n_evidence = [task.n_evidence for task in self.tasks]
-        self.sizes = [ExpertSizes(0, 0, False)] * len(model.modalities)
+        self.sizes = [ExpertSizes(0, 0, indicates_empty=False)] * len(model.modalities)
         self.bases: dict[int, LinearBasis] = {}
-        self.fits: dict[tuple[int, int], LinearFit] = {}
-        self.held_out: dict[tuple[int, int], Tensor] = {}  # evidence (n_rows, n_evidence) of modality m for task t
+        self.linear: dict[tuple[int, int], LinearFit] = {}  # by modality and task
+        self.trees: dict[tuple[int, int], TreeFit] = {}
+        # evidence of training rows from inner folds, (n_rows, n_evidence), by modality, task and kind of expert
+        self.held_out: dict[tuple[int, int, str], Tensor] = {}
+        self.kinds = study.training.experts
 
     def fit_modality(self, m: int) -> dict[str, str]:
         name = self.model.modalities[m]
@@ -122,20 +127,28 @@ class _Fitting:
         x = basis(vector)
         place = torch.full((len(self.rows),), -1)
         place[has] = torch.arange(len(has))
+        columns = torch.nan_to_num(vector) if self.neutral else vector  # trees must not split on who has an empty cell
         for t, labelled in asked:
-            self._fit_task(m, t, labelled, x[place[labelled]])
+            self._fit_task(m, t, labelled, x[place[labelled]], columns[place[labelled]])
         self.bases[m] = basis
-        self.sizes[m] = ExpertSizes(vector.shape[1], n_bins, self.informative)
+        self.sizes[m] = ExpertSizes(vector.shape[1], n_bins, self.informative, not self.neutral)
         return reasons
 
-    def _fit_task(self, m: int, t: int, labelled: Tensor, x: Tensor) -> None:
-        rows = self._rows_of(m, t, labelled)
+    def _fit_task(self, m: int, t: int, labelled: Tensor, basis: Tensor, columns: Tensor) -> None:
+        rows, n = self._rows_of(m, t, labelled), self.n_evidence[t]
         folds = deal_folds(rows.strata, N_FOLDS, self.seed)
-        fit = fit_linear(x, rows.loss, self.n_evidence[t], folds, rows.weight)
-        self.fits[m, t] = fit
-        held_out = torch.zeros(len(self.rows), self.n_evidence[t], dtype=torch.float64)
-        held_out[labelled] = fit.held_out
-        self.held_out[m, t] = held_out
+        if "ridge" in self.kinds:
+            self.linear[m, t] = fit_linear(basis, rows.loss, n, folds, rows.weight)
+            self._keep((m, t, "ridge"), labelled, self.linear[m, t].held_out)
+        if "trees" in self.kinds and len(labelled) >= trees.MIN_ROWS:
+            self.trees[m, t] = trees.fit_trees(
+                columns, rows.loss, n, folds, rows.weight, self.seed, "training.experts: trees"
+            )
+            self._keep((m, t, "trees"), labelled, self.trees[m, t].held_out)
+
+    def _keep(self, key: tuple[int, int, str], labelled: Tensor, evidence: Tensor) -> None:
+        self.held_out[key] = torch.zeros(len(self.rows), evidence.shape[1], dtype=torch.float64)
+        self.held_out[key][labelled] = evidence
 
     def _rows_of(self, m: int, t: int, labelled: Tensor) -> Rows:
         """The likelihood of modality m alone: tilted by the outcomes of who has it, and by its empty cells."""
@@ -164,21 +177,30 @@ class _Fitting:
 
     def stacked(self) -> Experts:
         """Fits the weights of each task's experts, and folds them into their coefficients."""
-        experts = Experts(self.sizes, self.n_evidence)
-        for t, columns in enumerate(experts.columns):
-            members = [m for m in range(len(self.sizes)) if (m, t) in self.fits]
-            if not members:
-                continue
-            weights = self._stack(t, members)
-            for m, weight in zip(members, weights.tolist(), strict=True):
-                own, fit = experts.of_modality[str(m)], self.fits[m, t]
-                own.weight[:, columns] = (weight * fit.weight).float()
-                own.bias[columns] = (weight * fit.bias).float()
+        n_outputs = sum(self.n_evidence)
+        ends = [sum(self.n_evidence[: t + 1]) for t in range(len(self.tasks))]
+        columns = [slice(end - n, end) for end, n in zip(ends, self.n_evidence, strict=True)]
+        weights: dict[tuple[int, int, str], float] = {}
+        for t in range(len(self.tasks)):
+            keys = [key for key in self.held_out if key[1] == t]
+            if keys:
+                weights |= dict(zip(keys, self._stack(t, keys).tolist(), strict=True))
+        made: dict[int, ModalityExperts] = {}
         for m, basis in self.bases.items():
-            experts.of_modality[str(m)].basis.load_state_dict(basis.state_dict())
+            boosted = [(fit, columns[t], weights[m, t, "trees"]) for (own, t), fit in self.trees.items() if own == m]
+            joined = trees.join_trees(boosted, n_outputs)
+            self.sizes[m] = replace(self.sizes[m], trees=None if joined is None else joined.sizes)
+            made[m] = ModalityExperts(self.sizes[m], n_outputs)
+            made[m].basis, made[m].trees = basis, joined
+            for (own, t), fit in self.linear.items():
+                if own == m:
+                    made[m].weight[:, columns[t]] = (weights[m, t, "ridge"] * fit.weight).float()
+                    made[m].bias[columns[t]] = (weights[m, t, "ridge"] * fit.bias).float()
+        experts = Experts(self.sizes, self.n_evidence)
+        experts.of_modality.update({str(m): each for m, each in made.items()})
         return experts
 
-    def _stack(self, t: int, members: Sequence[int]) -> Tensor:
+    def _stack(self, t: int, keys: Sequence[tuple[int, int, str]]) -> Tensor:
         task = self.tasks[t]
         labelled = self.patients.labelled[task.name][self.rows].nonzero().squeeze(1)
         rows, presence = self.rows[labelled], self.presence[labelled] & self.seen[t]
@@ -189,9 +211,9 @@ class _Fitting:
                 *(_subsets_along(random_paths(presence, generator), presence.shape[1]) for _ in range(N_ORDERS)),
             ]
         )
-        steps = taken[:, :, members].double()
+        steps = taken[:, :, [m for m, _, _ in keys]].double()
         is_state = steps.any(-1)
-        evidence = torch.stack([self.held_out[m, t][labelled] for m in members])  # (m, n, K)
+        evidence = torch.stack([self.held_out[key][labelled] for key in keys])  # (m, n, K)
         strata = self.strata[labelled]
         weight = is_state.double() / is_state.sum(0).clamp(min=1)
         if self.patients.weights is not None:
@@ -216,7 +238,7 @@ class _Fitting:
             total: Tensor = (each * weight).sum()
             return total
 
-        return fit_weights(loss, len(members), STACK_PENALTY, 1.0 / len(members) ** 0.5)
+        return fit_weights(loss, len(keys), STACK_PENALTY, 1.0 / len(keys) ** 0.5)
 
 
 def _subsets_along(paths: Tensor, n_modalities: int) -> Tensor:
