@@ -35,6 +35,18 @@ def steps_taken(paths: Tensor, n_modalities: int) -> Tensor:
     return F.pad(step.cumsum(0) > 0, (0, 0, 0, 0, 1, 0))
 
 
+def random_subsets(presence: Tensor, n_orders: int, generator: torch.Generator) -> Tensor:
+    """Returns what each row has, ``(B, M)``, and the subset after each step of random orders: bool ``(S, B, M)``.
+
+    Where a row has no further step the subset is empty.
+    """
+    subsets = [presence[None]]
+    for _ in range(n_orders):
+        paths = random_paths(presence, generator)
+        subsets.append(steps_taken(paths, presence.shape[1])[1:] & (paths.T >= 0).unsqueeze(-1))
+    return torch.cat(subsets)
+
+
 def all_subsets(n_modalities: int, device: torch.device | None = None) -> Tensor:
     """Returns every subset of M modalities by its bit code, bool ``(2 ** M, M)``."""
     modalities = torch.arange(n_modalities, device=device)

@@ -112,6 +112,11 @@ class LabelShift:
                 corrections.weights[task.name] = factor * row_weights[:, t]
         return corrections
 
+    def subset_tilts(self, taken: Tensor) -> Tensor:
+        """Looks up `tilts` at the subsets ``(S, B, M)`` of S states of B rows: ``(S, B, T, L)``."""
+        tilts, _, codes = self._lookup(taken)
+        return tilts[codes]
+
     def balance(self, taken: Tensor, strata: Tensor) -> dict[str, Tensor]:
         """Looks up `weights` for states ``(S, B, M)`` of rows with strata ``(B, T)``: for each task ``(S, B)``."""
         _, weights, codes = self._lookup(taken)

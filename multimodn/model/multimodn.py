@@ -169,7 +169,7 @@ class MultiModN:
             covariates = read_covariates(seen, self.study.presence_covariates)
             patients = weighted(patients, covariates, tasks, members[0].seen)
         if neutral:
-            patients = with_cell_tilts(patients, seen, self.study, list(members[0].tasks.values()))
+            patients = with_cell_tilts(patients, seen, self.study, list(members[0].tasks.values()), members[0].seen)
         del seen
         log = fit_members(self.study, members, patients, rows, folder, flags)
         ensemble = Ensemble(members).eval()

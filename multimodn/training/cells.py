@@ -13,18 +13,23 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.kinds import load_kind
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
+from multimodn.fusion.paths import random_subsets
+from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
 from multimodn.training.experts.linear import N_FOLDS, deal_folds, fit_linear
+from multimodn.training.experts.stack import N_ORDERS, STACK_PENALTY, fit_weights
 
 PENALTIES = (1e4, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 MAX_COLUMNS = 512  # distinct patterns of empty cells of a modality that enter, those that vary most
 MIN_ROWS = 40  # labelled patients who have the modality, below which nothing is learned
 
 
-def with_cell_tilts(patients: PatientTensors, cohort: Cohort, study: Study, tasks: Sequence[Task]) -> PatientTensors:
+def with_cell_tilts(
+    patients: PatientTensors, cohort: Cohort, study: Study, tasks: Sequence[Task], seen: Tensor
+) -> PatientTensors:
     """Returns patients with `PatientTensors.cells`: the label shift of their empty cells, each from other patients.
 
-    ``cohort`` holds the same patients, with the study's modalities.
+    ``cohort`` holds the same patients; ``seen``: which modalities each task may see, bool ``(T, M)``.
     """
     empty: dict[int, Tensor] = {}
     names = list(patients.values)
@@ -37,30 +42,42 @@ def with_cell_tilts(patients: PatientTensors, cohort: Cohort, study: Study, task
                 indicators = kind.empty_cells(frame, modality.options)
                 place = indicators.index.get_indexer(patients.patients[patients.presence[:, m].numpy()])
                 empty[m] = _varying(torch.from_numpy(indicators.to_numpy(dtype=np.float64, copy=True))[place])
-    return replace(patients, cells=fit_cell_tilts(patients, empty, tasks))
+    return replace(patients, cells=fit_cell_tilts(patients, empty, tasks, seen))
 
 
-def fit_cell_tilts(patients: PatientTensors, empty: Mapping[int, Tensor], tasks: Sequence[Task]) -> Tensor | None:
-    """Returns log P(y | empty cells of m) - log P(y | m) for each stratum y, ``(N, M, T, L)``; None if all are 0.
+def fit_cell_tilts(
+    patients: PatientTensors, empty: Mapping[int, Tensor], tasks: Sequence[Task], seen: Tensor
+) -> Tensor | None:
+    """Returns the label shift of the empty cells of each modality, ``(N, M, T, L)``; None if there is none.
 
-    P(y | empty cells of m) is a multinomial logistic regression with an L2 penalty, on patients who have the modality
-    and a label; that of a patient comes from inner folds without them. ``empty``: for some modalities the indicators
-    ``(n, q)`` of the patients who have it, in their order.
+    It is w_m (log P(y | empty cells of m) - log P(y | m)) for each stratum y, by a multinomial logistic regression with
+    an L2 penalty on the patients who have the modality and a label; that of a patient comes from inner folds without
+    them. Which cells are empty depends on other modalities too, as a sicker patient is measured more: so the weights
+    w_m, at least 0, are fitted at random subsets of the modalities, beside the label shift of the subset.
+
+    Args:
+        patients: Development patients, with strata.
+        empty: For some modalities the indicators ``(n, q)`` of the patients who have it, in their order.
+        tasks: The tasks.
+        seen: Which modalities each task may see, bool ``(T, M)``.
     """
     assert patients.strata is not None
     n_strata = max(task.n_strata for task in tasks)
     tilts = torch.zeros(len(patients), len(patients.values), len(tasks), n_strata)
     for m, indicators in empty.items():
-        if not indicators.shape[1]:
-            continue
         rows = patients.presence[:, m].nonzero().squeeze(1)
         for t, task in enumerate(tasks):
             strata = patients.strata[rows, t]
             labelled = strata >= 0
-            if task.n_strata > 1 and int(labelled.sum()) >= MIN_ROWS:
+            if indicators.shape[1] and task.n_strata > 1 and seen[t, m] and int(labelled.sum()) >= MIN_ROWS:
                 shift = _stratum_shift(indicators[labelled], strata[labelled], task.n_strata)
                 tilts[rows[labelled], m, t, : task.n_strata] = shift.float()
-    return tilts if tilts.any() else None
+    if not tilts.any():
+        return None
+    label_shift = LabelShift(patients.presence, patients.strata, tasks, seen)
+    for t, task in enumerate(tasks):
+        tilts[:, :, t] *= _weights(tilts[:, :, t], t, task, patients, label_shift, seen[t])[:, None]
+    return tilts
 
 
 def _stratum_shift(indicators: Tensor, strata: Tensor, n_strata: int) -> Tensor:
@@ -72,9 +89,36 @@ def _stratum_shift(indicators: Tensor, strata: Tensor, n_strata: int) -> Tensor:
         return -(log_prior + evidence).log_softmax(-1).gather(-1, own).squeeze(-1)
 
     folds = deal_folds(strata, N_FOLDS, 0)
-    fitted = fit_linear(indicators, loss, n_strata, folds, penalties=PENALTIES)
+    fitted = fit_linear(indicators, loss, n_strata, folds, N_FOLDS, penalties=PENALTIES)
     shift = (log_prior + fitted.held_out).log_softmax(-1) - log_prior
     return torch.where(counts > 0, shift, 0.0)
+
+
+def _weights(
+    tilts: Tensor, t: int, task: Task, patients: PatientTensors, label_shift: LabelShift, seen: Tensor
+) -> Tensor:
+    """Returns the weights w_m of a task, ``(M,)``, from the tilts ``(N, M, L)`` of modalities alone."""
+    assert patients.strata is not None
+    members = tilts.any(2).any(0).nonzero().squeeze(1)
+    weights = torch.zeros(tilts.shape[1])
+    if not len(members):
+        return weights
+    labelled = (patients.strata[:, t] >= 0).nonzero().squeeze(1)
+    own = patients.strata[labelled, t]
+    taken = random_subsets(patients.presence[labelled] & seen, N_ORDERS, torch.Generator().manual_seed(0))
+    is_state = taken.any(-1)
+    weight = is_state.double() / is_state.sum(0).clamp(min=1)
+    counts = torch.bincount(own, minlength=task.n_strata).double().clamp(min=0.5)
+    base = (counts / counts.sum()).log() + label_shift.subset_tilts(taken)[:, :, t, : task.n_strata].double()
+    steps, of_cells = taken[..., members].double(), tilts[labelled][:, members, : task.n_strata].double()
+
+    def loss(learned: Tensor) -> Tensor:
+        likely = (base + torch.einsum("snm,m,nml->snl", steps, learned, of_cells)).log_softmax(-1)
+        chosen = likely.gather(-1, own.expand(likely.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+        return -(chosen * weight).sum()
+
+    weights[members] = fit_weights(loss, len(members), STACK_PENALTY, 1.0).float()
+    return weights
 
 
 def _varying(indicators: Tensor) -> Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
 from multimodn.fusion import Ensemble
 from multimodn.study.study import Study
 from multimodn.training.experts.blend import fit_blend
-from multimodn.training.experts.fit import fit_experts
+from multimodn.training.experts.fit import Folds, fit_experts
+from multimodn.training.experts.linear import N_FOLDS, deal_folds
 
 
 def add_experts(
@@ -19,16 +21,24 @@ def add_experts(
 ) -> dict[str, Any]:
     """Fits the experts of each member on its training rows, in place, and describes them.
 
-    ``rows``: for each member its training and held-out rows, of which the latter weigh experts against networks.
+    ``rows``: for each member its training and held-out rows. Several members leave out one fold each, whose patients
+    choose the penalties and weights of the experts; a single member has inner folds of its training rows.
 
     Returns:
         ``weights``: for each task those of ``network`` and ``experts``; ``left_out``: for each ``modality: task``
         without an expert the reason.
     """
-    left_out: dict[str, str] = {}
-    for k, (member, (train, _)) in enumerate(zip(ensemble.networks, rows, strict=True)):
-        member.experts, reasons = fit_experts(member, patients, train, study, study.training.seed + k)
-        left_out |= reasons
+    if len(rows) > 1:
+        held_out = [out for _, out in rows]
+        fold = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(out) for out in held_out]))
+        folds = Folds(torch.cat(held_out), fold, len(rows), of_all=False)
+    else:
+        train = rows[0][0]
+        strata = torch.zeros(len(patients), dtype=torch.long) if patients.strata is None else patients.strata[:, 0]
+        folds = Folds(train, deal_folds(strata[train], N_FOLDS, study.training.seed), N_FOLDS, of_all=True)
+    sets, left_out = fit_experts(ensemble.first, patients, folds, study)
+    for member, experts in zip(ensemble.networks, sets, strict=True):
+        member.experts = experts
     ensemble.eval()
     seed, neutral = study.training.seed, study.missingness == "neutral"
     return {"weights": fit_blend(ensemble, patients, rows, seed, neutral=neutral), "left_out": left_out}

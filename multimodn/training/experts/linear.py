@@ -20,16 +20,12 @@ CONVERGED = 1e-5  # largest decrease of the objective in a step, a row, below wh
 
 @dataclass(frozen=True)
 class LinearFit:
-    """A linear model of p columns with K outputs."""
+    """Linear models of p columns with K outputs: one without each fold, and one of all rows, the last."""
 
-    weight: Tensor  # coefficients, float64 ``(p, K)``
-    bias: Tensor  # intercepts, float64 ``(K,)``
-    held_out: Tensor  # evidence of each row from the inner fold that left it out, float64 ``(n, K)``
+    weight: Tensor  # coefficients, float64 ``(n_folds + 1, p, K)``
+    bias: Tensor  # intercepts, float64 ``(n_folds + 1, K)``
+    held_out: Tensor  # evidence of each row from the model without its fold, float64 ``(n, K)``
     penalty: float  # the chosen strength
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Returns the evidence ``(m, K)`` of rows ``(m, p)``."""
-        return x.double() @ self.weight + self.bias
 
 
 def deal_folds(groups: Tensor, n_folds: int, seed: int) -> Tensor:
@@ -43,7 +39,7 @@ def deal_folds(groups: Tensor, n_folds: int, seed: int) -> Tensor:
 
 
 def fit_linear(
-    x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, weights: Tensor | None = None,
+    x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, n_folds: int, weights: Tensor | None = None,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> LinearFit:  # fmt: skip
     """Fits evidence ``x @ weight + bias`` by penalised maximum likelihood; inner folds choose the penalty.
@@ -57,12 +53,11 @@ def fit_linear(
         x: Columns ``(n, p)`` without NaN.
         loss: Loss of n rows at evidence ``(R, n, K)``, ``(R, n)``.
         n_outputs: K.
-        folds: The inner fold of each row, long ``(n,)``.
+        folds: The fold of each row, long ``(n,)``, below ``n_folds``.
         weights: Weight of each row, ``(n,)``; None: all are 1.
         penalties: Strengths to choose from, from strong to weak.
     """
     n, weight = len(x), torch.ones(len(x), dtype=torch.float64) if weights is None else weights.double()
-    n_folds = int(folds.max()) + 1
     centre = x.double().mean(0)
     left, spread, axes = torch.linalg.svd(x.double() - centre, full_matrices=False)
     kept = spread > 1e-9 * spread.max().clamp(min=1e-300)
@@ -109,9 +104,9 @@ def fit_linear(
     with torch.no_grad():
         scores = (loss(held_out) * weight).sum(1)
     best = int(scores.argmin())
-    final = by_fold[-1, best]
-    coefficients = axes.T @ final[:-1]
-    return LinearFit(coefficients, final[-1] - centre @ coefficients, held_out[best], penalties[best])
+    chosen = by_fold[:, best]
+    coefficients = axes.T @ chosen[:, :-1]
+    return LinearFit(coefficients, chosen[:, -1] - centre @ coefficients, held_out[best], penalties[best])
 
 
 def _curvature_at_zero(loss: Loss, n: int, n_outputs: int, weight: Tensor) -> Tensor:

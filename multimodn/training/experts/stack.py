@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_ITERATIONS = 100
+STACK_PENALTY = 10.0  # strength that draws the weights of a task to their mean, in rows
+N_ORDERS = 4  # random orders of each patient whose subsets weights are fitted to
 
 
 def fit_weights(loss: Callable[[Tensor], Tensor], n_weights: int, strength: float, start: float) -> Tensor:

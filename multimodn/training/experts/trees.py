@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,43 +46,54 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TreeFit:
-    """Boosted trees with K outputs."""
+    """Boosted trees with K outputs: those without each fold, and, if asked for, those of all rows, the last."""
 
-    trees: list[dict[str, Any]]  # LightGBM's description of each tree; tree i belongs to output i modulo K
-    held_out: Tensor  # evidence of each row from the inner fold that left it out, float64 ``(n, K)``
+    # LightGBM's description of each tree; tree i of a fit belongs to output i modulo K
+    trees: list[list[dict[str, Any]]]
+    held_out: Tensor  # evidence of each row from the trees without its fold, float64 ``(n, K)``
 
 
 def fit_trees(
-    x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, weights: Tensor, seed: int, caller: str
-) -> TreeFit:  # fmt: skip
-    """Boosts trees on rows ``x`` ``(n, p)``, NaN = empty; inner folds choose the number of rounds.
+    x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, n_folds: int, weights: Tensor, seed: int, *, of_all: bool
+) -> TreeFit:
+    """Boosts trees on rows ``x`` ``(n, p)``, NaN = empty; the rows of a fold stop those that leave it out.
 
     See `multimodn.training.experts.linear.fit_linear` for the other arguments; ``loss`` gives the losses of all rows.
+    ``of_all``: whether trees of all rows are boosted too, for the mean number of rounds.
 
     Raises:
-        MissingExtraError: Without LightGBM; ``caller`` says what needs it.
+        MissingExtraError: Without LightGBM.
     """
-    lightgbm = import_extra("lightgbm", caller, "trees")
+    lightgbm = import_extra("lightgbm", "training.experts: trees", "trees")
     table, weight = x.numpy(), weights.double()
     settings = SETTINGS | {"seed": seed} | ({"num_class": n_outputs} if n_outputs > 1 else {})
+    boost = partial(_boost, lightgbm, settings, table, loss, weight, n_outputs=n_outputs)
     held_out = torch.zeros(len(x), n_outputs, dtype=torch.float64)
-    rounds = []
-    for fold in range(int(folds.max()) + 1):
-        inside = (folds != fold).nonzero().squeeze(1)
-        outside = (folds == fold).nonzero().squeeze(1)
-        booster, best = _boost(lightgbm, settings, table, loss, weight, inside, outside, n_outputs)
+    fitted: dict[int, list[dict[str, Any]]] = {}
+    rounds: list[int] = []
+    for fold in folds.unique().tolist():  # type: ignore[no-untyped-call]
+        inside, outside = ((folds != fold).nonzero().squeeze(1), (folds == fold).nonzero().squeeze(1))
+        booster, best = boost(inside, outside)
         rounds.append(best)
+        fitted[fold] = _described(booster, best)
         raw = booster.predict(table[outside.numpy()], raw_score=True, num_iteration=best)
         held_out[outside] = torch.from_numpy(np.asarray(raw, dtype=np.float64).reshape(len(outside), n_outputs))
-    everyone = torch.arange(len(x))
-    n_rounds = max(1, round(float(np.mean(rounds)) * len(rounds) / max(len(rounds) - 1, 1)))  # more rows, more rounds
-    booster, _ = _boost(lightgbm, settings, table, loss, weight, everyone, None, n_outputs, n_rounds)
-    return TreeFit([tree["tree_structure"] for tree in booster.dump_model()["tree_info"]], held_out)
+    lacking = [fold for fold in range(n_folds) if fold not in fitted]
+    if of_all or lacking:  # a fold without a row leaves out nobody
+        more = len(rounds) / max(len(rounds) - 1, 1)  # more rows bear more rounds
+        n_rounds = max(1, round(float(np.mean(rounds)) * more))
+        whole = _described(boost(torch.arange(len(x)), None, n_rounds=n_rounds)[0], n_rounds)
+        fitted |= dict.fromkeys([*lacking, n_folds], whole)
+    return TreeFit([fitted[fold] for fold in sorted(fitted)], held_out)
+
+
+def _described(booster: Any, n_rounds: int) -> list[dict[str, Any]]:
+    return [tree["tree_structure"] for tree in booster.dump_model(num_iteration=n_rounds)["tree_info"]]
 
 
 def _boost(
     lightgbm: Any, settings: dict[str, Any], table: NDArray[np.float32], loss: Loss, weight: Tensor,
-    inside: Tensor, outside: Tensor | None, n_outputs: int, n_rounds: int = MAX_ROUNDS,
+    inside: Tensor, outside: Tensor | None, *, n_outputs: int, n_rounds: int = MAX_ROUNDS,
 ) -> tuple[Any, int]:  # fmt: skip
     n = len(table)
 
@@ -123,13 +135,13 @@ def _boost(
     return booster, int(booster.best_iteration) if outside is not None else n_rounds
 
 
-def join_trees(fits: Sequence[tuple[TreeFit, slice, float]], n_outputs: int) -> Trees | None:
-    """Joins the trees of several tasks to one module; each has its columns among the outputs, and a factor."""
+def join_trees(fits: Sequence[tuple[Sequence[dict[str, Any]], slice, float]], n_outputs: int) -> Trees | None:
+    """Joins described trees of several tasks to one module; each has its columns among the outputs, and a factor."""
     described = [
         (tree, columns.start + i % (columns.stop - columns.start), factor)
-        for fit, columns, factor in fits
+        for fitted, columns, factor in fits
         if factor
-        for i, tree in enumerate(fit.trees)
+        for i, tree in enumerate(fitted)
         if "split_feature" in tree  # else a single leaf: the data had no split
     ]
     if not described:
