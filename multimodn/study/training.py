@@ -42,7 +42,7 @@ class TrainingSpec(Spec):
     state_size: int = Field(default=32, ge=1)
     update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
     balance: Literal["sum", "uncertainty", "upgrad", "pcgrad"] = "sum"
-    experts: list[Literal["ridge", "trees"]] = Field(default=["ridge"])
+    experts: list[Literal["ridge", "trees"]] = Field(default=[])
     calibrate: bool = True
     loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default=["csv"])
     seed: int = Field(default=0, ge=0)

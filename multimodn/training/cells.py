@@ -74,7 +74,7 @@ def fit_cell_tilts(
                 tilts[rows[labelled], m, t, : task.n_strata] = shift.float()
     if not tilts.any():
         return None
-    label_shift = LabelShift(patients.presence, patients.strata, tasks, seen)
+    label_shift = LabelShift(patients.presence, patients.strata, tasks, seen, weights=patients.weights)
     for t, task in enumerate(tasks):
         tilts[:, :, t] *= _weights(tilts[:, :, t], t, task, patients, label_shift, seen[t])[:, None]
     return tilts

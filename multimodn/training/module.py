@@ -39,7 +39,7 @@ class FusionModule(LightningModule):
         super().__init__()
         self.shift = shift  # makes the losses neutral to missingness; None: plain skipping
         self.model, self.spec, self.loader, self.seed = model, spec, loader, seed
-        self.seen = model.seen
+        self.seen = model.seen  # bool (T, M)
         tasks = [cast(Task, task) for task in model.tasks.values()]
         self.uncertainty = Uncertainty(tasks) if spec.balance == "uncertainty" else None
         self.aggregated = Aggregated(model, spec.balance) if spec.balance in AGGREGATED else None

@@ -40,7 +40,10 @@ def fit_blend(
         shift = None
         if neutral:
             everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
-            shift = LabelShift(patients.presence[everyone], patients.strata[everyone], tasks, ensemble.first.seen)
+            weights_of = None if patients.weights is None else patients.weights[everyone]
+            shift = LabelShift(
+                patients.presence[everyone], patients.strata[everyone], tasks, ensemble.first.seen, weights=weights_of
+            )
         alone = [_outputs(ensemble, patients, rows, seed, each) for each in ((1.0, 0.0), (0.0, 1.0))]
         prior = {name: start.double() for name, start in ensemble.prior().items()}
         for t, task in enumerate(tasks):

@@ -102,7 +102,10 @@ class _Fitting:
         self.presence, self.seen = patients.presence[self.rows], model.seen
         assert patients.strata is not None
         self.strata = patients.strata[self.rows]
-        self.shift = LabelShift(self.presence, self.strata, self.tasks, self.seen) if self.neutral else None
+        self.shift = None
+        if self.neutral:
+            weights = None if patients.weights is None else patients.weights[self.rows]
+            self.shift = LabelShift(self.presence, self.strata, self.tasks, self.seen, weights=weights)
         with torch.no_grad():
             self.priors = [task.prior().double() for task in self.tasks]
         self.n_evidence = [task.n_evidence for task in self.tasks]

@@ -53,7 +53,8 @@ def fit_linear(
         x: Columns ``(n, p)`` without NaN.
         loss: Loss of n rows at evidence ``(R, n, K)``, ``(R, n)``.
         n_outputs: K.
-        folds: The fold of each row, long ``(n,)``, below ``n_folds``.
+        folds: The fold of each row, long ``(n,)``.
+        n_folds: How many folds there are, be they empty.
         weights: Weight of each row, ``(n,)``; None: all are 1.
         penalties: Strengths to choose from, from strong to weak.
     """
