@@ -7,6 +7,7 @@ from multimodn.errors import DataError, StudyError
 from multimodn.scaffold.infer_task import infer_task
 from multimodn.scaffold.write_study import write_study
 from multimodn.study.study import Study
+from multimodn.study.training import advised_members
 
 N = 40
 
@@ -63,6 +64,24 @@ def test_every_inference_is_stated(tables, tmp_path):
         "kind: embedding   # inferred from .npz",
     ):
         assert comment in text
+
+
+@pytest.mark.parametrize(
+    ("n", "members", "said"),
+    [
+        (12, 1, "as there are only 12 patients: too few"),
+        (40, 5, "An ensemble over folds, as there are 40 patients"),
+        (5_000, 1, "One network, as there are 5,000 patients"),
+    ],
+)
+def test_the_size_of_the_cohort_decides_how_many_networks_are_trained(tmp_path, n, members, said):
+    ids = [f"{i:05d}" for i in range(n)]
+    table = pd.DataFrame({"id": ids, "age": np.arange(n) % 90 + 0.5, "died": np.arange(n) % 2})
+    table.iloc[: n // 2].drop(columns="died").to_csv(tmp_path / "a.csv", index=False)
+    table.to_csv(tmp_path / "b.csv", index=False)
+    text = write_study([tmp_path / "a.csv", tmp_path / "b.csv"], "id", ["died"], tmp_path / "s.yaml")
+    assert said in text
+    assert Study.load(tmp_path / "s.yaml").training.members == members == advised_members(n)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from multimodn.scaffold.folders import FolderSource, read_folder
 from multimodn.scaffold.infer_task import FEW, infer_task
 from multimodn.study.sources import check_name
 from multimodn.study.study import SourceSpec
+from multimodn.study.training import SMALL, advised_members
 from multimodn.study.yaml_file import write_yaml
 
 EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
@@ -45,8 +46,8 @@ split: {{validation: 0.2, test: 0.2, stratify: {stratify}, seed: 0}}
 # What predictions may learn from the presence of modalities: neutral (nothing), informative, off.
 missingness: neutral
 
-# With fewer than a few thousand patients an ensemble over folds predicts better: members: 5.
-training: {{members: 1, seed: 0}}
+# {members_reason}
+training: {{members: {members}, seed: 0}}
 """
 
 
@@ -171,11 +172,23 @@ def _compose(
             source_lines.append(f"    {name}: {_scalar(relative)}   # {len(frames[name])} rows")
     modality_lines += [f"  # source {name} holds targets only" for name in frames if name not in used]
     task_lines = [line for target, home in homes.items() for line in _task(target, home, frames[home])]
+    n_patients = len({patient for frame in frames.values() for patient in frame.index})
+    members = advised_members(n_patients)
     return TEMPLATE.format(
+        members=members, members_reason=_members_reason(n_patients, members),
         name=_scalar(out.stem), patient=_scalar(patient), sources="\n".join(source_lines),
         modalities="\n".join(modality_lines), tasks="\n".join(task_lines), order=", ".join(used),
         stratify=_name(next(iter(homes))),
     )  # fmt: skip
+
+
+def _members_reason(n_patients: int, members: int) -> str:
+    """Says why as many networks are trained."""
+    if members > 1:
+        return f"An ensemble over folds, as there are {n_patients:,} patients: cohorts below about {SMALL:,} need it."
+    if n_patients >= SMALL:
+        return f"One network, as there are {n_patients:,} patients; cohorts below about {SMALL:,} need an ensemble."
+    return f"One network, as there are only {n_patients} patients: too few for the folds of an ensemble."
 
 
 def _folder(name: str, folder: FolderSource) -> str:

@@ -8,6 +8,15 @@ from pydantic import Field
 
 from multimodn.study.yaml_file import Spec
 
+SMALL = 5_000  # patients below which one network varies so much that an ensemble over folds is worth its time
+ENSEMBLE = 5  # networks of such an ensemble
+FEWEST = 20  # patients below which a fold of the ensemble would hold out fewer than four
+
+
+def advised_members(n_patients: int) -> int:
+    """Returns how many networks to train for a cohort of so many patients."""
+    return ENSEMBLE if FEWEST <= n_patients < SMALL else 1
+
 
 class TrainingSpec(Spec):
     """How to train.
