@@ -79,7 +79,7 @@ TREES: dict[str, Trainer] = {
 def late_ridge_routine(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
     """Returns ``late_ridge_3``: late ridge fusion of the three routine tables."""
     specs = [spec for spec in study.modalities if spec.name in ROUTINE]
-    fitted = fit_late_ridge(study.model_copy(update={"modalities": specs}), training, seed, cox_penalty=None)
+    fitted = fit_late_ridge(study.model_copy(update={"modalities": specs}), training, seed)
     return {"late_ridge_3": fitted["late_ridge"](test)}
 
 

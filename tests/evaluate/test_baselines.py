@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from multimodn.errors import MissingExtraError, StudyError
 from multimodn.evaluate.baselines import boosting, cox, tabm
 from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_xgboost
-from multimodn.evaluate.baselines.cox import choose_penalty, fit_cox, partial_likelihood
+from multimodn.evaluate.baselines.cox import choose_penalty, cox_coefficients, fit_cox, partial_likelihood
 from multimodn.evaluate.baselines.design_matrix import designs, inputs, tabular_study
-from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_single
+from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge, fit_single, late_ridge
 from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
 from multimodn.evaluate.baselines.tuned import TUNED, fit_p_fusion_with
+from multimodn.evaluate.stress.stress import ARMS as STRESS
 from tests._survival_scores import concordance
 from tests.evaluate._toy import halves, make_cohort, make_study, without
 
@@ -59,7 +60,8 @@ def test_events_at_a_time_are_compared_with_all_who_were_at_risk_then(n, seed):
     labels = np.array([(bool(e), t) for t, e in y], dtype=[("event", bool), ("time", float)])
     model = linear_model.CoxPHSurvivalAnalysis(alpha=0.05 * y[:, 1].sum(), ties="breslow", tol=1e-12)
     expected = x @ model.fit(x, labels).coef_
-    np.testing.assert_allclose(fit_cox(x, y)(x), expected / expected.std(), atol=2e-3)
+    risk = x @ cox_coefficients(x, y, 0.05)
+    np.testing.assert_allclose(risk / risk.std(), expected / expected.std(), atol=2e-3)
 
 
 @pytest.mark.parametrize(("signal", "is_strong"), [(0.0, True), (2.0, False)])
@@ -70,7 +72,7 @@ def test_a_penalty_is_strong_where_there_is_nothing_to_learn(signal, is_strong):
 def test_a_penalty_is_not_chosen_by_a_handful_of_events():
     x, y = times(60, 0)
     y[:, 1] = np.arange(60) < 5
-    assert choose_penalty(x, y, 0) == cox.PENALTY
+    assert choose_penalty(x, y, 0) == max(cox.PENALTIES)
 
 
 def test_a_penalty_may_be_chosen_where_everybody_has_the_event():
@@ -82,34 +84,31 @@ def test_a_penalty_may_be_chosen_where_everybody_has_the_event():
 def test_wide_rows_are_fitted_in_fewer_columns_without_a_difference(monkeypatch):
     x, y = times(40, 1, n_columns=90)
     monkeypatch.setattr(cox, "choose_penalty", lambda *_: 1.0)
-    risk = fit_cox(x, y, None)(x)
-    np.testing.assert_allclose(risk / risk.std(), fit_cox(x, y, 1.0)(x), atol=1e-3)
+    expected = x @ cox_coefficients(x, y, 1.0)
+    np.testing.assert_allclose(fit_cox(x, y)(x), expected, atol=1e-3 * expected.std())
 
 
 def test_a_modality_without_any_signal_has_little_weight_where_its_penalty_is_chosen():
     x, y = times(200, 3, 5, 2.0)
-    informed, noise = (fit_cox(rows, y, None)(rows).std() for rows in (x, times(200, 8, 5)[0]))
+    informed, noise = (fit_cox(rows, y)(rows).std() for rows in (x, times(200, 8, 5)[0]))
     assert noise < informed / 5
 
 
 def test_a_chosen_penalty_ranks_unseen_patients_better_among_noise():
     x, y = times(300, 5, n_columns=150, signal=1.5)
-    scores = []
-    for penalty in (cox.PENALTY, None):
-        risk = fit_cox(x[:120], y[:120], penalty)(x[120:])
-        scores.append(concordance(risk, y[120:, 0], y[120:, 1] > 0))
-    assert scores[1] > scores[0] + 0.02
+    risks = x[120:] @ cox_coefficients(x[:120], y[:120], 0.05), fit_cox(x[:120], y[:120])(x[120:])
+    fixed, chosen = (concordance(risk, y[120:, 0], y[120:, 1] > 0) for risk in risks)
+    assert chosen > fixed + 0.02
 
 
-@pytest.mark.parametrize("fit", [fit_late_ridge, fit_early_concat])
-def test_choosing_the_penalty_of_survival_leaves_other_tasks_alone(fit, monkeypatch):
+@pytest.mark.parametrize("fit", [fit_late_ridge, fit_early_concat, late_ridge, STRESS["late_ridge"]])
+def test_every_ridge_arm_chooses_the_penalty_of_survival(fit, monkeypatch):
     monkeypatch.setattr("multimodn.evaluate.baselines.ridge.PENALTIES", (1e-2,))
-    tasks = ("death", "size", "survival")
-    train, test = halves(make_cohort(tasks=tasks))
-    fixed, chosen = (fit(make_study(tasks), train, 0, **how) for how in ({}, {"cox_penalty": None}))
-    for arm in fixed:
-        for task in ("death", "size"):
-            np.testing.assert_array_equal(fixed[arm](test)[task], chosen[arm](test)[task])
+    asked = []
+    monkeypatch.setattr(cox, "choose_penalty", lambda *_: asked.append(1) or 10.0)
+    train, test = halves(make_cohort(tasks=("death", "survival")))
+    fit(make_study(("death", "survival")), train, *([test] if fit is late_ridge else []), 0)
+    assert asked
 
 
 def test_a_modality_alone_is_the_part_of_late_ridge_fusion():

@@ -18,27 +18,21 @@ Score = Callable[[Array], Array]  # predicts one link-scale column ``(n,)`` from
 Likelihood = Callable[[Array], tuple[float, Array, Array]]
 """Log-risks ``(n,)`` to the partial log-likelihood, its gradient and minus its second derivatives, ``(n,)`` each."""
 
-PENALTY = 0.05  # default penalty, relative to the mean partial log-likelihood of an event
-PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01)  # candidates, the strongest first: each fit starts from the one before
-FEWEST_EVENTS = 6  # fewest events for which the penalty is chosen
+# Relative to the mean partial log-likelihood of an event; the strongest first, as each fit starts from the one before.
+PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01)
+FEWEST_EVENTS = 6  # fewest events for which the penalty is chosen; with fewer it is the strongest
 
 
-def fit_cox(x: Array, y: Array, penalty: float | None = PENALTY, seed: int = 0) -> Score:
-    """Fits time and event ``(n, 2)`` to standardised columns by L-BFGS on the mean partial log-likelihood.
+def fit_cox(x: Array, y: Array, seed: int = 0) -> Score:
+    """Fits time and event ``(n, 2)`` to standardised columns, with a penalty from inner folds drawn by ``seed``.
 
-    With a given penalty risks are standardised on the training rows. With None it is chosen by `choose_penalty`, in
-    inner folds drawn by ``seed``, and they are not: an uninformative modality then has log-risks near 0, and little
-    weight among others.
+    The log-risks keep their size: those of an uninformative modality are near 0 and have little weight among others.
     """
-    if penalty is not None:
-        coefficients = _coefficients(x, y, penalty)
-    else:
-        reduced, back = _row_space(x)
-        coefficients = back(_coefficients(reduced, y, choose_penalty(reduced, y, seed)))
+    reduced, back = _row_space(x)
+    coefficients = back(cox_coefficients(reduced, y, choose_penalty(reduced, y, seed)))
     spread = float((x @ coefficients).std()) or 1.0
-    scale = 1.0 if penalty is not None else spread
     # equal patients are ties: the last digits of a product depend on the machine and would order them
-    return lambda rows: (rows @ coefficients / spread).round(9) * scale
+    return lambda rows: (rows @ coefficients / spread).round(9) * spread
 
 
 def choose_penalty(x: Array, y: Array, seed: int) -> float:
@@ -54,7 +48,7 @@ def choose_penalty(x: Array, y: Array, seed: int) -> float:
 
     time, event = y[:, 0], y[:, 1] > 0
     if event.sum() < FEWEST_EVENTS:
-        return PENALTY
+        return PENALTIES[0]
     fewest = int(min(event.sum(), (~event).sum()))
     strata = event if fewest > 1 else np.zeros_like(event)
     folds = StratifiedKFold(min(5, fewest) if fewest > 1 else 5, shuffle=True, random_state=seed)
@@ -106,7 +100,8 @@ def partial_likelihood(time: Array, event: NDArray[np.bool_]) -> Likelihood:
     return evaluate
 
 
-def _coefficients(x: Array, y: Array, penalty: float) -> Array:
+def cox_coefficients(x: Array, y: Array, penalty: float) -> Array:
+    """Maximises the mean partial log-likelihood of time and event ``(n, 2)``, less the ridge penalty, by L-BFGS."""
     latest_first = np.argsort(-y[:, 0], kind="stable")
     rows = torch.from_numpy(x[latest_first])
     time, event = y[latest_first, 0], torch.from_numpy(y[latest_first, 1] > 0)

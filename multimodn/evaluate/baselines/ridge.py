@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from multimodn.data.cohort import Cohort
-from multimodn.evaluate.baselines import cox
 from multimodn.evaluate.baselines.boosting import fit_xgboost
 from multimodn.evaluate.baselines.cox import Score, fit_cox
 from multimodn.evaluate.baselines.design_matrix import Array, Target, designs, inputs, targets_of
@@ -24,15 +23,11 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Values of C of a ridge logistic regression, chosen by log loss in inner cross-validation."""
 
 
-def fit_late_ridge(
-    study: Study, training: Cohort, seed: int, *, cox_penalty: float | None = cox.PENALTY
-) -> dict[str, Fitted]:
+def fit_late_ridge(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     """Trains ``late_ridge``, ``late_ridge_mean`` and their parts, ``single:<modality>``, from tables and embeddings.
 
     One ridge model for each modality and task: logistic regression for each link-scale column of log-odds, linear for
-    units, Cox for log-risk (standardised, as its scale is arbitrary). Inner folds, drawn by ``seed``, choose the
-    penalties of logistic regressions, and with ``cox_penalty`` None those of Cox regressions too, which is the stronger
-    baseline; the published results of this package have the default.
+    units, Cox for log-risk. Inner folds, drawn by ``seed``, choose the penalties.
 
     ``late_ridge`` is the mean over the modalities that a patient has. A patient without any, or without the single one,
     has the mean prediction of the patients predicted together.
@@ -42,7 +37,7 @@ def fit_late_ridge(
     sum, so that patients with all modalities rank as by ``late_ridge``.
     """
     targets = targets_of(study, training)
-    parts = {spec.name: _fit_ridges([spec], targets, training, seed, cox_penalty) for spec in inputs(study)}
+    parts = {spec.name: _fit_ridges([spec], targets, training, seed) for spec in inputs(study)}
     means = {m: {task: np.nanmean(link, axis=0) for task, link in part(training).items()} for m, part in parts.items()}
     priors = _priors(targets)
 
@@ -59,27 +54,20 @@ def fit_late_ridge(
     return {"late_ridge": fused, "late_ridge_mean": centred, **singles}
 
 
-def fit_early_concat(
-    study: Study, training: Cohort, seed: int, *, cox_penalty: float | None = cox.PENALTY
-) -> dict[str, Fitted]:
-    """Trains ``early_concat``: ridge models over the columns of all modalities, an absent one at its training mean.
-
-    See `fit_late_ridge` for the arguments.
-    """
+def fit_early_concat(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+    """Trains ``early_concat``: ridge models over the columns of all modalities, an absent one at its training mean."""
     targets = targets_of(study, training)
-    return {"early_concat": _filled(_fit_ridges(inputs(study), targets, training, seed, cox_penalty))}
+    return {"early_concat": _filled(_fit_ridges(inputs(study), targets, training, seed))}
 
 
-def fit_single(
-    study: Study, training: Cohort, seed: int, *, modality: str, cox_penalty: float | None = cox.PENALTY
-) -> dict[str, Fitted]:
-    """Trains ``single:<modality>`` alone, as `fit_late_ridge` does; see there for the arguments.
+def fit_single(study: Study, training: Cohort, seed: int, *, modality: str) -> dict[str, Fitted]:
+    """Trains ``single:<modality>`` alone, as `fit_late_ridge` does.
 
     Tasks that may not see the modality are predicted at their prior.
     """
     targets = targets_of(study, training)
     chosen = [spec for spec in inputs(study) if spec.name == modality]
-    predict, priors = _filled(_fit_ridges(chosen, targets, training, seed, cox_penalty)), _priors(targets)
+    predict, priors = _filled(_fit_ridges(chosen, targets, training, seed)), _priors(targets)
     return {
         f"single:{modality}": lambda cohort: (
             {name: np.tile(prior, (len(cohort), 1)) for name, prior in priors.items()} | predict(cohort)
@@ -97,13 +85,7 @@ def _priors(targets: Sequence[Target]) -> dict[str, Array]:
     return {task.name: task.link(task.prior()).double().numpy() for task, _, _ in targets}
 
 
-def _fit_ridges(
-    modalities: Sequence[ModalitySpec],
-    targets: Sequence[Target],
-    training: Cohort,
-    seed: int,
-    cox_penalty: float | None,
-) -> Fitted:
+def _fit_ridges(modalities: Sequence[ModalitySpec], targets: Sequence[Target], training: Cohort, seed: int) -> Fitted:
     """Fits ridge models over the columns of some modalities, for the tasks that see any of them.
 
     Predictions are NaN for patients without any of the modalities.
@@ -116,7 +98,7 @@ def _fit_ridges(
         has = columns[task.name].has(training)
         x, y = columns[task.name].rows(training)[is_labelled & has], target[has[is_labelled]]
         if task.link_scale == "log-risk":
-            models[task.name] = [fit_cox(x, y, cox_penalty, seed)]
+            models[task.name] = [fit_cox(x, y, seed)]
         else:
             fit = _logistic if task.link_scale == "log-odds" else _linear
             models[task.name] = [fit(x[~np.isnan(each)], each[~np.isnan(each)], seed) for each in y.T]

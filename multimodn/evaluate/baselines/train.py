@@ -66,7 +66,7 @@ def train_arms(
 
 def best_singles(tabular: Tabular, training: Cohort, seed: int) -> dict[str, str]:
     """Returns for each task the modality whose ridge model is best in inner folds of the training patients."""
-    singles = {name: partial(fit_single, modality=name, cox_penalty=None) for name in tabular.study.steps}
+    singles = {name: partial(fit_single, modality=name) for name in tabular.study.steps}
     if len(singles) == 1:
         return {task.name: next(iter(singles)) for task in tabular.study.tasks}
     return dict(choose(singles, tabular.study, training, seed).by_task)

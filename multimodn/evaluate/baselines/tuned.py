@@ -57,8 +57,8 @@ CANDIDATES: Mapping[str, Mapping[str, Trainer]] = {
 PER_TASK = ("xgboost", "lightgbm")  # arms with a model for each task: each task may choose other settings
 
 TUNED: Mapping[str, Trainer] = {
-    "late_ridge": partial(fit_late_ridge, cox_penalty=None),
-    "early_concat": partial(fit_early_concat, cox_penalty=None),
+    "late_ridge": fit_late_ridge,
+    "early_concat": fit_early_concat,
     **{arm: nested(arm, candidates, per_task=arm in PER_TASK) for arm, candidates in CANDIDATES.items()},
 }
 """Trainers by arm; ``late_ridge`` also returns ``late_ridge_mean`` and ``single:<modality>``."""
