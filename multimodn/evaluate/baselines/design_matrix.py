@@ -82,7 +82,7 @@ class Design:
         """Returns for each modality ``(n, its columns)``; the cells of an absent one are 0 (scaled) or NaN."""
         blocks = {}
         for name, transform in self.transforms.items():
-            frame = _rows(cohort, name)
+            frame = rows_of(cohort, name)
             values = transform(frame)
             blocks[name] = np.full((len(cohort), values.shape[1]), 0.0 if self.scaled else np.nan)
             blocks[name][cohort.patients.get_indexer(frame.index)] = values
@@ -94,7 +94,7 @@ class Design:
 
     def has(self, cohort: Cohort) -> Bools:
         """Says which patients have any of the modalities, bool ``(n,)``."""
-        has: Bools = np.any([cohort.patients.isin(_rows(cohort, name).index) for name in self.transforms], axis=0)
+        has: Bools = np.any([cohort.patients.isin(rows_of(cohort, name).index) for name in self.transforms], axis=0)
         return has
 
 
@@ -136,7 +136,7 @@ def _columns(spec: ModalitySpec, frame: pd.DataFrame, scaled: bool) -> Callable[
     return lambda rows: transformer.transform(texts(rows)).astype(np.float64) if len(rows) else np.empty((0, width))
 
 
-def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:
+def rows_of(cohort: Cohort, modality: str) -> pd.DataFrame:
     """Returns the rows of a modality; none where the cohort does not have it."""
     return cohort.modalities.get(modality, pd.DataFrame())
 

@@ -1,7 +1,8 @@
 """Baselines whose settings are chosen in inner folds of the training patients.
 
-Ridge models choose their penalties themselves (`evaluate.baselines.ridge`); trees and networks choose among a few
-candidates by `multimodn.evaluate.crossval.nested`.
+Ridge models choose their penalties themselves (`evaluate.baselines.ridge`, `stacked`), and so do trees that are stopped
+early (`evaluate.baselines.boosting.fit_lightgbm_tuned`); other trees and networks choose among a few candidates by
+`multimodn.evaluate.crossval.nested`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from functools import partial
 from importlib.util import find_spec
 
 from multimodn.data.cohort import Cohort
-from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_xgboost
+from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_lightgbm_tuned, fit_xgboost
 from multimodn.evaluate.baselines.fusion_networks import fit_p_fusion
 from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge
+from multimodn.evaluate.baselines.stacked import fit_stacked_ridge
 from multimodn.evaluate.baselines.tabm import TabMOptions, fit_tabm
 from multimodn.evaluate.crossval.contracts import Fitted, Trainer
 from multimodn.evaluate.crossval.nested import nested
@@ -59,6 +61,10 @@ PER_TASK = ("xgboost", "lightgbm")  # arms with a model for each task: each task
 TUNED: Mapping[str, Trainer] = {
     "late_ridge": fit_late_ridge,
     "early_concat": fit_early_concat,
+    "stacked_ridge": fit_stacked_ridge,
+    "stacked_ridge_sees_empty": partial(fit_stacked_ridge, sees_empty=True),
+    "lightgbm_tuned": partial(fit_lightgbm_tuned, sees_empty=False),
+    "lightgbm_tuned_sees_empty": partial(fit_lightgbm_tuned, sees_empty=True),
     **{arm: nested(arm, candidates, per_task=arm in PER_TASK) for arm, candidates in CANDIDATES.items()},
 }
 """Trainers by arm; ``late_ridge`` also returns ``late_ridge_mean`` and ``single:<modality>``."""
