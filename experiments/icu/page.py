@@ -37,9 +37,9 @@ METRICS = (
     "predictions of the other folds."
 )
 DIFFERENCES = (
-    "`low` to `high`: paired bootstrap over patients, what other test patients would change; `fold_low` to "
-    "`fold_high`: over folds, with the variance that shared training patients ask for (Nadeau and Bengio 2003). "
-    "`better` and `worse` are said only where neither interval covers 0. `challenge` and calibration are not resampled."
+    "`low` to `high`: paired bootstrap over patients, what other test patients would change; `t_low` to `t_high`: over "
+    "folds, with the variance that shared training patients ask for (Nadeau and Bengio 2003). `better` and `worse` are "
+    "said only where neither interval covers 0. Metrics beside AUROC and R2 are judged by the second alone."
 )
 
 
@@ -58,18 +58,18 @@ def tables(found: OutOfFold, scores: pd.DataFrame) -> Iterator[str]:
         yield f"### {task}, {n} patients\n\n{markdown(pd.DataFrame(rows, columns=['arm', *metrics]))}"
 
 
-def comparisons(found: OutOfFold, scores: pd.DataFrame, n_folds: int | None) -> Iterator[str]:
+def comparisons(found: OutOfFold, scores: pd.DataFrame) -> Iterator[str]:
     """Yields a heading and a table of differences for ours against each family of baselines, and for the baselines."""
     for family, (ours, references) in FAMILIES.items():
         known = [name for name in references if name in found.arms]
         opponents = [name for name in (ours, ours.replace("ours", "series")) if name in found.arms]
         pairs = [(arm, name) for arm in opponents for name in known]
         if pairs:
-            yield _table(f"Ours less baselines that {family}", found, scores, pairs, n_folds)
-    yield from _among_baselines(found, scores, n_folds)
+            yield _table(f"Ours less baselines that {family}", found, scores, pairs)
+    yield from _among_baselines(found, scores)
 
 
-def _among_baselines(found: OutOfFold, scores: pd.DataFrame, n_folds: int | None) -> Iterator[str]:
+def _among_baselines(found: OutOfFold, scores: pd.DataFrame) -> Iterator[str]:
     pairs = [
         ("lightgbm_tuned", "stacked_ridge"),
         ("lightgbm_tuned_sees_empty", "stacked_ridge_sees_empty"),
@@ -79,13 +79,11 @@ def _among_baselines(found: OutOfFold, scores: pd.DataFrame, n_folds: int | None
     ]
     pairs = [pair for pair in pairs if set(pair) <= set(found.arms)]
     if pairs:
-        yield _table("Among the baselines", found, scores, pairs, n_folds)
+        yield _table("Among the baselines", found, scores, pairs)
 
 
-def _table(
-    title: str, found: OutOfFold, scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], n_folds: int | None
-) -> str:
-    return f"### {title}\n\n{markdown(differences(found, scores, pairs, n_folds))}"
+def _table(title: str, found: OutOfFold, scores: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
+    return f"### {title}\n\n{markdown(differences(found, scores, pairs))}"
 
 
 def how(protocol: Mapping[str, int], stratified_by: str) -> str:

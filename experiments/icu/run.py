@@ -72,7 +72,7 @@ def main() -> None:
         "# Intensive care: death in hospital and length of stay",
         how({**protocol, "n_patients": len(cohort)}, "death"),
         *(TASKS, ARMS, EMPTINESS, METRICS, "## Scores", *tables(found, scores)),
-        *("## Differences", DIFFERENCES, *comparisons(found, scores, arguments.folds)),
+        *("## Differences", DIFFERENCES, *comparisons(found, scores)),
     ]
     text = "\n\n".join(parts) + "\n"
     write_text(HERE / "RESULTS.md", text)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from multimodn.evaluate.crossval.comparison import compare
+from multimodn.evaluate.crossval.crossval import paired
 from multimodn.evaluate.crossval.out_of_fold import Answers, OutOfFold
 from multimodn.metrics import regression, tasks
 from multimodn.metrics.predictions import of_links, once
@@ -20,6 +21,7 @@ ADDED: dict[str, dict[str, tasks.Metric]] = {
     "units": {"mae": regression.mae},
 }
 """Metrics that cross-validation does not compute, by link scale."""
+NAMES = ["task", "metric", "arm", "reference", "difference", "low", "high", "t_low", "t_high", "verdict"]
 PAIRED = ("auroc", "auprc", "challenge", "ece", "r2", "mae")
 """Metrics of which arms are compared."""
 
@@ -72,57 +74,32 @@ def threshold_of(answers: Answers, k: int) -> float:
     return best_threshold(link, truth > 0)
 
 
-def differences(
-    found: OutOfFold, scores: pd.DataFrame, pairs: Iterable[tuple[str, str]], n_folds: int | None
-) -> pd.DataFrame:
-    """Compares pairs of arms by each metric of `PAIRED`: ``task, metric, arm, reference, difference`` and intervals.
+def differences(found: OutOfFold, scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Compares pairs of arms by each metric of `PAIRED`, with the intervals and the verdict of `compare`.
 
-    ``low`` and ``high`` are of the bootstrap over patients (main metrics only): what other test patients would change.
-    ``fold_low`` and ``fold_high`` are of Student's t over folds, whose variance is made larger because folds share
-    training patients: what other training patients would change, too (NaN where ``n_folds`` is None, as folds that
-    are hospitals are no draws of one kind). ``verdict``: ``better`` or ``worse`` only where no interval covers 0.
+    Metrics that are not the main one of their task have the interval over folds alone, ``t_low`` to ``t_high``, and the
+    verdict that goes with it.
 
-    References:
-        Nadeau and Bengio (2003), Inference for the generalization error, https://doi.org/10.1023/A:1024068626366
+    Returns:
+        ``task, metric, arm, reference, difference`` (arm less reference), ``low, high, t_low, t_high, verdict``.
     """
-    wide = scores.pivot(index=["task", "metric", "repeat", "fold"], columns="arm", values="value")
     rows = []
     for arm, reference in pairs:
-        drawn = compare(found, arm, reference).set_index(["task", "metric"])
-        apart = wide[arm] - wide[reference]
-        for task in found.tasks:
-            for metric in PAIRED:
-                if (task, metric) not in apart.index:
-                    continue
-                each = apart.loc[task, metric].dropna().to_numpy()
-                main = (task, metric) in drawn.index
-                ends = tuple(drawn.loc[(task, metric), ["low", "high"]]) if main else (np.nan, np.nan)
-                over_folds = corrected_interval(each, n_folds) if n_folds else (np.nan, np.nan)
-                verdict = verdict_of([ends, over_folds], lower_is_better=metric in LOWER_IS_BETTER)
-                rows.append((task, metric, arm, reference, float(each.mean()), *ends, *over_folds, verdict))
-    names = ["task", "metric", "arm", "reference", "difference", "low", "high", "fold_low", "fold_high", "verdict"]
-    return pd.DataFrame(rows, columns=names)
+        main = compare(found, arm, reference)[NAMES]
+        others = paired(scores[scores["metric"].isin(PAIRED)], arm, reference)
+        others = others.rename(columns={"low": "t_low", "high": "t_high"}).assign(arm=arm, reference=reference)
+        others = others.assign(low=np.nan, high=np.nan, verdict=[verdict_of(row) for row in others.to_dict("records")])
+        every = pd.concat([main, others[NAMES]]).drop_duplicates(["task", "metric"])
+        order = {name: k for k, name in enumerate([*found.tasks, *PAIRED])}
+        rows.append(every.sort_values(["task", "metric"], key=lambda names: names.map(order), kind="stable"))
+    return pd.concat(rows, ignore_index=True)
 
 
-def corrected_interval(values: NDArray[np.float64], n_folds: int) -> tuple[float, float]:
-    """Returns the 95 % interval of the mean of differences ``(J,)`` of repeated ``n_folds``-fold cross-validation.
-
-    The variance of the mean is (1 / J + test patients / training patients) times that of the differences.
-    """
-    n = len(values)
-    if n < 2:
-        return float("nan"), float("nan")
-    reach = t.ppf(0.975, n - 1) * np.sqrt((1 / n + 1 / (n_folds - 1)) * values.var(ddof=1))
-    return float(values.mean() - reach), float(values.mean() + reach)
-
-
-def verdict_of(intervals: Sequence[tuple[float, float]], *, lower_is_better: bool = False) -> str:
-    """Says ``better``, ``worse`` or, where an interval covers 0, ``tied``; empty where there is none."""
-    known = [ends for ends in intervals if not np.isnan(ends).any()]
-    if not known:
-        return ""
-    if all(low > 0 for low, _ in known):
-        return "worse" if lower_is_better else "better"
-    if all(high < 0 for _, high in known):
-        return "better" if lower_is_better else "worse"
-    return "tied"
+def verdict_of(row: Mapping[Hashable, Any]) -> str:
+    """Says ``better``, ``worse`` or, where the interval over folds covers 0, ``tied``; ``unknown`` without one."""
+    low, high = row["t_low"], row["t_high"]
+    if row["metric"] in LOWER_IS_BETTER:
+        low, high = -high, -low
+    if np.isnan(low):
+        return "unknown"
+    return "better" if low > 0 else "worse" if high < 0 else "tied"

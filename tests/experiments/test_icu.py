@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import t as student
 
 from multimodn import Cohort, Study
 from multimodn.evaluate.crossval.arms import arm_key
@@ -103,21 +102,14 @@ def test_an_event_score_is_the_smaller_of_sensitivity_and_predictive_value(icu):
     assert icu["scores"].event_score(link, positive, -1.0) == pytest.approx(4 / 6)
 
 
-def test_the_interval_over_folds_counts_shared_training_patients(icu):
-    values = np.array([0.1, 0.3, 0.2, 0.4, 0.1, 0.2, 0.3, 0.2, 0.2, 0.2])
-    low, high = icu["scores"].corrected_interval(values, 5)
-    plain = student.ppf(0.975, 9) * values.std(ddof=1) / np.sqrt(10)
-    assert (low + high) / 2 == pytest.approx(values.mean())
-    assert (high - low) / 2 == pytest.approx(plain * np.sqrt(1 + 10 / 4))
+def test_a_verdict_knows_which_metrics_are_better_when_low(icu):
+    def verdict(metric, low, high):
+        return icu["scores"].verdict_of({"metric": metric, "t_low": low, "t_high": high})
 
-
-def test_a_verdict_needs_every_interval(icu):
-    verdict = icu["scores"].verdict_of
-    assert verdict([(0.1, 0.2), (0.01, 0.3)]) == "better"
-    assert verdict([(0.1, 0.2), (-0.01, 0.3)]) == "tied"
-    assert verdict([(-0.2, -0.1), (np.nan, np.nan)]) == "worse"
-    assert verdict([(-0.2, -0.1)], lower_is_better=True) == "better"
-    assert verdict([(np.nan, np.nan)]) == ""
+    assert verdict("auprc", 0.1, 0.2) == verdict("ece", -0.2, -0.1) == "better"
+    assert verdict("auprc", -0.2, -0.1) == verdict("mae", 0.1, 0.2) == "worse"
+    assert verdict("challenge", -0.1, 0.2) == verdict("ece", -0.1, 0.2) == "tied"
+    assert verdict("auprc", np.nan, np.nan) == "unknown"
 
 
 @pytest.fixture(scope="module")
@@ -157,22 +149,24 @@ def test_a_fold_has_the_scores_of_the_page_and_its_labels_do_not_move_its_thresh
 
 def test_differences_have_both_intervals_and_the_direction_of_their_metric(icu, predicted):
     scores = icu["scores"].fold_scores(predicted)
-    table = icu["scores"].differences(predicted, scores, [("ours_neutral", "stacked_ridge")], 3)
-    rows = table.set_index(["task", "metric"])
-    fraction, error = rows.loc[("stay", "r2")], rows.loc[("stay", "mae")]
+    table = icu["scores"].differences(predicted, scores, [("ours_neutral", "stacked_ridge")])
+    metrics = ["auroc", "auprc", "challenge", "ece", "r2", "mae"]
+    assert table[["task", "metric"]].to_numpy().tolist() == [
+        ["stay" if m in ("r2", "mae") else "death", m] for m in metrics
+    ]
+    rows = table.set_index("metric")
+    fraction, error = rows.loc["r2"], rows.loc["mae"]
     assert error["verdict"] == "better"
     assert error["difference"] < 0
     assert np.isnan(error["low"])  # of main metrics only
-    assert fraction["fold_low"] < 0 < fraction["low"] < fraction["difference"]
+    assert fraction["t_low"] < 0 < fraction["low"] < fraction["difference"]
     assert fraction["verdict"] == "tied"
-    single = icu["scores"].differences(predicted, scores, [("ours_neutral", "stacked_ridge")], None)
-    assert single["fold_low"].isna().all()
 
 
 def test_the_page_compares_what_there_is(icu, predicted):
     page = icu["page"]
     scores = icu["scores"].fold_scores(predicted)
-    tables, comparisons = list(page.tables(predicted, scores)), list(page.comparisons(predicted, scores, 3))
+    tables, comparisons = list(page.tables(predicted, scores)), list(page.comparisons(predicted, scores))
     assert [text.splitlines()[0] for text in tables] == ["### death, 60 patients", "### stay, 60 patients"]
     assert "| ours_neutral |" in tables[1]
     titles = [text.splitlines()[0] for text in comparisons]
