@@ -93,7 +93,7 @@ def with_validation(study: Study, cohort: Cohort, split: Split) -> Split:
     n_parts = round(1 / SHARE)
     if len(split.validation) or is_unwanted or (rows < 0).any() or len(np.unique(groups)) < n_parts:
         return split
-    stratify, seed = getattr(study.split, "stratify", None) or study.tasks[0].name, study.training.seed
+    stratify, seed = stratifying_task(study), study.training.seed
     strata = label_strata(cohort, stratify if stratify in cohort.targets else None)[rows]  # without labels fit refuses
     drawn = deal(groups, strata, n_parts, seed) == 0
     apart = "" if cohort.groups is None else "in whole groups and "
@@ -105,6 +105,11 @@ def with_validation(study: Study, cohort: Cohort, split: Split) -> Split:
         stacklevel=2,
     )
     return Split(split.train[~drawn], split.train[drawn], split.test, is_validation_drawn=True)
+
+
+def stratifying_task(study: Study) -> str:
+    """Names the task by which patients are spread evenly: ``split.stratify``, or else the first."""
+    return getattr(study.split, "stratify", None) or study.tasks[0].name
 
 
 def folds(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodn.data.cohort import Cohort
-from multimodn.data.splits import folds, make_split
+from multimodn.data.splits import folds, make_split, stratifying_task
 from multimodn.errors import MissingExtraError, MultiModNError, StudyError
 from multimodn.study.study import Study
 from multimodn.tune.history import Clock, History, write_folds
@@ -96,7 +96,8 @@ def tune(
     dimensions = default_space(study, widths) if space is None else build_space(study, space, widths)
     protocol = Protocol(seed, n_folds, members, dimensions, cohort.hash(), split.hash(), time_s, n_trials)
     stratify = getattr(study.split, "stratify", None)
-    searched, checked = map(development.subset, next(folds(development, N_PARTS, seed=seed, stratify=stratify)))
+    apart = next(folds(development, N_PARTS, seed=seed, stratify=stratifying_task(study)))
+    searched, checked = map(development.subset, apart)
     pairs = folds(searched, n_folds, seed=seed, stratify=stratify)
     parts = [(searched.subset(kept), searched.subset(held_out)) for kept, held_out in pairs]
     import_module("multimodn.training.module")  # now, as its time would count as that of the first trial
