@@ -41,6 +41,16 @@ def _seeded():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_network():
+    """Studies that name no number of members train one network: five would cost five times as much."""
+    from multimodn.study.training import TrainingSpec
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingSpec, "n_members", lambda spec, n_patients: spec.members or 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _short_cards():
     """Every card holds scores and an audit: resampled little and cross-validated once, but in tests of their own."""
     from multimodn.card.card import write_card

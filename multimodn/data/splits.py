@@ -87,7 +87,8 @@ def with_validation(study: Study, cohort: Cohort, split: Split) -> Split:
     Warns:
         DataWarning: How many were drawn.
     """
-    is_unwanted = study.training.members > 1 or getattr(study.split, "validation", SHARE) == 0
+    n_members = study.training.n_members(len(split.train) + len(split.validation))
+    is_unwanted = n_members > 1 or getattr(study.split, "validation", SHARE) == 0
     rows = cohort.patients.get_indexer(pd.Index(split.train, dtype=object))
     groups = group_numbers(cohort)[rows]
     n_parts = round(1 / SHARE)

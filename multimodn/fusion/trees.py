@@ -20,9 +20,7 @@ class TreeSizes:
 class Trees(nn.Module):
     """Sums the leaf values of trees, each of which belongs to one output.
 
-    A node sends a row left if its column is at most the threshold. A child below 0 is a leaf: child -1 - k is leaf k.
-
-    Raises nothing at prediction: an index outside the table would be an error of the bundle, and is checked on loading.
+    A node sends a row left if its column is at most the threshold. A branch below 0 is a leaf: -1 - k is leaf k.
     """
 
     column: Tensor

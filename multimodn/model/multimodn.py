@@ -154,8 +154,9 @@ class MultiModN:
         split = make_split(self.study, cohort) if split is None else with_validation(self.study, cohort, split)
         spec, neutral = self.study.training, self.study.missingness == "neutral"
         everyone = [*split.train, *split.validation]
-        fitted_on = cohort.subset(everyone if spec.members > 1 else split.train)
-        members = [build_model(self.study, fitted_on, spec.seed + k) for k in range(spec.members)]
+        n_members = spec.n_members(len(everyone))
+        fitted_on = cohort.subset(everyone if n_members > 1 else split.train)
+        members = [build_model(self.study, fitted_on, spec.seed + k) for k in range(n_members)]
         del fitted_on  # a copy of the tables, which must not stand beside the tensors
         seen = cohort.subset(everyone)
         rows = member_rows(self.study, seen, split)

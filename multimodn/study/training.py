@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,7 +28,8 @@ class TrainingSpec(Spec):
         penalty: Strength of the L2 penalty on weights against the log-likelihood of each task, summed over the training
             patients, like 1 / C of logistic regression in scikit-learn. The number of tasks does not change it.
         patience: Epochs without a better mean validation loss before training stops.
-        members: Networks in the ensemble, each with another fold held out; their mean is the prediction.
+        members: Networks in the ensemble, each with another fold held out; their mean is the prediction. Default: as
+            `advised_members` says for the patients of training and validation.
         state_size: Width of the patient state.
         update: How an embedding changes the state.
         balance: How the losses of several tasks are combined. ``sum``: their mean. ``uncertainty``: weighted by learned
@@ -47,11 +48,15 @@ class TrainingSpec(Spec):
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     penalty: float = Field(default=0.3, ge=0)
     patience: int = Field(default=20, ge=1)
-    members: int = Field(default=1, ge=1, le=100)
+    members: Annotated[int, Field(ge=1, le=100)] | None = None
     state_size: int = Field(default=32, ge=1)
     update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
     balance: Literal["sum", "uncertainty", "upgrad", "pcgrad"] = "sum"
-    experts: list[Literal["ridge", "trees"]] = Field(default=[])
+    experts: list[Literal["ridge", "trees"]] = Field(default=["ridge", "trees"])
     calibrate: bool = True
     loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default=["csv"])
     seed: int = Field(default=0, ge=0)
+
+    def n_members(self, n_patients: int) -> int:
+        """Returns how many networks are trained on so many patients of training and validation."""
+        return advised_members(n_patients) if self.members is None else self.members

@@ -54,9 +54,10 @@ def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor
     One member uses those of the split. Several share both: each leaves out another fold for early stopping.
     """
     pairs: Iterable[tuple[Ids, Ids]] = [(split.train, split.validation)]
-    if study.training.members > 1:
+    n_members = study.training.n_members(len(cohort))
+    if n_members > 1:
         stratify = getattr(study.split, "stratify", None)
-        pairs = folds(cohort, study.training.members, seed=study.training.seed, stratify=stratify)
+        pairs = folds(cohort, n_members, seed=study.training.seed, stratify=stratify)
 
     def rows(ids: Ids) -> Tensor:
         return torch.from_numpy(cohort.patients.get_indexer(pd.Index(ids)))

@@ -244,7 +244,7 @@ def test_the_head_is_no_worse_than_a_constant_where_nothing_depends_on_the_patie
     outcome = pd.Series((tables["scan"].iloc[:, 0] + rng.normal(size=600) > 0).astype(int), outcome.index)
     cohort = Cohort.from_frames(tables, {"y": outcome.to_frame("y")})
     own = cohort.subset(cohort.patients[:300])
-    model = taught_on(own, make_study(tables, members=3, epochs=10))
+    model = taught_on(own, make_study(tables, members=3, epochs=10, experts=[]))
     patients = model.prepare(cohort.subset(cohort.patients[300:]), labelled=True)
     batch = patients.batch(torch.arange(300))
     generator = torch.Generator().manual_seed(0)

@@ -39,7 +39,10 @@ def test_the_nearest_are_those_of_the_definition(patients):
     found = similar(model, everybody, everybody, 3, ids=True)
     with torch.inference_mode():
         batch = next(everybody.batches(len(everybody)))
-        states = [member.states(e := member.encode(batch), member.paths(e))[-1] for member in model.networks]
+        learned = slice(model.first.update.state_size)  # not what the experts say
+        states = [
+            member.states(e := member.encode(batch), member.paths(e))[-1, :, learned] for member in model.networks
+        ]
     z = torch.cat(states, 1)
     z = ((z - z.mean(0)) / z.std(0, correction=0)).numpy()
     apart = (((z[:, None] - z[None]) ** 2).mean(2) ** 0.5).astype(float)

@@ -28,7 +28,14 @@ def study(members, missingness="off"):
         ],
         tasks=[{"name": "death", "kind": "binary", "source": "y", "target": "y", "positive": 1}],
         missingness=missingness,
-        training={"epochs": 15, "members": members, "penalty": 5.0, "batch_size": 64, "learning_rate": 0.01},
+        training={
+            "epochs": 15,
+            "experts": [],
+            "members": members,
+            "penalty": 5.0,
+            "batch_size": 64,
+            "learning_rate": 0.01,
+        },
     )
 
 

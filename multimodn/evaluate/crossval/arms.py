@@ -84,8 +84,9 @@ def fit_networks(
         )
     spec = (study := with_seed(study, seed)).training
     split = development_split(study, training)
-    fitted_on = training if spec.members > 1 else training.subset(split.train)
-    models = [build_model(study, fitted_on, spec.seed + k) for k in range(spec.members)]
+    n_members = spec.n_members(len(training))
+    fitted_on = training if n_members > 1 else training.subset(split.train)
+    models = [build_model(study, fitted_on, spec.seed + k) for k in range(n_members)]
     patients = prepare(models[0], training, labelled=True)
     networks = []
     for k, (train, validation) in enumerate(member_rows(study, training, split)):

@@ -28,7 +28,7 @@ def development_split(study: Study, training: Cohort) -> Split:
     An ensemble stops on its own folds; a single network needs a fifth of the patients to stop on.
     """
     everyone, nobody = training.patients.to_numpy(dtype=object), np.array([], dtype=object)
-    if study.training.members > 1:
+    if study.training.n_members(len(training)) > 1:
         return Split(everyone, nobody, nobody)
     stratify = getattr(study.split, "stratify", None)
     train, validation = next(folds(training, 5, seed=study.training.seed, stratify=stratify))

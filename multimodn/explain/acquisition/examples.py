@@ -14,6 +14,7 @@ from multimodn.fusion import Ensemble, SequentialFusion, random_paths
 from multimodn.fusion.network import Evidence, Outputs
 from multimodn.fusion.paths import ordered_paths, steps_taken
 from multimodn.fusion.visibility import Visibility
+from multimodn.missingness.cells import cell_tilts, own_factor
 from multimodn.missingness.label_shift import LabelShift
 
 N_ORDERS = 8  # largest number of random orders for each held-out patient
@@ -141,6 +142,8 @@ def _weights(model: Ensemble, batch: Batch, subsets: Tensor, shift: LabelShift |
     if shift is not None and batch.strata is not None:
         balance = shift.balance(subsets[1:], batch.strata)
         weight = weight * torch.stack([balance[name] for name in model.tasks], dim=-1)
+        if batch.cells is not None:
+            weight = weight * own_factor(cell_tilts(batch.cells, subsets[1:], model.first.seen), batch.strata)
         if batch.weights is not None:
             weight = weight * batch.weights
     return weight

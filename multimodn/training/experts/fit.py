@@ -98,6 +98,8 @@ class _Fitting:
         self.model, self.patients, self.folds, self.rows = model, patients, folds, folds.rows
         self.tasks = [cast(Task, task) for task in model.tasks.values()]
         self.seed, self.kinds = study.training.seed, study.training.experts
+        asked = "experts" in study.training.model_fields_set  # else linear models do where LightGBM is not installed
+        self.boosts = "trees" in self.kinds and (asked or trees.is_installed())
         self.neutral, self.informative = study.missingness == "neutral", study.missingness == "informative"
         self.presence, self.seen = patients.presence[self.rows], model.seen
         assert patients.strata is not None
@@ -132,6 +134,8 @@ class _Fitting:
                     asked.append((t, labelled))
         if asked:
             self._fit_tasks(m, has, asked)
+        if "trees" in self.kinds and not self.boosts and any(len(rows) >= trees.MIN_ROWS for _, rows in asked):
+            reasons[f"{name}: trees"] = 'LightGBM is not installed: pip install "multimodn[trees]"'
         return reasons
 
     def _reason_against(self, t: int, labelled: Tensor) -> str:
@@ -159,7 +163,7 @@ class _Fitting:
             if "ridge" in self.kinds:
                 self.linear[m, t] = fit_linear(encoded[place[labelled]], rows.loss, n, fold, n_folds, rows.weight)
                 self._keep((m, t, "ridge"), labelled, self.linear[m, t].held_out)
-            if "trees" in self.kinds and len(labelled) >= trees.MIN_ROWS:
+            if self.boosts and len(labelled) >= trees.MIN_ROWS:
                 own, of_all = columns[place[labelled]], self.folds.of_all
                 self.trees[m, t] = trees.fit_trees(
                     own, rows.loss, n, fold, n_folds, rows.weight, self.seed, of_all=of_all

@@ -30,7 +30,7 @@ def fit_weights(loss: Callable[[Tensor], Tensor], n_weights: int, strength: floa
         with torch.enable_grad():
             total = loss(weights) + strength / 2 * (weights - weights.mean()).square().sum()
             (slope,) = torch.autograd.grad(total, weights)
-        return float(total), slope.numpy()
+        return total.item(), slope.numpy()
 
     bounds = [(0.0, None)] * n_weights
     options = {"maxiter": MAX_ITERATIONS}

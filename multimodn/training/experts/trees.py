@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ SETTINGS: dict[str, Any] = {
     "force_col_wise": True,
     "verbosity": -1,
 }
+
+
+def is_installed() -> bool:
+    """Whether LightGBM can be imported."""
+    return find_spec("lightgbm") is not None
 
 
 @dataclass(frozen=True)
