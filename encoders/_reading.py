@@ -121,7 +121,7 @@ def read_number_blocks(
 
     Yields the places of a block in ``names`` and its numbers ``(n_columns, n)``, not to be written to.
     """
-    places, plain = frame.columns.get_indexer_for(list(names)), are_plain(frame)
+    places, plain = frame.columns.get_indexer_for(pd.Index(list(names))), are_plain(frame)
     for block in column_blocks(len(frame), len(places)):
         some = places[block]
         is_plain = plain[some]

@@ -109,7 +109,8 @@ class EmbeddingEncoder(Encoder):
         content = parts.content.to(weight)
         start = 0.0 if parts.reference is None else parts.reference.to(weight)
         mixed = start + gates.to(weight) * (content[rows] - start)
-        return mixed if self.projection is None else mixed @ self.projection.components
+        vector: Tensor = mixed if self.projection is None else mixed @ self.projection.components
+        return vector
 
     def summary(self) -> pd.DataFrame:
         """Returns ``minimum``, ``median`` and ``maximum`` of every column in the training rows."""

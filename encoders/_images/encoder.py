@@ -166,7 +166,8 @@ class PictureEncoder(Encoder):
         items, which, shaped, q = parts.content.items(rows, gates)
         frozen = parts.content.frozen
         made = parts.content.once(gates, lambda: frozen[1](gated(frozen[0](items.float()), which, shaped, q)))
-        return (made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate
+        features: Tensor = (made.view(len(rows), q, -1).mean(1).to(self.mean) - self.mean) * self.rate
+        return features
 
     def _features(self, values: Pictures) -> Tensor:
         assert self.network is not None

@@ -131,7 +131,8 @@ class NumericScaler(nn.Module):
         centre, spread = (np.array([[getattr(c, key)] for c in columns]) for key in ("centre", "spread"))
         with np.errstate(over="ignore"):  # infinity is clipped below
             relative = (numbers - centre) / spread
-        return relative.clip(-LARGEST, LARGEST).astype(np.float32)
+        clipped: NDArray[np.float32] = relative.clip(-LARGEST, LARGEST).astype(np.float32)
+        return clipped
 
     def scale(self, block: slice, numbers: Floats) -> Floats:
         """Scales the cells ``(n_columns, n)`` of a block of `columns`; NaN stays NaN."""
@@ -141,7 +142,8 @@ class NumericScaler(nn.Module):
         else:  # tied knots have equal scores, so interpolation at a tie gives that score
             knots, scores = (buffer[block].float().cpu().numpy() for buffer in (self.knots, self.scores))
             scaled = np.array([np.interp(*row) for row in zip(relative, knots, scores, strict=True)])
-        return scaled - np.array([[column.scaled_mean] for column in self.columns[block]])
+        centred: Floats = scaled - np.array([[column.scaled_mean] for column in self.columns[block]])
+        return centred
 
     def forward(self, frame: pd.DataFrame, repair: str, header: str) -> Tensor:
         """Scales all columns to float32 ``(n, n_columns)``, NaN = empty.

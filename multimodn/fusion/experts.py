@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +105,8 @@ class ModalityExperts(nn.Module):
         evidence: Tensor = self.basis(vector) @ self.weight + self.bias
         if self.trees is None:
             return evidence
-        return evidence + self.trees(vector if self.splits_on_empty else torch.nan_to_num(vector))
+        of_trees: Tensor = self.trees(vector if self.splits_on_empty else torch.nan_to_num(vector))
+        return evidence + of_trees
 
 
 class Experts(nn.Module):
@@ -149,7 +150,7 @@ class Experts(nn.Module):
 
     def evidence(self, m: int, vector: Tensor) -> Tensor:
         """Returns the evidence ``(n, Q)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""
-        evidence: Tensor = cast(nn.Module, self.of_modality[str(m)])(vector)
+        evidence: Tensor = self.of_modality[str(m)](vector)
         return evidence
 
     def has(self, m: int) -> bool:

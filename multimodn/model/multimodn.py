@@ -165,12 +165,12 @@ class MultiModN:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # shown when they are predicted
                 prepare(members[0], cohort.subset(split.test), labelled=True)
+        tasks = [cast(Task, task) for task in members[0].tasks.values()]
         if self.study.presence_covariates and neutral:
-            tasks = [cast(Task, task) for task in members[0].tasks.values()]
             covariates = read_covariates(seen, self.study.presence_covariates)
             patients = weighted(patients, covariates, tasks, members[0].seen)
         if neutral:
-            patients = with_cell_tilts(patients, seen, self.study, list(members[0].tasks.values()), members[0].seen)
+            patients = with_cell_tilts(patients, seen, self.study, tasks, members[0].seen)
         del seen
         log = fit_members(self.study, members, patients, rows, folder, flags)
         ensemble = Ensemble(members).eval()
