@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multimodn.fusion.trees import Trees, TreeSizes
+
+UNREAD = -64.0  # in the columns of joint trees, below every scaled value: not read, or empty
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,16 @@ class ModalityExperts(nn.Module):
 
 
 class Experts(nn.Module):
-    """The experts of all modalities, and how much network and experts count in each task.
+    """The experts of all modalities, joint trees, and how much network and experts count in each task.
+
+    A row of evidence has Q numbers of the experts of one modality, and, with joint trees, J columns for the vectors of
+    all modalities, of which the others' are 0. Rows are added up step by step, so that the sum holds what was read so
+    far, and joint trees read its last J columns. A column that was not read, or is empty, is 0, the mean; where
+    presence may be learned from, it is `UNREAD`.
 
     Attributes:
         sizes: For each modality its shapes.
+        joint: Trees over the columns of all modalities; None: there are none.
         columns: For each task the columns of the Q evidence outputs that are its own.
         network_weight: Weight of the network's evidence in each task, ``(T,)``.
         expert_weight: Weight of the experts' evidence in each task, ``(T,)``.
@@ -121,9 +130,8 @@ class Experts(nn.Module):
 
     network_weight: Tensor
     expert_weight: Tensor
-    presence_weight: Tensor
 
-    def __init__(self, sizes: Sequence[ExpertSizes], n_evidence: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[ExpertSizes], n_evidence: Sequence[int], joint: TreeSizes | None = None) -> None:
         super().__init__()
         self.sizes, self.n_evidence, self.n_outputs = list(sizes), list(n_evidence), sum(n_evidence)
         ends = [sum(n_evidence[: t + 1]) for t in range(len(n_evidence))]
@@ -131,14 +139,18 @@ class Experts(nn.Module):
         self.of_modality = nn.ModuleDict(
             {str(m): ModalityExperts(each, self.n_outputs) for m, each in enumerate(sizes) if each.n_columns}
         )
+        self.joint = None if joint is None else Trees(joint, self.n_outputs)
+        widths = [each.n_columns for each in sizes] if joint is not None else [0] * len(sizes)
+        self.joint_columns = [slice(sum(widths[:m]), sum(widths[: m + 1])) for m in range(len(widths))]
+        self.n_joint = sum(widths)
+        self.unread = [UNREAD if each.splits_on_empty else 0.0 for each in sizes]
         self.register_buffer("network_weight", torch.full((len(n_evidence),), 0.5))
         self.register_buffer("expert_weight", torch.full((len(n_evidence),), 0.5))
-        # evidence of which modalities a patient has; 0 unless presence is informative
-        self.register_buffer("presence_weight", torch.zeros(len(sizes) + 1, self.n_outputs))
 
     def config(self) -> dict[str, Any]:
         """Returns what `from_config` needs to rebuild the module so that its ``state_dict`` loads."""
-        return {"sizes": [asdict(each) for each in self.sizes], "n_evidence": self.n_evidence}
+        joint = None if self.joint is None else asdict(self.joint.sizes)
+        return {"sizes": [asdict(each) for each in self.sizes], "n_evidence": self.n_evidence, "joint": joint}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Experts:
@@ -146,22 +158,43 @@ class Experts(nn.Module):
         sizes = [
             ExpertSizes(**each | {"trees": each["trees"] and TreeSizes(**each["trees"])}) for each in config["sizes"]
         ]
-        return cls(sizes, config["n_evidence"])
+        return cls(sizes, config["n_evidence"], config["joint"] and TreeSizes(**config["joint"]))
+
+    @property
+    def width(self) -> int:
+        """Q + J, the width of a row of evidence."""
+        return self.n_outputs + self.n_joint
 
     def evidence(self, m: int, vector: Tensor) -> Tensor:
-        """Returns the evidence ``(n, Q)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""
+        """Returns rows of evidence ``(n, Q + J)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""
         evidence: Tensor = self.of_modality[str(m)](vector)
-        return evidence
+        return torch.cat([evidence, self.read(m, vector)], 1) if self.joint is not None else evidence
+
+    def read(self, m: int, vector: Tensor) -> Tensor:
+        """Returns what the vectors of modality m add to the columns of joint trees, ``(n, J)``."""
+        columns = self.joint_columns[m]
+        known = torch.where(vector.isnan(), 0.0, vector - self.unread[m])
+        return F.pad(known, (columns.start, self.n_joint - columns.stop))
+
+    def outputs(self, running: Tensor) -> Tensor:
+        """Returns what experts say ``(..., Q)`` from sums of evidence ``(..., Q + J)``."""
+        said = running[..., : self.n_outputs]
+        if self.joint is None:
+            return said
+        columns = running[..., self.n_outputs :].flatten(0, -2)
+        nothing: Tensor = self.joint(self.start(1)[:, self.n_outputs :])
+        return said + (self.joint(columns) - nothing).view(said.shape)
 
     def has(self, m: int) -> bool:
         """Whether modality m has experts."""
         return str(m) in self.of_modality
 
-    def start(self, presence: Tensor) -> Tensor:
-        """Returns the evidence ``(B, Q)`` before any modality, from presence ``(B, M)``."""
-        weight = self.presence_weight
-        evidence: Tensor = presence.to(weight.dtype) @ weight[:-1] + weight[-1]
-        return evidence
+    def start(self, n_rows: int) -> Tensor:
+        """Returns the sums of evidence ``(n_rows, Q + J)`` before any modality."""
+        start = self.network_weight.new_zeros(self.width)
+        for columns, unread in zip(self.joint_columns, self.unread, strict=True):
+            start[self.n_outputs :][columns] = unread
+        return start.expand(n_rows, -1)
 
 
 def _some(vector: Tensor, most: int = 4096) -> Tensor:

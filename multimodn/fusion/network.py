@@ -130,12 +130,12 @@ class SequentialFusion(nn.Module):
     def _expert_evidence(self, batch: Batch) -> Tensor | None:
         if self.experts is None:
             return None
-        parts = [self.initial_state.new_zeros(0, self.experts.n_outputs)]
+        parts = [self.initial_state.new_zeros(0, self.experts.width)]
         for m, (name, values) in enumerate(batch.values.items()):
             if len(values) and self.experts.has(m):
                 parts.append(self.experts.evidence(m, self.vector(name, values)))
             else:
-                parts.append(self.initial_state.new_zeros(len(values), self.experts.n_outputs))
+                parts.append(self.initial_state.new_zeros(len(values), self.experts.width))
         return torch.cat(parts)
 
     def vector(self, name: str, values: Any) -> Tensor:
@@ -154,7 +154,7 @@ class SequentialFusion(nn.Module):
             state = self.initial_state.expand(len(presence), -1)
         else:
             state = self.initial_state + self.presence_effect(presence.to(self.initial_state.dtype))
-        return state if self.experts is None else torch.cat([state, self.experts.start(presence)], 1)
+        return state if self.experts is None else torch.cat([state, self.experts.start(len(presence))], 1)
 
     def states(self, evidence: Evidence, paths: Tensor, presence: Tensor | None = None) -> Tensor:
         """Follows each row's path.
@@ -214,15 +214,15 @@ class SequentialFusion(nn.Module):
         if experts is None:
             return outputs
         running = states[..., self.update.width :]
-        if not running.shape[-1]:  # the initial state alone, which no expert has said anything of
-            running = running.new_zeros(*running.shape[:-1], experts.n_outputs)
+        said = experts.outputs(running) if running.shape[-1] else None  # else it is the initial state alone
         start = self.initial_state[: self.update.state_size]
         for t, (name, columns) in enumerate(zip(self.tasks, experts.columns, strict=True)):
             if name in outputs:
                 prior = self.decoders[name](start)
-                joined = prior + experts.network_weight[t] * (outputs[name] - prior)
-                said = experts.expert_weight[t] * running[..., columns]
-                outputs[name] = joined + F.pad(said, (0, joined.shape[-1] - said.shape[-1]))
+                outputs[name] = prior + experts.network_weight[t] * (outputs[name] - prior)
+                if said is not None:
+                    own = experts.expert_weight[t] * said[..., columns]
+                    outputs[name] = outputs[name] + F.pad(own, (0, outputs[name].shape[-1] - own.shape[-1]))
         return outputs
 
     def read(self, evidence: Evidence, paths: Tensor) -> Outputs:

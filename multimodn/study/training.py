@@ -37,7 +37,9 @@ class TrainingSpec(Spec):
             gradients without conflict: ``upgrad`` (Quinton and Rey 2024, https://arxiv.org/abs/2406.16232) and
             ``pcgrad`` (Yu et al. 2020, https://arxiv.org/abs/2001.06782).
         experts: Simple models of one modality each, beside the network, that are stacked with it; empty: the network
-            alone. ``ridge``: penalised linear models; ``trees``: boosted trees as well (extra ``trees``).
+            alone. ``ridge``: penalised linear models; ``trees``: boosted trees (extra ``trees``);
+            ``joint``: boosted trees over the columns of all modalities, on from what the others say. Trees are boosted
+            from 1,000 patients.
         calibrate: Whether predictions are calibrated on held-out patients; their ranking hardly changes.
         loggers: Where losses are logged: ``csv`` files beside the checkpoints, ``tensorboard`` and ``mlflow`` (extras).
         seed: Seed of initial weights, orders and shuffling.
@@ -52,7 +54,7 @@ class TrainingSpec(Spec):
     state_size: int = Field(default=32, ge=1)
     update: Literal["residual", "product", "gated", "linear", "attention"] = "residual"
     balance: Literal["sum", "uncertainty", "upgrad", "pcgrad"] = "sum"
-    experts: list[Literal["ridge", "trees"]] = Field(default=["ridge", "trees"])
+    experts: list[Literal["ridge", "trees", "joint"]] = Field(default=["ridge", "trees", "joint"])
     calibrate: bool = True
     loggers: list[Literal["csv", "tensorboard", "mlflow"]] = Field(default=["csv"])
     seed: int = Field(default=0, ge=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,7 +16,8 @@ from multimodn.base.task import Task
 from multimodn.fusion import SequentialFusion
 from multimodn.fusion.experts import Experts, ExpertSizes, LinearBasis, ModalityExperts
 from multimodn.fusion.network import tilt_loss
-from multimodn.fusion.paths import random_subsets
+from multimodn.fusion.paths import random_paths, random_subsets, steps_taken
+from multimodn.fusion.trees import TreeSizes
 from multimodn.missingness.cells import own_factor, with_cells
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
@@ -29,6 +30,8 @@ MIN_ROWS = 20  # labelled patients who have the modality, below which an expert 
 MIN_RAREST = 5  # of them in the rarest outcome that occurs
 N_BINS = 4  # bins of the piecewise-linear basis
 ROWS_OF_A_BIN = 60  # labelled patients for each bin; with fewer than two bins' worth the columns enter alone
+JOINT_SUBSETS = 2  # random subsets of each patient, beside all modalities, at which joint trees are boosted
+MAX_JOINT_ROWS = 20_000  # patients, drawn at random, on whom joint trees are boosted
 BLOCK = 4096  # patients whose vectors are made at once
 
 
@@ -99,7 +102,11 @@ class _Fitting:
         self.tasks = [cast(Task, task) for task in model.tasks.values()]
         self.seed, self.kinds = study.training.seed, study.training.experts
         asked = "experts" in study.training.model_fields_set  # else linear models do where LightGBM is not installed
-        self.boosts = "trees" in self.kinds and (asked or trees.is_installed())
+        is_possible = asked or trees.is_installed()
+        self.boosts, self.boosts_jointly = (
+            "trees" in self.kinds and is_possible,
+            "joint" in self.kinds and is_possible,
+        )
         self.neutral, self.informative = study.missingness == "neutral", study.missingness == "informative"
         self.presence, self.seen = patients.presence[self.rows], model.seen
         assert patients.strata is not None
@@ -116,6 +123,7 @@ class _Fitting:
         self.linear: dict[tuple[int, int], LinearFit] = {}  # by modality and task
         self.trees: dict[tuple[int, int], TreeFit] = {}
         self.held_out: dict[Key, Tensor] = {}  # evidence for each row, (n, n_evidence), 0 where there is none
+        self.vectors: dict[int, Tensor] = {}  # of those who have the modality, kept where joint trees may read them
 
     def fit_modality(self, m: int) -> dict[str, str]:
         name = self.model.modalities[m]
@@ -156,6 +164,8 @@ class _Fitting:
         encoded, place = basis(vector), torch.full((len(self.rows),), -1)
         place[has] = torch.arange(len(has))
         self.bases[m] = basis
+        if self.boosts_jointly:
+            self.vectors[m] = vector
         self.sizes[m] = ExpertSizes(vector.shape[1], n_bins, self.informative, not self.neutral)
         n_folds = self.folds.n_folds
         for t, labelled in asked:
@@ -206,10 +216,56 @@ class _Fitting:
             keys = [key for key in self.held_out if key[1] == t]
             if keys:
                 weights |= dict(zip(keys, self._stack(t, keys).tolist(), strict=True))
+        joint = {t: fit for t in range(len(self.tasks)) if (fit := self._fit_joint(t, weights)) is not None}
         numbers = [self.folds.n_folds] if self.folds.of_all else range(self.folds.n_folds)
-        return [self._set(k, weights) for k in numbers]
+        return [self._set(k, weights, joint) for k in numbers]
 
-    def _set(self, k: int, weights: dict[Key, float]) -> Experts:
+    def _fit_joint(self, t: int, weights: Mapping[Key, float]) -> TreeFit | None:
+        """Boosts trees over the columns of all modalities on from the stacked evidence, at subsets of the modalities.
+
+        Every patient counts with all modalities and at `JOINT_SUBSETS` random subsets. None if there are too few
+        patients, or held-out patients are not predicted better.
+        """
+        task, keys = self.tasks[t], [key for key in weights if key[1] == t]
+        labelled = self.patients.labelled[task.name][self.rows].nonzero().squeeze(1)
+        if not self.boosts_jointly or len(labelled) < trees.MIN_ROWS or len({m for m, _, _ in keys}) < 2:
+            return None
+        generator = torch.Generator().manual_seed(self.seed)
+        labelled = labelled[torch.randperm(len(labelled), generator=generator)[:MAX_JOINT_ROWS]]
+        presence = self.presence[labelled] & self.seen[t]
+        taken = torch.stack([presence, *(_random_subset(presence, generator) for _ in range(JOINT_SUBSETS))])
+        steps = taken[:, :, [m for m, _, _ in keys]].double()
+        evidence = torch.stack([weights[key] * self.held_out[key][labelled] for key in keys])
+        base = torch.einsum("snm,mnk->snk", steps, evidence).flatten(0, 1)
+        like = self._at_subsets(t, labelled, taken, torch.full(taken.shape[:2], 1.0 / len(taken), dtype=torch.float64))
+
+        def loss(added: Tensor) -> Tensor:
+            return like.loss((base + added).unflatten(1, taken.shape[:2])).flatten(1)
+
+        fold, of_all = self.folds.fold[labelled].repeat(len(taken)), self.folds.of_all
+        fit = trees.fit_trees(
+            self._joint_columns(labelled, taken), loss, self.n_evidence[t], fold, self.folds.n_folds,
+            like.weight.flatten(), self.seed, of_all=of_all,
+        )  # fmt: skip
+        with torch.no_grad():
+            before, after = ((loss(added[None]) * like.weight.flatten()).sum() for added in (0 * base, fit.held_out))
+        return fit if after < before else None
+
+    def _joint_columns(self, labelled: Tensor, taken: Tensor) -> Tensor:
+        """Returns what joint trees read of some rows at subsets ``(S, n, M)``: ``(S n, J)``."""
+        empty = Experts(self.sizes, self.n_evidence, TreeSizes(1, 1, 1))
+        start = empty.start(1)[0, empty.n_outputs :]
+        columns = start.repeat(len(labelled) * len(taken), 1)
+        place = torch.full((len(self.rows),), -1)
+        for m, vector in self.vectors.items():
+            has = self.presence[:, m].nonzero().squeeze(1)
+            place[has] = torch.arange(len(has))
+            subset, row = taken[..., m].nonzero(as_tuple=True)
+            read = empty.read(m, vector)[place[labelled[row]]]
+            columns[subset * len(labelled) + row] += read
+        return columns
+
+    def _set(self, k: int, weights: Mapping[Key, float], joint: Mapping[int, TreeFit]) -> Experts:
         """Builds the set of experts number k of the fits."""
         ends = torch.tensor(self.n_evidence).cumsum(0).tolist()
         columns = [slice(end - n, end) for end, n in zip(ends, self.n_evidence, strict=True)]
@@ -228,22 +284,34 @@ class _Fitting:
                     experts.weight[:, columns[t]] = (weights[m, t, "ridge"] * fit.weight[k]).float()
                     experts.bias[columns[t]] = (weights[m, t, "ridge"] * fit.bias[k]).float()
             made[str(m)] = experts
-        joined_experts = Experts(sizes, self.n_evidence)
+        whole = trees.join_trees([(fit.trees[k], columns[t], 1.0) for t, fit in joint.items()], ends[-1])
+        joined_experts = Experts(sizes, self.n_evidence, None if whole is None else whole.sizes)
         joined_experts.of_modality.update(made)
+        joined_experts.joint = whole
         return joined_experts
 
     def _stack(self, t: int, keys: Sequence[Key]) -> Tensor:
         """Returns the weights of a task's experts, by the likelihood at random subsets of modalities."""
         task = self.tasks[t]
         labelled = self.patients.labelled[task.name][self.rows].nonzero().squeeze(1)
-        rows, strata = self.rows[labelled], self.strata[labelled]
         generator = torch.Generator().manual_seed(self.seed)
         taken = random_subsets(self.presence[labelled] & self.seen[t], N_ORDERS, generator)
         steps = taken[:, :, [m for m, _, _ in keys]].double()
         is_state = steps.any(-1)
         evidence = torch.stack([self.held_out[key][labelled] for key in keys])  # (m, n, K)
-        weight = self._row_weights(t, rows) * is_state / is_state.sum(0).clamp(min=1)
-        tilt = None
+        like = self._at_subsets(t, labelled, taken, is_state / is_state.sum(0).clamp(min=1).double())
+
+        def loss(weights: Tensor) -> Tensor:
+            said = torch.einsum("snm,m,mnk->snk", steps, weights, evidence)
+            total: Tensor = (like.loss(said) * like.weight).sum()
+            return total
+
+        return fit_weights(loss, len(keys), STACK_PENALTY, 1.0 / len(keys) ** 0.5)
+
+    def _at_subsets(self, t: int, labelled: Tensor, taken: Tensor, weight: Tensor) -> Labelled:
+        """The likelihood of a task at subsets ``(S, n, M)`` of rows with a label, whose weights are ``(S, n)``."""
+        task, rows, strata = self.tasks[t], self.rows[labelled], self.strata[labelled]
+        weight, tilt = weight * self._row_weights(t, rows), None
         if self.shift is not None:
             corrections = self.shift.corrections(taken, strata)
             cells = None if self.patients.cells is None else self.patients.cells[rows]
@@ -252,13 +320,14 @@ class _Fitting:
                 tilt = corrections.tilts[task.name].double()
             elif task.name in corrections.weights:
                 weight = weight * corrections.weights[task.name].double()
-        like = Labelled(task, self.priors[t], self.patients.targets[task.name][rows], strata[:, t], tilt, weight)
+        return Labelled(task, self.priors[t], self.patients.targets[task.name][rows], strata[:, t], tilt, weight)
 
-        def loss(weights: Tensor) -> Tensor:
-            total: Tensor = (like.loss(torch.einsum("snm,m,mnk->snk", steps, weights, evidence)) * weight).sum()
-            return total
 
-        return fit_weights(loss, len(keys), STACK_PENALTY, 1.0 / len(keys) ** 0.5)
+def _random_subset(presence: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns one subset of each row's modalities, of random size, at least one: bool ``(n, M)``."""
+    paths = random_paths(presence, generator)
+    sizes = 1 + (torch.rand(len(paths), generator=generator) * presence.sum(1)).long()
+    return steps_taken(paths, presence.shape[1])[sizes.clamp(max=presence.shape[1]), torch.arange(len(paths))]
 
 
 def _frequency_shift(everyone: Tensor, having: Tensor, n_strata: int) -> Tensor:
