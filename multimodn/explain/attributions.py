@@ -8,11 +8,15 @@ reported. Ablation replaces one part at a time by its baseline: a check that nee
 Every part has a gate (`base.feature_groups.Parts`), and captum integrates over gates from 0 to 1: by the chain rule
 that is the sum of the integrated gradients of all inputs of the part.
 
+Boosted trees have no gradient: where they have a part in a prediction, Shapley values of the parts are sampled instead,
+over random orders in which gates are opened; those of an order add up exactly.
+
 References:
     Sundararajan, Taly and Yan (2017), Axiomatic attribution for deep networks, equation 1,
     https://arxiv.org/abs/1703.01365; patients as baselines: Erion et al. (2021), expected gradients,
     https://doi.org/10.1038/s42256-021-00343-w; ablation: Zeiler and Fergus (2014), https://arxiv.org/abs/1311.2901;
-    both by captum, Kokhlikyan et al. (2020), https://arxiv.org/abs/2009.07896
+    Shapley values by sampling: Castro, Gomez and Tejada (2009), https://doi.org/10.1016/j.cor.2008.04.004; all by
+    captum, Kokhlikyan et al. (2020), https://arxiv.org/abs/2009.07896
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ def attributions(
     task: str,
     output: str | None = None,
     *,
-    method: Method = "integrated_gradients",
+    method: Method | None = None,
     n_steps: int = 64,
     background: Cohort | None = None,
     n_background: int = 32,
@@ -66,7 +70,9 @@ def attributions(
     image, whose side has ``patch`` pixels. Integrated gradients run in double precision, except for frozen networks.
 
     ``output`` is one of `Task.link_names`, default all; ``method`` is ``integrated_gradients``, over ``n_steps`` (four
-    times as many for patients whose attributions then do not add up), or ``feature_ablation``. The baseline is the
+    times as many for patients whose attributions then do not add up), ``shapley_values``, sampled, or
+    ``feature_ablation``. Default: Shapley values where boosted trees have a part, whose jumps have no gradient, else
+    integrated gradients. The baseline is the
     encoder's, an average of the training patients; or, for tables and embeddings, ``n_background`` patients drawn by
     ``seed`` from the cohort ``background``, such as the training patients, and attributions are means over them.
 
@@ -87,6 +93,7 @@ def attributions(
     Warns:
         DataWarning: If attributions still miss more than 5 % of the difference plus 1 % of their absolute sum.
     """
+    method = method or _default_method(model)
     request = _request(model, modality, task, output, method, n_steps, patch)
     if background is not None:
         request = replace(request, background=_drawn(background, modality, n_background, seed))
@@ -98,7 +105,7 @@ def attributions(
     for attributed in attribute_gates(model, patients, _rows(cohort, modality), request):
         blocks.append(_frame(attributed, method, [names[j] for j in request.outputs]))
         baseline = attributed.parts.baseline
-        if method == "integrated_gradients":
+        if method != "feature_ablation":
             errors, _ = attributed.errors()
             largest = errors.gather(1, errors.abs().argmax(1, keepdim=True)).squeeze(1)
             deltas |= dict(zip(attributed.patients, largest.tolist(), strict=True))
@@ -170,6 +177,11 @@ def _request(
         raise StudyError(f"Task '{task}' does not see modality '{modality}' (`exclude_for`): nothing is due to it.")
     outputs = list(range(len(names))) if output is None else [names.index(output)]
     return AttributionRequest(m, task, outputs, method, n_steps, patch)
+
+
+def _default_method(model: Ensemble) -> Method:
+    experts = [member.experts for member in model.networks if member.experts is not None]
+    return "shapley_values" if any(each.has_trees for each in experts) else "integrated_gradients"
 
 
 def _rows(cohort: Cohort, modality: str) -> pd.DataFrame:

@@ -21,13 +21,14 @@ from multimodn.errors import DataError, DataWarning, StudyError, shown
 from multimodn.fusion import Ensemble
 from multimodn.fusion.network import Evidence
 
-Method = Literal["integrated_gradients", "feature_ablation"]
+Method = Literal["integrated_gradients", "shapley_values", "feature_ablation"]
 
 AT_ONCE = 2**20  # approximate number of inputs that are encoded together: bounds memory
 MOST_MISSED = 0.05  # largest relative error of the sum of attributions
 ROUNDING = 0.01
 """Error that is always allowed, as a share of the sum of absolute attributions: of a sum near 0 any error is large."""
 MORE_STEPS = 4  # factor of the steps for patients whose error is larger
+N_PERMUTATIONS = 25  # orders in which gates are opened for Shapley values
 PATIENTS = 64  # patients whose modality is split into parts together
 
 
@@ -64,7 +65,7 @@ class GateAttributions:
         place = self.parts.gates.items + first[self.parts.gates.rows]
         n = int(self.parts.lengths.sum())
         summed = torch.zeros(n, self.gates.shape[1], dtype=self.gates.dtype).index_add(0, place, self.gates)
-        if method == "integrated_gradients":
+        if method != "feature_ablation":
             return summed
         return summed / torch.bincount(place, minlength=n).clamp(min=1)[:, None]
 
@@ -191,8 +192,9 @@ def _attribute_batch(
                 prediction[rows] = gated(gates, on_device)[:, request.outputs].cpu()
                 closed[rows] = gated(torch.zeros_like(gates), on_device)[:, request.outputs].cpu()
             place = first[rows].unsqueeze(1) + torch.arange(size)
-            if request.method == "feature_ablation":
-                attributed[place] = _ablated(gated, gates, on_device, parts.gates.items[place], most).cpu()
+            if request.method != "integrated_gradients":
+                by = _ablated if request.method == "feature_ablation" else _permuted
+                attributed[place] = by(gated, gates, on_device, parts.gates.items[place], most).cpu()
                 continue
             attributed[place] = _integrated(gated, gates, on_device, request.n_steps, most).cpu()
             again = has_large_error(attributed[place], prediction[rows] - closed[rows]).any(1)
@@ -220,6 +222,20 @@ def _ablated(gated: GatedPredictions, gates: Tensor, rows: Tensor, part: Tensor,
 
     options = {"feature_mask": part.to(gates.device), "perturbations_per_eval": max(1, most // len(rows))}
     return _by_captum(FeatureAblation(gated), gated, gates, rows, **options)
+
+
+def _permuted(gated: GatedPredictions, gates: Tensor, rows: Tensor, part: Tensor, most: int) -> Tensor:
+    """Shapley values by permutations of the parts; those of each permutation add up exactly."""
+    from captum.attr import ShapleyValueSampling
+
+    which = part.to(gates.device)
+    options = {"perturbations_per_eval": max(1, most // len(rows)), "n_samples": N_PERMUTATIONS, "feature_mask": which}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole = _by_captum(ShapleyValueSampling(gated), gated, gates, rows, **options)
+    # all gates of a part have the whole of it, but are added up afterwards
+    size = torch.zeros_like(gates).scatter_add(1, which, torch.ones_like(gates))
+    return whole / size.gather(1, which)[..., None]
 
 
 def _by_captum(method: Any, gated: GatedPredictions, gates: Tensor, rows: Tensor, **options: Any) -> Tensor:

@@ -161,6 +161,11 @@ class Experts(nn.Module):
         return cls(sizes, config["n_evidence"], config["joint"] and TreeSizes(**config["joint"]))
 
     @property
+    def has_trees(self) -> bool:
+        """Whether any of them are trees."""
+        return self.joint is not None or any(each.trees is not None for each in self.sizes)
+
+    @property
     def width(self) -> int:
         """Q + J, the width of a row of evidence."""
         return self.n_outputs + self.n_joint
@@ -183,7 +188,8 @@ class Experts(nn.Module):
             return said
         columns = running[..., self.n_outputs :].flatten(0, -2)
         nothing: Tensor = self.joint(self.start(1)[:, self.n_outputs :])
-        return said + (self.joint(columns) - nothing).view(said.shape)
+        of_joint: Tensor = self.joint(columns) - nothing
+        return said + of_joint.view(said.shape)
 
     def has(self, m: int) -> bool:
         """Whether modality m has experts."""

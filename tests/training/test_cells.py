@@ -27,7 +27,14 @@ def draw(n: int, seed: int, lost_positive: float, lost_negative: float, kind: st
         x["b"] = pd.cut(x["b"], [-np.inf, -0.7, 0.7, np.inf], labels=["low", "mid", "high"]).astype(object)
     x.loc[lost, "b"] = np.nan if kind != "level" else None
     if kind == "series":
-        x = x.rename_axis("id").reset_index().melt("id", var_name="variable").dropna().set_index("id").assign(time=lambda rows: rng.random(len(rows)))
+        x = (
+            x.rename_axis("id")
+            .reset_index()
+            .melt("id", var_name="variable")
+            .dropna()
+            .set_index("id")
+            .assign(time=lambda rows: rng.random(len(rows)))
+        )
     other = pd.DataFrame({"d": rng.normal(size=n)}, ids)
     several = ["labs"] if kind == "series" else []
     targets = {"y": pd.DataFrame({"y": y.astype(int)}, ids)}

@@ -225,3 +225,15 @@ def test_a_tiny_cohort_has_reasons_instead_of_experts(n):
     model = MultiModN(study).fit(cohort)
     assert "patients with both" in model.provenance["experts"]["left_out"]["labs: y"]
     assert np.isfinite(model.predict(cohort)["value"]).all()
+
+
+def test_attributions_where_trees_have_a_part_are_shapley_values_that_add_up(monkeypatch):
+    monkeypatch.setattr(trees, "MIN_ROWS", 300)
+    monkeypatch.setattr(trees, "SETTINGS", trees.SETTINGS | SMALL_TREES)
+    cohort, study = cohort_of(600, 0)
+    model = MultiModN(study).fit(cohort)
+    some = cohort.subset(cohort.patients[:5])
+    found = model.explain.attributions("labs", some, "y")
+    assert found.method == "shapley_values"
+    difference = found.groupby("patient")[["prediction", "baseline_prediction"]].first().diff(axis=1).iloc[:, 1]
+    assert np.abs(found.groupby("patient")["attribution"].sum() + difference).max() < 1e-6

@@ -103,10 +103,8 @@ class _Fitting:
         self.seed, self.kinds = study.training.seed, study.training.experts
         asked = "experts" in study.training.model_fields_set  # else linear models do where LightGBM is not installed
         is_possible = asked or trees.is_installed()
-        self.boosts, self.boosts_jointly = (
-            "trees" in self.kinds and is_possible,
-            "joint" in self.kinds and is_possible,
-        )
+        self.boosts = "trees" in self.kinds and is_possible
+        self.boosts_jointly = "joint" in self.kinds and is_possible
         self.neutral, self.informative = study.missingness == "neutral", study.missingness == "informative"
         self.presence, self.seen = patients.presence[self.rows], model.seen
         assert patients.strata is not None
@@ -240,7 +238,7 @@ class _Fitting:
         like = self._at_subsets(t, labelled, taken, torch.full(taken.shape[:2], 1.0 / len(taken), dtype=torch.float64))
 
         def loss(added: Tensor) -> Tensor:
-            return like.loss((base + added).unflatten(1, taken.shape[:2])).flatten(1)
+            return like.loss((base + added).view(-1, *taken.shape[:2], base.shape[1])).flatten(1)
 
         fold, of_all = self.folds.fold[labelled].repeat(len(taken)), self.folds.of_all
         fit = trees.fit_trees(

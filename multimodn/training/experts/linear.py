@@ -14,8 +14,8 @@ Loss = Callable[[Tensor], Tensor]
 PENALTIES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 """Strengths of the L2 penalty on coefficients, against the likelihood summed over rows; inner folds choose one."""
 N_FOLDS = 5
-MAX_STEPS = 60
-CONVERGED = 1e-5  # largest decrease of the objective in a step, a row, below which a model is finished
+MAX_STEPS = 100
+CONVERGED = 1e-6  # largest decrease of the objective in a step, a row, below which a model is finished
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def fit_linear(
         learned = torch.where(better[:, None, None], trial, learned)
         slope = torch.where(better[:, None, None], new_slope, slope)
         objective = torch.where(better, new_objective, objective)
-        pace = torch.where(better, (pace * 1.3).clamp(max=2.0), pace / 2)
+        pace = torch.where(better, (pace * 1.3).clamp(max=30.0), pace / 2)
         if bool((gain < CONVERGED * n).all()):
             break
     by_fold = learned.view(n_folds + 1, len(penalties), -1, n_outputs)
