@@ -81,7 +81,7 @@ def _named(name: str, arm: Arms) -> Arms:
 def _series_arm(data: Path, mode: str) -> Arms:
     def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
         of_series, cohort = _series_cohort(data)
-        of_series = of_series.model_copy(update={"missingness": mode, "training": study.training})
+        of_series = of_series.model_copy(update={"missingness": mode})
         fitted = fit_ours(of_series, cohort.subset(training.patients), seed)["ours"]
         return {f"series_{mode}": fitted(replace(cohort.subset(test.patients), targets={}, split=None))}
 
