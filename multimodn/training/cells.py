@@ -117,7 +117,7 @@ def _weights(
         chosen = likely.gather(-1, own.expand(likely.shape[:-1]).unsqueeze(-1)).squeeze(-1)
         return -(chosen * weight).sum()
 
-    weights[members] = fit_weights(loss, len(members), STACK_PENALTY, 1.0).float()
+    weights[members] = fit_weights(loss, [1.0] * len(members), STACK_PENALTY).float()
     return weights
 
 

@@ -109,7 +109,7 @@ def test_weights_are_not_negative_and_a_useless_expert_has_little():
     y = (torch.rand(500, generator=generator) < torch.sigmoid(2 * z[:, 0])).double()
     evidence = torch.stack([z[:, 0], z[:, 1], -z[:, 0]])
     loss = binary_loss(y)
-    weights = fit_weights(lambda w: loss((w @ evidence)[None, :, None]).sum(), 3, 1.0, 0.5)
+    weights = fit_weights(lambda w: loss((w @ evidence)[None, :, None]).sum(), [0.5] * 3, 1.0)
     assert (weights >= 0).all()
     assert weights[0] > 1.5
     assert weights[1] < 0.4
@@ -237,3 +237,61 @@ def test_attributions_where_trees_have_a_part_are_shapley_values_that_add_up(mon
     assert found.method == "shapley_values"
     difference = found.groupby("patient")[["prediction", "baseline_prediction"]].first().diff(axis=1).iloc[:, 1]
     assert np.abs(found.groupby("patient")["attribution"].sum() + difference).max() < 1e-6
+
+
+@pytest.fixture(scope="module")
+def joint():
+    """A model whose outcome is the product of a column of either modality: no expert of one modality can know it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trees, "MIN_ROWS", 300)
+        for name in ("SETTINGS", "JOINT_SETTINGS"):
+            patch.setattr(trees, name, getattr(trees, name) | SMALL_TREES | {"feature_fraction": 1.0})
+        rng = np.random.default_rng(0)
+        ids = [f"p{i}" for i in range(900)]
+        tables = {name: pd.DataFrame(rng.normal(size=(900, 2)), ids, [name, "noise"]) for name in ("a", "b")}
+        y = (rng.random(900) < 1 / (1 + np.exp(-4 * tables["a"]["a"] * tables["b"]["b"]))).astype(int).to_frame("y")
+        tables["b"] = tables["b"].iloc[:800]
+        study = Study.from_dict(
+            {
+                "name": "joint",
+                "cohort": {"patient": "id", "sources": {"a": "a.csv", "b": "b.csv", "t": "t.csv"}},
+                "modalities": [{"name": name, "kind": "table", "source": name} for name in ("a", "b")],
+                "tasks": [{"name": "y", "kind": "binary", "source": "t", "target": "y"}],
+                "training": {"epochs": 1, "batch_size": 256, "members": 2},
+            }
+        )
+        cohort = Cohort.from_frames(tables, {"y": y})
+        return MultiModN(study).fit(cohort.subset(cohort.patients[:600])), cohort.subset(cohort.patients[600:])
+
+
+def test_joint_trees_learn_what_two_modalities_say_together(joint):
+    model, new = joint
+    assert model.trained.ensemble.first.experts.joint is not None
+    assert model.evaluate(new.subset(new.patients[:200])).set_index("metric")["value"]["auroc"] > 0.7
+
+
+def test_before_any_modality_joint_trees_say_nothing(joint):
+    model, new = joint
+    first = model.trajectory(new).query("step == 0")
+    assert first["value"].nunique() == 1
+    assert float(first["value"].iloc[0]) == pytest.approx(float(torch.sigmoid(model.trained.prior["y"][0])))
+
+
+def test_with_joint_trees_subsets_are_orders_are_and_contributions_add_up(joint, tmp_path):
+    model, new = joint
+    patients = model.prepare(new)
+    whole, subsets = model.trained.outputs(patients)["y"], model.trained.subset_outputs(patients)["y"]
+    code = (patients.presence.long() * torch.tensor([1, 2])).sum(1)
+    assert torch.allclose(subsets[code, torch.arange(len(code))], whole, atol=1e-5)
+    only_a = model.trained.outputs(patients, ["a"])["y"]
+    assert torch.allclose(subsets[1], only_a, atol=1e-5)
+    contributions = model.contributions(new)
+    sums = contributions.groupby("patient")["contribution"].sum()
+    assert (
+        np.abs(
+            sums - contributions.groupby("patient")[["prediction", "prior"]].first().eval("prediction - prior")
+        ).max()
+        < 1e-6
+    )
+    loaded = MultiModN.load(model.save(tmp_path / "model"))
+    assert torch.equal(loaded.link(new)["y"], model.link(new)["y"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from multimodn.study.study import Study
 from multimodn.training.experts.blend import fit_blend
 from multimodn.training.experts.fit import Folds, fit_experts
 from multimodn.training.experts.linear import N_FOLDS, deal_folds
+
+MAX_PATIENTS = 20_000  # drawn at random, on whom experts are fitted: of more they learn little, but memory grows
 
 
 def add_experts(
@@ -28,6 +31,7 @@ def add_experts(
         ``weights``: for each task those of ``network`` and ``experts``; ``left_out``: for each ``modality: task``
         without an expert the reason.
     """
+    seed = study.training.seed
     if len(rows) > 1:
         held_out = [out for _, out in rows]
         fold = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(out) for out in held_out]))
@@ -35,10 +39,13 @@ def add_experts(
     else:
         train = rows[0][0]
         strata = torch.zeros(len(patients), dtype=torch.long) if patients.strata is None else patients.strata[:, 0]
-        folds = Folds(train, deal_folds(strata[train], N_FOLDS, study.training.seed), N_FOLDS, of_all=True)
+        folds = Folds(train, deal_folds(strata[train], N_FOLDS, seed), N_FOLDS, of_all=True)
+    if len(folds.rows) > MAX_PATIENTS:
+        some = torch.randperm(len(folds.rows), generator=torch.Generator().manual_seed(seed))[:MAX_PATIENTS]
+        folds = replace(folds, rows=folds.rows[some], fold=folds.fold[some])
     sets, left_out = fit_experts(ensemble.first, patients, folds, study)
     for member, experts in zip(ensemble.networks, sets, strict=True):
         member.experts = experts
     ensemble.eval()
-    seed, neutral = study.training.seed, study.missingness == "neutral"
+    neutral = study.missingness == "neutral"
     return {"weights": fit_blend(ensemble, patients, rows, seed, neutral=neutral), "left_out": left_out}

@@ -18,8 +18,9 @@ from multimodn.training.experts.stack import fit_weights
 from multimodn.training.held_out import MAX_ROWS, HeldOut, Visits, held_out_outputs, labelled_visits
 
 MIN_ROWS = 20  # held-out rows with a label, below which both count alike
-BLEND_PENALTY = 10.0  # strength that draws the two weights to each other, in rows
-BOTH = (0.5, 0.5)
+BLEND_PENALTY = 20.0  # strength that draws the weights to those of the experts alone, in rows
+EXPERTS_ALONE = (0.0, 1.0)  # weights of network and experts: the network must earn its own
+BOTH = (0.5, 0.5)  # where there is nobody to weigh them by
 
 
 def fit_blend(
@@ -51,7 +52,7 @@ def fit_blend(
                 continue
             visits = [[labelled_visits(task, t, part, shift) for part in parts] for parts in alone]
             loss = partial(_loss, task, prior[task.name], list(zip(*visits, strict=True)))
-            weights[t] = fit_weights(loss, 2, BLEND_PENALTY, BOTH[0]).float()
+            weights[t] = fit_weights(loss, EXPERTS_ALONE, BLEND_PENALTY, to_start=True).float()
     for experts in _experts(ensemble):
         experts.network_weight.copy_(weights[:, 0])
         experts.expert_weight.copy_(weights[:, 1])

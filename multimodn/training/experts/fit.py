@@ -31,7 +31,6 @@ MIN_RAREST = 5  # of them in the rarest outcome that occurs
 N_BINS = 4  # bins of the piecewise-linear basis
 ROWS_OF_A_BIN = 60  # labelled patients for each bin; with fewer than two bins' worth the columns enter alone
 JOINT_SUBSETS = 2  # random subsets of each patient, beside all modalities, at which joint trees are boosted
-MAX_JOINT_ROWS = 20_000  # patients, drawn at random, on whom joint trees are boosted
 BLOCK = 4096  # patients whose vectors are made at once
 
 
@@ -229,7 +228,6 @@ class _Fitting:
         if not self.boosts_jointly or len(labelled) < trees.MIN_ROWS or len({m for m, _, _ in keys}) < 2:
             return None
         generator = torch.Generator().manual_seed(self.seed)
-        labelled = labelled[torch.randperm(len(labelled), generator=generator)[:MAX_JOINT_ROWS]]
         presence = self.presence[labelled] & self.seen[t]
         taken = torch.stack([presence, *(_random_subset(presence, generator) for _ in range(JOINT_SUBSETS))])
         steps = taken[:, :, [m for m, _, _ in keys]].double()
@@ -243,7 +241,7 @@ class _Fitting:
         fold, of_all = self.folds.fold[labelled].repeat(len(taken)), self.folds.of_all
         fit = trees.fit_trees(
             self._joint_columns(labelled, taken), loss, self.n_evidence[t], fold, self.folds.n_folds,
-            like.weight.flatten(), self.seed, of_all=of_all,
+            like.weight.flatten(), self.seed, of_all=of_all, settings=trees.JOINT_SETTINGS,
         )  # fmt: skip
         with torch.no_grad():
             before, after = ((loss(added[None]) * like.weight.flatten()).sum() for added in (0 * base, fit.held_out))
@@ -304,7 +302,7 @@ class _Fitting:
             total: Tensor = (like.loss(said) * like.weight).sum()
             return total
 
-        return fit_weights(loss, len(keys), STACK_PENALTY, 1.0 / len(keys) ** 0.5)
+        return fit_weights(loss, [len(keys) ** -0.5] * len(keys), STACK_PENALTY)
 
     def _at_subsets(self, t: int, labelled: Tensor, taken: Tensor, weight: Tensor) -> Labelled:
         """The likelihood of a task at subsets ``(S, n, M)`` of rows with a label, whose weights are ``(S, n)``."""

@@ -6,7 +6,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -50,6 +50,10 @@ def is_installed() -> bool:
     return find_spec("lightgbm") is not None
 
 
+# of trees over the columns of all modalities: more to combine, and more to choose from
+JOINT_SETTINGS = SETTINGS | {"learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 60, "feature_fraction": 0.3}
+
+
 @dataclass(frozen=True)
 class TreeFit:
     """Boosted trees with K outputs: those without each fold, and, if asked for, those of all rows, the last."""
@@ -60,19 +64,21 @@ class TreeFit:
 
 
 def fit_trees(
-    x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, n_folds: int, weights: Tensor, seed: int, *, of_all: bool
-) -> TreeFit:
+    x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, n_folds: int, weights: Tensor, seed: int,
+    *, of_all: bool, settings: Mapping[str, Any] | None = None,
+) -> TreeFit:  # fmt: skip
     """Boosts trees on rows ``x`` ``(n, p)``, NaN = empty; the rows of a fold stop those that leave it out.
 
     See `multimodn.training.experts.linear.fit_linear` for the other arguments; ``loss`` gives the losses of all rows.
-    ``of_all``: whether trees of all rows are boosted too, for the mean number of rounds.
+    ``of_all``: whether trees of all rows are boosted too, for the mean number of rounds; ``settings``: of LightGBM,
+    default `SETTINGS`.
 
     Raises:
         MissingExtraError: Without LightGBM.
     """
     lightgbm = import_extra("lightgbm", "training.experts: trees", "trees")
     table, weight = x.numpy(), weights.double()
-    settings = SETTINGS | {"seed": seed} | ({"num_class": n_outputs} if n_outputs > 1 else {})
+    settings = {**(settings or SETTINGS), "seed": seed} | ({"num_class": n_outputs} if n_outputs > 1 else {})
     boost = partial(_boost, lightgbm, settings, table, loss, weight, n_outputs=n_outputs)
     held_out = torch.zeros(len(x), n_outputs, dtype=torch.float64)
     fitted: dict[int, list[dict[str, Any]]] = {}
