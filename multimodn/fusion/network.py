@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -101,6 +102,15 @@ class SequentialFusion(nn.Module):
         if self.presence_effect is not None:
             nn.init.zeros_(self.presence_effect.weight)
         self.experts: Experts | None = None  # fitted after the network; see `multimodn.training.experts`
+
+    @contextmanager
+    def without_experts(self) -> Iterator[None]:
+        """Leaves the network alone with its own evidence, as it was trained."""
+        experts, self.experts = self.experts, None
+        try:
+            yield
+        finally:
+            self.experts = experts
 
     @property
     def seen(self) -> Tensor:

@@ -62,8 +62,7 @@ def states_read(model: SequentialFusion) -> Iterator[dict[int, Tensor]]:
     read: dict[int, Tensor] = {}
 
     def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs[0].dim() > 1:  # else the initial state, by which experts measure the network's evidence
-            read[id(inputs[0])] = inputs[0]
+        read[id(inputs[0])] = inputs[0]
 
     hooks = [decoder.register_forward_pre_hook(remember) for decoder in model.decoders.values()]
     try:

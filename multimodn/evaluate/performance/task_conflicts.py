@@ -92,7 +92,7 @@ def _gradients(
 ) -> dict[str, Tensor]:
     """The gradient of each task's loss at each patient's states ``(S, B, D)``."""
     paths = random_paths(batch.presence, generator)
-    with torch.enable_grad(), states_read(network) as read:
+    with torch.enable_grad(), network.without_experts(), states_read(network) as read:
         if shift is None or batch.strata is None:
             losses = network.losses(batch, paths)
         else:
