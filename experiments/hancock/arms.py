@@ -108,6 +108,22 @@ ARMS: list[Arms] = [
     as_arm(nested("tabm", WIDTHS)),
     as_arm(chosen_by_one(fit_p_fusion, (3.0, 12.0, 36.0))),
 ]
+
+
+def network_alone(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
+    """Returns ``network_alone``: the study without experts."""
+    spec = study.training.model_copy(update={"experts": []})
+    return {"network_alone": ours(study.model_copy(update={"training": spec}), training, test, seed)["ours"]}
+
+
+# What experts add: every arm with one setting, ours with those of the study.
+EXPERTS: list[Arms] = [
+    ours,
+    network_alone,
+    as_arm(TUNED["stacked_ridge"]),
+    late_ridge_routine,
+    as_arm(TUNED["late_ridge"], without=("late_ridge_mean",)),
+]
 # The penalty of the study suits the residual update; the others get weaker ones too.
 UPDATES = [
     with_update("residual", 3.0),

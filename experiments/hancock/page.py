@@ -49,6 +49,12 @@ CALIBRATION = (
     "`ece` in ten bins of equally many patients, beside what calibrated predictions of as many patients would show by "
     "chance (`ece_chance`)."
 )
+EXPERTS = (
+    "`ours` is the study as it stands, with experts; `network_alone` the same without; `stacked_ridge` one ridge model "
+    "a modality, cross-fitted, and stacked with weights of at least 0; `late_ridge` their mean; `late_ridge_3` that of "
+    "clinical, pathological and blood tables alone. Ours has one setting for all folds, the ridges choose their own."
+)
+BESIDE_EXPERTS = ("network_alone", "stacked_ridge", "late_ridge", "late_ridge_3")
 UPDATES_HOW = "An arm is `ours:<state update>:<penalty>`; nothing else differs."
 
 
@@ -81,6 +87,25 @@ def updates_page(found: OutOfFold, protocol: Mapping[str, int]) -> str:
         how = "Paired by fold, 95 % intervals by Nadeau and Bengio's corrected t."
         table = markdown(paired(found.scores, "ours:residual:3", reference))
         parts += ["", f"## ours:residual:3 minus {reference}", "", how, "", table]
+    return "\n".join(parts) + "\n"
+
+
+def experts_page(study: Study, cohort: Cohort, found: OutOfFold, protocol: Mapping[str, int]) -> str:
+    """Writes the comparison of ours with the network alone and with stacked ridges."""
+    means = averages(found)
+    of_arms = found.scores.groupby(["arm", "repeat", "fold"])["value"].mean().groupby("arm").mean()
+    parts = [
+        "# HANCOCK: what experts add",
+        *("", _how(protocol), "", EXPERTS, "", INTERVALS, ""),
+        markdown(_with_intervals(means).assign(mean=lambda table: table["arm"].map(of_arms).map("{:.3f}".format))),
+        *("", "## ours minus the others", ""),
+        "Paired by patient; `p_adjusted` by Holm over all rows of the table.",
+        *("", *(f"- {standing(one)}" for one in standings(found)), ""),
+        markdown(compare(found, "ours", BESIDE_EXPERTS).drop(columns=["arm", "method"])),
+        *("", "## Calibration of ours", "", CALIBRATION, ""),
+        markdown(_calibration(study, cohort, found)),
+        *("", LIMITS),
+    ]
     return "\n".join(parts) + "\n"
 
 

@@ -4,7 +4,7 @@
 
 writes results.csv, run.json and RESULTS.md beside this file. What is finished is kept in the folder ``cells``: the same
 command goes on after an interruption. With --updates it compares the state updates instead and writes to the folder
-``updates``.
+``updates``; with --experts it compares ours with the network alone and with stacked ridges, in the folder ``experts``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from arms import ARMS, UPDATES
-from page import results_page, updates_page
+from arms import ARMS, EXPERTS, UPDATES
+from page import experts_page, results_page, updates_page
 from prepare import load_tables
 from rich.console import Console
 
@@ -35,13 +35,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=-1, help="Processes; -1: one a core.")
-    parser.add_argument("--updates", action="store_true", help="Compare the state updates.")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--updates", action="store_true", help="Compare the state updates.")
+    other.add_argument("--experts", action="store_true", help="Compare with the network alone and stacked ridges.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     console = Console()
     study = Study.load(HERE / "study.yaml")
     cohort = Cohort.load(study, sources=load_tables(arguments.data))
-    out = HERE / "updates" if arguments.updates else HERE
+    out = HERE / "updates" if arguments.updates else HERE / "experts" if arguments.experts else HERE
+    arms = UPDATES if arguments.updates else EXPERTS if arguments.experts else ARMS
     out.mkdir(exist_ok=True)
     table = ResultsTable(out, study.name)
 
@@ -50,13 +53,16 @@ def main() -> None:
             console.print(f"repeat {repeat + 1}, fold {fold + 1}: {arm}")
 
     found = cross_predict(
-        study, cohort, UPDATES if arguments.updates else ARMS, arguments.folds, arguments.repeats, arguments.seed, show,
+        study, cohort, arms, arguments.folds, arguments.repeats, arguments.seed, show,
         folder=out / "cells", n_jobs=arguments.jobs,
     )  # fmt: skip
     table.add(found.scores)
     protocol = {"n_folds": arguments.folds, "repeats": arguments.repeats, "seed": arguments.seed}
     table.write({**protocol, "data_hash": cohort.hash(), "versions": versions()})
-    text = updates_page(found, protocol) if arguments.updates else results_page(study, cohort, found, protocol)
+    if arguments.updates:
+        text = updates_page(found, protocol)
+    else:
+        text = (experts_page if arguments.experts else results_page)(study, cohort, found, protocol)
     write_text(out / "RESULTS.md", text)
     console.print(text)
 
