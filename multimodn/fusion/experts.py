@@ -73,6 +73,13 @@ class LinearBasis(nn.Module):
             known = torch.cat([known, torch.ones_like(filled)], 1)
         self.mean.copy_(torch.where(known, encoded, 0.0).sum(0) / known.sum(0).clamp(min=1))
 
+    @property
+    def is_bin(self) -> Tensor:
+        """Which outputs are bins of the piecewise-linear encoding, bool ``(output_size,)``."""
+        n_columns = len(self.scale)
+        place = torch.arange(self.output_size)
+        return (place >= n_columns) & (place < n_columns * (1 + self.n_bins))
+
     def _encoded(self, vector: Tensor) -> Tensor:
         blocks = [vector * self.scale]
         for j in range(self.n_bins):

@@ -15,7 +15,7 @@ from multimodn import Cohort, MultiModN, Study
 from multimodn.errors import MissingExtraError
 from multimodn.fusion.experts import LinearBasis
 from multimodn.training.experts import trees
-from multimodn.training.experts.linear import deal_folds, fit_linear
+from multimodn.training.experts.linear import deal_folds, fit_best_columns, fit_linear
 from multimodn.training.experts.stack import fit_weights
 from multimodn.training.experts.trees import TreeFit, fit_trees, join_trees
 from tests._cohorts import make_cohort, make_study
@@ -295,3 +295,16 @@ def test_with_joint_trees_subsets_are_orders_are_and_contributions_add_up(joint,
     )
     loaded = MultiModN.load(model.save(tmp_path / "model"))
     assert torch.equal(loaded.link(new)["y"], model.link(new)["y"])
+
+
+@pytest.mark.parametrize("is_bent", [False, True])
+def test_bins_enter_where_held_out_patients_are_predicted_better(is_bent):
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(600, 3, generator=generator)
+    basis = LinearBasis(3, 4, indicates_empty=False)
+    basis.fit(vector)
+    score = vector[:, 0].square() - 1 if is_bent else vector[:, 0]
+    y = (torch.rand(600, generator=generator) < torch.sigmoid(2 * score)).double()
+    folds, weights = torch.arange(600) % 5, torch.ones(600)
+    fitted = fit_best_columns(basis(vector), ~basis.is_bin, binary_loss(y), 1, folds, 5, weights)
+    assert bool(fitted.weight[:, basis.is_bin].any()) is is_bent

@@ -22,7 +22,7 @@ from multimodn.missingness.cells import own_factor, with_cells
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
 from multimodn.training.experts import trees
-from multimodn.training.experts.linear import LinearFit, fit_linear
+from multimodn.training.experts.linear import LinearFit, fit_best_columns
 from multimodn.training.experts.stack import N_ORDERS, STACK_PENALTY, fit_weights
 from multimodn.training.experts.trees import TreeFit
 
@@ -168,7 +168,9 @@ class _Fitting:
         for t, labelled in asked:
             rows, n, fold = self._labelled(m, t, labelled), self.n_evidence[t], self.folds.fold[labelled]
             if "ridge" in self.kinds:
-                self.linear[m, t] = fit_linear(encoded[place[labelled]], rows.loss, n, fold, n_folds, rows.weight)
+                self.linear[m, t] = fit_best_columns(
+                    encoded[place[labelled]], ~basis.is_bin, rows.loss, n, fold, n_folds, rows.weight
+                )
                 self._keep((m, t, "ridge"), labelled, self.linear[m, t].held_out)
             if self.boosts and len(labelled) >= trees.MIN_ROWS:
                 own, of_all = columns[place[labelled]], self.folds.of_all

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class LinearFit:
     bias: Tensor  # intercepts, float64 ``(n_folds + 1, K)``
     held_out: Tensor  # evidence of each row from the model without its fold, float64 ``(n, K)``
     penalty: float  # the chosen strength
+    loss: float  # that of the held-out evidence, summed over rows
 
 
 def deal_folds(groups: Tensor, n_folds: int, seed: int) -> Tensor:
@@ -107,7 +108,27 @@ def fit_linear(
     best = int(scores.argmin())
     chosen = by_fold[:, best]
     coefficients = axes.T @ chosen[:, :-1]
-    return LinearFit(coefficients, chosen[:, -1] - centre @ coefficients, held_out[best], penalties[best])
+    bias = chosen[:, -1] - centre @ coefficients
+    return LinearFit(coefficients, bias, held_out[best], penalties[best], float(scores[best]))
+
+
+def fit_best_columns(
+    x: Tensor, few: Tensor, loss: Loss, n_outputs: int, folds: Tensor, n_folds: int, weights: Tensor
+) -> LinearFit:
+    """Fits a linear model of all columns ``(n, p)`` and one of some, ``few``, bool ``(p,)``; returns the better one.
+
+    The better is that of the lower held-out loss; the coefficients of columns that it leaves out are 0. The other
+    arguments are those of `fit_linear`.
+    """
+    whole = fit_linear(x, loss, n_outputs, folds, n_folds, weights)
+    if few.all():
+        return whole
+    part = fit_linear(x[:, few], loss, n_outputs, folds, n_folds, weights)
+    if part.loss > whole.loss:
+        return whole
+    weight = torch.zeros_like(whole.weight)
+    weight[:, few] = part.weight
+    return replace(part, weight=weight)
 
 
 def _curvature_at_zero(loss: Loss, n: int, n_outputs: int, weight: Tensor) -> Tensor:
