@@ -176,7 +176,9 @@ class MultiModN:
         ensemble = Ensemble(members).eval()
         facts = provenance(cohort, split, spec.seed) | {"members": log}
         if spec.experts:
-            facts["experts"] = add_experts(ensemble, patients, rows, self.study)
+            facts["experts"] = add_experts(
+                ensemble, patients, rows, self.study, progress=flags is None or flags.progress
+            )
         if spec.calibrate:
             facts["calibration"] = calibrate(ensemble, patients, rows, spec.seed, neutral=neutral)
         self._trained = TrainedModel(self.study, ensemble, split, facts)

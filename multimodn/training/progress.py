@@ -44,3 +44,10 @@ def progress_bar() -> Progress:
     console = Console()
     columns = (label, BarColumn(), epoch, losses, TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def expert_bar(*, is_shown: bool) -> Progress:
+    """Builds the bar of fitting experts, which counts modalities; silent when the output is not a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("modality {task.completed}/{task.total}"))
+    console = Console()
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not (is_shown and console.is_terminal))

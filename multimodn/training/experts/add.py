@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ MAX_PATIENTS = 20_000  # drawn at random, on whom experts are fitted: of more th
 
 
 def add_experts(
-    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], study: Study
-) -> dict[str, Any]:
+    ensemble: Ensemble, patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]], study: Study,
+    *, progress: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Fits the experts of each member on its training rows, in place, and describes them.
 
     ``rows``: for each member its training and held-out rows. Several members leave out one fold each, whose patients
@@ -43,7 +45,11 @@ def add_experts(
     if len(folds.rows) > MAX_PATIENTS:
         some = torch.randperm(len(folds.rows), generator=torch.Generator().manual_seed(seed))[:MAX_PATIENTS]
         folds = replace(folds, rows=folds.rows[some], fold=folds.fold[some])
-    sets, left_out = fit_experts(ensemble.first, patients, folds, study)
+    from multimodn.training.progress import expert_bar
+
+    with expert_bar(is_shown=progress) as bar:
+        on_modality = partial(bar.advance, bar.add_task("experts", total=len(patients.values)))
+        sets, left_out = fit_experts(ensemble.first, patients, folds, study, on_modality)
     for member, experts in zip(ensemble.networks, sets, strict=True):
         member.experts = experts
     ensemble.eval()

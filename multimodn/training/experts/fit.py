@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -72,14 +72,15 @@ class Labelled:
 
 
 def fit_experts(
-    model: SequentialFusion, patients: PatientTensors, folds: Folds, study: Study
-) -> tuple[list[Experts], dict[str, str]]:
+    model: SequentialFusion, patients: PatientTensors, folds: Folds, study: Study,
+    on_modality: Callable[[], None] = lambda: None,
+) -> tuple[list[Experts], dict[str, str]]:  # fmt: skip
     """Fits sets of experts and stacks them by evidence for patients whom they were not fitted on.
 
     Every modality with a fixed vector and every task that sees it get a linear model, and trees where there are enough
     patients. Under ``missingness: neutral`` likelihoods are tilted by the label shift of modalities and of empty cells.
     The evidence of a task's experts is added up with weights of at least 0, drawn to their mean, fitted at random
-    subsets of each patient's modalities.
+    subsets of each patient's modalities. ``on_modality`` is called when a modality is done.
 
     Returns:
         The sets, whose network and expert weights are not fitted yet, and for each ``modality: task`` without an expert
@@ -89,6 +90,7 @@ def fit_experts(
     left_out: dict[str, str] = {}
     for m in range(len(model.modalities)):
         left_out |= fitting.fit_modality(m)
+        on_modality()
     return fitting.stacked(), left_out
 
 
