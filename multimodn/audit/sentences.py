@@ -20,8 +20,9 @@ LIMIT = (
 )
 KEEP = "Keep `missingness: neutral` (the default)"
 EMPTY_ADVICE = (
-    "A model that sees which cells are empty learns this shortcut: find out why they are empty, and leave the column "
-    "out if the reason does not hold where the model will be used."
+    "Keep `missingness: neutral` (the default): it corrects for which cells are empty, where every outcome has empty "
+    "and filled cells; other modes may learn this shortcut. Where some outcome has none, find out why, and leave the "
+    "column out if the reason does not hold where the model will be used."
 )
 
 

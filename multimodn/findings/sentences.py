@@ -68,8 +68,9 @@ SKIPPED = (
     "there counts as the average training patient's (0 on the scale that the network sees)."
 )
 MISSINGNESS = {
-    "neutral": "A prediction may not learn the outcome from which modalities a patient has: training corrects for "
-    "missingness that depends on the outcome, and outputs are calibrated for each subset of modalities.",
+    "neutral": "A prediction may not learn the outcome from which modalities a patient has, or which cells are empty: "
+    "training corrects for missingness that depends on the outcome, and outputs are calibrated for each subset of "
+    "modalities.",
     "informative": "The model is told which modalities a patient has, and uses it. Its predictions hold only where "
     "modalities are missing for the same reasons as in the training data.",
     "off": "Absent modalities are skipped, and nothing else is done. Predictions may rest on which modalities a "
