@@ -17,7 +17,7 @@ from multimodn.fusion.paths import random_subsets
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
 from multimodn.training.experts.linear import N_FOLDS, deal_folds, fit_linear
-from multimodn.training.experts.stack import N_ORDERS, STACK_PENALTY, fit_weights
+from multimodn.training.experts.stack import N_ORDERS, fit_weights, to_mean
 
 PENALTIES = (1e4, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 MAX_COLUMNS = 512  # distinct patterns of empty cells of a modality that enter, those that vary most
@@ -117,7 +117,7 @@ def _weights(
         chosen = likely.gather(-1, own.expand(likely.shape[:-1]).unsqueeze(-1)).squeeze(-1)
         return -(chosen * weight).sum()
 
-    weights[members] = fit_weights(loss, [1.0] * len(members), STACK_PENALTY).float()
+    weights[members] = fit_weights(loss, [1.0] * len(members), to_mean).float()
     return weights
 
 

@@ -52,7 +52,7 @@ def fit_blend(
                 continue
             visits = [[labelled_visits(task, t, part, shift) for part in parts] for parts in alone]
             loss = partial(_loss, task, prior[task.name], list(zip(*visits, strict=True)))
-            weights[t] = fit_weights(loss, EXPERTS_ALONE, BLEND_PENALTY, to_start=True).float()
+            weights[t] = fit_weights(loss, EXPERTS_ALONE, _to_experts).float()
     for experts in _experts(ensemble):
         experts.network_weight.copy_(weights[:, 0])
         experts.expert_weight.copy_(weights[:, 1])
@@ -60,6 +60,11 @@ def fit_blend(
         task.name: {"network": round(float(network), 4), "experts": round(float(experts), 4)}
         for task, (network, experts) in zip(tasks, weights.tolist(), strict=True)
     }
+
+
+def _to_experts(weights: Tensor) -> Tensor:
+    distance: Tensor = BLEND_PENALTY / 2 * (weights - torch.tensor(EXPERTS_ALONE)).square().sum()
+    return distance
 
 
 def _loss(task: Task, start: Tensor, pairs: Sequence[tuple[Visits, Visits]], weights: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -23,7 +24,7 @@ from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
 from multimodn.training.experts import trees
 from multimodn.training.experts.linear import LinearFit, fit_best_columns
-from multimodn.training.experts.stack import N_ORDERS, STACK_PENALTY, fit_weights
+from multimodn.training.experts.stack import LATER_PENALTY, N_ORDERS, fit_weights, to_others
 from multimodn.training.experts.trees import TreeFit
 
 MIN_ROWS = 20  # labelled patients who have the modality, below which an expert is left out
@@ -221,11 +222,11 @@ class _Fitting:
         numbers = [self.folds.n_folds] if self.folds.of_all else range(self.folds.n_folds)
         return [self._set(k, weights, joint) for k in numbers]
 
-    def _fit_joint(self, t: int, weights: Mapping[Key, float]) -> TreeFit | None:
+    def _fit_joint(self, t: int, weights: Mapping[Key, float]) -> tuple[TreeFit, float] | None:
         """Boosts trees over the columns of all modalities on from the stacked evidence, at subsets of the modalities.
 
-        Every patient counts with all modalities and at `JOINT_SUBSETS` random subsets. None if there are too few
-        patients, or held-out patients are not predicted better.
+        Every patient counts with all modalities and at `JOINT_SUBSETS` random subsets. Returns the trees and their
+        weight; None if there are too few patients, or held-out patients are not predicted better.
         """
         task, keys = self.tasks[t], [key for key in weights if key[1] == t]
         labelled = self.patients.labelled[task.name][self.rows].nonzero().squeeze(1)
@@ -247,9 +248,13 @@ class _Fitting:
             self._joint_columns(labelled, taken), loss, self.n_evidence[t], fold, self.folds.n_folds,
             like.weight.flatten(), self.seed, of_all=of_all, settings=trees.JOINT_SETTINGS,
         )  # fmt: skip
-        with torch.no_grad():
-            before, after = ((loss(added[None]) * like.weight.flatten()).sum() for added in (0 * base, fit.held_out))
-        return fit if after < before else None
+
+        def weighed(weight: Tensor) -> Tensor:
+            total: Tensor = (loss(weight * fit.held_out[None]) * like.weight.flatten()).sum()
+            return total
+
+        weight = fit_weights(weighed, [1.0], lambda weight: LATER_PENALTY / 2 * weight.square().sum())
+        return (fit, weight.item()) if weight > 0 else None
 
     def _joint_columns(self, labelled: Tensor, taken: Tensor) -> Tensor:
         """Returns what joint trees read of some rows at subsets ``(S, n, M)``: ``(S n, J)``."""
@@ -265,7 +270,7 @@ class _Fitting:
             columns[subset * len(labelled) + row] += read
         return columns
 
-    def _set(self, k: int, weights: Mapping[Key, float], joint: Mapping[int, TreeFit]) -> Experts:
+    def _set(self, k: int, weights: Mapping[Key, float], joint: Mapping[int, tuple[TreeFit, float]]) -> Experts:
         """Builds the set of experts number k of the fits."""
         ends = torch.tensor(self.n_evidence).cumsum(0).tolist()
         columns = [slice(end - n, end) for end, n in zip(ends, self.n_evidence, strict=True)]
@@ -284,7 +289,7 @@ class _Fitting:
                     experts.weight[:, columns[t]] = (weights[m, t, "ridge"] * fit.weight[k]).float()
                     experts.bias[columns[t]] = (weights[m, t, "ridge"] * fit.bias[k]).float()
             made[str(m)] = experts
-        whole = trees.join_trees([(fit.trees[k], columns[t], 1.0) for t, fit in joint.items()], ends[-1])
+        whole = trees.join_trees([(fit.trees[k], columns[t], weight) for t, (fit, weight) in joint.items()], ends[-1])
         joined_experts = Experts(sizes, self.n_evidence, None if whole is None else whole.sizes)
         joined_experts.of_modality.update(made)
         joined_experts.joint = whole
@@ -300,13 +305,14 @@ class _Fitting:
         is_state = steps.any(-1)
         evidence = torch.stack([self.held_out[key][labelled] for key in keys])  # (m, n, K)
         like = self._at_subsets(t, labelled, taken, is_state / is_state.sum(0).clamp(min=1).double())
+        is_later = torch.tensor([kind == "trees" for _, _, kind in keys])
 
         def loss(weights: Tensor) -> Tensor:
             said = torch.einsum("snm,m,mnk->snk", steps, weights, evidence)
             total: Tensor = (like.loss(said) * like.weight).sum()
             return total
 
-        return fit_weights(loss, [len(keys) ** -0.5] * len(keys), STACK_PENALTY)
+        return fit_weights(loss, [len(keys) ** -0.5] * len(keys), partial(to_others, is_later))
 
     def _at_subsets(self, t: int, labelled: Tensor, taken: Tensor, weight: Tensor) -> Labelled:
         """The likelihood of a task at subsets ``(S, n, M)`` of rows with a label, whose weights are ``(S, n)``."""

@@ -11,31 +11,40 @@ from torch import Tensor
 
 MAX_ITERATIONS = 100
 STACK_PENALTY = 10.0  # strength that draws the weights of a task to their mean, in rows
+LATER_PENALTY = 30.0  # strength that draws the weights of trees to 0 where there are linear models, in rows
 N_ORDERS = 4  # random orders of each patient whose subsets weights are fitted to
 
 
 def fit_weights(
-    loss: Callable[[Tensor], Tensor], start: Sequence[float], strength: float, *, to_start: bool = False
+    loss: Callable[[Tensor], Tensor], start: Sequence[float], penalty: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Returns the weights, float64, at least 0, that minimise a loss and a penalty.
+    """Returns the weights, float64, at least 0, that minimise a loss, a sum over rows, and a penalty.
 
-    Args:
-        loss: Maps weights to a scalar, a sum over rows.
-        start: Their values before the fit.
-        strength: Strength of the penalty on the squared distances of the weights to their mean, against the loss.
-        to_start: Whether the penalty is on the distances to ``start`` instead.
+    Both map weights to a scalar; ``start`` has their values before the fit.
     """
     from scipy.optimize import minimize
 
     def objective(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = torch.from_numpy(values).requires_grad_()
         with torch.enable_grad():
-            centre = first if to_start else weights.mean()
-            total = loss(weights) + strength / 2 * (weights - centre).square().sum()
+            total = loss(weights) + penalty(weights)
             (slope,) = torch.autograd.grad(total, weights)
         return total.item(), slope.numpy()
 
-    first = torch.tensor(start, dtype=torch.float64)
     bounds, options = [(0.0, None)] * len(start), {"maxiter": MAX_ITERATIONS}
-    found = minimize(objective, first.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    first = np.array(start, dtype=np.float64)
+    found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return torch.from_numpy(found.x)
+
+
+def to_mean(weights: Tensor) -> Tensor:
+    """Penalises the distances of weights to their mean, as a few rows of `STACK_PENALTY` would."""
+    distance: Tensor = STACK_PENALTY / 2 * (weights - weights.mean()).square().sum()
+    return distance
+
+
+def to_others(is_later: Tensor, weights: Tensor) -> Tensor:
+    """Penalises the distances of earlier weights to their mean, and later ones, which must earn theirs, to 0."""
+    if is_later.all() or not is_later.any():
+        return to_mean(weights)
+    return to_mean(weights[~is_later]) + LATER_PENALTY / 2 * weights[is_later].square().sum()

@@ -67,8 +67,9 @@ def fit_trees(
     x: Tensor, loss: Loss, n_outputs: int, folds: Tensor, n_folds: int, weights: Tensor, seed: int,
     *, of_all: bool, settings: Mapping[str, Any] | None = None,
 ) -> TreeFit:  # fmt: skip
-    """Boosts trees on rows ``x`` ``(n, p)``, NaN = empty; the rows of a fold stop those that leave it out.
+    """Boosts trees on rows ``x`` ``(n, p)``, NaN = empty, without each fold.
 
+    The rows that a fold leaves out tell after how many rounds to stop; all folds get the mean of these numbers.
     See `multimodn.training.experts.linear.fit_linear` for the other arguments; ``loss`` gives the losses of all rows.
     ``of_all``: whether trees of all rows are boosted too, for the mean number of rounds; ``settings``: of LightGBM,
     default `SETTINGS`.
@@ -81,20 +82,20 @@ def fit_trees(
     settings = {**(settings or SETTINGS), "seed": seed} | ({"num_class": n_outputs} if n_outputs > 1 else {})
     boost = partial(_boost, lightgbm, settings, table, loss, weight, n_outputs=n_outputs)
     held_out = torch.zeros(len(x), n_outputs, dtype=torch.float64)
+    parts = {fold: (folds == fold).nonzero().squeeze(1) for fold in folds.unique().tolist()}  # type: ignore[no-untyped-call]
+    boosters = {fold: boost((folds != fold).nonzero().squeeze(1), outside) for fold, outside in parts.items()}
+    # one number of rounds for all folds: each fold's own best would flatter the trees beside other experts
+    n_rounds = max(1, round(float(np.mean([best for _, best in boosters.values()]))))
     fitted: dict[int, list[dict[str, Any]]] = {}
-    rounds: list[int] = []
-    for fold in folds.unique().tolist():  # type: ignore[no-untyped-call]
-        inside, outside = ((folds != fold).nonzero().squeeze(1), (folds == fold).nonzero().squeeze(1))
-        booster, best = boost(inside, outside)
-        rounds.append(best)
-        fitted[fold] = _described(booster, best)
-        raw = booster.predict(table[outside.numpy()], raw_score=True, num_iteration=best)
+    for fold, (booster, _) in boosters.items():
+        outside = parts[fold]
+        fitted[fold] = _described(booster, n_rounds)
+        raw = booster.predict(table[outside.numpy()], raw_score=True, num_iteration=n_rounds)
         held_out[outside] = torch.from_numpy(np.asarray(raw, dtype=np.float64).reshape(len(outside), n_outputs))
     lacking = [fold for fold in range(n_folds) if fold not in fitted]
     if of_all or lacking:  # a fold without a row leaves out nobody
-        more = len(rounds) / max(len(rounds) - 1, 1)  # more rows bear more rounds
-        n_rounds = max(1, round(float(np.mean(rounds)) * more))
-        whole = _described(boost(torch.arange(len(x)), None, n_rounds=n_rounds)[0], n_rounds)
+        n_more = round(n_rounds * len(parts) / max(len(parts) - 1, 1))  # more rows bear more rounds
+        whole = _described(boost(torch.arange(len(x)), None, n_rounds=n_more)[0], n_more)
         fitted |= dict.fromkeys([*lacking, n_folds], whole)
     return TreeFit([fitted[fold] for fold in sorted(fitted)], held_out)
 
