@@ -29,7 +29,7 @@ def binary_loss(y: torch.Tensor, prior: float = 0.0):
     )
 
 
-@given(st.integers(0, 1000), st.sampled_from([(60, 3), (80, 30), (50, 120)]))
+@given(st.integers(0, 1000), st.sampled_from([(60, 3), (120, 30)]))
 def test_linear_models_are_those_of_penalised_logistic_regression(seed, shape):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -109,7 +109,7 @@ def test_weights_are_not_negative_and_a_useless_expert_has_little():
     y = (torch.rand(500, generator=generator) < torch.sigmoid(2 * z[:, 0])).double()
     evidence = torch.stack([z[:, 0], z[:, 1], -z[:, 0]])
     loss = binary_loss(y)
-    weights = fit_weights(lambda w: loss((w @ evidence)[None, :, None]).sum(), [0.5] * 3, lambda w: w.sum() * 0)
+    weights = fit_weights(lambda w: loss((w @ evidence)[None, :, None]).sum(), [0.5] * 3, lambda w: w.square().sum())
     assert (weights >= 0).all()
     assert weights[0] > 1.5
     assert weights[1] < 0.4
