@@ -108,7 +108,7 @@ def simulated_study(epochs: int = 25, members: int = 3) -> Study:
             "missingness": "off",
             "training": {
                 "epochs": epochs, "batch_size": 128, "learning_rate": 0.01, "state_size": 16, "penalty": 1.0,
-                "members": members, "update": "product", "calibrate": False,
+                "members": members, "update": "product", "calibrate": False, "experts": [],
             },
         },
         HERE,
@@ -129,7 +129,10 @@ def hancock(data: Path) -> list[Cell]:
 
     content = Study.load(HERE.parent / "hancock" / "study.yaml").to_dict()
     content["modalities"] = [spec for spec in content["modalities"] if spec["name"] in KEPT]
-    content |= {"order": list(KEPT), "training": content["training"] | {"members": 3, "calibrate": False}}
+    content |= {
+        "order": list(KEPT),
+        "training": content["training"] | {"members": 3, "calibrate": False, "experts": []},
+    }
     study = Study.from_dict(content, HERE)
     cohort = Cohort.load(study, sources=load_tables(data))
     deals = enumerate(folds(cohort, FOLDS, REPEATS, 0, "death"))

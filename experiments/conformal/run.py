@@ -111,7 +111,8 @@ def hancock(data: Path, fold: int) -> pd.DataFrame:
     cohort = Cohort.load(whole, sources=load_tables(data))
     kept, left_out = list(folds(cohort, 5, 1, 0, "death"))[fold]
     training, test = cohort.subset(kept), cohort.subset(left_out)
-    spec = with_seed(whole, fold)
+    network = whole.model_copy(update={"training": whole.training.model_copy(update={"experts": []})})
+    spec = with_seed(network, fold)
     model = MultiModN(spec).fit(training, split=development_split(spec, training), flags=FLAGS)
     outcome = high_outcome(model.trained.tasks["death"], cohort.targets["death"])
     conditions = {"hancock": test}

@@ -83,6 +83,13 @@ def study(members: int) -> Study:
             "modalities": list(tables.values()),
             "tasks": [task | {"source": "targets"} for task in tasks],
             "missingness": "neutral",
-            "training": {"members": members, "epochs": 20, "patience": 3, "batch_size": 256, "learning_rate": 0.01},
+            "training": {
+                "members": members,
+                "epochs": 20,
+                "patience": 3,
+                "batch_size": 256,
+                "learning_rate": 0.01,
+                "experts": [],
+            },
         }
     )

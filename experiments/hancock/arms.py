@@ -88,7 +88,7 @@ def with_update(update: str, penalty: float) -> Arms:
 
     def arm(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
         per_task = penalty * len(study.tasks)  # the arm's name counts it for the mean loss over tasks
-        changes = {"update": update, "penalty": per_task, "calibrate": False}  # ranks are compared
+        changes = {"update": update, "penalty": per_task, "calibrate": False, "experts": []}  # ranks are compared
         spec = study.training.model_copy(update=changes)
         found = ours(study.model_copy(update={"training": spec}), training, test, seed)
         return {f"ours:{update}:{penalty:g}": found["ours"]}
@@ -96,11 +96,17 @@ def with_update(update: str, penalty: float) -> Arms:
     return arm
 
 
+def fit_network(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+    """Trains ``ours`` without experts; `EXPERTS` shows what they add."""
+    spec = study.training.model_copy(update={"experts": []})
+    return fit_ours(study.model_copy(update={"training": spec}), training, seed)
+
+
 WIDTHS = {
     name: fit for name, fit in CANDIDATES["tabm"].items() if name in ("width 32, dropout 0.5", "width 128, dropout 0.1")
 }
 ARMS: list[Arms] = [
-    as_arm(chosen_by_one(fit_ours, (4.0, 12.0, 36.0))),
+    as_arm(chosen_by_one(fit_network, (4.0, 12.0, 36.0))),
     late_ridge_routine,
     as_arm(TUNED["late_ridge"], without=("late_ridge_mean",)),
     as_arm(TUNED["early_concat"]),
@@ -112,8 +118,7 @@ ARMS: list[Arms] = [
 
 def network_alone(study: Study, training: Cohort, test: Cohort, seed: int) -> dict[str, Predictions]:
     """Returns ``network_alone``: the study without experts."""
-    spec = study.training.model_copy(update={"experts": []})
-    return {"network_alone": ours(study.model_copy(update={"training": spec}), training, test, seed)["ours"]}
+    return {"network_alone": fit_network(study, training, seed)["ours"](test)}
 
 
 # What experts add: every arm with one setting, ours with those of the study.

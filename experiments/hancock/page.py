@@ -18,7 +18,8 @@ from multimodn.training.build import fit_tasks
 
 REFERENCES = ("late_ridge", "late_ridge_3", "early_concat", "xgboost", "tabm", "p_fusion")
 ARMS = (
-    "`ours` is one model of all 13 modalities and 4 tasks (`study.yaml`); `late_ridge` the mean log-odds of one ridge "
+    "`ours` is one model of all 13 modalities and 4 tasks (`study.yaml`), without experts (the folder `experts` has "
+    "those); `late_ridge` the mean log-odds of one ridge "
     "model a modality, `late_ridge_3` of clinical, pathological and blood tables alone; `early_concat` one ridge model "
     "of all columns; `xgboost` boosted trees with NaN; `tabm` a TabM network on all columns; `p_fusion` "
     "our encoders side by side, 0 where absent; `single:` the ridge model of one modality."

@@ -38,7 +38,7 @@ EFFECTS = (5.0,)
 """How far planted tiles are shifted, in standard deviations of a tile along that direction."""
 N_STAINS, STAIN = 4, 0.3
 """Directions in which whole slides differ, the planted one among them, and by how much (standard deviation)."""
-TRAINING = {"epochs": 30, "batch_size": 8, "members": 5}
+TRAINING = {"epochs": 30, "batch_size": 8, "members": 5, "experts": []}
 MAX_TILES = 300
 """Tiles of a slide that a training pass sees."""
 SIZES = (1_000, 10_000, 50_000, 100_000)

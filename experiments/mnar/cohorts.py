@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
 N_DRAWS = 500
 """Draws of the factors behind each prediction of ``truth``."""
 
+NETWORKS: dict[str, Any] = {"experts": []}  # the study compares what networks do about presence
+
 
 @dataclass(frozen=True)
 class Law:
@@ -137,7 +139,7 @@ def acc() -> tuple[Study, Cohort]:
     study = Study.load(HERE.parent / "acc" / "study.yaml")
     cohort = Cohort.load(study)
     # a fifth of the penalty of the study, whose number is for five tasks
-    spec = study.training.model_copy(update={"members": 3, "penalty": TrainingSpec().penalty})
+    spec = study.training.model_copy(update={"members": 3, "penalty": TrainingSpec().penalty, **NETWORKS})
     tasks = [task for task in study.tasks if task.name == "death"]
     split = study.split.model_copy(update={"stratify": "death"})
     study = study.model_copy(update={"name": "acc", "tasks": tasks, "training": spec, "split": split})
@@ -153,7 +155,7 @@ def hancock(task: str, data: Path) -> tuple[Study, Cohort]:
     # the benchmark's settings are for 13 modalities; with three, of which training lost most, these had the lowest
     # loss of held-out training patients (13 settings, two of the four cells at 80 %); one setting serves all folds, so
     # that the test patients of a fold took part in the choice as training patients of the others
-    spec = {"members": 4, "penalty": TrainingSpec().penalty, "learning_rate": 0.01}
+    spec = {"members": 4, "penalty": TrainingSpec().penalty, "learning_rate": 0.01, **NETWORKS}
     dropout = {"dropout": 0.4}
     names = ("clinical", "pathological", "blood")
     loaded = Cohort.load(whole, sources=load_tables(data))
@@ -188,6 +190,6 @@ def _study(
             "cohort": {"patient": "patient", "sources": sources},
             "modalities": [{"name": m, "kind": "table", "source": m, **(encoder or {})} for m in frames],
             "tasks": tasks,
-            "training": training,
+            "training": NETWORKS | {"members": 1} | training,
         }
     )

@@ -17,7 +17,7 @@ from multimodn.training.experts.blend import fit_blend
 from multimodn.training.experts.fit import Folds, fit_experts
 from multimodn.training.experts.linear import N_FOLDS, deal_folds
 
-MAX_PATIENTS = 20_000  # drawn at random, on whom experts are fitted: of more they learn little, but memory grows
+MAX_PATIENTS = 10_000  # drawn at random, on whom experts are fitted: of more they learn little, but memory grows
 
 
 def add_experts(
