@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from multimodn.findings.experts import ExpertUse
 from multimodn.findings.findings import (
     SIGNIFICANT,
     SLOPES,
@@ -17,7 +19,7 @@ from multimodn.findings.findings import (
     Standing,
 )
 from multimodn.findings.names import BEST, LATE, arm_name, metric_name, pattern_words
-from multimodn.findings.numbers import counted, interval, joined, number, percent
+from multimodn.findings.numbers import FEWEST, count, counted, interval, joined, number, percent
 
 MOST_GROUPS = 4  # groups that a sentence names
 WIDE = 0.2  # width of an interval, between chance and 1, from which it says little
@@ -76,6 +78,13 @@ MISSINGNESS = {
     "off": "Absent modalities are skipped, and nothing else is done. Predictions may rest on which modalities a "
     "patient has, and can be wrong where they are missing for other reasons than in the training data.",
 }
+
+
+EXPERTS = (
+    "Beside the network there are experts, simple models of single modalities. Predictions add up what the network and "
+    "the experts say, with weights that were fitted on held-out patients; 0 is no part."
+)
+NO_EXPERTS = "There are no experts: the network predicts alone."
 
 
 def score(found: Score) -> str:
@@ -188,6 +197,44 @@ def low_coverage(found: Findings) -> list[str]:
     """Names the tasks whose conformal prediction sets covered clearly fewer patients than their level."""
     short = [one.task for one in found.coverage if not one.reached]
     return _of(short, "Conformal prediction sets of {} covered fewer patients than their level (see Calibration).")
+
+
+def experts(found: ExpertUse) -> list[str]:
+    """Says how much network and experts count in each task, and which modalities have no expert, and why.
+
+    Small counts in the reasons are hidden.
+    """
+    if not found.weights:
+        return [NO_EXPERTS]
+    own = [one for one in found.weights if one.has_expert]
+    weighed = "; ".join(f"{one.task} {number(one.network)} and {number(one.experts)}" for one in own)
+    alone = _of((one.task for one in found.weights if not one.has_expert), "The network predicts {} alone.")
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in found.left_out:
+        if one.task is not None:
+            reasons.setdefault((one.modality, one.reason), []).append(one.task)
+    modalities: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (modality, reason), tasks in reasons.items():
+        modalities.setdefault((reason, tuple(tasks)), []).append(modality)
+    lacking = [
+        f"of {joined(names)} for {joined(tasks)} ({_without_small_counts(reason)})"
+        for (reason, tasks), names in modalities.items()
+    ]
+    trees: dict[str, list[str]] = {}
+    for one in found.left_out:
+        if one.task is None:
+            trees.setdefault(one.reason, []).append(one.modality)
+    no_trees = [f"No boosted trees of {joined(names)}: {reason}." for reason, names in trees.items()]
+    return [
+        *([EXPERTS, f"Weights of network and experts: {weighed}."] if own else []),
+        *alone,
+        *([f"There is no expert {'; '.join(lacking)}."] if lacking else []),
+        *no_trees,
+    ]
+
+
+def _without_small_counts(reason: str) -> str:
+    return re.sub(rf"\b[1-{FEWEST - 1}]\b", lambda found: count(int(found[0])), reason)
 
 
 def contributions(found: Findings) -> list[str]:

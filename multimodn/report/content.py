@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from multimodn.findings.experts import ExpertUse
 from multimodn.findings.findings import Findings, findings_of
 from multimodn.findings.frames import ComparisonFrame
 from multimodn.findings.names import named_patterns, pattern_words
@@ -77,6 +78,7 @@ class RunInfo:
     missingness: str  # the study's word
     sources: Mapping[str, str]  # for each source of the study what it reads
     documents: Sequence[str] = ()  # names of files of the run folder that tell more, such as its model card
+    experts: ExpertUse = field(default_factory=ExpertUse)  # the experts of the model
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ def test_the_flow_counts_patients_labels_and_modalities(card, model, cohort):
             assert found[f"with {modality}"] == str(int(pd.Index(ids).isin(frame.index).sum()))
 
 
+def test_the_model_section_says_how_much_network_and_experts_count(card, model):
+    weights = model.provenance["experts"]["weights"]["death"]
+    assert f"death {weights['network']:.2f} and {weights['experts']:.2f}" in section(card, 1)
+
+
 def test_the_parts_of_the_flow_add_up(card):
     (flow,) = tables(section(card, 3))
     for row in flow[1:]:

@@ -20,6 +20,7 @@ from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.baselines.compare import sentences
 from multimodn.evaluate.baselines.stored_comparison import cached_comparison, keep_comparison
+from multimodn.findings.experts import ExpertUse, ExpertWeights
 from multimodn.findings.frames import AttributedFrame
 from multimodn.findings.numbers import interval
 from multimodn.findings.sentences import fusion
@@ -271,6 +272,13 @@ def test_training_is_read_from_the_logs_of_a_run(run, found):
     reason = {"training": "There are no logs."}
     alone = replace(found, answers={**found.answers, "training": pd.DataFrame()}, lacking=reason)
     assert text_of(training_section(alone))[0] == "There are no logs."
+
+
+def test_training_says_how_much_network_and_experts_count(run, found):
+    weights = run[0].provenance["experts"]["weights"]
+    assert [one.task for one in found.run.experts.weights] == list(weights)
+    told = replace(found, run=replace(found.run, experts=ExpertUse((ExpertWeights("death", 0.2, 0.75, True),))))
+    assert "Weights of network and experts: death 0.20 and 0.75." in " ".join(text_of(training_section(told)))
 
 
 def test_too_many_patients_and_unknown_ones_are_refused(run):

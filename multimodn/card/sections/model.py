@@ -8,6 +8,7 @@ from multimodn.card.facts import CardFacts
 from multimodn.card.scores import CardScores
 from multimodn.card.wording import given, patients, rows_of
 from multimodn.findings import sentences
+from multimodn.findings.experts import experts_of
 from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
 from multimodn.findings.names import CHANCE, metric_name
 from multimodn.findings.numbers import FEWEST, count, counted, interval
@@ -64,6 +65,8 @@ def model_section(facts: CardFacts) -> list[str]:
     held = "the validation patients" if one else "another fold of the training and validation patients each"
     has_stopped = facts.n_members > 1 or facts.parts["validation"].any()  # held-out patients chose the epoch
     stopped = f"the epoch with the lowest loss on {held}" if has_stopped else "the last epoch"
+    seen = {task: [one.name for one in facts.seen_by(task)] for task in facts.tasks}
+    experts = sentences.experts(experts_of(model.provenance, seen))
     update = Markup(f"{spec.state_size} numbers; an update ({code(spec.update)}) {UPDATES[spec.update]}")
     rows = [
         ("Study", escaped(model.study.name)),
@@ -73,6 +76,7 @@ def model_section(facts: CardFacts) -> list[str]:
         ("Optimiser", f"Adam, learning rate {spec.learning_rate:g}, batches of {spec.batch_size} patients"),
         ("L2 penalty", f"{spec.penalty:g}, as 1 / C of a logistic regression"),
         ("Several tasks", BALANCES[spec.balance]),
+        ("Experts", Markup(", ".join(map(code, spec.experts)) or "none")),
         ("Calibration", _calibration(facts)),
         ("Missing modalities", code(f"missingness: {model.study.missingness}")),
         ("Seed", str(model.provenance.get("seed", spec.seed))),
@@ -87,6 +91,7 @@ def model_section(facts: CardFacts) -> list[str]:
             "" if one else f"The prediction is the mean of {len(fitted.members)} such networks.",
         ),
         *table(["What", "How"], rows, 2),
+        *prose(*map(escaped, experts)),
         *prose(f"**Licence of the model:** {given(model.study.card.license, 'license')}"),
         *prose(f"**Contact:** {given(model.study.card.contact, 'contact')}"),
     ]

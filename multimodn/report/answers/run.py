@@ -13,6 +13,7 @@ from multimodn.base.task import main_metric
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import PARTS
 from multimodn.files import BUNDLE, CHECKPOINTS
+from multimodn.findings.experts import experts_of
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.content import ModalityInfo, RunInfo, TaskInfo
 
@@ -23,6 +24,10 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
     """Reads where the model of a run folder, or of a bundle's, comes from."""
     known: Mapping[str, Any] = model.provenance
     sources = model.study.cohort.sources
+    steps = {name: model.study.steps[name] for name in model.order}
+    seen = {
+        task: [name for name, step in steps.items() if task not in step.exclude_for] for task in model.trained.tasks
+    }
     folder = run / BUNDLE if (run / BUNDLE).is_dir() else run
     written = max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) if folder.is_dir() else 0.0
     return RunInfo(
@@ -37,6 +42,7 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
         model.study.missingness,
         {name: _reads(source.model_dump(mode="json", exclude_none=True)) for name, source in sources.items()},
         [name for name in DOCUMENTS if (run / name).is_file()],
+        experts_of(known, seen),
     )
 
 

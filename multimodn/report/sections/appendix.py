@@ -16,7 +16,8 @@ METHOD = {
     "Model": "Each modality has an encoder that turns a patient's values into an embedding. A patient state, at first "
     "the same for everyone, is updated by one embedding after another; every task predicts from the state after every "
     "step. In training the modalities that a patient has are read in random order, drawn anew each time. Predictions "
-    "are the mean of the raw outputs of the members of an ensemble.",
+    "are the mean of the raw outputs of the members of an ensemble. Beside its network a member may have experts "
+    "(ridge models and boosted trees); their evidence is added with weights, see Training.",
     "Contribution": "Of modality m to a patient's prediction: for every set of the patient's other modalities, the "
     "prediction with the set and m, minus the prediction with the set alone, on the link scale; averaged with Shapley "
     f"weights. All sets up to {MAX_MODALITIES} modalities; beyond, pairs of an order and its reverse are sampled, and "
@@ -37,8 +38,9 @@ METHOD = {
     "Holm over all tasks and models.",
     "Conflict of two tasks": "The cosine of the gradients of their losses at the patient states is negative, in a "
     "batch of training patients on random paths.",
-    "Attribution": "Within a modality: integrated gradients from an average patient. They add up to the difference "
-    "between the prediction and the prediction with that average in the modality's place.",
+    "Attribution": "Within a modality: integrated gradients from an average patient, or Shapley values over sampled "
+    "orders where boosted trees have a part. They add up to the difference between the prediction and the prediction "
+    "with that average in the modality's place.",
     "Intervals": "All are 95% intervals. Scores, mean contributions, synergy and values: percentiles of a bootstrap "
     "over patients with the model fixed, so that they do not show how much another training would differ. Observed "
     "shares: Wilson; coverage: Clopper and Pearson; means: Student; survival: Greenwood, on the scale of log(-log); "
@@ -71,10 +73,11 @@ REFERENCES = {
 
 
 def training_section(content: ReportContent) -> Section:
-    """Draws the loss of each member."""
+    """Draws the loss of each member, and says how much network and experts count."""
     training = content.get("training")
     block = Prose(content.why_not("training"), "absent") if training is None else drawn(training_curves, training)
-    return Section("training", "Training", [block])
+    experts = Prose(" ".join(sentences.experts(content.run.experts)))
+    return Section("training", "Training", [block, experts])
 
 
 def appendix_section(content: ReportContent) -> Section:
