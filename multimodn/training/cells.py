@@ -17,10 +17,11 @@ from multimodn.fusion.paths import random_subsets
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
 from multimodn.training.experts.linear import N_FOLDS, deal_folds, fit_linear
-from multimodn.training.experts.stack import N_ORDERS, fit_weights, to_mean
+from multimodn.training.experts.stack import fit_weights, to_mean
 
 PENALTIES = (1e4, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 MAX_COLUMNS = 512  # distinct patterns of empty cells of a modality that enter, those that vary most
+N_ORDERS = 4  # random orders of each patient whose subsets weights are fitted to
 MIN_ROWS = 40  # labelled patients who have the modality, below which nothing is learned
 
 

@@ -20,6 +20,7 @@ from multimodn.training.held_out import MAX_ROWS, HeldOut, Visits, held_out_outp
 MIN_ROWS = 20  # held-out rows with a label, below which both count alike
 BLEND_PENALTY = 20.0  # strength that draws the weights to those of the experts alone, in rows
 EXPERTS_ALONE = (0.0, 1.0)  # weights of network and experts: the network must earn its own
+NETWORK_ALONE = (1.0, 0.0)  # for a task without any expert
 BOTH = (0.5, 0.5)  # where there is nobody to weigh them by
 
 
@@ -48,6 +49,10 @@ def fit_blend(
         alone = [_outputs(ensemble, patients, rows, seed, each) for each in ((1.0, 0.0), (0.0, 1.0))]
         prior = {name: start.double() for name, start in ensemble.prior().items()}
         for t, task in enumerate(tasks):
+            start = ensemble.prior()[task.name]
+            if all(torch.equal(part.outputs[task.name], start.expand_as(part.outputs[task.name])) for part in alone[1]):
+                weights[t] = torch.tensor(NETWORK_ALONE)
+                continue
             if sum(int(part.labelled[task.name].sum()) for part in alone[0]) < MIN_ROWS:
                 continue
             visits = [[labelled_visits(task, t, part, shift) for part in parts] for parts in alone]

@@ -17,14 +17,14 @@ from multimodn.base.task import Task
 from multimodn.fusion import SequentialFusion
 from multimodn.fusion.experts import Experts, ExpertSizes, LinearBasis, ModalityExperts
 from multimodn.fusion.network import tilt_loss
-from multimodn.fusion.paths import random_paths, random_subsets, steps_taken
+from multimodn.fusion.paths import random_paths, steps_taken
 from multimodn.fusion.trees import TreeSizes
 from multimodn.missingness.cells import own_factor, with_cells
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study
 from multimodn.training.experts import trees
 from multimodn.training.experts.linear import LinearFit, fit_best_columns
-from multimodn.training.experts.stack import LATER_PENALTY, N_ORDERS, fit_weights, to_others
+from multimodn.training.experts.stack import LATER_PENALTY, fit_weights, to_others
 from multimodn.training.experts.trees import TreeFit
 
 MIN_ROWS = 20  # labelled patients who have the modality, below which an expert is left out
@@ -80,8 +80,8 @@ def fit_experts(
 
     Every modality with a fixed vector and every task that sees it get a linear model, and trees where there are enough
     patients. Under ``missingness: neutral`` likelihoods are tilted by the label shift of modalities and of empty cells.
-    The evidence of a task's experts is added up with weights of at least 0, drawn to their mean, fitted at random
-    subsets of each patient's modalities. ``on_modality`` is called when a modality is done.
+    The evidence of a task's experts is added up with weights of at least 0, drawn to their mean, given all
+    modalities that each patient has. ``on_modality`` is called when a modality is done.
 
     Returns:
         The sets, whose network and expert weights are not fitted yet, and for each ``modality: task`` without an expert
@@ -152,7 +152,7 @@ class _Fitting:
         is_single = self.tasks[t].link_scale == "log-odds" and int((counts > 0).sum()) < 2
         if len(labelled) >= MIN_ROWS and rarest >= MIN_RAREST and not is_single:
             return ""
-        return f"{len(labelled)} patients with both, {0 if is_single else rarest} of them in the rarest outcome"
+        return f"fewer than {MIN_ROWS} patients with both, or than {MIN_RAREST} of them with one of the outcomes"
 
     def _fit_tasks(self, m: int, has: Tensor, asked: Sequence[tuple[int, Tensor]]) -> None:
         vector = self._vector(m, self.rows[has])
@@ -296,11 +296,13 @@ class _Fitting:
         return joined_experts
 
     def _stack(self, t: int, keys: Sequence[Key]) -> Tensor:
-        """Returns the weights of a task's experts, by the likelihood at random subsets of modalities."""
+        """Returns the weights of a task's experts, by the likelihood given all modalities that a patient has.
+
+        At subsets of them a modality of noise would get weight, as there is nothing beside it.
+        """
         task = self.tasks[t]
         labelled = self.patients.labelled[task.name][self.rows].nonzero().squeeze(1)
-        generator = torch.Generator().manual_seed(self.seed)
-        taken = random_subsets(self.presence[labelled] & self.seen[t], N_ORDERS, generator)
+        taken = (self.presence[labelled] & self.seen[t])[None]
         steps = taken[:, :, [m for m, _, _ in keys]].double()
         is_state = steps.any(-1)
         evidence = torch.stack([self.held_out[key][labelled] for key in keys])  # (m, n, K)

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_ITERATIONS = 100
-STACK_PENALTY = 10.0  # strength that draws the weights of a task to their mean, in rows
+STACK_PENALTY = 3.0  # strength that draws the weights of a task to their mean, in rows
 LATER_PENALTY = 30.0  # strength that draws the weights of trees to 0 where there are linear models, in rows
-N_ORDERS = 4  # random orders of each patient whose subsets weights are fitted to
 
 
 def fit_weights(
