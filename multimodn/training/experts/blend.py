@@ -18,8 +18,8 @@ from multimodn.training.experts.stack import fit_weights
 from multimodn.training.held_out import MAX_ROWS, HeldOut, Visits, held_out_outputs, labelled_visits
 
 MIN_ROWS = 20  # held-out rows with a label, below which both count alike
-BLEND_PENALTY = 20.0  # strength that draws the weights to those of the experts alone, in rows
-EXPERTS_ALONE = (0.0, 1.0)  # weights of network and experts: the network must earn its own
+BLEND_PENALTY = 30.0  # strength that draws the weights to `MOSTLY_EXPERTS`, in rows
+MOSTLY_EXPERTS = (0.25, 0.75)  # weights of network and experts: the network must earn more
 NETWORK_ALONE = (1.0, 0.0)  # for a task without any expert
 BOTH = (0.5, 0.5)  # where there is nobody to weigh them by
 
@@ -57,7 +57,7 @@ def fit_blend(
                 continue
             visits = [[labelled_visits(task, t, part, shift) for part in parts] for parts in alone]
             loss = partial(_loss, task, prior[task.name], list(zip(*visits, strict=True)))
-            weights[t] = fit_weights(loss, EXPERTS_ALONE, _to_experts).float()
+            weights[t] = fit_weights(loss, MOSTLY_EXPERTS, _to_start).float()
     for experts in _experts(ensemble):
         experts.network_weight.copy_(weights[:, 0])
         experts.expert_weight.copy_(weights[:, 1])
@@ -67,8 +67,8 @@ def fit_blend(
     }
 
 
-def _to_experts(weights: Tensor) -> Tensor:
-    distance: Tensor = BLEND_PENALTY / 2 * (weights - torch.tensor(EXPERTS_ALONE)).square().sum()
+def _to_start(weights: Tensor) -> Tensor:
+    distance: Tensor = BLEND_PENALTY / 2 * (weights - torch.tensor(MOSTLY_EXPERTS)).square().sum()
     return distance
 
 
