@@ -91,13 +91,13 @@ def _too_few(task: Task, strata: Tensor) -> str:
 
     Needed are `MIN_ROWS` labels and a quarter of that among the rows that limit what can be learned.
     """
-    n_rows, (n_rarer, which) = int((strata >= 0).sum()), _rarer(task, strata)
-    if n_rows >= MIN_ROWS and n_rarer >= MIN_ROWS / 4:
+    n_rows, (nlimiting_rows, which) = int((strata >= 0).sum()), limiting_rows(task, strata)
+    if n_rows >= MIN_ROWS and nlimiting_rows >= MIN_ROWS / 4:
         return ""
-    return f"identity: {n_rows} held-out rows with a label" + (f", {n_rarer} {which}" if which else "")
+    return f"identity: {n_rows} held-out rows with a label" + (f", {nlimiting_rows} {which}" if which else "")
 
 
-def _rarer(task: Task, strata: Tensor) -> tuple[int, str]:
+def limiting_rows(task: Task, strata: Tensor) -> tuple[int, str]:
     """Counts the rows that limit what a fit can learn, and says which these are; "" = all.
 
     Of classes and combinations of labels: all but the most frequent one. A rare class beside two frequent ones does

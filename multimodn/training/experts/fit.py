@@ -26,9 +26,10 @@ from multimodn.training.experts import trees
 from multimodn.training.experts.linear import LinearFit, fit_best_columns
 from multimodn.training.experts.stack import LATER_PENALTY, fit_weights, to_others
 from multimodn.training.experts.trees import TreeFit
+from multimodn.training.fit_calibration import limiting_rows
 
 MIN_ROWS = 20  # labelled patients who have the modality, below which an expert is left out
-MIN_RAREST = 5  # of them in the rarest outcome that occurs
+MIN_LIMITING = 5  # of them that limit what can be learned, see `multimodn.training.fit_calibration.limiting_rows`
 N_BINS = 4  # bins of the piecewise-linear basis
 ROWS_OF_A_BIN = 60  # labelled patients for each bin; with fewer than two bins' worth the columns enter alone
 JOINT_SUBSETS = 2  # random subsets of each patient, beside all modalities, at which joint trees are boosted
@@ -147,12 +148,10 @@ class _Fitting:
         return reasons
 
     def _reason_against(self, t: int, labelled: Tensor) -> str:
-        counts = torch.bincount(self.strata[labelled, t], minlength=self.tasks[t].n_strata)
-        rarest = int(counts[counts > 0].min()) if len(labelled) else 0
-        is_single = self.tasks[t].link_scale == "log-odds" and int((counts > 0).sum()) < 2
-        if len(labelled) >= MIN_ROWS and rarest >= MIN_RAREST and not is_single:
+        n_limiting, which = limiting_rows(self.tasks[t], self.strata[labelled, t])
+        if len(labelled) >= MIN_ROWS and n_limiting >= MIN_LIMITING:
             return ""
-        return f"fewer than {MIN_ROWS} patients with both, or than {MIN_RAREST} of them with one of the outcomes"
+        return f"fewer than {MIN_ROWS} patients with both" + (f", or than {MIN_LIMITING} {which}" if which else "")
 
     def _fit_tasks(self, m: int, has: Tensor, asked: Sequence[tuple[int, Tensor]]) -> None:
         vector = self._vector(m, self.rows[has])
