@@ -91,10 +91,10 @@ def _too_few(task: Task, strata: Tensor) -> str:
 
     Needed are `MIN_ROWS` labels and a quarter of that among the rows that limit what can be learned.
     """
-    n_rows, (nlimiting_rows, which) = int((strata >= 0).sum()), limiting_rows(task, strata)
-    if n_rows >= MIN_ROWS and nlimiting_rows >= MIN_ROWS / 4:
+    n_rows, (n_limiting, which) = int((strata >= 0).sum()), limiting_rows(task, strata)
+    if n_rows >= MIN_ROWS and n_limiting >= MIN_ROWS / 4:
         return ""
-    return f"identity: {n_rows} held-out rows with a label" + (f", {nlimiting_rows} {which}" if which else "")
+    return f"identity: {n_rows} held-out rows with a label" + (f", {n_limiting} {which}" if which else "")
 
 
 def limiting_rows(task: Task, strata: Tensor) -> tuple[int, str]:
