@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from multimodn.training.experts.stack import fit_weights, to_mean
 PENALTIES = (1e4, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 MAX_COLUMNS = 512  # distinct patterns of empty cells of a modality that enter, those that vary most
 N_ORDERS = 4  # random orders of each patient whose subsets weights are fitted to
+MAX_ROWS = 10_000  # patients, drawn at random, on whom it is learned
 MIN_ROWS = 40  # labelled patients who have the modality, below which nothing is learned
 
 
@@ -53,8 +55,9 @@ def fit_cell_tilts(
 
     It is w_m (log P(y | empty cells of m) - log P(y | m)) for each stratum y, by a multinomial logistic regression with
     an L2 penalty on the patients who have the modality and a label; that of a patient comes from inner folds without
-    them. Which cells are empty depends on other modalities too, as a sicker patient is measured more: so the weights
-    w_m, at least 0, are fitted at random subsets of the modalities, beside the label shift of the subset.
+    them (of more than `MAX_ROWS` patients, the others' from all of these). Which cells are empty depends on other
+    modalities too, as a sicker patient is measured more: so the weights w_m, at least 0, are fitted at random subsets
+    of the modalities, beside the label shift of the subset.
 
     Args:
         patients: Development patients, with strata.
@@ -84,15 +87,19 @@ def fit_cell_tilts(
 def _stratum_shift(indicators: Tensor, strata: Tensor, n_strata: int) -> Tensor:
     counts = torch.bincount(strata, minlength=n_strata).double()
     log_prior = (counts.clamp(min=0.5) / counts.clamp(min=0.5).sum()).log()
+    some = _drawn(len(strata))
+    folds = deal_folds(strata[some], N_FOLDS, 0)
+    fitted = fit_linear(
+        indicators[some], partial(_loss, strata[some], log_prior), n_strata, folds, N_FOLDS, penalties=PENALTIES
+    )
+    evidence = indicators @ fitted.weight[-1] + fitted.bias[-1]
+    evidence[some] = fitted.held_out
+    return torch.where(counts > 0, (log_prior + evidence).log_softmax(-1) - log_prior, 0.0)
 
-    def loss(evidence: Tensor) -> Tensor:
-        own = strata.expand(evidence.shape[:-1]).unsqueeze(-1)
-        return -(log_prior + evidence).log_softmax(-1).gather(-1, own).squeeze(-1)
 
-    folds = deal_folds(strata, N_FOLDS, 0)
-    fitted = fit_linear(indicators, loss, n_strata, folds, N_FOLDS, penalties=PENALTIES)
-    shift = (log_prior + fitted.held_out).log_softmax(-1) - log_prior
-    return torch.where(counts > 0, shift, 0.0)
+def _loss(strata: Tensor, log_prior: Tensor, evidence: Tensor) -> Tensor:
+    own = strata.expand(evidence.shape[:-1]).unsqueeze(-1)
+    return -(log_prior + evidence).log_softmax(-1).gather(-1, own).squeeze(-1)
 
 
 def _weights(
@@ -105,6 +112,7 @@ def _weights(
     if not len(members):
         return weights
     labelled = (patients.strata[:, t] >= 0).nonzero().squeeze(1)
+    labelled = labelled[_drawn(len(labelled))]
     own = patients.strata[labelled, t]
     taken = random_subsets(patients.presence[labelled] & seen, N_ORDERS, torch.Generator().manual_seed(0))
     is_state = taken.any(-1)
@@ -120,6 +128,13 @@ def _weights(
 
     weights[members] = fit_weights(loss, [1.0] * len(members), to_mean).float()
     return weights
+
+
+def _drawn(n_rows: int) -> Tensor:
+    """Returns all row numbers, or `MAX_ROWS` of them at random."""
+    if n_rows <= MAX_ROWS:
+        return torch.arange(n_rows)
+    return torch.randperm(n_rows, generator=torch.Generator().manual_seed(0))[:MAX_ROWS]
 
 
 def _varying(indicators: Tensor) -> Tensor:
