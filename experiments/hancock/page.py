@@ -53,8 +53,9 @@ CALIBRATION = (
 EXPERTS = (
     "`ours` is the study as it stands, with experts; `network_alone` the same without; `stacked_ridge` one ridge model "
     "a modality, cross-fitted, and stacked with weights of at least 0; `late_ridge` their mean; `late_ridge_3` that of "
-    "clinical, pathological and blood tables alone. Ours has one setting for all folds, the ridges choose their own. The stack of "
-    "experts was changed after one look at the first of these folds; what it was changed to was chosen on another deal."
+    "clinical, pathological and blood tables alone. Ours has one setting for all folds, the ridges choose their own. "
+    "The stack of experts was changed after one look at the first of these folds; what it was changed to was chosen on "
+    "another deal."
 )
 BESIDE_EXPERTS = ("network_alone", "stacked_ridge", "late_ridge", "late_ridge_3")
 UPDATES_HOW = "An arm is `ours:<state update>:<penalty>`; nothing else differs."
