@@ -21,7 +21,8 @@ ARMS = (
     "patient has, `late_ridge_mean` the same with an absent modality at its mean, `single:` the ridge model of one "
     "modality. `stacked_ridge`: ridge models a modality, cross-fitted in the training patients, added up with weights "
     ">= 0 that are fitted to the out-of-fold evidence and shrunk to their mean; columns are clipped at three standard "
-    "deviations, a bound that was chosen by its scores on these folds, in its favour. `lightgbm_tuned`: boosted trees on all columns side by side, stopped early, leaves among 7, 15 and 31 "
+    "deviations, a bound that was chosen by its scores on these folds, in its favour. "
+    "`lightgbm_tuned`: boosted trees on all columns side by side, stopped early, leaves among 7, 15 and 31 "
     "and the smallest leaf among 10, 30 and 100 chosen in five inner folds, whose five models are averaged."
 )
 EMPTINESS = (
