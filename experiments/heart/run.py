@@ -10,7 +10,6 @@ cells of what changed, such as ``cells/*/ours_*``.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from rich.console import Console
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "icu"))
 from arms import chosen_arms, tabular_arms  # noqa: E402  # both studies have the same arms
+from command import parser_of  # noqa: E402
 from page import ARMS, DIFFERENCES, EMPTINESS, METRICS, comparisons, how, tables  # noqa: E402
 from scores import fold_scores  # noqa: E402
 
@@ -48,13 +48,7 @@ ACROSS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="Folder of the four processed files.")
-    parser.add_argument("--arms", nargs="+", default=["ours", "baselines"], help="Arms, or groups of them.")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=-1, help="Processes; -1: one a core.")
+    parser = parser_of(__doc__, DATA, "Folder of the four processed files.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     console = Console()

@@ -10,11 +10,11 @@ of what changed, such as ``cells/ours_*``.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from arms import chosen_arms, series_arms, tabular_arms
+from command import parser_of
 from page import ARMS, DIFFERENCES, EMPTINESS, METRICS, comparisons, how, tables
 from prepare import load_tables
 from rich.console import Console
@@ -37,13 +37,7 @@ TASKS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="Folder of set-a.")
-    parser.add_argument("--arms", nargs="+", default=["ours", "baselines"], help="Arms, or groups of them.")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=-1, help="Processes; -1: one a core.")
+    parser = parser_of(__doc__, DATA, "Folder of set-a.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     console = Console()

@@ -188,8 +188,7 @@ def _empty(one: CellDependence, names: tuple[str, str]) -> str:
     if one.empty_low is None or one.empty_high is None:
         return f"{_column(one)}: Cramér's V {one.cramers_v:.2f}"
     low, high = one.empty_low, one.empty_high
-    text = f"{_column(one)}: empty for {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
-    return text if abs(high - low) >= NEGLIGIBLE else f"{text}, and it differs within these halves"
+    return _halves(f"{_column(one)}: empty for", low, high, names)
 
 
 def _column(one: CellDependence) -> str:
@@ -252,7 +251,11 @@ def _difference(one: Dependence, names: tuple[str, str]) -> str:
     if one.present_low is None or one.present_high is None:
         return f"'{one.modality}': Cramér's V {one.cramers_v:.2f}"
     low, high = one.present_low, one.present_high
-    text = f"'{one.modality}': present in {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
+    return _halves(f"'{one.modality}': present in", low, high, names)
+
+
+def _halves(what: str, low: float, high: float, names: tuple[str, str]) -> str:
+    text = f"{what} {low:.0%} of patients {names[0]}, {high:.0%} {names[1]}"
     return text if abs(high - low) >= NEGLIGIBLE else f"{text}, and it differs within these halves"
 
 

@@ -35,8 +35,9 @@ class ExpertSizes:
 class LinearBasis(nn.Module):
     """The columns of a vector, their piecewise-linear encoding, and indicators of empty cells if wanted.
 
-    Every column has mean 0 over the non-empty training cells, and is 0 where the cell is empty: an empty cell counts as
-    the average training patient's.
+    Unlike the input layer of the table encoder the edges are each column's own quantiles, as vectors of other kinds are
+    not quantile-scaled. Every column has mean 0 over the non-empty training cells, and is 0 where the cell is empty: an
+    empty cell counts as the average training patient's.
 
     References:
         Gorishniy et al. (2022), On embeddings for numerical features in tabular deep learning, equation 1,
@@ -51,7 +52,7 @@ class LinearBasis(nn.Module):
         super().__init__()
         self.n_bins, self.indicates_empty = n_bins, indicates_empty
         self.output_size = n_columns * (1 + n_bins + indicates_empty)
-        self.register_buffer("edges", torch.zeros(n_columns, max(n_bins + 1, 0) if n_bins else 0))
+        self.register_buffer("edges", torch.zeros(n_columns, n_bins + 1 if n_bins else 0))
         self.register_buffer("mean", torch.zeros(self.output_size))
         self.register_buffer("scale", torch.ones(n_columns))
 

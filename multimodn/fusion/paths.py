@@ -35,6 +35,11 @@ def steps_taken(paths: Tensor, n_modalities: int) -> Tensor:
     return F.pad(step.cumsum(0) > 0, (0, 0, 0, 0, 1, 0))
 
 
+def subsets_along(paths: Tensor, n_modalities: int) -> Tensor:
+    """Returns the subset after each step of a path, bool ``(depth, B, M)``; empty where a row has no such step."""
+    return steps_taken(paths, n_modalities)[1:] & (paths.T >= 0).unsqueeze(-1)
+
+
 def random_subsets(presence: Tensor, n_orders: int, generator: torch.Generator) -> Tensor:
     """Returns what each row has, ``(B, M)``, and the subset after each step of random orders: bool ``(S, B, M)``.
 
@@ -43,7 +48,7 @@ def random_subsets(presence: Tensor, n_orders: int, generator: torch.Generator) 
     subsets = [presence[None]]
     for _ in range(n_orders):
         paths = random_paths(presence, generator)
-        subsets.append(steps_taken(paths, presence.shape[1])[1:] & (paths.T >= 0).unsqueeze(-1))
+        subsets.append(subsets_along(paths, presence.shape[1]))
     return torch.cat(subsets)
 
 

@@ -27,6 +27,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 
 MAX_TABLE = 12
@@ -91,6 +92,13 @@ class LabelShift:
         self._sums, self._squares = summed(own), summed(own.square())  # by pattern, task and stratum
         totals = summed(torch.ones_like(own)).sum(0)
         self.prior = totals / totals.sum(-1, keepdim=True).clamp(min=1)  # of the cohort as it is, without weights
+
+    @classmethod
+    def of_rows(cls, patients: PatientTensors, rows: Tensor, tasks: Sequence[Task], seen: Tensor) -> LabelShift:
+        """Counts some rows of prepared patients with strata, by their weights if there are any."""
+        assert patients.strata is not None
+        weights = None if patients.weights is None else patients.weights[rows]
+        return cls(patients.presence[rows], patients.strata[rows], tasks, seen, weights=weights)
 
     def corrections(self, taken: Tensor, strata: Tensor, row_weights: Tensor | None = None) -> Corrections:
         """Looks up the corrections of S states of B rows, which have seen subsets ``taken``, bool ``(S, B, M)``.

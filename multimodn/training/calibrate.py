@@ -16,18 +16,13 @@ misleads, underconfidence is the safer error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
 
 from multimodn.base.batches import PatientTensors
 from multimodn.fusion import Ensemble
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.training.fit_calibration import fit_calibration, fit_scale
-from multimodn.training.held_out import MAX_ROWS, held_out_outputs
-
-Rows = Sequence[tuple[Tensor, Tensor]]
+from multimodn.training.held_out import MAX_ROWS, Rows, held_out_batches, held_out_outputs, union
 
 
 def calibrate(
@@ -49,7 +44,7 @@ def calibrate(
 @torch.no_grad()
 def _spread_ratios(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> dict[str, float]:
     """For each task the mean square of a member's evidence over that of the mean; 1 for a single member."""
-    all_rows = _union(rows)
+    all_rows = union(rows)
     some = all_rows[torch.randperm(len(all_rows), generator=torch.Generator().manual_seed(0))[:MAX_ROWS]]
     batch = patients.batch(some)
     read = [(member.decode(member.initial_state), member(batch)) for member in ensemble.networks]
@@ -61,14 +56,9 @@ def _spread_ratios(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> 
     return ratios
 
 
-def _union(rows: Rows) -> Tensor:
-    union: Tensor = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
-    return union
-
-
 def _calibrate_tasks(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -> dict[str, str]:
     """Fits one scale for each task to the held-out patients, with all their modalities, times the spread ratio."""
-    batches = [patients.batch(held_out[:MAX_ROWS]) for _, held_out in rows]
+    batches = held_out_batches(patients, rows)
     with torch.no_grad():
         start = {name: prior.double() for name, prior in ensemble.prior().items()}
         parts = [(member(batch), batch) for member, batch in zip(ensemble.networks, batches, strict=True)]
@@ -93,17 +83,12 @@ def _calibrate_tasks(ensemble: Ensemble, patients: PatientTensors, rows: Rows) -
 def _calibrate_modalities(ensemble: Ensemble, patients: PatientTensors, rows: Rows, seed: int) -> dict[str, str]:
     """Fits a slope and a shift for each modality to the held-out patients, at subsets of their modalities."""
     tasks = list(ensemble.tasks.values())
-    assert patients.strata is not None
-    all_rows = _union(rows)
-    weights = None if patients.weights is None else patients.weights[all_rows]
-    shift = LabelShift(
-        patients.presence[all_rows], patients.strata[all_rows], tasks, ensemble.first.seen, weights=weights
-    )
+    shift = LabelShift.of_rows(patients, union(rows), tasks, ensemble.first.seen)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         parts = [
-            held_out_outputs(member, patients, held_out[:MAX_ROWS], generator)
-            for member, (_, held_out) in zip(ensemble.networks, rows, strict=True)
+            held_out_outputs(member, batch, member.encode(batch), generator)
+            for member, batch in zip(ensemble.networks, held_out_batches(patients, rows), strict=True)
         ]
         start = ensemble.prior()
     return fit_calibration(ensemble.calibration, tasks, start, parts, shift)

@@ -173,11 +173,10 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
             raise StudyError(f"training.balance: '{spec.balance}' runs on one device; choose sum or uncertainty.")
         loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed, alternate=True)
         stopping = BatchLoader(job.patients, job.validation, max(spec.batch_size, 1024)) if watched else None
-        shift, presence, strata = None, job.patients.presence[job.train], job.patients.strata
-        if job.neutral and strata is not None:
+        shift = None
+        if job.neutral and job.patients.strata is not None:
             tasks = [cast(Task, task) for task in model.tasks.values()]
-            weights = None if job.patients.weights is None else job.patients.weights[job.train]
-            shift = LabelShift(presence, strata[job.train], tasks, model.seen, weights=weights)
+            shift = LabelShift.of_rows(job.patients, job.train, tasks, model.seen)
         _fit_or_interrupt(trainer, FusionModule(model, spec, loader, job.seed, shift), stopping, folder / "last.ckpt")
     score = best.best_model_score
     loss = None if score is None or not watched else float(score)

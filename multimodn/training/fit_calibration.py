@@ -26,7 +26,7 @@ from torch import Tensor
 
 from multimodn.base.task import Task
 from multimodn.fusion.calibration import Calibration
-from multimodn.fusion.network import Outputs, tilt_loss
+from multimodn.fusion.network import Outputs
 from multimodn.missingness.label_shift import LabelShift
 from multimodn.training.held_out import HeldOut, Visits, labelled_visits
 
@@ -120,12 +120,7 @@ def _fit_slopes(task: Task, prior: Tensor, parts: Sequence[Visits], penalty: flo
         total = torch.zeros((), dtype=torch.float64)
         for visits in parts:
             outputs = prior + (1 + visits.used @ learned.expand(n_modalities)).unsqueeze(-1) * (visits.outputs - prior)
-            loss, weights = task(outputs, visits.targets), visits.weights
-            if visits.tilts is not None:
-                loss = loss + tilt_loss(task, outputs, visits.tilts, visits.strata)
-            elif visits.balance is not None:
-                weights = weights * visits.balance
-            total = total + (loss * weights).sum()
+            total = total + visits.loss(task, outputs)
         return total
 
     return _minimum(objective, (1 if is_shared else n_modalities,), penalty).expand(n_modalities)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from multimodn.base.batches import PatientTensors
+from multimodn.base.batches import Batch, PatientTensors
 from multimodn.base.task import Task
 from multimodn.fusion import SequentialFusion, random_paths
-from multimodn.fusion.network import Outputs
-from multimodn.fusion.paths import steps_taken
+from multimodn.fusion.network import Evidence, Outputs, tilt_loss
+from multimodn.fusion.paths import subsets_along
 from multimodn.missingness.cells import own_factor
 from multimodn.missingness.label_shift import LabelShift
 
 N_ORDERS = 8  # random orders for each held-out patient; their prefixes are the subsets
 MAX_ROWS = 4096  # maximum number of held-out patients of each member, enough for a few parameters
+
+
+Rows = Sequence[tuple[Tensor, Tensor]]  # for each member its training and held-out rows
+
+
+def union(rows: Rows) -> Tensor:
+    """Returns the rows of all members, each once, sorted."""
+    everyone: Tensor = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
+    return everyone
+
+
+def held_out_batches(patients: PatientTensors, rows: Rows) -> list[Batch]:
+    """Slices for each member the patients whom it was not trained on, at most `MAX_ROWS`."""
+    return [patients.batch(held_out[:MAX_ROWS]) for _, held_out in rows]
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,16 @@ class Visits:
     tilts: Tensor | None
     balance: Tensor | None
 
+    def loss(self, task: Task, outputs: Tensor) -> Tensor:
+        """Returns the loss of other outputs for these visits, a sum, with the label shift undone."""
+        each, weights = task(outputs, self.targets), self.weights
+        if self.tilts is not None:
+            each = each + tilt_loss(task, outputs, self.tilts, self.strata)
+        elif self.balance is not None:
+            weights = weights * self.balance
+        total: Tensor = (each * weights).sum()
+        return total
+
 
 def labelled_visits(task: Task, t: int, part: HeldOut, shift: LabelShift | None) -> Visits:
     """Returns the visits of held-out rows with a label of task number t; ``shift`` None: no correction."""
@@ -74,12 +98,8 @@ def labelled_visits(task: Task, t: int, part: HeldOut, shift: LabelShift | None)
     return Visits(outputs, used, part.targets[task.name][row], strata, weights, tilts, balance)
 
 
-def held_out_outputs(
-    model: SequentialFusion, patients: PatientTensors, rows: Tensor, generator: torch.Generator
-) -> HeldOut:
-    """Predicts the patients at ``rows``, whom the member was not trained on, along random orders."""
-    batch = patients.batch(rows)
-    evidence = model.encode(batch)
+def held_out_outputs(model: SequentialFusion, batch: Batch, evidence: Evidence, generator: torch.Generator) -> HeldOut:
+    """Predicts patients whom the member was not trained on, and whom it has encoded, along random orders."""
     outputs: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
     taken: dict[str, list[Tensor]] = {name: [] for name in model.tasks}
     for _ in range(N_ORDERS):
@@ -87,8 +107,7 @@ def held_out_outputs(
         for name, of_steps in model.read(evidence, paths).items():
             outputs[name].append(of_steps[1:])
         for visibility in model.visibilities:
-            steps = visibility.restrict_paths(paths)
-            subsets = steps_taken(steps, batch.presence.shape[1])[1:] & (steps.T >= 0).unsqueeze(-1)
+            subsets = subsets_along(visibility.restrict_paths(paths), batch.presence.shape[1])
             for name in visibility.tasks:
                 taken[name].append(subsets)
     assert batch.strata is not None

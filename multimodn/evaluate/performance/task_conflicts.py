@@ -55,9 +55,7 @@ def conflicts(
     rows = _training_rows(model, patients)
     shift = None
     if model.study.missingness == "neutral":
-        shift = LabelShift(
-            patients.presence[rows], patients.strata[rows], list(fitted.tasks.values()), fitted.first.seen
-        )
+        shift = LabelShift.of_rows(patients, rows, list(fitted.tasks.values()), fitted.first.seen)
     generator = torch.Generator().manual_seed(seed)
     loader = BatchLoader(patients, rows, model.study.training.batch_size, shuffle=True, seed=seed, alternate=True)
     pairs = list(combinations(fitted.tasks, 2))

@@ -44,13 +44,8 @@ def fit_acquisition(
     generator = torch.Generator().manual_seed(seed)
     shift = None
     if neutral:
-        assert patients.strata is not None
         everyone = torch.cat([torch.cat(pair) for pair in rows]).unique()  # type: ignore[no-untyped-call]
-        of_tasks = list(model.tasks.values())
-        weights = None if patients.weights is None else patients.weights[everyone]
-        shift = LabelShift(
-            patients.presence[everyone], patients.strata[everyone], of_tasks, model.first.seen, weights=weights
-        )
+        shift = LabelShift.of_rows(patients, everyone, list(model.tasks.values()), model.first.seen)
     orders = n_orders(patients, [held_out for _, held_out in rows])
     with torch.no_grad():
         every = [examples(model, k, patients, out, shift, generator, orders) for k, (_, out) in enumerate(rows)]

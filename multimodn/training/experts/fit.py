@@ -112,10 +112,7 @@ class _Fitting:
         self.presence, self.seen = patients.presence[self.rows], model.seen
         assert patients.strata is not None
         self.strata = patients.strata[self.rows]
-        self.shift = None
-        if self.neutral:
-            weights = None if patients.weights is None else patients.weights[self.rows]
-            self.shift = LabelShift(self.presence, self.strata, self.tasks, self.seen, weights=weights)
+        self.shift = LabelShift.of_rows(patients, self.rows, self.tasks, self.seen) if self.neutral else None
         with torch.no_grad():
             self.priors = [task.prior().double() for task in self.tasks]
         self.n_evidence = [task.n_evidence for task in self.tasks]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from multimodn.data.splits import deal
 
 Loss = Callable[[Tensor], Tensor]
 """Maps evidence ``(R, n, K)`` of R models for n rows to losses ``(R, n)``."""
@@ -29,14 +32,9 @@ class LinearFit:
     loss: float  # that of the held-out evidence, summed over rows
 
 
-def deal_folds(groups: Tensor, n_folds: int, seed: int) -> Tensor:
-    """Deals rows to folds at random, evenly within groups, such as outcome strata: long ``(n,)``."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(groups), generator=generator)
-    order = order[groups[order].argsort(stable=True)]
-    folds = torch.empty(len(groups), dtype=torch.long)
-    folds[order] = torch.arange(len(groups)) % n_folds
-    return folds
+def deal_folds(strata: Tensor, n_folds: int, seed: int) -> Tensor:
+    """Deals rows to folds at random, evenly within outcome strata: long ``(n,)``."""
+    return torch.from_numpy(deal(np.arange(len(strata)), strata.numpy(), n_folds, seed))
 
 
 def fit_linear(
