@@ -37,8 +37,8 @@ def fit_blend(
     """Fits the weights of network and experts, at least 0, in place; the members share them.
 
     They maximise the likelihood of the outcomes of the patients that each member left out, at subsets of their
-    modalities; under ``neutral`` it is tilted by the label shift. A task without any expert keeps its network. ``rows``:
-    for each member its training and held-out rows.
+    modalities; under ``neutral`` it is tilted by the label shift. A task without any expert keeps its network.
+    ``rows``: for each member its training and held-out rows.
 
     Returns:
         For each task the weights of ``network`` and ``experts``.
