@@ -18,8 +18,10 @@ def holm(p_values: Floats | Sequence[float]) -> Floats:
         >>> holm([0.01, 0.04, 0.03]).tolist()
         [0.03, 0.06, 0.06]
     """
+    from statsmodels.stats.multitest import multipletests  # slow to load
+
     adjusted = np.array(p_values, dtype=np.float64)
-    order = np.argsort(adjusted)[: np.count_nonzero(~np.isnan(adjusted))]  # NaN comes last
-    times = np.arange(len(order), 0, -1)  # the smallest is compared with the level over the number of hypotheses
-    adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * times), 1.0)
+    defined = ~np.isnan(adjusted)
+    if defined.any():
+        adjusted[defined] = multipletests(adjusted[defined], method="holm")[1]
     return adjusted
