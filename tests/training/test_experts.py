@@ -15,6 +15,7 @@ from multimodn import Cohort, MultiModN, Study
 from multimodn.errors import MissingExtraError
 from multimodn.fusion.experts import LinearBasis
 from multimodn.training.experts import trees
+from multimodn.training.experts.fit import shift_of_states
 from multimodn.training.experts.linear import deal_folds, fit_best_columns, fit_linear
 from multimodn.training.experts.stack import fit_weights
 from multimodn.training.experts.trees import TreeFit, fit_trees, join_trees
@@ -308,3 +309,14 @@ def test_bins_enter_where_held_out_patients_are_predicted_better(is_bent):
     folds, weights = torch.arange(600) % 5, torch.ones(600)
     fitted = fit_best_columns(basis(vector), ~basis.is_bin, binary_loss(y), 1, folds, 5, weights)
     assert bool(fitted.weight[:, basis.is_bin].any()) is is_bent
+
+
+def test_the_shift_of_states_is_that_of_the_patients_who_are_in_them():
+    generator = torch.Generator().manual_seed(0)
+    strata = torch.randint(0, 2, (4000,), generator=generator)
+    lost = torch.rand(4000, generator=generator) < torch.where(strata == 1, 0.8, 0.2)
+    taken = torch.stack([torch.ones(4000, dtype=torch.bool), ~lost], 1)[None]
+    shift = shift_of_states(taken, strata, torch.ones(1, 4000, dtype=torch.float64), 2)[0]
+    log_odds = shift[:, 1] - shift[:, 0]
+    assert float(log_odds[~lost].mean()) == pytest.approx(np.log(0.2 / 0.8), abs=0.15)
+    assert float(log_odds[lost].mean()) == pytest.approx(np.log(0.8 / 0.2), abs=0.15)

@@ -15,7 +15,8 @@ from multimodn.training.fit import TrainerFlags
 MODES = ("neutral", "informative", "off")
 
 
-def make_study(mode: str) -> Study:
+def make_study(mode: str, **training) -> Study:
+    """The network alone, unless ``training`` says otherwise."""
     return Study.from_dict(
         {
             "name": "planted",
@@ -23,7 +24,7 @@ def make_study(mode: str) -> Study:
             "modalities": [{"name": f"m{m}", "kind": "table", "source": "s", "n_layers": 0} for m in range(3)],
             "tasks": [{"name": "y", "kind": "binary", "source": "s", "target": "y"}],
             "missingness": mode,
-            "training": {"epochs": 12, "state_size": 8, "learning_rate": 0.01},
+            "training": {"epochs": 12, "state_size": 8, "learning_rate": 0.01, "experts": [], **training},
         }
     )
 
@@ -65,6 +66,13 @@ def test_only_neutral_training_survives_the_flip(models):
     for mode in ("informative", "off"):  # what looks like skill under the same mechanism is the shortcut
         assert same[mode] > 0.93
         assert flipped[mode] < 0.4
+
+
+def test_an_ensemble_with_experts_survives_the_flip_too():
+    study = make_study("neutral", members=5, experts=["ridge", "trees", "joint"])
+    model = MultiModN(study).fit(blank(simulate(0), "mnar"), flags=TrainerFlags("cpu"))
+    assert auroc(model, blank(simulate(1), "flipped")) > 0.7
+    assert auroc(model, blank(simulate(1), "mnar")) < 0.85
 
 
 def test_contributions_of_a_calibrated_model_add_up(models):

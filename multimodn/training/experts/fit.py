@@ -19,8 +19,7 @@ from multimodn.fusion.experts import Experts, ExpertSizes, LinearBasis, Modality
 from multimodn.fusion.network import tilt_loss
 from multimodn.fusion.paths import random_paths, steps_taken
 from multimodn.fusion.trees import TreeSizes
-from multimodn.missingness.cells import own_factor, with_cells
-from multimodn.missingness.label_shift import LabelShift
+from multimodn.missingness.cells import own_factor
 from multimodn.study.study import Study
 from multimodn.training.experts import trees
 from multimodn.training.experts.linear import LinearFit, fit_best_columns
@@ -112,7 +111,6 @@ class _Fitting:
         self.presence, self.seen = patients.presence[self.rows], model.seen
         assert patients.strata is not None
         self.strata = patients.strata[self.rows]
-        self.shift = LabelShift.of_rows(patients, self.rows, self.tasks, self.seen) if self.neutral else None
         with torch.no_grad():
             self.priors = [task.prior().double() for task in self.tasks]
         self.n_evidence = [task.n_evidence for task in self.tasks]
@@ -314,17 +312,18 @@ class _Fitting:
 
     def _at_subsets(self, t: int, labelled: Tensor, taken: Tensor, weight: Tensor) -> Labelled:
         """The likelihood of a task at subsets ``(S, n, M)`` of rows with a label, whose weights are ``(S, n)``."""
-        task, rows, strata = self.tasks[t], self.rows[labelled], self.strata[labelled]
+        task, rows, strata = self.tasks[t], self.rows[labelled], self.strata[labelled, t]
         weight, tilt = weight * self._row_weights(t, rows), None
-        if self.shift is not None:
-            corrections = self.shift.corrections(taken, strata)
-            cells = None if self.patients.cells is None else self.patients.cells[rows]
-            corrections = with_cells(corrections, cells, taken, strata, self.tasks, self.seen)
-            if task.name in corrections.tilts:
-                tilt = corrections.tilts[task.name].double()
-            elif task.name in corrections.weights:
-                weight = weight * corrections.weights[task.name].double()
-        return Labelled(task, self.priors[t], self.patients.targets[task.name][rows], strata[:, t], tilt, weight)
+        if self.neutral and task.n_strata > 1:
+            tilts = shift_of_states(taken, strata, weight, task.n_strata)
+            if self.patients.cells is not None:
+                cells = self.patients.cells[rows, :, t, : task.n_strata].double()
+                tilts = tilts + torch.einsum("snm,nml->snl", taken.double(), cells)
+            if task.has_strata_likelihood:
+                tilt = tilts
+            else:
+                weight = weight * own_factor(tilts, strata)
+        return Labelled(task, self.priors[t], self.patients.targets[task.name][rows], strata, tilt, weight)
 
 
 def _random_subset(presence: Tensor, generator: torch.Generator) -> Tensor:
@@ -338,6 +337,27 @@ def _frequency_shift(everyone: Tensor, having: Tensor, n_strata: int) -> Tensor:
     """Returns log P(y | having) - log P(y) of each stratum, ``(L,)`` float64, smoothed by one row of everyone's."""
     prior = torch.bincount(everyone, minlength=n_strata).double()
     prior = prior / prior.sum()
-    counts = torch.bincount(having, minlength=n_strata).double()
-    share = (counts + prior) / (len(having) + 1)
+    return _log_ratio(torch.bincount(having, minlength=n_strata).double(), prior)
+
+
+def shift_of_states(taken: Tensor, strata: Tensor, weight: Tensor, n_strata: int) -> Tensor:
+    """Returns log P(y | S) - log P(y) of each stratum at states ``(S, n, M)`` with weights ``(S, n)``: ``(S, n, L)``.
+
+    P(y | S) is that of these very states: which rows reach a subset depends on how subsets were chosen.
+    """
+    subsets, which = torch.unique(taken.flatten(0, 1), dim=0, return_inverse=True)
+    place = which * n_strata + strata.repeat(len(taken))
+    counts, squares = torch.zeros(2, len(subsets) * n_strata, dtype=torch.float64)
+    counts = counts.index_add(0, place, weight.flatten()).view(-1, n_strata)
+    squares = squares.index_add(0, place, weight.flatten().square()).view(-1, n_strata).sum(1, keepdim=True)
+    total = counts.sum(1, keepdim=True)
+    size = total.square() / squares.clamp(min=1e-300)  # effective number of rows (Kish 1965)
+    prior = torch.bincount(strata, minlength=n_strata).double()
+    shift = _log_ratio(counts / total.clamp(min=1e-300) * size, prior / prior.sum())
+    return shift[which].view(*taken.shape[:2], n_strata)
+
+
+def _log_ratio(counts: Tensor, prior: Tensor) -> Tensor:
+    """Returns the log of shares over the prior's, ``(..., L)``, smoothed by one row of it; 0 for what never occurs."""
+    share = (counts + prior) / (counts.sum(-1, keepdim=True) + 1)
     return torch.where(prior > 0, (share / prior.clamp(min=1e-300)).log(), 0.0)
