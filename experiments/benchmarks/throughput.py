@@ -140,6 +140,25 @@ def measure_neutrality(n_patients: int, epochs: int, repeats: int, update: str) 
     return {"neutral_over_off_fit": fits[0] / fits[1], "neutral_over_off_predict": predictions[0] / predictions[1]}
 
 
+def measure_ensemble(n_patients: int, epochs: int, repeats: int, update: str) -> dict[str, float]:
+    """Processor seconds of whole fits of five members and of one, without calibration and early stopping."""
+    cohort = simulate(n_patients, 0.3)
+    ids = cohort.patients.to_numpy(dtype=object)
+    split = Split(*np.split(ids, [int(0.8 * n_patients)]), ids[:0])
+    base = make_study(update=update)
+    settings = {"epochs": epochs, "patience": epochs, "calibrate": False}
+
+    def fit(members: int) -> float:
+        spec = base.training.model_copy(update={**settings, "members": members})
+        model = MultiModN(base.model_copy(update={"training": spec}))
+        started = time.process_time()
+        model.fit(cohort, split=split, flags=TrainerFlags("cpu", progress=False))
+        return time.process_time() - started
+
+    five, one = compare(lambda: fit(5), lambda: fit(1), repeats)
+    return {"fit_5_members_over_1": five / one, "fit_1_member_cpu_s": one, "fit_5_members_cpu_s": five}
+
+
 def measure_prediction(n_patients: int, repeats: int, update: str) -> dict[str, float]:
     study = make_study(update=update)
     fitted, patients = fitted_model(study, simulate(n_patients))
@@ -189,6 +208,7 @@ def main() -> None:
     update = arguments.update or TrainingSpec().update
     result = measure_training(arguments.patients, arguments.epochs, arguments.repeats, update)
     result |= measure_neutrality(arguments.patients, 3 * arguments.epochs, arguments.repeats, update)
+    result |= measure_ensemble(700, 10 * arguments.epochs, arguments.repeats, update)
     result |= measure_prediction(arguments.patients, arguments.repeats, update)
     result |= measure_contributions(10_000, arguments.repeats, update)
     print(json.dumps({name: round(value, 3) for name, value in result.items()} | {"update": update}))

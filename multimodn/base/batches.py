@@ -159,6 +159,11 @@ class BatchLoader:
         return sum(-(-self._share(len(part)) // self.batch_size) for part in self._parts(self.rows))
 
     def __iter__(self) -> Iterator[Batch]:
+        for rows in self.row_batches():
+            yield self.patients.batch(rows)
+
+    def row_batches(self) -> Sequence[Tensor]:
+        """Returns the rows of each batch of epoch `epoch`."""
         rows = self.rows
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -167,11 +172,8 @@ class BatchLoader:
         if self.alternate:  # each part in batches of equal size, to one row, interleaved evenly
             of_parts = [part.tensor_split(-(-len(part) // self.batch_size)) for part in parts]
             places = [((k + 0.5) / len(own), p, k) for p, own in enumerate(of_parts) for k in range(len(own))]
-            batches: Sequence[Tensor] = [of_parts[p][k] for _, p, k in sorted(places)]
-        else:
-            batches = torch.split(parts[0], self.batch_size)
-        for batch in batches:
-            yield self.patients.batch(batch)
+            return [of_parts[p][k] for _, p, k in sorted(places)]
+        return torch.split(parts[0], self.batch_size)
 
     def _parts(self, rows: Tensor) -> list[Tensor]:
         """The rows of each registry, or all of them."""

@@ -285,6 +285,18 @@ class SequentialFusion(nn.Module):
             For each task a scalar; zero, without a gradient, where no row has its label.
         """
         outputs = self.read(self.encode(batch), paths)
+        of_rows = self.row_losses(outputs, paths, batch.targets, batch.labelled, batch.strata, tilts, weights)
+        return {name: loss.sum() / counted.sum().clamp(min=1) for name, (loss, counted) in of_rows.items()}
+
+    def row_losses(
+        self, outputs: Outputs, paths: Tensor, targets: Mapping[str, Tensor], labelled: Mapping[str, Tensor],
+        strata: Tensor | None = None, tilts: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, tuple[Tensor, Tensor]]:  # fmt: skip
+        """Returns for each task the loss of each state on the paths, and whether it counts, ``(depth + 1, B)`` both.
+
+        ``outputs`` are those of `read` for ``paths``; the rest as in `losses`. What does not count has a loss of 0.
+        """
         start = torch.ones(1, len(paths), dtype=torch.bool, device=paths.device)
         visited = {
             name: torch.cat([start, (group.restrict_paths(paths) >= 0).T])
@@ -293,14 +305,14 @@ class SequentialFusion(nn.Module):
         }
         losses = {}
         for t, (name, task) in enumerate(self.tasks.items()):
-            counted = visited[name] & batch.labelled[name]
-            loss = task(outputs[name], batch.targets[name])
-            if tilts and name in tilts and batch.strata is not None:
-                loss = loss + tilt_loss(cast(Task, task), outputs[name], tilts[name], batch.strata[:, t])
+            counted = visited[name] & labelled[name]
+            loss = task(outputs[name], targets[name])
+            if tilts and name in tilts and strata is not None:
+                loss = loss + tilt_loss(cast(Task, task), outputs[name], tilts[name], strata[:, t])
             loss = torch.where(counted, loss, 0.0)
             if weights and name in weights:
                 loss = loss * weights[name]
-            losses[name] = loss.sum() / counted.sum().clamp(min=1)
+            losses[name] = loss, counted
         return losses
 
 

@@ -25,8 +25,9 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Maps ``(n, in_size)`` to ``(n, out_size)``; the first ``counts[0]`` rows are those of group 0, and so on."""
-        parts = torch.split(x, list(counts))
-        mapped = [F.linear(part, self.weight[m], self.bias[m]) for m, part in enumerate(parts) if counts[m]]
+        # weights are unbound, not indexed: the gradient of an index is a tensor of zeros as large as all weights
+        parts = zip(torch.split(x, list(counts)), self.weight.unbind(), self.bias.unbind(), counts, strict=True)
+        mapped = [F.linear(part, weight, bias) for part, weight, bias, count in parts if count]
         return mapped[0] if len(mapped) == 1 else torch.cat(mapped)
 
 
@@ -125,7 +126,7 @@ class ResidualUpdate(StateUpdate):
     def project(self, modality: int, embedding: Tensor) -> Tensor:
         """Returns e and V e side by side; see the base class."""
         evidence = self.gain[modality] * self.projections[modality](embedding)
-        return torch.cat([evidence, evidence @ self.mix[modality].T], dim=1)
+        return torch.cat([evidence, evidence @ self.mix[modality].mT], dim=-1)
 
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
         """Returns the states after one step; see the base class."""
@@ -176,7 +177,7 @@ class ProductUpdate(StateUpdate):
     def project(self, modality: int, embedding: Tensor) -> Tensor:
         """Returns e and q side by side; see the base class."""
         evidence = self.gain[modality] * self.projections[modality](embedding)
-        return torch.cat([evidence, self.memories[modality](embedding)], dim=1)
+        return torch.cat([evidence, self.memories[modality](embedding)], dim=-1)
 
     def forward(self, state: Tensor, evidence: Tensor, counts: Sequence[int]) -> Tensor:
         """Returns the states after one step; see the base class."""

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-import logging
-import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from multimodn.base.batches import BatchLoader, PatientTensors
-from multimodn.base.task import Task
+from multimodn.base.batches import PatientTensors
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Ids, Split, folds
 from multimodn.errors import StudyError
 from multimodn.files import write_text
 from multimodn.fusion import SequentialFusion
-from multimodn.missingness.label_shift import LabelShift
 from multimodn.study.study import Study, TrainingSpec
 from multimodn.training.balancing import AGGREGATED, check_installed
-from multimodn.training.loggers import loggers
+from multimodn.training.trainer import MemberFit as MemberFit
+from multimodn.training.trainer import TrainerFlags as TrainerFlags
+from multimodn.training.trainer import fit_or_interrupt, make_trainer
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,16 +32,6 @@ if TYPE_CHECKING:
 # Weights x rows of a batch up to which one thread trains. On a busy machine of two processors a second one took six
 # times the CPU seconds up to three times this size, and longer by the clock up to twenty times (one run).
 SMALL_STEP = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class TrainerFlags:
-    """Lightning's flags for the machine; they change a model by rounding only."""
-
-    accelerator: str = "auto"
-    devices: int | str = 1
-    strategy: str = "auto"
-    progress: bool = True
 
 
 def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor, Tensor]]:
@@ -65,22 +51,6 @@ def member_rows(study: Study, cohort: Cohort, split: Split) -> list[tuple[Tensor
     return [(rows(train), rows(validation)) for train, validation in pairs]
 
 
-@dataclass(frozen=True)
-class MemberFit:
-    """Data and settings for the training of one member."""
-
-    patients: PatientTensors  # all that any member needs
-    train: Tensor  # training rows
-    validation: Tensor  # rows for early stopping; if there are none, all epochs are run
-    spec: TrainingSpec
-    seed: int
-    folder: Path  # of its checkpoints
-    neutral: bool = True  # whether losses are corrected for label shift between subsets of the modalities
-    flags: TrainerFlags = field(default_factory=TrainerFlags)
-    label: str = "training"  # its name in the progress bar
-    resumable: bool = True  # whether every epoch is kept, so that a later call can continue; else only the best one is
-
-
 def fit_members(
     study: Study, models: Sequence[SequentialFusion], patients: PatientTensors, rows: Sequence[tuple[Tensor, Tensor]],
     folder: Path | None = None, flags: TrainerFlags | None = None,
@@ -92,19 +62,20 @@ def fit_members(
     epoch, and the number of epochs.
     """
     from multimodn.training.progress import progress_bar
+    from multimodn.training.stacked.fit import fit_side_by_side
 
     flags, spec = flags or TrainerFlags(), study.training
     check_installed(spec)
     bar = progress_bar() if flags.progress else None
-    results = []
+    jobs: list[MemberFit] = []
     with bar or nullcontext(), tempfile.TemporaryDirectory() as scratch, _one_thread_if_small(models, patients, spec):
-        for k, (model, (train, validation)) in enumerate(zip(models, rows, strict=True)):
+        for k, (train, validation) in enumerate(rows):
             place = (folder or Path(scratch)) / f"member{k}"
             label = f"member {k + 1} of {len(models)}" if len(models) > 1 else "training"
             neutral, keep = study.missingness == "neutral", folder is not None
-            job = MemberFit(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label, keep)
-            results.append(fit_member(model, job, bar))
-    return results
+            jobs.append(MemberFit(patients, train, validation, spec, spec.seed + k, place, neutral, flags, label, keep))
+        fit_side_by_side(models, jobs, bar)
+        return [fit_member(model, job, bar) for model, job in zip(models, jobs, strict=True)]
 
 
 @contextmanager
@@ -139,7 +110,6 @@ def fit_member(model: SequentialFusion, job: MemberFit, bar: Progress | None = N
 
 
 def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) -> None:
-    from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
     from multimodn.training.module import FusionModule
@@ -158,43 +128,16 @@ def _run_trainer(model: SequentialFusion, job: MemberFit, bar: Progress | None) 
         callbacks.append(EarlyStopping(watched, patience=spec.patience, check_finite=True))
     if bar is not None:
         callbacks.append(EpochProgress(bar, job.label))
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints between progress bars
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice for row-wise data loaders
-        trainer = Trainer(
-            accelerator=flags.accelerator, devices=flags.devices, strategy=flags.strategy,
-            max_epochs=spec.epochs, callbacks=callbacks,
-            logger=loggers(spec.loggers, folder, job.label, spec.model_dump() | {"seed": job.seed}),
-            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-            log_every_n_steps=1_000_000,  # losses are logged once an epoch, by the module
-            use_distributed_sampler=False,  # `BatchLoader` distributes the rows
-        )  # fmt: skip
+        trainer = make_trainer(flags, spec.epochs, callbacks, job.loggers())
         if trainer.world_size > 1 and spec.balance in AGGREGATED:
             raise StudyError(f"training.balance: '{spec.balance}' runs on one device; choose sum or uncertainty.")
-        loader = BatchLoader(job.patients, job.train, spec.batch_size, shuffle=True, seed=job.seed, alternate=True)
-        stopping = BatchLoader(job.patients, job.validation, max(spec.batch_size, 1024)) if watched else None
-        shift = None
-        if job.neutral and job.patients.strata is not None:
-            tasks = [cast(Task, task) for task in model.tasks.values()]
-            shift = LabelShift.of_rows(job.patients, job.train, tasks, model.seen)
-        _fit_or_interrupt(trainer, FusionModule(model, spec, loader, job.seed, shift), stopping, folder / "last.ckpt")
+        module = FusionModule(model, spec, job.training_batches(), job.seed, job.label_shift(model))
+        fit_or_interrupt(trainer, module, job.validation_batches() if watched else None, folder / "last.ckpt")
     score = best.best_model_score
     loss = None if score is None or not watched else float(score)
     result = {"checkpoint": Path(best.best_model_path).name, "validation_loss": loss, "epochs": trainer.current_epoch}
     if trainer.is_global_zero:
         write_text(folder / "finished.json", json.dumps(result))
     trainer.strategy.barrier()  # the other processes read the result of the first
-
-
-def _fit_or_interrupt(trainer: Any, module: Any, stopping: BatchLoader | None, last: Path) -> None:
-    """Trains; after Ctrl-C Lightning would end the process and ignore the signal from then on, which is undone."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(module, val_dataloaders=stopping, ckpt_path=str(last) if last.exists() else None)
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-    if trainer.interrupted:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt

@@ -20,6 +20,11 @@ from multimodn.study.study import TrainingSpec
 from multimodn.training.balancing import AGGREGATED, Aggregated, Uncertainty
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Returns the seed of all that an epoch draws, on the first of at most 1,009 devices."""
+    return (seed * 100_003 + epoch) * 1_009
+
+
 class FusionModule(LightningModule):
     """Trains a `SequentialFusion` on random paths.
 
@@ -71,7 +76,7 @@ class FusionModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seeds by the epoch, so that a resumed run draws the same numbers as an uninterrupted one."""
-        torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1_009 + self.global_rank)
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch) + self.global_rank)
         self.loader.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:

@@ -12,6 +12,7 @@ from multimodn.errors import DataError, DataWarning
 from multimodn.runs import fit_run
 from multimodn.training import fit
 from multimodn.training.module import FusionModule
+from multimodn.training.stacked.module import StackedModule
 from tests._cohorts import make_cohort, make_frames, make_study, write_files
 
 
@@ -22,14 +23,17 @@ def make_split(n_validation: int = 8) -> Split:
 
 def interrupt(monkeypatch, epoch: int, where: str = "on_train_epoch_start") -> None:
     """Raises KeyboardInterrupt in ``epoch`` (from 0), as Ctrl-C would."""
-    original = getattr(FusionModule, where)
 
-    def stopped(self, *args):
-        if self.current_epoch == epoch:
-            raise KeyboardInterrupt
-        return original(self, *args)
+    def stopping(original):
+        def stopped(self, *args):
+            if self.current_epoch == epoch:
+                raise KeyboardInterrupt
+            return original(self, *args)
 
-    monkeypatch.setattr(FusionModule, where, stopped)
+        return stopped
+
+    for module in (FusionModule, StackedModule):
+        monkeypatch.setattr(module, where, stopping(getattr(module, where)))
 
 
 def weights(model: MultiModN) -> dict[str, np.ndarray]:
@@ -56,7 +60,8 @@ def test_an_interrupted_fit_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch
         interrupt(patch, 2, where)
         with pytest.raises(KeyboardInterrupt):
             MultiModN(study).fit(cohort, split=split, folder=tmp_path)
-    checkpoint = torch.load(tmp_path / "member0" / "last.ckpt", weights_only=True)
+    folder = tmp_path / ("member0" if members == 1 else "ensemble")
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     assert checkpoint["epoch"] == 1  # epochs 0 and 1 were finished
     assert not (tmp_path / "member0" / "finished.json").exists()
     torch.manual_seed(99)
