@@ -93,6 +93,11 @@ class SeriesEncoder(Encoder):
         input_size = options.hidden_size + 2 * len(self.variables)
         self.layers = Layers(input_size, options.hidden_size, 1, options.embedding_size, options.dropout)
 
+    @staticmethod
+    def exact_columns(options: SeriesOptions) -> list[str]:
+        """Returns the columns of times and variables; see `Encoder.exact_columns`."""
+        return [options.time, options.variable]
+
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: SeriesOptions) -> Self:
         """Builds the encoder from training rows, one a measurement; see `Encoder.fit`, and `read_rows` for errors."""

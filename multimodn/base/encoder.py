@@ -73,6 +73,11 @@ class Encoder(nn.Module, ABC):
         return []
 
     @staticmethod
+    def exact_columns(options: Any) -> list[str]:
+        """Returns the columns that are read as written, text such as `NA` and every digit, like times and codes."""
+        return []
+
+    @staticmethod
     def empty_cells(frame: pd.DataFrame, options: Any) -> pd.DataFrame:
         """Tells which cells of each patient are empty, before anything is fitted.
 

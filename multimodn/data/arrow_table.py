@@ -14,6 +14,8 @@ from multimodn.errors import DataError
 
 FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; doubled as needed
 
+FLOAT32_LOSS = 1e-6  # the share of a column's spread that rounding to float32 may take
+
 _NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}  # pandas 3 warns about it
 
 
@@ -147,9 +149,14 @@ def _values(column: Any) -> np.ndarray[Any, Any]:
 
 
 def _is_wide(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
-    """Says whether ``narrow`` loses whole numbers, or numbers beyond the range of float32."""
+    """Says whether ``narrow`` loses whole numbers, numbers beyond the range of float32, or what tells numbers apart."""
     largest = np.fmax.reduce(np.abs(values), initial=0.0)
     if largest <= 1 << 24:
         return False
     lost = (values != narrow) & np.isfinite(values)
-    return bool((lost & ((values == np.floor(values)) | np.isinf(narrow))).any())
+    if (lost & ((values == np.floor(values)) | np.isinf(narrow))).any():
+        return True
+    # large numbers that lie close together, such as seconds since 1970 with decimals
+    finite = values[np.isfinite(values)]
+    rounded_away = np.abs(values[lost] - narrow[lost]).max(initial=0.0)
+    return bool(rounded_away > FLOAT32_LOSS * (finite.max(initial=-np.inf) - finite.min(initial=np.inf)))

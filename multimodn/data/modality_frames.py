@@ -13,9 +13,10 @@ from multimodn.base.column_blocks import column_blocks
 from multimodn.data import checks
 from multimodn.data.checks import Note
 from multimodn.data.files import with_absolute_paths
+from multimodn.data.reading.order import order_of_readings
 from multimodn.data.sources import Given, Tables
 from multimodn.data.tables import label_columns
-from multimodn.errors import did_you_mean, shown
+from multimodn.errors import DataError, did_you_mean, shown
 from multimodn.study.study import AllBut, ModalitySpec, RepeatSpec, SourceSpec, Study
 
 FEW = 16  # columns that are cheaper to delete than the others to copy
@@ -37,7 +38,8 @@ def modality_frames(
         folder = source_folder(study, modality.source, replaced.get(modality.source))
         frame = with_absolute_paths(_select(table, columns), modality.file_columns, folder)
         problems += checks.infinite_problems(modality.name, frame)
-        for name, reading in _readings(modality, table, frame, problems, notes).items():
+        date_format = study.cohort.sources[modality.source].date_format
+        for name, reading in _readings(modality, table, frame, date_format, problems, notes).items():
             frames[name] = with_values(reading)
     return frames
 
@@ -70,8 +72,9 @@ def _select(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def _readings(
-    modality: ModalitySpec, table: pd.DataFrame, frame: pd.DataFrame, problems: list[str], notes: list[Note]
-) -> dict[str, pd.DataFrame]:
+    modality: ModalitySpec, table: pd.DataFrame, frame: pd.DataFrame, date_format: str | None, problems: list[str],
+    notes: list[Note],
+) -> dict[str, pd.DataFrame]:  # fmt: skip
     if modality.repeats is None:
         return {modality.name: frame}
     where, spec = f"modality '{modality.name}'", modality.repeats
@@ -80,16 +83,24 @@ def _readings(
         problems.append(f"{where}: source '{modality.source}' has no column '{spec.by}' to order readings by.{nearest}")
         return {}
     by = table[spec.by]
-    without = shown(list(table.index[by.isna()].unique()))
+    is_empty = by.isna() if pd.api.types.is_numeric_dtype(by.dtype) else by.isna() | (by.astype(str).str.strip() == "")
+    without = shown(list(table.index[is_empty].unique()))
     if without:
         problems.append(f"{where}: '{spec.by}' is empty for patient(s) {without}; every reading needs a time.")
         return {}
-    repeated = pd.DataFrame({"patient": table.index, "by": by.to_numpy()}).duplicated().to_numpy()
+    try:
+        ranks, how = order_of_readings(by, spec.order, date_format)
+    except DataError as error:
+        problems.append(f"{where}, '{spec.by}': {error}")
+        return {}
+    if how is not None:
+        notes.append(Note(f"{where}: readings are ordered by '{spec.by}' {how}."))
+    repeated = pd.DataFrame({"patient": table.index, "by": ranks}).duplicated().to_numpy()
     if repeated.any() and not modality.takes_several_rows:
         same = f"patient(s) {shown(list(table.index[repeated].unique()))} have several rows with the same '{spec.by}'"
         problems.append(f"{where}: {same}; kind '{modality.kind}' takes one row per reading.")
         return {}
-    number, n_left_out = _numbers(by, spec)
+    number, n_left_out = _numbers(pd.Series(ranks, index=by.index), spec)
     if n_left_out:
         text = f"{where}: {n_left_out} readings before the latest {spec.most} of a patient are not used."
         notes.append(Note(text, "modality {}: {} early readings are not used", (modality.name, n_left_out)))

@@ -103,10 +103,8 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
 
 def _guess(kind: Any) -> Any:
     """Returns the type with which to read a column whose first cells look like ``kind``."""
-    if types.is_integer(kind) or types.is_null(kind):
-        return pa.float64()
-    if types.is_floating(kind):
-        return pa.float32()
+    if types.is_integer(kind) or types.is_null(kind) or types.is_floating(kind):
+        return pa.float64()  # 40762351.0 is no float32; the collector narrows what is
     return kind if types.is_boolean(kind) else pa.string()  # a date stays as it is written
 
 

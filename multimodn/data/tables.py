@@ -45,9 +45,16 @@ def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
         return from_frame(given, study.cohort.patient)
     if given is None:
         raise DataError("it is None, which is allowed for predictions only.")
-    exact = label_columns(study, name)
+    exact = exact_columns(study, name)
     spec, folder = (given, study.folder) if isinstance(given, SourceSpec) else (SourceSpec(path=str(given)), Path())
     return read_source(spec, folder, study.cohort.patient, exact)
+
+
+def exact_columns(study: Study, source: str) -> set[str]:
+    """Returns the columns of a source that keep every digit: labels, what orders readings, times and codes."""
+    readers = [modality for modality in study.modalities if modality.source == source]
+    ordering = {modality.repeats.by for modality in readers if modality.repeats is not None}
+    return {*label_columns(study, source), *ordering, *(name for spec in readers for name in spec.exact_columns)}
 
 
 def label_columns(study: Study, source: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ class SourceSpec(Spec):
         files: A pattern such as ``slides/*.h5``: each file is a row with one column, ``file``.
         patient_from: For ``files``: a regular expression whose only group is the patient in the path, from the first
             part of the pattern with a wildcard on; default: the patient is the file's name without its suffix.
+        date_format: How its dates are written, such as ``%d/%m/%Y`` (as in `strptime`), where that is in doubt.
     """
 
     path: str | None = None
@@ -41,6 +42,7 @@ class SourceSpec(Spec):
     database: str | None = None
     files: str | None = None
     patient_from: str | None = None
+    date_format: str | None = None
 
     @model_validator(mode="before")
     @classmethod

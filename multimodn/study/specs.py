@@ -23,13 +23,26 @@ class RepeatSpec(Spec):
     """Repeated readings of a modality: each is a step of its own, by the same encoder.
 
     Attributes:
-        by: The column that orders the rows of a patient in time, such as a number or date (ISO 8601), and no input
-            unless ``columns`` names it; rows with the same value are one reading.
+        by: The column that orders the rows of a patient in time: numbers, dates, or text that differs by a number, such
+            as ``visit 10``; no input unless ``columns`` names it; rows with the same value are one reading.
         most: The maximum number of readings per patient; the latest are used.
+        order: The texts of ``by``, from the first to the last; for those whose order is not clear.
     """
 
     by: str
     most: int = Field(ge=2, le=16)
+    order: list[str] | None = Field(default=None, min_length=2)
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _texts(cls, order: Any) -> Any:
+        if not isinstance(order, Sequence) or isinstance(order, str):
+            return order
+        texts = [str(text).strip() if isinstance(text, str | int | float) else text for text in order]
+        twice = sorted({text for text in texts if isinstance(text, str) and texts.count(text) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice.")
+        return texts
 
 
 class _KindSpec(Spec):
@@ -84,7 +97,10 @@ class _KindSpec(Spec):
         unwritten: dict[str, Any] = {"exclude_for": [], "repeats": None, "cost": 1.0}
         given = {name: value for name, value in self if name not in unwritten or value != unwritten[name]}
         options: base.Options = given.pop("options")
-        own = {name: value.model_dump() if isinstance(value, Spec) else value for name, value in given.items()}
+        own = {
+            name: value.model_dump(exclude_none=True) if isinstance(value, Spec) else value
+            for name, value in given.items()
+        }
         return {**own, **options.model_dump(mode="json")}
 
 
@@ -139,6 +155,12 @@ class ModalitySpec(_KindSpec):
         """Whether its kind reads several rows of a patient at once."""
         kind: type[base.Encoder] = load_kind("encoders", self.kind)
         return kind.several_rows
+
+    @property
+    def exact_columns(self) -> list[str]:
+        """The columns of its source that are read as written, without a loss of digits."""
+        columns: list[str] = load_kind("encoders", self.kind).exact_columns(self.options)
+        return columns
 
     @property
     def file_columns(self) -> list[str]:

@@ -63,7 +63,7 @@ def test_to_predict_a_source_and_a_left_out_target_may_be_absent(tmp_path):
         (CLINICAL.replace("age", "agee"), LABS, r"'history': source 'clinical' has no column 'age'\. Did you mean"),
         (CLINICAL.replace("status", "state"), LABS, r"source 'clinical' has no column 'status', a target of task"),
         (CLINICAL, LABS.replace("1.5", "inf"), r"modality 'labs', column 'crp': 1 infinite .* patient '002'"),
-        (CLINICAL, LABS.replace("1.5", "1e39"), r"column 'crp': 1 infinite"),
+        (CLINICAL, LABS.replace("1.5", "1e309"), r"column 'crp': 1 infinite"),
         (CLINICAL, "id,crp\n001,\n", r"modality 'labs': no patient has it"),
         (CLINICAL, "id\n001\n", r"no column of source 'labs' is left"),
         (CLINICAL, LABS.replace("crp", "status"), r"'labs': its inputs include 'status' \(a target of task 'death'\)"),
@@ -189,3 +189,13 @@ def test_loading_ten_thousand_rows_copies_no_numbers(tmp_path):
         frame = Cohort.load(study).modalities["m"]
     assert frame["a"].to_numpy().base is not None  # a view of the block that was read
     assert frame.dtypes.unique().tolist() == [np.float32]
+
+
+def test_times_and_codes_of_a_series_keep_every_digit(tmp_path):
+    rows = "".join(f"{p},{1700000000 + 20 * k}.0,{40762351 + k % 3}.0,{k}\n" for p in ("001", "002") for k in range(6))
+    series = {"name": "labs", "kind": "series", "source": "labs"}
+    history = {"name": "history", "kind": "table", "source": "clinical", "columns": ["age"]}
+    study = write_study(tmp_path, labs="id,time,variable,value\n" + rows, modalities=[history, series])
+    frame = Cohort.load(study, labelled=False).modalities["labs"]
+    assert frame.loc["001", "time"].tolist() == [1700000000 + 20 * k for k in range(6)]
+    assert frame["variable"].nunique() == 3

@@ -69,6 +69,34 @@ def test_numbers_beyond_float32_are_kept(tmp_path):
     assert read(tmp_path, path="t.parquet")["x"].tolist() == [1e300, 1.0]
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ["40762351.0", "40762352.0", "40762353.0", ""],  # codes beside an empty cell
+        ["1700000000.25", "1700000020.5", "1700000040.75"],  # seconds since 1970
+        ["-16777217.0", "-16777218.0", "0.5"],
+        ["1e300", "2.5", ""],
+    ],
+)
+def test_no_number_is_narrowed_to_another(tmp_path, numbers):
+    table = "id,x\n" + "".join(f"{i},{number}\n" for i, number in enumerate(numbers))
+    (tmp_path / "t.csv").write_text(table)
+    read_numbers = read(tmp_path, path="t.csv")["x"].to_numpy(float)
+    assert read_numbers[: len(numbers)].tolist() == pytest.approx([float(n or "nan") for n in numbers], 0, 0, True)
+
+
+@given(st.lists(st.integers(-(2**53), 2**53), min_size=1), st.sampled_from(["", ".0"]))
+def test_whole_numbers_are_exact_however_they_are_written(tmp_path_factory, numbers, decimals):
+    path = tmp_path_factory.mktemp("whole") / "t.csv"
+    path.write_text("id,x\n" + "".join(f"{i},{number}{decimals}\n" for i, number in enumerate(numbers)))
+    assert read(path.parent, path=path.name)["x"].astype(float).tolist() == numbers
+
+
+def test_large_numbers_that_differ_much_stay_float32(tmp_path):
+    (tmp_path / "t.csv").write_text("id,x\na,33554433.3\nb,0.5\nc,123456789.7\n")
+    assert read(tmp_path, path="t.csv")["x"].dtype == np.float32
+
+
 def test_more_rows_than_room_was_made_for(tmp_path, monkeypatch):
     monkeypatch.setattr("multimodn.data.arrow_table.FIRST_CELLS", 1)
     table = read(tmp_path, query="select i::varchar as id, i * 0.5 as x from range(40000) t(i)")

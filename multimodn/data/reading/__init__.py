@@ -1,0 +1,1 @@
+"""Reading what a cell, a column or a file means, without guessing where there is doubt."""
