@@ -85,7 +85,7 @@ def test_another_hospital_is_scored_and_nothing_is_trained(trained):
     [
         (("tune", "nowhere.yaml"), "Cannot read the study file nowhere.yaml"),
         (("conformal", "RUN", "--coverage", "--patient", "nobody"), "nobody is none of them"),
-        (("drift", "RUN", "x.csv"), "say which it is: NAME=x.csv"),
+        (("drift", "RUN", "x.csv"), "x.csv does not exist"),
         (("evaluate", "RUN", "STUDY"), "identifiers of patients who were trained on"),
         (("evaluate", "RUN", "STUDY", "-s", "labs=x.csv"), "the other study names its own"),
     ],

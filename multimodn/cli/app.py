@@ -13,8 +13,9 @@ from multimodn.cli.conformal import conformal
 from multimodn.cli.drift import drift
 from multimodn.cli.embed_slides import embed_slides
 from multimodn.cli.evaluate import evaluate
+from multimodn.cli.new_patients import chosen_cohort
 from multimodn.cli.next_modality import next_modality
-from multimodn.cli.options import Out, Run, Sources, console, errors, load_cohort, load_model
+from multimodn.cli.options import New, Out, Run, Sources, console, errors, load_model
 from multimodn.cli.report import report
 from multimodn.cli.tune import tune
 
@@ -120,17 +121,18 @@ def fit(
 
 
 @app.command()
-def predict(run: Run, source: Sources = None, order: Order = None, out: Out = None) -> None:
+def predict(run: Run, new: New = None, source: Sources = None, order: Order = None, out: Out = None) -> None:
     """Predict every task for every patient, from whatever modalities they have."""
     from multimodn.cli.terminal.tables import write_frame
 
     model = load_model(run)
-    write_frame(console, model.predict(load_cohort(model, source), order=_names(order)), out)
+    write_frame(console, model.predict(chosen_cohort(model, new, source), order=_names(order)), out)
 
 
 @app.command()
 def explain(
     run: Run,
+    new: New = None,
     patient: Annotated[list[str] | None, typer.Option(help="Patient to explain; default: all, as a table.")] = None,
     source: Sources = None,
     order: Order = None,
@@ -145,7 +147,7 @@ def explain(
     from multimodn.cli.terminal.tables import write_frame
 
     model = load_model(run)
-    cohort = load_cohort(model, source)
+    cohort = chosen_cohort(model, new, source)
     chosen = cohort.subset(patient) if patient else cohort
     for one in patient or []:
         alone = chosen.subset([one])
@@ -172,7 +174,7 @@ def heatmap(
     from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
 
     model, palette = load_model(run), DARK if dark else LIGHT
-    name, cohort = modality or model.explain.attended_modality(), load_cohort(model, source).subset(patient)
+    name, cohort = modality or model.explain.attended_modality(), chosen_cohort(model, None, source).subset(patient)
     if task:
         pictures = draw_evidence(model.explain.attributions(name, cohort, task, output), slides, out, mpp, palette)
     else:

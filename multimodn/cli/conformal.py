@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from multimodn.cli.options import Out, Patients, Run, Sources, console, load_cohort, load_model
+from multimodn.cli.new_patients import chosen_cohort
+from multimodn.cli.options import New, Out, Patients, Run, Sources, console, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def conformal(
     run: Run,
+    new: New = None,
     source: Sources = None,
     patient: Patients = None,
     level: Annotated[float, typer.Option(help="Coverage level of the prediction sets.")] = 0.9,
@@ -31,13 +33,14 @@ def conformal(
     from multimodn.evaluate.performance.conformal_coverage import coverage as measure
 
     model = load_model(run)
-    if source is None and coverage and model.split is not None and len(model.split.test):
+    are_new = bool(new or source)
+    if not are_new and coverage and model.split is not None and len(model.split.test):
         _check_tested(patient, list(model.split.test))
         cohort = model.test_cohort()
     else:
-        cohort = load_cohort(model, source, labelled=coverage)
+        cohort = chosen_cohort(model, new, source, labelled=coverage)
     cohort = cohort.subset(patient) if patient else cohort
-    if coverage and source is not None:
+    if coverage and are_new:
         _warn_of_trained(cohort.patients, model.split)
     frame = measure(model, cohort, level) if coverage else model.conformal.predict(cohort, level=level)
     if coverage and out is None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from multimodn.cli.options import console, errors, load_model
+from multimodn.cli.new_patients import STUDIES, chosen_cohort
+from multimodn.cli.options import New, Sources, console, errors, load_model
 
 if TYPE_CHECKING:
-    from multimodn.data.cohort import Cohort
     from multimodn.findings.frames import DriftFrame
-    from multimodn.model.multimodn import MultiModN
 
 MOST_ROWS, BAR = 15, 12
 FULL = 1.0  # the PSI, or difference of shares, that fills a bar
@@ -20,13 +19,8 @@ FULL = 1.0  # the PSI, or difference of shares, that fills a bar
 
 def drift(
     run: Annotated[Path, typer.Argument(help="A run folder that `multimodn fit` wrote.")],
-    patients: Annotated[
-        list[str],
-        typer.Argument(
-            help="New patients: NAME=PATH for each source that they have, or one table if the study has one input "
-            "source, or a study file, whose labels are compared too. A source not given counts as absent for all."
-        ),
-    ],
+    new: New = None,
+    source: Sources = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file with all comparisons.")] = None,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with status 0 even where something drifted.")
@@ -34,40 +28,24 @@ def drift(
 ) -> None:
     """Compare new patients with those that a model was trained on; exit status 1 where something drifted."""
     from multimodn.cli.terminal.tables import write_frame
+    from multimodn.errors import StudyError
     from multimodn.monitor.drift import drift as compare
     from multimodn.monitor.drift import has_drifted
     from multimodn.monitor.reference import Reference
 
     model = load_model(run)
     reference = Reference.load(run)
+    if not new and not source:
+        raise StudyError(f"Name the files of new patients: multimodn drift {run} new/*.csv.")
+    is_study = any(text.endswith(STUDIES) for text in new or [])  # its outcomes are compared too
+    cohort = chosen_cohort(model, new, source, labelled=is_study)
     with errors.status("Comparing patients ..."):
-        found = compare(model, reference, _cohort(model, patients))
+        found = compare(model, reference, cohort)
     _show(found, model.study.name)
     if out:
         write_frame(console, found, out)
     if has_drifted(found) and not exit_zero:
         raise typer.Exit(1)
-
-
-def _cohort(model: MultiModN, given: list[str]) -> Cohort:
-    from multimodn.data.cohort import Cohort
-    from multimodn.data.sources import replaced_sources
-    from multimodn.errors import StudyError
-    from multimodn.external.validate import external_cohort
-    from multimodn.study.study import Study
-
-    if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
-        return external_cohort(model, Study.load(given[0]))
-    inputs = list(dict.fromkeys(spec.source for spec in model.study.modalities))
-    if len(given) == 1 and len(inputs) == 1 and "=" not in given[0]:
-        given = [f"{inputs[0]}={given[0]}"]
-    alone = [text for text in given if "=" not in text]
-    if alone:
-        text = f"{alone[0]}: the study has {len(inputs)} input sources, so say which it is: NAME={alone[0]}, with NAME"
-        raise StudyError(f"{text} one of {', '.join(inputs)}.")
-    replaced: dict[str, Path | None] = dict.fromkeys(inputs)
-    replaced.update(replaced_sources(given) or {})
-    return Cohort.load(model.study, labelled=False, sources=replaced)
 
 
 def _show(found: DriftFrame, name: str) -> None:

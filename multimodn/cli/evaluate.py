@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from multimodn.cli.options import Run, Sources, console, errors, load_cohort, load_model
+from multimodn.cli.new_patients import STUDIES, chosen_cohort
+from multimodn.cli.options import New, Run, Sources, console, errors, load_model
 
 if TYPE_CHECKING:
     from multimodn.external.result import External
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Run,
-    other: Annotated[
-        Path | None, typer.Argument(help="The study file of another hospital: external validation, nothing is trained.")
-    ] = None,
+    new: New = None,
     source: Sources = None,
     everyone: Annotated[bool, typer.Option("--all", help="All patients, as of another cohort.")] = False,
     out: Annotated[
@@ -30,16 +29,20 @@ def evaluate(
         typer.Option("--allow-overlap", help="Patients of the other study may have identifiers of training patients."),
     ] = False,
 ) -> None:
-    """Score the test patients of the run's split, all patients of other sources, or those of another hospital."""
+    """Score the test patients of the run's split, new patients, or by a study file those of another hospital.
+
+    A study file of another hospital is external validation: nothing is trained.
+    """
     from multimodn.cli.terminal.tables import show_scores, write_frame
     from multimodn.external.tables import with_intervals
 
     model = load_model(run)
-    if other is not None:
-        _external(model, run, other, source, out, allow_overlap=allow_overlap)
+    studies = [text for text in new or [] if text.endswith(STUDIES)]
+    if studies:
+        _external(model, run, Path(studies[0]), [*(new or []), *(source or [])], out, allow_overlap=allow_overlap)
         return
-    cohort = load_cohort(model, source, labelled=True)
-    if model.split is not None and not everyone and not source:
+    cohort = chosen_cohort(model, new, source, labelled=True)
+    if model.split is not None and not everyone and not (new or source):
         cohort = cohort.subset(model.split.test)
     patients = model.prepare(cohort, labelled=True)
     scores = with_intervals(model, patients, model.evaluate(patients))
@@ -49,7 +52,7 @@ def evaluate(
 
 
 def _external(
-    model: MultiModN, run: Path, other: Path, source: list[str] | None, out: Path | None, *, allow_overlap: bool
+    model: MultiModN, run: Path, other: Path, given: list[str], out: Path | None, *, allow_overlap: bool
 ) -> None:
     from multimodn.errors import StudyError
     from multimodn.external.validate import evaluate_external
@@ -57,8 +60,8 @@ def _external(
     from multimodn.monitor.reference import FILE, Reference
     from multimodn.study.study import Study
 
-    if source:
-        raise StudyError("--source replaces sources of the run's own study; the other study names its own.")
+    if len(given) > 1:
+        raise StudyError(f"{other} is a study file: give it alone, the other study names its own sources.")
     study = Study.load(other)
     folder = out or (run if run.is_dir() else run.parent) / "external" / other.stem
     reference = Reference.load(run) if (run / FILE).is_file() else None

@@ -9,15 +9,26 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from multimodn.data.cohort import Cohort
     from multimodn.model.multimodn import MultiModN
 
 console = Console()
 errors = Console(stderr=True)
 
 Run = Annotated[Path, typer.Argument(help="A run folder of `multimodn fit`, or a bundle.")]
+New = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NEW]...",
+        help="Files of new patients, such as new/*.csv: exactly they, and nobody has anything of a source not given. "
+        "A file is known by its name or its columns; NAME=PATH says which source it is. Or the study file of another "
+        "cohort. Default: the patients of the run's own study.",
+    ),
+]
 Sources = Annotated[
-    list[str] | None, typer.Option("--source", "-s", help="NAME=PATH: read this source of the study from another file.")
+    list[str] | None,
+    typer.Option(
+        "--source", "-s", help="NAME=PATH: a file of new patients; nobody has anything of a source not given."
+    ),
 ]
 Patients = Annotated[list[str] | None, typer.Option(help="One of the patients; may be given several times.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="CSV or Parquet file; default: the terminal.")]
@@ -28,11 +39,3 @@ def load_model(run: Path) -> MultiModN:
     from multimodn.model.multimodn import MultiModN
 
     return MultiModN.load(run)
-
-
-def load_cohort(model: MultiModN, source: list[str] | None, *, labelled: bool = False) -> Cohort:
-    """Loads the patients of the study's sources, some of them replaced."""
-    from multimodn.data.cohort import Cohort
-    from multimodn.data.sources import replaced_sources
-
-    return Cohort.load(model.study, labelled=labelled, sources=replaced_sources(source))

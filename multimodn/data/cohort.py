@@ -39,8 +39,9 @@ class Cohort(CohortTables):
             study: Names the sources, modalities and tasks.
             labelled: Whether to read targets, groups and split; predictions need none of them.
             sources: Replaces sources of the study, such as by tables of new patients: a path (relative to the working
-                directory), a DataFrame with the key as column or index, or, for predictions, None: no patient has it.
-                In a study of several registries all patients are then new and have nothing of the other sources.
+                directory), a DataFrame with the key as column or index, or None: no patient has it. All others are read
+                as the study says; `multimodn.data.new_patients.new_cohort` reads the given ones alone. In a study of
+                several registries all patients are then new and have nothing of the other sources.
 
         Raises:
             DataError: Listing every problem found in all sources.

@@ -196,7 +196,7 @@ def replaced_sources(given: Sequence[str] | None) -> dict[str, Path] | None:
     for pair in given or []:
         name, _, path = pair.partition("=")
         if not path:
-            raise StudyError(f"--source {pair}: expected NAME=PATH.")
+            raise StudyError(f"{pair}: expected NAME=PATH.")
         replaced[name] = Path(path)
     return replaced or None
 

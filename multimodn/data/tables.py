@@ -24,7 +24,7 @@ def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], pro
     tables: Tables = {}
     for name in dict.fromkeys([*(of_labels if labelled else []), *(modality.source for modality in study.modalities)]):
         given = replaced.get(name, study.cohort.sources[name])
-        if given is None and not labelled:
+        if given is None and not (labelled and name in of_labels):
             continue
         try:
             table = _read(study, name, given)
@@ -44,10 +44,11 @@ def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
     if isinstance(given, pd.DataFrame):
         return from_frame(given, study.cohort.patient)
     if given is None:
-        raise DataError("it is None, which is allowed for predictions only.")
+        raise DataError("it is None, but targets or the split are read from it.")
     exact = exact_columns(study, name)
-    spec, folder = (given, study.folder) if isinstance(given, SourceSpec) else (SourceSpec(path=str(given)), Path())
-    return read_source(spec, folder, study.cohort.patient, exact)
+    if isinstance(given, SourceSpec):
+        return read_source(given, study.folder, study.cohort.patient, exact)
+    return read_source(study.cohort.sources[name].elsewhere(given), Path(), study.cohort.patient, exact)
 
 
 def exact_columns(study: Study, source: str) -> set[str]:

@@ -34,8 +34,10 @@ from multimodn.training.provenance import versions
 LEVEL = 0.9  # the coverage level of conformal prediction sets
 
 
-def external_cohort(model: MultiModN, other: Study) -> Cohort:
+def external_cohort(model: MultiModN, other: Study, *, labelled: bool = True) -> Cohort:
     """Loads the patients of another study as the model takes them; a modality or task that it lacks is absent.
+
+    Without ``labelled`` its targets are not read.
 
     Raises:
         StudyError: If the study has a modality or task that the model does not know, or a task of another kind, other
@@ -43,7 +45,9 @@ def external_cohort(model: MultiModN, other: Study) -> Cohort:
         DataError: If its data cannot be used.
     """
     _check_names(model, other)
-    found = Cohort.load(other)
+    found = Cohort.load(other, labelled=labelled)
+    if not labelled:
+        return found
     targets = dict(found.targets)
     for spec in model.study.tasks:
         if spec.name not in targets:

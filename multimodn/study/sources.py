@@ -9,7 +9,10 @@ from typing import Any, Self
 from pydantic import Field, model_serializer, model_validator
 from torch import nn
 
+from multimodn.errors import StudyError
 from multimodn.study.yaml_file import Spec
+
+ORIGIN = {"path", "patients", "query", "database", "files", "patient_from"}  # keys of a source that say what is read
 
 
 def check_name(name: str) -> str:
@@ -67,6 +70,14 @@ class SourceSpec(Spec):
         if (self.patients is not None) != str(self.path).endswith(".npy"):
             raise ValueError("a .npy `path`, and no other, needs `patients`, a CSV with the patient of each row.")
         return self
+
+    def elsewhere(self, path: str | Path) -> SourceSpec:
+        """Returns the source of another file, which is read with the same options."""
+        if str(path).endswith(".npy"):
+            text = f"{path}: the patients of its rows are not known; save a .npz with arrays `patient` and `features`."
+            raise StudyError(text)
+        options = {name: getattr(self, name) for name in self.model_fields_set - ORIGIN}
+        return SourceSpec(path=str(path), **options)
 
     @model_serializer
     def _dump(self) -> Any:

@@ -56,5 +56,5 @@ def test_frames_draw_themselves_and_slices_too(model):
 
 
 def test_a_source_without_a_path_is_an_error():
-    with pytest.raises(StudyError, match="--source labs: expected NAME=PATH"):
+    with pytest.raises(StudyError, match="labs: expected NAME=PATH"):
         replaced_sources(["labs"])

@@ -52,9 +52,12 @@ def test_a_batch_that_drifted_has_status_1_unless_asked(run, tmp_path):
     assert call(run, f"labs={tmp_path / 'labs.csv'}", "--exit-zero")[0] == 0
 
 
-def test_a_table_without_a_name_is_asked_for_it(run):
-    with pytest.raises(MultiModNError, match=r"2 input sources, so say which it is: NAME=x\.csv"):
-        call(run, "x.csv")
+def test_a_table_that_fits_no_source_is_asked_for_its_name(run, tmp_path):
+    (tmp_path / "x.csv").write_text("id,y\nn1,3\n")
+    with pytest.raises(MultiModNError, match=r"x\.csv has the columns of no source .* Say which it is: NAME=.*x\.csv"):
+        call(run, tmp_path / "x.csv")
+    with pytest.raises(MultiModNError, match="Name the files of new patients"):
+        call(run)
 
 
 def test_a_run_without_a_reference_is_told_how_to_get_one(run, tmp_path):

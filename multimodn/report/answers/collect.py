@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.data.cohort import Cohort
+from multimodn.data.new_patients import new_cohort
 from multimodn.errors import DataWarning, MultiModNError
 from multimodn.model.multimodn import MultiModN
 from multimodn.report.answers.collector import Collector
@@ -49,7 +50,7 @@ def _start(model: MultiModN, run: Path, wishes: Wishes) -> Collector:
     """Reads the patients and decides whom the numbers are about."""
     given = dict(wishes.sources)
     is_labelled = not given or {task.source for task in model.study.tasks} <= set(given)
-    cohort = Cohort.load(model.study, labelled=is_labelled, sources=given or None)
+    cohort = new_cohort(model.study, given, labelled=is_labelled) if given else Cohort.load(model.study)
     check_wanted(cohort, wishes.patients)
     test = pd.Index([] if model.split is None else model.split.test, dtype=object)
     known = cohort.patients[cohort.patients.isin(test)]
