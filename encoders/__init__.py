@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from multimodn.encoders._tables.layout import TableOptions
+from multimodn.encoders.codes import CodesEncoder, CodesOptions
 from multimodn.encoders.embedding import EmbeddingEncoder, EmbeddingOptions
 from multimodn.encoders.image import ImageEncoder, ImageOptions
 from multimodn.encoders.series import SeriesEncoder, SeriesOptions
@@ -12,7 +13,7 @@ from multimodn.encoders.text import TextEncoder, TextOptions
 from multimodn.encoders.volume import VolumeEncoder, VolumeOptions
 
 __all__ = [
-    "EmbeddingEncoder", "EmbeddingOptions", "ImageEncoder", "ImageOptions", "SeriesEncoder", "SeriesOptions",
-    "SlideEncoder", "SlideOptions", "TableEncoder", "TableOptions", "TextEncoder", "TextOptions", "VolumeEncoder",
-    "VolumeOptions",
+    "CodesEncoder", "CodesOptions", "EmbeddingEncoder", "EmbeddingOptions", "ImageEncoder", "ImageOptions",
+    "SeriesEncoder", "SeriesOptions", "SlideEncoder", "SlideOptions", "TableEncoder", "TableOptions", "TextEncoder",
+    "TextOptions", "VolumeEncoder", "VolumeOptions",
 ]  # fmt: skip

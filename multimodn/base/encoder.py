@@ -78,6 +78,22 @@ class Encoder(nn.Module, ABC):
         return []
 
     @staticmethod
+    def verbatim_columns(options: Any) -> list[str]:
+        """Returns the columns, such as those of codes, whose cells are text as a source has it, even if all are digits.
+
+        Lists in their cells arrive as JSON text.
+        """
+        return []
+
+    @staticmethod
+    def time_columns(options: Any) -> list[str]:
+        """Returns the columns of times; from a study `fit` and `prepare` see them as numbers of days.
+
+        They count from the patient's ``index``, where the study has one, so that what is before it is negative.
+        """
+        return []
+
+    @staticmethod
     def empty_cells(frame: pd.DataFrame, options: Any) -> pd.DataFrame:
         """Tells which cells of each patient are empty, before anything is fitted.
 

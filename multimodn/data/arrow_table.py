@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import compute, types
 
+from multimodn.data.list_cells import lists_as_text
 from multimodn.errors import DataError
 
 FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; doubled as needed
@@ -20,11 +21,17 @@ _NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") el
 
 
 class ColumnCollector:
-    """Collects record batches column by column; those of ``exact`` keep their own type, the key among them."""
+    """Collects record batches column by column; those of ``exact`` keep their own type, the key among them.
 
-    def __init__(self, schema: Any, patient: str, exact: list[str], n_rows: int | None = None) -> None:
+    Those of ``verbatim`` are text as it is written: codes, with their zeros and of any number of digits.
+    """
+
+    def __init__(
+        self, schema: Any, patient: str, exact: list[str], n_rows: int | None = None, verbatim: Collection[str] = ()
+    ) -> None:
         # n_rows: an upper estimate; memory that is never written to costs nothing
-        self.patient, self.exact = patient, exact
+        self.patient, self.verbatim = patient, set(verbatim) - {patient}
+        self.exact = [*exact, *(name for name in schema.names if name in self.verbatim and name not in exact)]
         self.numeric = {name: row for row, name in enumerate(f.name for f in schema if self._is_number(f))}
         self._wide: dict[str, list[np.ndarray[Any, Any]]] = {}
         self._others: dict[str, list[Any]] = {name: [] for name in schema.names if name not in self.numeric}
@@ -61,9 +68,12 @@ class ColumnCollector:
         if not n_rows:
             raise DataError("there are no rows.")
         block, self._numbers = self._numbers[:, :n_rows], np.empty((0, 0), dtype=np.float32)
-        labels = set(self.exact) - {self.patient}
+        labels = set(self.exact) - {self.patient} - self.verbatim
         texts = {name: pa.chunked_array(parts) for name, parts in self._others.items()}
-        others = {name: text_series(column, parse=name in labels) for name, column in texts.items()}
+        others = {
+            name: verbatim_series(column) if name in self.verbatim else text_series(column, parse=name in labels)
+            for name, column in texts.items()
+        }
         others |= {name: pd.Series(np.concatenate(parts)) for name, parts in self._wide.items()}
         self._others, self._wide = {}, {}
         key = text_keys(others.pop(self.patient))
@@ -138,6 +148,20 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
                 break
             except pa.ArrowInvalid:
                 continue
+    series: pd.Series[Any] = column.to_pandas()
+    return series.reset_index(drop=True)
+
+
+def verbatim_series(column: Any) -> pd.Series[Any]:
+    """Returns a chunked array as text: whole numbers by their digits, lists as JSON."""
+    kind = column.type
+    if types.is_integer(kind) or types.is_dictionary(kind) or types.is_temporal(kind) or types.is_boolean(kind):
+        column = compute.cast(column, pa.string())
+    elif types.is_floating(kind) or types.is_decimal(kind):
+        numbers: pd.Series[Any] = compute.cast(column, pa.float64(), safe=False).to_pandas()
+        return numbers.map(lambda number: f"{number:.17g}", na_action="ignore").astype(object)
+    elif types.is_large_list(kind) or types.is_list(kind) or types.is_fixed_size_list(kind):
+        return lists_as_text(pd.Series(column.to_pylist(), dtype=object))
     series: pd.Series[Any] = column.to_pandas()
     return series.reset_index(drop=True)
 

@@ -19,6 +19,7 @@ from pyarrow import csv, parquet, types
 
 from multimodn.data.arrow_table import ColumnCollector, text_keys
 from multimodn.data.files import read_file_names
+from multimodn.data.list_cells import holds_lists, lists_as_text
 from multimodn.errors import DataError, StudyError, did_you_mean, did_you_mean_file, shown
 from multimodn.study.study import SourceSpec
 
@@ -27,14 +28,17 @@ BATCH_ROWS = 8192
 COLUMNS_AT_ONCE = 16
 
 
-def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str] = ()) -> pd.DataFrame:
+def read_source(
+    spec: SourceSpec, folder: Path, patient: str, exact: Collection[str] = (), verbatim: Collection[str] = ()
+) -> pd.DataFrame:
     """Reads a source, indexed by the key column ``patient`` as text; empty cells are missing.
 
     Numbers are float32, or float64 where whole numbers are too large for it; the columns ``exact`` (labels, groups,
-    split) keep their own type. Relative paths start at ``folder``.
+    split) keep their own type, and the columns ``verbatim`` (codes) are text as it is written. Relative paths start at
+    ``folder``.
     """
     if spec.query is not None:
-        return _read_query(spec, folder, patient, exact)
+        return _read_query(spec, folder, patient, exact, verbatim)
     if spec.files is not None:
         return read_file_names(spec, folder)
     path = folder / str(spec.path)
@@ -44,14 +48,16 @@ def read_source(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
     if name.endswith((".npz", ".npy")):
         return _read_arrays(spec, folder, path, patient)
     if name.endswith(".parquet"):
-        return _read_parquet(path, patient, exact)
+        return _read_parquet(path, patient, exact, verbatim)
     if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
-        return _read_csv(path, patient, exact)
+        return _read_csv(path, patient, exact, verbatim)
     raise DataError(f"{path}: unknown kind of file; use .csv, .csv.gz, .tsv, .parquet, .npz or .npy, or a query.")
 
 
 def from_frame(frame: pd.DataFrame, patient: str) -> pd.DataFrame:
-    """Indexes a DataFrame by patient as text; the key is its column ``patient`` or its index."""
+    """Indexes a DataFrame by patient as text; the key is its column ``patient`` or its index. Lists become JSON."""
+    if frame.columns.is_unique and (with_lists := frame.columns[holds_lists(frame)]).size:
+        frame = frame.assign(**{name: lists_as_text(frame[name]) for name in with_lists})
     if patient in frame.columns:
         return frame.drop(columns=patient).set_axis(text_keys(frame[patient]), axis=0)
     return frame.set_axis(text_keys(frame.index), axis=0)
@@ -72,7 +78,7 @@ def read_patients(path: Path, patient: str) -> pd.Index:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
 
-def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
+def _read_csv(path: Path, patient: str, exact: Collection[str], verbatim: Collection[str]) -> pd.DataFrame:
     """Reads a CSV in blocks, with the types of the first one, or as a whole if they do not fit later cells."""
     with _open(path) as file:
         header_bytes = len(file.readline(1 << 26))
@@ -86,17 +92,17 @@ def _read_csv(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
     try:
         schema = csv.open_csv(path, read, parse, convert({})).schema
         kept = _checked_header(schema.names, patient, exact, str(path))
-        exact_types = {name: pa.string() for name in kept}
+        exact_types = {name: pa.string() for name in [*kept, *verbatim] if name in schema.names}
         guess = {field.name: _guess(field.type) for field in schema if field.name not in exact_types}
         try:
             stream = csv.open_csv(path, read, parse, convert(guess | exact_types))
             with _open(path) as file:
                 blocks = iter(lambda: file.read(1 << 20), b"")
                 n_lines = 1 + sum(block.count(b"\n") + block.count(b"\r") for block in blocks)
-            return ColumnCollector(stream.schema, patient, kept, n_lines).read(stream)
+            return ColumnCollector(stream.schema, patient, kept, n_lines, verbatim).read(stream)
         except pa.ArrowInvalid:  # a later cell is not of the guessed type
             table = csv.read_csv(path, read, parse, convert(exact_types))
-            return ColumnCollector(table.schema, patient, kept, table.num_rows).read(table.to_batches())
+            return ColumnCollector(table.schema, patient, kept, table.num_rows, verbatim).read(table.to_batches())
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
 
@@ -122,12 +128,12 @@ def _checked_header(names: list[str], patient: str, exact: Collection[str], wher
     return [patient, *(name for name in names if name in exact and name != patient)]
 
 
-def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
+def _read_parquet(path: Path, patient: str, exact: Collection[str], verbatim: Collection[str]) -> pd.DataFrame:
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             names = file.schema_arrow.names
             kept = _checked_header(names, patient, exact, str(path))
-            columns = ColumnCollector(file.schema_arrow, patient, kept, file.metadata.num_rows)
+            columns = ColumnCollector(file.schema_arrow, patient, kept, file.metadata.num_rows, verbatim)
             start = 0
             for group in range(file.num_row_groups):  # a few columns at a time: one group often holds all rows
                 for first in range(0, len(names), COLUMNS_AT_ONCE):
@@ -139,7 +145,9 @@ def _read_parquet(path: Path, patient: str, exact: Collection[str]) -> pd.DataFr
         raise DataError(f"{path} cannot be read as Parquet: {error}") from None
 
 
-def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[str]) -> pd.DataFrame:
+def _read_query(
+    spec: SourceSpec, folder: Path, patient: str, exact: Collection[str], verbatim: Collection[str]
+) -> pd.DataFrame:
     query = str(spec.query)
     database = ":memory:" if spec.database is None else str(folder / spec.database)
     if spec.database is not None and not Path(database).is_file():
@@ -152,7 +160,7 @@ def _read_query(spec: SourceSpec, folder: Path, patient: str, exact: Collection[
                 raise DataError(f"the query {query!r} returns no table; write a SELECT.")
             reader = relation.to_arrow_reader(BATCH_ROWS)
             kept = _checked_header(reader.schema.names, patient, exact, f"the query {query!r}")
-            return ColumnCollector(reader.schema, patient, kept).read(reader)
+            return ColumnCollector(reader.schema, patient, kept, verbatim=verbatim).read(reader)
     except duckdb.Error as error:
         raise DataError(f"the query {query!r} failed: {error}") from None
 

@@ -46,9 +46,10 @@ def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
     if given is None:
         raise DataError("it is None, but targets or the split are read from it.")
     exact = exact_columns(study, name)
+    verbatim = verbatim_columns(study, name)
     if isinstance(given, SourceSpec):
-        return read_source(given, study.folder, study.cohort.patient, exact)
-    return read_source(study.cohort.sources[name].elsewhere(given), Path(), study.cohort.patient, exact)
+        return read_source(given, study.folder, study.cohort.patient, exact, verbatim)
+    return read_source(study.cohort.sources[name].elsewhere(given), Path(), study.cohort.patient, exact, verbatim)
 
 
 def exact_columns(study: Study, source: str) -> set[str]:
@@ -56,6 +57,12 @@ def exact_columns(study: Study, source: str) -> set[str]:
     readers = [modality for modality in study.modalities if modality.source == source]
     ordering = {modality.repeats.by for modality in readers if modality.repeats is not None}
     return {*label_columns(study, source), *ordering, *(name for spec in readers for name in spec.exact_columns)}
+
+
+def verbatim_columns(study: Study, source: str) -> set[str]:
+    """Returns the columns of a source that are text as it is written, such as codes."""
+    readers = [modality for modality in study.modalities if modality.source == source]
+    return {name for spec in readers for name in spec.verbatim_columns} - label_columns(study, source).keys()
 
 
 def label_columns(study: Study, source: str) -> dict[str, str]:

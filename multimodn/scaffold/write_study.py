@@ -13,6 +13,7 @@ import pandas as pd
 from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
 from multimodn.files import write_text
+from multimodn.scaffold.code_tables import code_column, code_lines
 from multimodn.scaffold.folders import FolderSource, read_folder
 from multimodn.scaffold.infer_task import FEW, infer_task
 from multimodn.study.sources import check_name
@@ -162,6 +163,8 @@ def _compose(
         else:
             origin = sources[name].suffix
             kind, keys = "embedding" if origin == ".npz" else "table", _column_keys(frame, targets)
+            if not targets and (codes := code_column(frame)) is not None:
+                kind, keys, origin = "codes", code_lines(codes, frame), f"its column {codes.name}"
         modality_lines += [f"  - name: {name}", f"    kind: {kind}   # inferred from {origin}", f"    source: {name}"]
         modality_lines += keys
     for name, path in sources.items():

@@ -168,6 +168,12 @@ class ModalitySpec(_KindSpec):
         columns: list[str] = load_kind("encoders", self.kind).file_columns(self.options)
         return columns
 
+    @property
+    def verbatim_columns(self) -> list[str]:
+        """The columns of its source that are read as the text that is written."""
+        columns: list[str] = load_kind("encoders", self.kind).verbatim_columns(self.options)
+        return columns
+
 
 class TaskSpec(_KindSpec):
     """One thing to predict.

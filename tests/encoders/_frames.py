@@ -10,6 +10,7 @@ import torch
 from multimodn.base.ragged import Ragged
 from multimodn.encoders import EmbeddingEncoder, EmbeddingOptions, TableEncoder, TableOptions
 from multimodn.encoders._slides.bags import Bags
+from tests.encoders._code_cases import CASES as CODES
 from tests.encoders._image_cases import CASES as PICTURES
 from tests.encoders._series_cases import CASES as SERIES
 from tests.encoders._slide_cases import CASES as SLIDES
@@ -54,7 +55,7 @@ COLUMNS = {
 }
 
 
-ALL = COLUMNS | TEXTS | SERIES | PICTURES | SLIDES
+ALL = COLUMNS | TEXTS | SERIES | CODES | PICTURES | SLIDES
 """Every kind and flavour: `COLUMNS` read columns of numbers and levels, one row a patient, the others anything else."""
 
 
