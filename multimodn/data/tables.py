@@ -8,8 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.data import checks
+from multimodn.data.keys import key_problems as keys_apart
+from multimodn.data.keys import with_keys
 from multimodn.data.sources import Given, Tables, from_frame, read_source
 from multimodn.errors import DataError, StudyError, did_you_mean
+from multimodn.study.keys import KeySpec
 from multimodn.study.study import ColumnSplit, SourceSpec, Study
 
 
@@ -22,22 +25,31 @@ def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], pro
     if isinstance(study.split, ColumnSplit) and study.split.source is not None:
         of_labels.append(study.split.source)
     tables: Tables = {}
+    rules: dict[str, KeySpec | None] = {}
     for name in dict.fromkeys([*(of_labels if labelled else []), *(modality.source for modality in study.modalities)]):
         given = replaced.get(name, study.cohort.sources[name])
         if given is None and not (labelled and name in of_labels):
             continue
+        readers = [modality for modality in study.modalities if modality.source == name]
+        several_rows = name not in of_labels and all(modality.has_several_rows for modality in readers)
+        rule = key_rule(study, name, given)
         try:
-            table = _read(study, name, given)
+            table = with_keys(_read(study, name, given), rule, several_rows=several_rows)
         except DataError as error:
             problems.append(f"source '{name}': {error}")
             continue
-        readers = [modality for modality in study.modalities if modality.source == name]
-        several_rows = name not in of_labels and all(modality.has_several_rows for modality in readers)
         key_problems = checks.key_problems(name, table, several_rows=several_rows)
         problems += key_problems
         if not key_problems:
-            tables[name] = table
+            tables[name], rules[name] = table, rule
+    keys = {name: table.index for name, table in tables.items()}
+    problems += map(str, keys_apart(keys, rules, must_meet=labelled))
     return tables
+
+
+def key_rule(study: Study, name: str, given: Given) -> KeySpec | None:
+    """Returns how the identifiers of a source are rewritten; what replaces it is rewritten alike."""
+    return (given if isinstance(given, SourceSpec) else study.cohort.sources[name]).key
 
 
 def _read(study: Study, name: str, given: Given) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pydantic import Field, model_serializer, model_validator
 from torch import nn
 
 from multimodn.errors import StudyError
+from multimodn.study.keys import KeySpec
 from multimodn.study.yaml_file import Spec
 
 ORIGIN = {"path", "patients", "query", "database", "files", "patient_from"}  # keys of a source that say what is read
@@ -37,6 +38,7 @@ class SourceSpec(Spec):
         patient_from: For ``files``: a regular expression whose only group is the patient in the path, from the first
             part of the pattern with a wildcard on; default: the patient is the file's name without its suffix.
         date_format: How its dates are written, such as ``%d/%m/%Y`` (as in `strptime`), where that is in doubt.
+        key: How to rewrite the patient identifiers, where other sources write them otherwise.
     """
 
     path: str | None = None
@@ -46,6 +48,7 @@ class SourceSpec(Spec):
     files: str | None = None
     patient_from: str | None = None
     date_format: str | None = None
+    key: KeySpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -82,6 +85,8 @@ class SourceSpec(Spec):
     @model_serializer
     def _dump(self) -> Any:
         given = {name: value for name, value in self if value is not None}
+        if self.key is not None:
+            given["key"] = self.key.model_dump()
         return given["path"] if list(given) == ["path"] else given
 
 
