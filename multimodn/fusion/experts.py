@@ -124,9 +124,9 @@ class Experts(nn.Module):
     """The experts of all modalities, joint trees, and how much network and experts count in each task.
 
     A row of evidence has Q numbers of the experts of one modality, and, with joint trees, J columns for the vectors of
-    all modalities, of which the others' are 0. Rows are added up step by step, so that the sum holds what was read so
-    far, and joint trees read its last J columns. A column that was not read, or is empty, is 0, the mean; where
-    presence may be learned from, it is `UNREAD`.
+    all modalities, of which the others' are 0, and a 1. Rows are added up step by step, so that the sum holds what was
+    read so far and the number of steps: joint trees read the J columns, and say nothing before the first step. A column
+    that was not read, or is empty, is 0, the mean; where presence may be learned from, it is `UNREAD`.
 
     Attributes:
         sizes: For each modality its shapes.
@@ -175,13 +175,15 @@ class Experts(nn.Module):
 
     @property
     def width(self) -> int:
-        """Q + J, the width of a row of evidence."""
-        return self.n_outputs + self.n_joint
+        """Q + J + 1, or Q without joint trees: the width of a row of evidence."""
+        return self.n_outputs + (0 if self.joint is None else self.n_joint + 1)
 
     def evidence(self, m: int, vector: Tensor) -> Tensor:
-        """Returns rows of evidence ``(n, Q + J)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""
+        """Returns rows of evidence ``(n, width)`` of modality m from its vectors ``(n, n_columns)``, NaN = empty."""
         evidence: Tensor = self.of_modality[str(m)](vector)
-        return torch.cat([evidence, self.read(m, vector)], 1) if self.joint is not None else evidence
+        if self.joint is None:
+            return evidence
+        return torch.cat([evidence, self.read(m, vector), evidence.new_ones(len(evidence), 1)], 1)
 
     def read(self, m: int, vector: Tensor) -> Tensor:
         """Returns what the vectors of modality m add to the columns of joint trees, ``(n, J)``."""
@@ -190,21 +192,20 @@ class Experts(nn.Module):
         return F.pad(known, (columns.start, self.n_joint - columns.stop))
 
     def outputs(self, running: Tensor) -> Tensor:
-        """Returns what experts say ``(..., Q)`` from sums of evidence ``(..., Q + J)``."""
+        """Returns what experts say ``(..., Q)`` from sums of evidence ``(..., width)``."""
         said = running[..., : self.n_outputs]
         if self.joint is None:
             return said
-        columns = running[..., self.n_outputs :].flatten(0, -2)
-        nothing: Tensor = self.joint(self.start(1)[:, self.n_outputs :])
-        of_joint: Tensor = self.joint(columns) - nothing
-        return said + of_joint.view(said.shape)
+        columns, n_steps = running[..., self.n_outputs : -1].flatten(0, -2), running[..., -1:]
+        of_joint: Tensor = self.joint(columns)
+        return said + torch.where(n_steps > 0, of_joint.view(said.shape), 0.0)
 
     def has(self, m: int) -> bool:
         """Whether modality m has experts."""
         return str(m) in self.of_modality
 
     def start(self, n_rows: int) -> Tensor:
-        """Returns the sums of evidence ``(n_rows, Q + J)`` before any modality."""
+        """Returns the sums of evidence ``(n_rows, width)`` before any modality."""
         start = self.network_weight.new_zeros(self.width)
         for columns, unread in zip(self.joint_columns, self.unread, strict=True):
             start[self.n_outputs :][columns] = unread

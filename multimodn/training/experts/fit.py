@@ -23,7 +23,7 @@ from multimodn.missingness.cells import own_factor
 from multimodn.study.study import Study
 from multimodn.training.experts import trees
 from multimodn.training.experts.linear import LinearFit, fit_best_columns
-from multimodn.training.experts.stack import LATER_PENALTY, fit_weights, to_others
+from multimodn.training.experts.stack import fit_weights, to_others, to_sum
 from multimodn.training.experts.trees import TreeFit
 from multimodn.training.fit_calibration import limiting_rows
 
@@ -32,6 +32,7 @@ MIN_LIMITING = 5  # of them that limit what can be learned, see `multimodn.train
 N_BINS = 4  # bins of the piecewise-linear basis
 ROWS_OF_A_BIN = 60  # labelled patients for each bin; with fewer than two bins' worth the columns enter alone
 JOINT_SUBSETS = 2  # random subsets of each patient, beside all modalities, at which joint trees are boosted
+WHOLE = 0.6  # weight of all modalities of a patient among these
 BLOCK = 4096  # patients whose vectors are made at once
 
 
@@ -212,15 +213,21 @@ class _Fitting:
             keys = [key for key in self.held_out if key[1] == t]
             if keys:
                 weights |= dict(zip(keys, self._stack(t, keys).tolist(), strict=True))
-        joint = {t: fit for t in range(len(self.tasks)) if (fit := self._fit_joint(t, weights)) is not None}
+        joint: dict[int, tuple[TreeFit, float]] = {}
+        for t in range(len(self.tasks)):
+            if (fit := self._fit_joint(t, weights)) is not None:
+                trees_of_all, of_sum, of_joint = fit
+                joint[t] = trees_of_all, of_joint
+                weights |= {key: of_sum * weight for key, weight in weights.items() if key[1] == t}
         numbers = [self.folds.n_folds] if self.folds.of_all else range(self.folds.n_folds)
         return [self._set(k, weights, joint) for k in numbers]
 
-    def _fit_joint(self, t: int, weights: Mapping[Key, float]) -> tuple[TreeFit, float] | None:
-        """Boosts trees over the columns of all modalities on from the stacked evidence, at subsets of the modalities.
+    def _fit_joint(self, t: int, weights: Mapping[Key, float]) -> tuple[TreeFit, float, float] | None:
+        """Boosts trees over the columns of all modalities, at subsets of the modalities.
 
-        Every patient counts with all modalities and at `JOINT_SUBSETS` random subsets. Returns the trees and their
-        weight; None if there are too few patients, or held-out patients are not predicted better.
+        Every patient counts with all modalities and at `JOINT_SUBSETS` random subsets. Returns the trees, a factor for
+        the stacked evidence and one for the trees; None if there are too few patients, or held-out patients are not
+        predicted better.
         """
         task, keys = self.tasks[t], [key for key in weights if key[1] == t]
         labelled = self.patients.labelled[task.name][self.rows].nonzero().squeeze(1)
@@ -232,10 +239,11 @@ class _Fitting:
         steps = taken[:, :, [m for m, _, _ in keys]].double()
         evidence = torch.stack([weights[key] * self.held_out[key][labelled] for key in keys])
         base = torch.einsum("snm,mnk->snk", steps, evidence).flatten(0, 1)
-        like = self._at_subsets(t, labelled, taken, torch.full(taken.shape[:2], 1.0 / len(taken), dtype=torch.float64))
+        shares = torch.tensor([WHOLE] + [(1 - WHOLE) / JOINT_SUBSETS] * JOINT_SUBSETS, dtype=torch.float64)
+        like = self._at_subsets(t, labelled, taken, shares.unsqueeze(1).expand(taken.shape[:2]))
 
-        def loss(added: Tensor) -> Tensor:
-            return like.loss((base + added).view(-1, *taken.shape[:2], base.shape[1])).flatten(1)
+        def loss(evidence: Tensor) -> Tensor:
+            return like.loss(evidence.view(-1, *taken.shape[:2], base.shape[1])).flatten(1)
 
         fold, of_all = self.folds.fold[labelled].repeat(len(taken)), self.folds.of_all
         fit = trees.fit_trees(
@@ -243,17 +251,19 @@ class _Fitting:
             like.weight.flatten(), self.seed, of_all=of_all, settings=trees.JOINT_SETTINGS,
         )  # fmt: skip
 
-        def weighed(weight: Tensor) -> Tensor:
-            total: Tensor = (loss(weight * fit.held_out[None]) * like.weight.flatten()).sum()
+        def weighed(weights: Tensor) -> Tensor:
+            total: Tensor = (
+                loss(weights[0] * base[None] + weights[1] * fit.held_out[None]) * like.weight.flatten()
+            ).sum()
             return total
 
-        weight = fit_weights(weighed, [1.0], lambda weight: LATER_PENALTY / 2 * weight.square().sum())
-        return (fit, weight.item()) if weight > 0 else None
+        of_sum, of_joint = fit_weights(weighed, [0.5, 0.5], to_sum).tolist()
+        return (fit, of_sum, of_joint) if of_joint > 0 else None
 
     def _joint_columns(self, labelled: Tensor, taken: Tensor) -> Tensor:
         """Returns what joint trees read of some rows at subsets ``(S, n, M)``: ``(S n, J)``."""
         empty = Experts(self.sizes, self.n_evidence, TreeSizes(1, 1, 1))
-        start = empty.start(1)[0, empty.n_outputs :]
+        start = empty.start(1)[0, empty.n_outputs : -1]
         columns = start.repeat(len(labelled) * len(taken), 1)
         place = torch.full((len(self.rows),), -1)
         for m, vector in self.vectors.items():

@@ -47,3 +47,9 @@ def to_others(is_later: Tensor, weights: Tensor) -> Tensor:
     if is_later.all() or not is_later.any():
         return to_mean(weights)
     return to_mean(weights[~is_later]) + LATER_PENALTY / 2 * weights[is_later].square().sum()
+
+
+def to_sum(weights: Tensor) -> Tensor:
+    """Penalises that the second of two weights, which must earn it, is not 0, and that the two do not add up to 1."""
+    distance: Tensor = LATER_PENALTY / 2 * (weights[1].square() + (weights.sum() - 1.0).square())
+    return distance

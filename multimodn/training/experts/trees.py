@@ -51,7 +51,13 @@ def is_installed() -> bool:
 
 
 # of trees over the columns of all modalities: more to combine, and more to choose from
-JOINT_SETTINGS = SETTINGS | {"learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 60, "feature_fraction": 0.3}
+JOINT_SETTINGS = SETTINGS | {
+    "learning_rate": 0.03,
+    "num_leaves": 31,
+    "max_depth": 8,
+    "lambda_l2": 1.0,
+    "feature_fraction": 0.3,
+}
 
 
 @dataclass(frozen=True)
