@@ -38,8 +38,8 @@ class TrainingSpec(Spec):
             ``pcgrad`` (Yu et al. 2020, https://arxiv.org/abs/2001.06782).
         experts: Simple models of one modality each, beside the network, that are stacked with it; empty: the network
             alone. ``ridge``: penalised linear models; ``trees``: boosted trees (extra ``trees``);
-            ``joint``: boosted trees over the columns of all modalities, on from what the others say. Trees are boosted
-            from 1,000 patients.
+            ``joint``: boosted trees over the columns of all modalities read so far. Trees are boosted from 1,000
+            patients.
         calibrate: Whether predictions are calibrated on held-out patients; their ranking hardly changes.
         loggers: Where losses are logged: ``csv`` files beside the checkpoints, ``tensorboard`` and ``mlflow`` (extras).
         seed: Seed of initial weights, orders and shuffling.
