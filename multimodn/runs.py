@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from multimodn.card.card import write_card
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import make_split
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.performance.subgroups import read_subgroups
-from multimodn.files import BUNDLE, CHECKPOINTS, LOG, write_text
+from multimodn.files import BUNDLE, CHECKPOINTS, LOG, make_folder, write_text
 from multimodn.model.multimodn import MultiModN
 from multimodn.monitor.reference import write_reference
 from multimodn.study.folder import check_unchanged, check_unused
 from multimodn.study.study import Study
-from multimodn.training.fit import TrainerFlags
+from multimodn.training.fit import TrainerFlags, has_finished_epoch
 from multimodn.training.loggers import check_loggers
+
+STUDY = "study.yaml"
 
 
 def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerFlags | None = None) -> MultiModN:
@@ -34,7 +38,8 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     Args:
         study: What to train.
         folder: The run folder.
-        resume: Whether to continue an interrupted run, after its last finished epoch.
+        resume: Whether to continue an interrupted run, after its last finished epoch. A folder in which no epoch has
+            finished holds no run: training starts anew in it, with ``resume`` or without.
         flags: Lightning's flags.
 
     Raises:
@@ -50,8 +55,8 @@ def fit_run(study: Study, folder: Path, *, resume: bool = False, flags: TrainerF
     if is_helper_process():
         return MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
     _check_folder(folder, fingerprint, resume)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "study.yaml", study.to_yaml())
+    make_folder(folder)
+    write_text(folder / STUDY, study.to_yaml())
     write_text(folder / LOG, json.dumps({"fingerprint": fingerprint, "finished": False}, indent=1))
     model = MultiModN(study).fit(cohort, split=split, folder=folder / CHECKPOINTS, flags=flags)
     for name, ask in (("acquisition", model.explain.fit_acquisition), ("conformal", model.conformal.fit)):
@@ -78,12 +83,26 @@ def is_helper_process() -> bool:
 
 
 def _check_folder(folder: Path, fingerprint: dict[str, str], resume: bool) -> None:
-    log_file = folder / LOG
-    if not log_file.exists():
+    log = _started_run(folder)
+    if log is None:
         check_unused(folder, "run")
         return
-    log = json.loads(log_file.read_text())
     if not resume:
         how = "is finished" if log.get("finished") else "was interrupted: add --resume to continue it"
         raise StudyError(f"{folder} holds a run that {how}. Choose another folder, or remove it.")
     check_unchanged(folder, "run", log["fingerprint"], fingerprint)
+
+
+def _started_run(folder: Path) -> dict[str, Any] | None:
+    """Returns the log of a run that has finished an epoch; what is left of one that failed before is removed."""
+    file = folder / LOG
+    if not file.exists():
+        return None
+    log: dict[str, Any] = json.loads(file.read_text())
+    if log.get("finished") or has_finished_epoch(folder / CHECKPOINTS):
+        return log
+    if {path.name for path in folder.iterdir()} <= {LOG, STUDY, CHECKPOINTS}:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        for name in (LOG, STUDY):
+            (folder / name).unlink(missing_ok=True)
+    return None

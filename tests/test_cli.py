@@ -138,6 +138,71 @@ def test_an_interrupted_run_resumes_unless_something_changed(tmp_path, capsys, m
     assert (tmp_path / "run" / "bundle" / "bundle.json").exists()
 
 
+@pytest.mark.parametrize("flags", [(), ("--resume",)])
+def test_a_run_that_failed_before_an_epoch_ended_is_no_run(tmp_path, capsys, monkeypatch, flags):
+    write_files(tmp_path)
+    image = (tmp_path / "image.csv").read_text()
+    table = pd.read_csv(tmp_path / "image.csv", index_col="id")
+    table.iloc[0, 0] = float("nan")  # an embedding must be whole: fit fails after the folder was made
+    table.to_csv(tmp_path / "image.csv")
+    fit = ("fit", tmp_path / "study.yaml", "--run", tmp_path / "run")
+    status, said = failing(capsys, monkeypatch, *fit)
+    assert (status, "patients have empty cells" in said) == (2, True)
+    (tmp_path / "image.csv").write_text(image)
+    call(*fit, *flags)
+    assert (tmp_path / "run" / "bundle" / "bundle.json").exists()
+
+
+def test_what_else_is_in_a_folder_of_a_failed_run_stays(tmp_path, capsys, monkeypatch):
+    write_files(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("study.yaml", "notes.txt"):
+        (run / name).write_text("mine")
+    (run / "run.json").write_text('{"fingerprint": {}, "finished": false}')
+    status, said = failing(capsys, monkeypatch, "fit", tmp_path / "study.yaml", "--run", run)
+    assert (status, "is not empty and holds no run" in said) == (2, True)
+    assert {file.name for file in run.iterdir()} == {"study.yaml", "notes.txt", "run.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (("fit", "STUDY", "--run", "FILE"), "FILE"),
+        (("fit", "STUDY", "--run", "FILE/run"), "FILE/run"),
+        (("fit", "STUDY", "--run", "/proc/run"), "/proc/run"),
+        (("predict", "RUN", "--out", "FILE/out.csv"), "FILE/out.csv"),
+        (("predict", "RUN", "--out", "FOLDER"), "FOLDER"),
+        (("explain", "RUN", "--out", "/proc/out.csv"), "/proc/out.csv"),
+        (("evaluate", "RUN", "--out", "/dev/null/out.csv"), "/dev/null/out.csv"),
+        (("audit", "STUDY", "--out", "FILE"), "FILE"),
+        (("init", "LABS", "--id", "id", "--target", "crp", "--out", "FILE/study.yaml"), "FILE/study.yaml"),
+        (("predict", "RUN", "--out", "FOLDER/" + "x" * 300), "cannot be written"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
+def test_a_place_that_cannot_be_written_is_named(trained, tmp_path, capsys, monkeypatch, arguments, place):
+    places = {"STUDY": trained / "study.yaml", "RUN": trained / "run", "LABS": trained / "labs.csv", "FOLDER": tmp_path}
+    places["FILE"] = tmp_path / "file"
+    places["FILE"].write_text("kept")
+    monkeypatch.setattr("multimodn.cli.options.errors._width", 1000)
+
+    def real(text):
+        first, slash, rest = text.partition("/")
+        return f"{places[first]}{slash}{rest}" if first in places else text
+
+    status, said = failing(capsys, monkeypatch, *map(real, arguments))
+    assert status == 2
+    assert "Traceback" not in said
+    assert real(place) in said
+    assert places["FILE"].read_text() == "kept"
+
+
+def test_folders_above_a_file_are_made(trained, tmp_path):
+    call("predict", trained / "run", "--out", tmp_path / "a" / "b.csv")
+    assert len(pd.read_csv(tmp_path / "a" / "b.csv"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -24,7 +24,7 @@ from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
-from multimodn.files import write_text
+from multimodn.files import make_folder, write_text
 from multimodn.missingness.label_shift import comparable_outcomes
 from multimodn.statistics.multiple_testing import holm
 from multimodn.study.study import Study
@@ -205,7 +205,7 @@ def write_audit(result: Audit, folder: Path) -> list[Path]:
     """
     file = folder / "audit.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(file, json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
         return [file, *audit_chart(result).save_png(folder, is_titled=True)]
     except OSError as error:

@@ -30,7 +30,7 @@ from multimodn.card.sections.scores import (
 )
 from multimodn.card.wording import missing
 from multimodn.data.cohort import Cohort
-from multimodn.files import write_text
+from multimodn.files import make_folder, write_text
 from multimodn.findings.findings import Findings
 from multimodn.findings.markdown import code, escaped, heading, prose, table
 from multimodn.findings.sentences import comparison
@@ -77,7 +77,7 @@ def write_card(
     texts = sentences if sentences is not None else [comparison(one) for one in findings.comparisons]
     card = _card(facts, scores, findings, texts)
     checklist = _checklist(facts, scores, has_baselines=bool(findings.comparisons))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(folder / CARD, card)
     write_text(folder / CHECKLIST, checklist)
     return [folder / CARD, folder / CHECKLIST]

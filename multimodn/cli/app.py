@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.text import Text
 
 from multimodn.cli.conformal import conformal
 from multimodn.cli.drift import drift
 from multimodn.cli.embed_slides import embed_slides
 from multimodn.cli.evaluate import evaluate
-from multimodn.cli.new_patients import chosen_cohort
+from multimodn.cli.new_patients import chosen_cohort, with_modality
 from multimodn.cli.next_modality import next_modality
 from multimodn.cli.options import New, Out, Run, Sources, console, errors, load_model
 from multimodn.cli.report import report
+from multimodn.cli.terminal.console import print_everywhere, working
 from multimodn.cli.tune import tune
 
 app = typer.Typer(
@@ -30,18 +32,28 @@ Order = Annotated[str | None, typer.Option(help="Modalities in the order of the 
 def main() -> None:
     """Runs the command line; a foreseen error is a message and exit status 2, not a traceback."""
     from multimodn.errors import DataWarning, MultiModNError
+    from multimodn.files import PlaceError
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
         if issubclass(category, DataWarning):
-            errors.print(f"[yellow]Note:[/] {message}", highlight=False)
+            errors.print(Text.assemble(("Note:", "yellow"), f" {message}"))
 
+    print_everywhere()
     warnings.showwarning = show  # type: ignore[assignment]
     try:
         app()
-    except MultiModNError as error:
-        errors.print("[red bold]Error:[/]", end=" ")
-        errors.print(str(error), markup=False, highlight=False)
-        sys.exit(2)
+    except (MultiModNError, PlaceError) as error:
+        _stop(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _stop(f"{error.filename} cannot be read or written: {error.strerror}.")
+
+
+def _stop(text: str) -> NoReturn:
+    """Prints an error and ends with status 2."""
+    errors.print(Text.assemble(("Error:", "red bold"), f" {text}"))
+    sys.exit(2)
 
 
 @app.command()
@@ -174,7 +186,8 @@ def heatmap(
     from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
 
     model, palette = load_model(run), DARK if dark else LIGHT
-    name, cohort = modality or model.explain.attended_modality(), chosen_cohort(model, None, source).subset(patient)
+    name = modality or model.explain.attended_modality()
+    cohort = with_modality(chosen_cohort(model, None, source).subset(patient), name)
     if task:
         pictures = draw_evidence(model.explain.attributions(name, cohort, task, output), slides, out, mpp, palette)
     else:
@@ -204,10 +217,10 @@ def stress(
     """Train on data with modalities removed, and test when the reason for missingness changes; resumes by itself."""
     from multimodn.evaluate.stress.run import stress_run
 
-    with console.status("Stress test") as status:
+    with working(console, "Stress test") as show_status:
 
         def show(done: str, repeat: int, fold: int) -> None:
-            status.update(f"Stress test: repeat {repeat + 1}, fold {fold + 1}, {done}")
+            show_status(f"Stress test: repeat {repeat + 1}, fold {fold + 1}, {done}")
 
         page = stress_run(
             load_model(run).study, run / "stress", task, modality, strength, arm,

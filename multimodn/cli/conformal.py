@@ -69,6 +69,7 @@ def _warn_of_trained(patients: pd.Index, split: Split | None) -> None:
 
 def _show(coverage: pd.DataFrame, level: float) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from multimodn.findings import sentences
     from multimodn.findings.findings import findings_of
@@ -79,7 +80,7 @@ def _show(coverage: pd.DataFrame, level: float) -> None:
         table.add_column(column, justify="right" if column in ("n", "coverage", "size", "abstained") else "left")
     for row in coverage.to_dict("records"):
         task = f"{row['task']}: {row['output']}" if row["output"] else row["task"]
-        share = f"{row['coverage']:.3f}" if row["reached"] else f"[red]{row['coverage']:.3f}[/]"
+        share = Text(f"{row['coverage']:.3f}", "" if row["reached"] else "red")
         texts = (f"{row['low']:.3f} to {row['high']:.3f}", f"{row['size']:.3g}", percent(row["abstained"]))
         table.add_row(task, row["pattern"], str(row["n"]), share, *texts, row["method"])
     console.print(table)

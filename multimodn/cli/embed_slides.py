@@ -89,7 +89,12 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
     with Bars(*columns, TimeElapsedColumn(), console=errors, transient=True) as bars:
         slides, tiles = bars.add_task("slides", total=None, speed=""), bars.add_task("tiles", total=None, speed="")
         first: list[tuple[float, int]] = []

@@ -9,6 +9,7 @@ import typer
 
 from multimodn.cli.new_patients import STUDIES, chosen_cohort
 from multimodn.cli.options import New, Run, Sources, console, errors, load_model
+from multimodn.cli.terminal.console import working
 
 if TYPE_CHECKING:
     from multimodn.external.result import External
@@ -65,10 +66,10 @@ def _external(
     study = Study.load(other)
     folder = out or (run if run.is_dir() else run.parent) / "external" / other.stem
     reference = Reference.load(run) if (run / FILE).is_file() else None
-    with errors.status("External validation ...") as status:
+    with working(errors, "External validation ...") as show:
         found = evaluate_external(
             model, study, reference=reference, allow_overlap=allow_overlap,
-            on_step=lambda step: status.update(f"External validation: {step} ..."),
+            on_step=lambda step: show(f"External validation: {step} ..."),
         )  # fmt: skip
         files = write_external(found, folder)
     _show_external(found)

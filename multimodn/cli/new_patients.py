@@ -57,6 +57,21 @@ def chosen_cohort(
                       labelled=labelled)  # fmt: skip
 
 
+def with_modality(cohort: Cohort, modality: str) -> Cohort:
+    """Returns the patients who have a modality; a DataError if nobody has, a DataWarning if some have not."""
+    from multimodn.errors import DataError, DataWarning, shown
+
+    if modality not in cohort.modalities:  # no source of it was given, or there is no such modality
+        return cohort
+    has = cohort.patients.isin(cohort.modalities[modality].index)
+    lacking = shown(list(cohort.patients[~has]))
+    if not has.any():
+        raise DataError(f"Nothing to draw: {lacking} has no modality '{modality}'.")
+    if not has.all():
+        warnings.warn(f"Left out, without modality '{modality}': {lacking}.", DataWarning, stacklevel=2)
+    return cohort.subset(has)
+
+
 def _by_source(model: MultiModN, new: Sequence[str], named: dict[str, Path], *, labelled: bool) -> dict[str, Path]:
     """Adds to ``named`` each of the ``new`` files under the source that it is."""
     paths = list[Path]()

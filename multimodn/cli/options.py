@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from multimodn.cli.terminal.console import plain_console
 
 if TYPE_CHECKING:
     from multimodn.model.multimodn import MultiModN
 
-console = Console()
-errors = Console(stderr=True)
+console, errors = plain_console(), plain_console(stderr=True)
 
 Run = Annotated[Path, typer.Argument(help="A run folder of `multimodn fit`, or a bundle.")]
 New = Annotated[

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from multimodn.cli.options import Run, Sources, console, errors, load_model
+from multimodn.cli.terminal.console import working
 
 
 def report(
@@ -44,16 +46,15 @@ def report(
         arms=None if baselines else (), task_gains=task_gains, seed=seed,
     )  # fmt: skip
     problems: list[str] = []
-    with errors.status("Reading the model ...") as status:
+    with working(errors, "Reading the model ...") as show:
         model = load_model(run)
         title = f"Report on {model.study.name}"
         written = write_report(
             model, run, out, wishes,
-            on_step=lambda name: status.update(f"{title}: {name} ..."), on_problem=problems.append,
+            on_step=lambda name: show(f"{title}: {name} ..."), on_problem=problems.append,
         )  # fmt: skip
     for problem in problems:
-        errors.print("[yellow]Left out:[/]", end=" ")
-        errors.print(problem, markup=False, highlight=False)
+        errors.print(Text.assemble(("Left out:", "yellow"), " ", problem))
     figures = f"{written.n_figures} figures to {written.folder}"
     console.print(f"Wrote {written.file} ({written.n_bytes / 1e6:.1f} MB) and {figures}.", soft_wrap=True)
     if written.documents:

@@ -88,7 +88,7 @@ def _progress(seconds: float) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     time = TextColumn("{task.completed:.0f}/{task.total:.0f} s")
-    columns = (TextColumn("{task.description}"), BarColumn(), time, TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), time, TimeElapsedColumn())
     return Progress(*columns, console=errors, disable=not errors.is_terminal)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.external.result import External
-from multimodn.files import write_text
+from multimodn.files import make_folder, write_text
 from multimodn.findings.frames import DriftFrame
 from multimodn.findings.markdown import code, escaped, heading, items, prose, table
 from multimodn.findings.names import metric_name
@@ -20,7 +20,7 @@ CALIBRATION = ["task", "output", "update", "slope", "intercept", "ece", "shift",
 
 def write_external(found: External, folder: Path) -> list[Path]:
     """Writes each table of an external validation as CSV, and ``EXTERNAL.md``; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     names = ("flow", "performance", "calibration", "comparison", "drift", "coverage")
     frames = {folder / f"{name}.csv": getattr(found, name) for name in names if getattr(found, name) is not None}
     texts = {file: frame.to_csv(index=False) for file, frame in frames.items()}

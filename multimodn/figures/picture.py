@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from multimodn.figures.theme import DARK, LIGHT, Theme
-from multimodn.files import replacing, write_text
+from multimodn.files import make_folder, replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ class Picture:
 
     def save(self, folder: Path) -> list[Path]:
         """Writes ``name.svg``, ``name.png`` and ``name-dark.png``."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / f"{self.name}.svg", self.svg())
         return [folder / f"{self.name}.svg", *self.save_png(folder)]
 

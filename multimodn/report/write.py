@@ -94,7 +94,6 @@ def write_page(
     """Writes a page and the files of its figures into a folder; see `write_report`."""
     on_step("page")
     text = render(page, folder=os.path.relpath(folder, out.parent).replace(os.sep, "/"))
-    out.parent.mkdir(parents=True, exist_ok=True)
     n_figures = _write_figures(page, folder, on_step) if has_files else 0
     write_text(out, text)
     return Written(out, out.stat().st_size, folder, n_figures)

@@ -81,7 +81,6 @@ def write_study(
     homes = _find_targets(frames, targets)
     frames |= {name: folder.frame for name, folder in folders.items()}
     text = _compose(sources, frames, folders, homes, patient, out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
     return text
 

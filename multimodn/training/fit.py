@@ -78,6 +78,11 @@ def fit_members(
         return [fit_member(model, job, bar) for model, job in zip(models, jobs, strict=True)]
 
 
+def has_finished_epoch(folder: Path) -> bool:
+    """Says whether there is a checkpoint to continue from in a ``folder`` of `fit_members`."""
+    return any(folder.rglob("*.ckpt"))
+
+
 @contextmanager
 def _one_thread_if_small(
     models: Sequence[SequentialFusion], patients: PatientTensors, spec: TrainingSpec

@@ -40,7 +40,7 @@ class EpochProgress(Callback):
 def progress_bar() -> Progress:
     """Builds the bar that `EpochProgress` draws on; silent when the output is not a terminal."""
     texts = ("{task.description}", "epoch {task.completed}/{task.total}", "{task.fields[losses]}")
-    label, epoch, losses = map(TextColumn, texts)
+    label, epoch, losses = (TextColumn(text, markup=False) for text in texts)
     console = Console()
     columns = (label, BarColumn(), epoch, losses, TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
@@ -48,6 +48,10 @@ def progress_bar() -> Progress:
 
 def expert_bar(*, is_shown: bool) -> Progress:
     """Builds the bar of fitting experts, which counts modalities; silent when the output is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("modality {task.completed}/{task.total}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("modality {task.completed}/{task.total}"),
+    )
     console = Console()
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not (is_shown and console.is_terminal))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from multimodn.files import make_folder
 from multimodn.study.folder import check_unchanged, check_unused
 from multimodn.tune.objective import CheckScore, FoldScore, PatientLosses, TaskScore
 from multimodn.tune.space import Setting, Space
@@ -58,7 +59,7 @@ class History:
         self.space, self.seed = space, seed
         if not (folder / FILE).exists():
             check_unused(folder, "search")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._states = optuna.trial.TrialState
         self._storage = _open(folder / FILE)
         try:

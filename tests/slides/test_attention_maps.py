@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from multimodn.cli.app import app
-from multimodn.errors import DataError
+from multimodn.errors import DataError, DataWarning
 from multimodn.slides.feature_files.features import FeatureMeta, write_features
 from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
 from tests.slides._slides import picture, write_slide
@@ -49,6 +49,21 @@ def test_the_command_draws_a_patients_slides(biobank, tmp_path):
     done = CliRunner().invoke(app, [*where, "--patient", "p03", "--patient", "p05", "--dark"])
     assert done.exit_code == 0, done.output
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == ["p03-one.png", "p05-one.png"]
+
+
+def test_patients_without_a_slide_are_named(biobank, tmp_path):
+    (tmp_path / "files.csv").write_text(f"id,file\np03,{biobank / 'features/p03.h5'}\np90,\np91,\n")
+    asked = ["heatmap", str(biobank / "run"), str(biobank / "scans"), "--out", str(tmp_path / "maps")]
+    asked += ["-s", f"slides={tmp_path / 'files.csv'}"]
+    for task in ([], ["--task", "death"]):
+        with pytest.raises(DataError, match="Nothing to draw: p90, p91 has no modality 'slides'"):
+            CliRunner().invoke(app, [*asked, *task, "--patient", "p90", "--patient", "p91"], catch_exceptions=False)
+    with pytest.warns(DataWarning, match="Left out, without modality 'slides': p90"):
+        done = CliRunner().invoke(app, [*asked, "--patient", "p03", "--patient", "p90"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == ["p03-one.png"]
+    with pytest.raises(DataError, match="none of these patients has a tile"):
+        draw_attention(pd.DataFrame(columns=["patient", "attention"]), [biobank / "scans"], tmp_path)
 
 
 def test_the_command_draws_what_tiles_did_to_a_task(biobank, tmp_path):

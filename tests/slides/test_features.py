@@ -1,3 +1,4 @@
+import contextlib
 import time
 from dataclasses import asdict, fields
 
@@ -188,6 +189,78 @@ def test_a_truncated_file_is_refused(tmp_path, share):
 def test_a_file_that_holds_something_else_is_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_features(write_h5(tmp_path / "a.h5", **content))
+
+
+def plain_tensors():
+    """Tensors in other forms than plain ones, of the same numbers."""
+    plain = torch.arange(20, dtype=torch.float32).reshape(5, 4)
+    forms = {
+        "grad": plain.clone().requires_grad_(),
+        "parameter": torch.nn.Parameter(plain),
+        "sparse": plain.to_sparse(),
+    }
+    forms |= {"view": plain.T.contiguous().T, "whole": plain.long(), "bfloat": plain.bfloat16()}
+    return plain, forms | {"half": plain.half(), "double": plain.double(), "batch": plain[None]}
+
+
+@pytest.mark.parametrize("form", plain_tensors()[1])
+def test_a_tensor_is_read_whatever_its_form(tmp_path, form):
+    plain, forms = plain_tensors()
+    torch.save(forms[form], tmp_path / "a.PT")
+    found = read_features(tmp_path / "a.PT").features
+    assert found.dtype == (np.float16 if form == "half" else np.float32)
+    assert np.array_equal(found, plain.numpy())
+
+
+def cut(content, n):
+    torch.save(torch.randn(50, 16), content)
+    return content.read_bytes()[:n]
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file: torch.save(torch.zeros(5, 4, dtype=torch.complex64), file), "holds a tensor that cannot be read"),
+        (lambda file: torch.save({"features": torch.zeros(5, 4)}, file), "holds a dict, expected one tensor"),
+        (lambda file: torch.save(torch.zeros(5), file), "expected floats"),
+        (lambda file: torch.save(torch.zeros(5, 4).to("meta"), file), "holds a tensor that cannot be read"),
+        (lambda file: file.write_bytes(b""), "is damaged"),
+        (lambda file: file.write_bytes(b"abc"), "is damaged"),
+        (lambda file: file.write_bytes(bytes(range(256)) * 8), "is damaged"),
+        (lambda file: file.write_bytes(cut(file, 1000)), "is damaged"),
+        (lambda file: file.write_bytes(cut(file, -30)), "is damaged"),
+        (lambda file: file.write_text("<html>Not found</html>"), "is damaged"),
+    ],
+)
+def test_a_tensor_file_that_is_damaged_or_of_something_else_is_named(tmp_path, write, message):
+    write(tmp_path / "a.pt")
+    with pytest.raises(DataError, match=message) as found:
+        open_features(tmp_path / "a.pt")
+    assert "a.pt" in str(found.value)
+
+
+@given(st.binary(max_size=64), st.integers(0, 2000), st.sampled_from([".pt", ".h5"]))
+def test_damage_anywhere_is_a_data_error_or_harmless(tmp_path_factory, damage, place, suffix):
+    path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
+    if suffix == ".pt":
+        torch.save(torch.ones(20, 4), path)
+    else:
+        write_features(path, np.ones((20, 4), np.float32), np.zeros((20, 2), int), META)
+    content = bytearray(path.read_bytes())
+    content[place : place + len(damage)] = damage
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):  # any other exception fails
+        assert read_features(path).features.shape[-1] > 0
+
+
+def test_groups_in_place_of_datasets_are_refused(tmp_path):
+    for name in ("features", "coords"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.create_group(name)
+            if name == "coords":
+                file["features"] = np.zeros((5, 3))
+        with pytest.raises(DataError, match=rf"{name}\.h5: `{name}` is "):
+            read_features(tmp_path / f"{name}.h5")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -21,6 +21,7 @@ from multimodn.findings.numbers import p_value
 from multimodn.model.multimodn import MultiModN
 
 MOST_PATTERNS, MOST_HOLES, MOST_CELLS = 10, 6, 10
+ALARM = Text("ALARM", "bold red")
 
 
 def show_audit(console: Console, found: Audit) -> None:
@@ -57,7 +58,7 @@ def show_probe(console: Console, model: MultiModN, cohort: Cohort, file: Path) -
     for row in found.itertuples():
         alarm = row.read_from == "prediction" and row.low > HARMLESS
         interval = f"{row.low:.2f} to {row.high:.2f}"
-        table.add_row(Text(row.task), row.read_from, f"{row.r2:.2f}", interval, "[bold red]ALARM[/]" if alarm else "")
+        table.add_row(Text(row.task), row.read_from, f"{row.r2:.2f}", interval, ALARM if alarm else "")
     console.print(table)
     _say(console, verdict(found), bool((found["low"] > HARMLESS)[found["read_from"] == "prediction"].any()))
     write_text(file, found.to_csv(index=False))
@@ -100,7 +101,7 @@ def _show_modalities(console: Console, task: TaskAudit) -> None:
     for one in task.modalities:
         shares = [_percent(share) for share in (one.present_low, one.present_high)]
         v, p = ("", "") if one.test == "none" else (f"{one.cramers_v:.2f}", p_value(one.p_corrected))
-        table.add_row(Text(one.modality), *shares, v, p, "[bold red]ALARM[/]" if one.alarm else "")
+        table.add_row(Text(one.modality), *shares, v, p, ALARM if one.alarm else "")
     console.print(table)
 
 
@@ -108,7 +109,7 @@ def _show_patterns(console: Console, task: TaskAudit) -> None:
     occurring = [n > 0 for n in task.strata]  # of combinations of labels most may not
     table = _table(console, "Patterns", ["modalities"], ["n", "labelled", *compress(task.outcomes, occurring)])
 
-    def add(name: Text | str, n: int, labelled: int, strata: Iterable[int]) -> None:
+    def add(name: Text, n: int, labelled: int, strata: Iterable[int]) -> None:
         table.add_row(name, *(f"{number:,}" for number in (n, labelled, *compress(strata, occurring))))
 
     for one in task.patterns[:MOST_PATTERNS]:
@@ -118,8 +119,8 @@ def _show_patterns(console: Console, task: TaskAudit) -> None:
         n, labelled, *strata = (
             sum(column) for column in zip(*((p.n, p.labelled, *p.strata) for p in rest), strict=True)
         )
-        add(f"[dim]{len(rest):,} more patterns[/]", n, labelled, strata)
-    add("[bold]all[/]", task.n, task.labelled, task.strata)
+        add(Text(f"{len(rest):,} more patterns", "dim"), n, labelled, strata)
+    add(Text("all", "bold"), task.n, task.labelled, task.strata)
     console.print(table)
 
 
@@ -132,7 +133,7 @@ def _show_holes(console: Console, task: TaskAudit) -> None:
     for hole in smallest[:MOST_HOLES]:
         table.add_row(Text(hole.subset), task.outcomes[hole.stratum], f"{hole.labelled:,}")
     if len(smallest) > MOST_HOLES:
-        table.add_row(f"[dim]{len(smallest) - MOST_HOLES:,} more, see audit.json[/]", "", "")
+        table.add_row(Text(f"{len(smallest) - MOST_HOLES:,} more, see audit.json", "dim"), "", "")
     console.print(table)
 
 
@@ -154,12 +155,12 @@ def _show_cells(console: Console, task: TaskAudit) -> None:
     for one in strongest[:MOST_CELLS]:
         more = f" (+{len(one.columns) - 1} alike)" if len(one.columns) > 1 else ""
         shares = [_percent(share) for share in (one.empty_low, one.empty_high)]
-        mark = " ".join(["[bold red]ALARM[/]"] * one.alarm + ["!"] * (not one.is_identifiable))
+        mark = Text(" ").join([ALARM] * one.alarm + [Text("!")] * (not one.is_identifiable))
         name = Text(f"{one.columns[0]}{more}")
         table.add_row(Text(one.modality), name, *shares, f"{one.cramers_v:.2f}", p_value(one.p_corrected), mark)
     n_more = sum(each.n_tested for each in task.cells) - sum(len(one.columns) for one in strongest[:MOST_CELLS])
     if n_more:
-        table.add_row(f"[dim]{n_more:,} more[/]", *[""] * 6)
+        table.add_row(Text(f"{n_more:,} more", "dim"), *[""] * 6)
     console.print(table)
 
 

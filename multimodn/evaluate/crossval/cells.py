@@ -29,7 +29,7 @@ from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Ids
 from multimodn.errors import DataWarning, StudyError, shown
 from multimodn.evaluate.crossval.out_of_fold import PREDICTIONS
-from multimodn.files import replacing, write_text
+from multimodn.files import make_folder, replacing, write_text
 from multimodn.study.folder import check_unchanged, check_unused
 from multimodn.study.study import Study
 from multimodn.training.build import fit_tasks
@@ -219,7 +219,7 @@ def open_folder(folder: Path, fingerprint: Mapping[str, str | int]) -> None:
         check_unchanged(folder, "cross-validation", json.loads(plan.read_text()), fingerprint)
         return
     check_unused(folder, "cross-validation")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(plan, json.dumps(dict(fingerprint), indent=1))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multimodn.errors import DataError, StudyError, did_you_mean
-from multimodn.files import replacing
+from multimodn.files import make_folder, replacing
 from multimodn.statistics.bootstrap import Floats
 
 SCORES = ["arm", "task", "metric", "repeat", "fold", "value"]
@@ -71,7 +71,7 @@ class OutOfFold:
 
     def save(self, folder: Path) -> None:
         """Writes ``scores.parquet``, ``predictions.parquet`` and ``targets.parquet``."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for part in fields(self):
             with replacing(folder / f"{part.name}.parquet") as temporary:
                 getattr(self, part.name).to_parquet(temporary, index=False)

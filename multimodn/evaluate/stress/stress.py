@@ -35,7 +35,7 @@ from multimodn.evaluate.crossval.arms import fit_ours
 from multimodn.evaluate.crossval.cells import CellJob, CellTrainer, Fold, make_jobs, run_cells
 from multimodn.evaluate.crossval.contracts import Fitted, Predictions, Trainer
 from multimodn.evaluate.stress.mechanisms import Kind, Mechanism, high_outcome
-from multimodn.files import write_text
+from multimodn.files import make_folder, write_text
 from multimodn.findings.names import pattern_name
 from multimodn.metrics.predictions import of_links
 from multimodn.metrics.tasks import brier, values
@@ -218,7 +218,7 @@ def _cells(folder: Path, study: Study, cohort: Cohort, plan: Plan) -> Path:
     identity = {"plan": asdict(plan), "study": study.to_dict(), "data": cohort.hash()}
     text = json.dumps(identity, sort_keys=True, default=list)
     cells = folder / f"cells-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    cells.mkdir(parents=True, exist_ok=True)
+    make_folder(cells)
     write_text(cells / "plan.json", json.dumps(asdict(plan), indent=1))
     return cells
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from multimodn.errors import DataError, did_you_mean_file, raise_all
-from multimodn.files import replacing
+from multimodn.files import make_folder, replacing
 from multimodn.slides.embedding.embed import EmbedOptions, SlideResult
 from multimodn.slides.embedding.jobs import Progress, SlideJob, Tracker, Work, run_processes, run_serial
 from multimodn.slides.embedding.ray import run_on_ray
@@ -88,7 +88,7 @@ def embed_slides(
     jobs = _jobs(find_slides(slides), folder)
     loaded = load_tile_encoder(encoder, options.device)
     work = Work(loaded.spec, loaded.hash, options)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tracker = Tracker(jobs, on_progress)
     try:
         if ray is not None:

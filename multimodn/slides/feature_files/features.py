@@ -59,7 +59,12 @@ class FeatureFile:
 
     def coords(self) -> NDArray[np.int64] | None:
         """Returns the upper left corners ``(n, 2)`` in level-0 pixels; None if the file has none."""
-        return None if self._coords is None else self._read(self._coords, slice(None)).astype(np.int64)
+        if self._coords is None:
+            return None
+        coords = self._read(self._coords, slice(None))
+        if coords.dtype.kind not in "iuf":
+            raise DataError(f"{self.path}: `coords` is {coords.dtype}, expected level-0 pixels, whole numbers.")
+        return coords.astype(np.int64)
 
     def close(self) -> None:
         """Closes the file."""
@@ -75,7 +80,7 @@ class FeatureFile:
     def _read(self, stored: Any, rows: slice) -> NDArray[Any]:
         try:
             return np.asarray(stored[0, rows] if len(stored.shape) == 3 else stored[rows])
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise DataError(f"{self.path} is damaged or truncated; make it again. ({error})") from None
 
 
@@ -138,7 +143,7 @@ def open_features(path: Path | str) -> FeatureFile:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"the file {path} does not exist.{did_you_mean_file(path)}")
-    if path.suffix == ".pt":
+    if path.suffix.lower() == ".pt":
         return FeatureFile(path, _checked(path, metadata.read_tensor(path), None), None, FeatureMeta())
     try:
         handle = _h5py().File(path, "r")
@@ -146,9 +151,12 @@ def open_features(path: Path | str) -> FeatureFile:
         raise DataError(f"{path} is truncated, or not an HDF5 file: {error}. Make or copy it again.") from None
     try:
         return _opened(path, handle)
-    except BaseException:
+    except BaseException as error:
         handle.close()
-        raise
+        if isinstance(error, DataError) or not isinstance(error, Exception):
+            raise
+        text = f"{path} is damaged, or no feature file; make it again. ({type(error).__name__}: {error})"
+        raise DataError(text) from None
 
 
 def read_features(
@@ -194,12 +202,14 @@ def _opened(path: Path, handle: Any) -> FeatureFile:
 def _checked(path: Path, stored: Any, coords: Any) -> Any:
     shape, kind = tuple(getattr(stored, "shape", ())), np.dtype(getattr(stored, "dtype", "O")).kind
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1) or kind != "f":
-        raise DataError(f"{path}: `features` is {stored.dtype} {shape}, expected floats (n, F) or (1, n, F).")
+        found = f"{getattr(stored, 'dtype', type(stored).__name__)} {shape}"
+        raise DataError(f"{path}: `features` is {found}, expected floats (n, F) or (1, n, F).")
     n = shape[-2]
     if n == 0 or shape[-1] == 0:
         raise DataError(f"{path} has no tiles: `features` is {shape}. Leave the slide out, or embed it again.")
-    if coords is not None and tuple(coords.shape) not in ((n, 2), (1, n, 2)):
-        raise DataError(f"{path}: `coords` is {tuple(coords.shape)}, but there are {n} tiles; expected ({n}, 2).")
+    corners = None if coords is None else tuple(getattr(coords, "shape", ()))
+    if corners is not None and corners not in ((n, 2), (1, n, 2)):
+        raise DataError(f"{path}: `coords` is {corners}, but there are {n} tiles; expected ({n}, 2).")
     return stored
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,10 +42,14 @@ class FeatureMeta:
 
 
 def read_tensor(path: Path) -> Any:
-    """Returns the one array that a file of `torch.save` holds; a DataError if it is damaged or holds something else."""
+    """Returns the one array that a file of `torch.save` holds, float16 or float32.
+
+    Raises:
+        DataError: If it is damaged, or holds something else than a tensor of real numbers.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file lets the reader of pickles fail with any error
         first = str(error).strip().splitlines()[:1]
         raise DataError(
             f"{path} is damaged, or does not hold a tensor; only tensors are read, as a pickle may run code. Write it "
@@ -54,7 +57,15 @@ def read_tensor(path: Path) -> Any:
         ) from None
     if not isinstance(content, torch.Tensor):
         raise DataError(f"{path} holds a {type(content).__name__}, expected one tensor (n, F).")
-    return (content if content.dtype in (torch.float16, torch.float32) else content.to(torch.float32)).numpy()
+    try:
+        if content.is_complex() or content.is_quantized:
+            raise TypeError(f"{content.dtype} are no plain numbers")
+        dense = content.detach().to_dense()
+        array = (dense if dense.dtype in (torch.float16, torch.float32) else dense.to(torch.float32)).numpy()
+    except (RuntimeError, TypeError, ValueError) as error:
+        repair = "Save plain numbers, torch.save(tensor.float(), ...)."
+        raise DataError(f"{path} holds a tensor that cannot be read: {error}. {repair}") from None
+    return array
 
 
 def write_meta(file: Any, coords: NDArray[np.int64], meta: FeatureMeta) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from multimodn.errors import DataError, raise_all, shown
 from multimodn.figures.theme import LIGHT, Theme
+from multimodn.files import make_folder
 from multimodn.slides.feature_files.features import open_features
 from multimodn.slides.heatmaps.heatmap import draw_heatmap
 from multimodn.slides.reader.open import open_slide
@@ -65,8 +66,10 @@ def _draw(
     tiles: pd.DataFrame, slides: Sequence[Path], out: Path, mpp: float | None, palette: Theme, title: str, name: str
 ) -> list[Path]:
     """Draws the column ``score`` of tiles, which is called ``name``."""
+    if tiles.empty:
+        raise DataError("There is nothing to draw: none of these patients has a tile.")
     places, files = find_places(tiles, slides), []
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for patient, path, extent, part in places:
         files.append(out / f"{patient}-{path.stem}.png")
         coords, scores = part[["x", "y"]].to_numpy(np.int64), part["score"].to_numpy()

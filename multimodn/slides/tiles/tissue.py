@@ -129,7 +129,6 @@ def draw_tissue(slide: Slide, tissue: Tissue, file: Path) -> None:
     edge = ndimage.binary_dilation(inside, iterations=2) & ~ndimage.binary_erosion(inside, iterations=1, border_value=1)
     drawn = np.where(inside[..., None], picture, (picture * 0.6 + 255 * 0.4).astype(np.uint8))
     drawn[edge] = OUTLINE
-    file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         image.fromarray(drawn).save(temporary, format="PNG")
 
