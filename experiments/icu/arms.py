@@ -21,10 +21,13 @@ HERE = Path(__file__).resolve().parent
 MODES = ("neutral", "informative")
 BASELINES = (
     *("late_ridge", "stacked_ridge", "stacked_ridge_sees_empty"),
-    *("lightgbm_tuned", "lightgbm_tuned_sees_empty"),
+    *("lightgbm_tuned", "lightgbm_imputed", "lightgbm_tuned_sees_empty"),
 )
 FAMILIES: Mapping[str, tuple[str, Sequence[str]]] = {
-    "may not see what is empty": ("ours_neutral", ("late_ridge_mean", "stacked_ridge", "lightgbm_tuned")),
+    "may not see what is empty": (
+        "ours_neutral",
+        ("late_ridge_mean", "stacked_ridge", "lightgbm_tuned", "lightgbm_imputed"),
+    ),
     "may see what is empty": (
         "ours_informative",
         ("late_ridge", "stacked_ridge_sees_empty", "lightgbm_tuned_sees_empty"),

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from multimodn import Cohort, DataWarning
 from multimodn.evaluate.baselines import stacked
-from multimodn.evaluate.baselines.boosting import fit_lightgbm_tuned
+from multimodn.evaluate.baselines.boosting import fit_lightgbm_imputed, fit_lightgbm_tuned
 from multimodn.evaluate.baselines.design_matrix import inputs
 from multimodn.evaluate.baselines.filling import Filling, fit_emptiness
 from multimodn.evaluate.baselines.ridge import fit_late_ridge
@@ -20,6 +20,7 @@ from multimodn.evaluate.baselines.stacked import fit_stacked_ridge
 from tests.evaluate._toy import WIDTHS, halves, make_cohort, make_study, without
 
 ONE = [{"num_leaves": 7, "min_data_in_leaf": 5}]
+IMPUTED = partial(fit_lightgbm_imputed, grid=ONE)
 BLIND = [fit_stacked_ridge, partial(fit_lightgbm_tuned, sees_empty=False, grid=ONE)]
 SEEING = [partial(fit_stacked_ridge, sees_empty=True), partial(fit_lightgbm_tuned, sees_empty=True, grid=ONE)]
 
@@ -133,6 +134,17 @@ def test_models_that_may_see_emptiness_learn_from_it(fit):
     known = test.targets["death"]["died"].notna().to_numpy()
     link = fitted(fit, make_study(("death",)), train)(test)["death"][known, 0]
     assert roc_auc_score(test.targets["death"]["died"][known], link) > 0.99
+
+
+def test_medians_tell_trees_what_was_empty_and_imputed_cells_do_not():
+    train, test = (empty_for_the_dead(each) for each in halves(make_cohort(n=400, tasks=("death",))))
+    known = test.targets["death"]["died"].notna().to_numpy()
+    of_medians, imputed = (
+        fitted(fit, make_study(("death",)), train)(test)["death"][known, 0] for fit in (BLIND[1], IMPUTED)
+    )
+    died = test.targets["death"]["died"][known]
+    assert roc_auc_score(died, of_medians) > 0.95
+    assert roc_auc_score(died, imputed) < 0.9
 
 
 @pytest.mark.parametrize("fit", SEEING)

@@ -12,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from multimodn.data.cohort import Cohort
-from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_lightgbm_tuned, fit_xgboost
+from multimodn.evaluate.baselines.boosting import fit_lightgbm, fit_lightgbm_imputed, fit_lightgbm_tuned, fit_xgboost
 from multimodn.evaluate.baselines.fusion_networks import fit_p_fusion
 from multimodn.evaluate.baselines.ridge import fit_early_concat, fit_late_ridge
 from multimodn.evaluate.baselines.stacked import fit_stacked_ridge
@@ -65,6 +65,7 @@ TUNED: Mapping[str, Trainer] = {
     "stacked_ridge_sees_empty": partial(fit_stacked_ridge, sees_empty=True),
     "lightgbm_tuned": partial(fit_lightgbm_tuned, sees_empty=False),
     "lightgbm_tuned_sees_empty": partial(fit_lightgbm_tuned, sees_empty=True),
+    "lightgbm_imputed": fit_lightgbm_imputed,
     **{arm: nested(arm, candidates, per_task=arm in PER_TASK) for arm, candidates in CANDIDATES.items()},
 }
 """Trainers by arm; ``late_ridge`` also returns ``late_ridge_mean`` and ``single:<modality>``."""
