@@ -1,9 +1,10 @@
 """Missing not at random: thirteen arms on six cohorts, trained under one mechanism and tested under others.
 
-    python experiments/mnar/run.py [--data HANCOCK_FOLDER] [--only COHORT ...] [--workers N] [--redraw]
+    python experiments/mnar/run.py [--data HANCOCK_FOLDER] [--only COHORT ...] [--experts] [--workers N] [--redraw]
 
 Writes results.csv, run.json, RESULTS.md and a picture a cohort beside this file. Finished cells are kept in ``cells``,
-and a later call goes on from them. ``--redraw`` writes page and pictures anew from results.csv, and trains nothing.
+and a later call goes on from them. ``--experts`` runs `EXPERTS` alone, at the main strengths, and keeps what
+results.csv holds of the other arms. ``--redraw`` writes page and pictures anew from results.csv, and trains nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from rich.console import Console
 
 from multimodn import Cohort, Study
 from multimodn.errors import DataWarning
+from multimodn.evaluate.crossval.contracts import Fitted, Trainer
 from multimodn.evaluate.results import markdown
 from multimodn.evaluate.stress.report import page, stress_chart
-from multimodn.evaluate.stress.stress import ARMS, Plan, stress
+from multimodn.evaluate.stress.stress import ARMS, Plan, stress, with_mode
 from multimodn.files import write_text
+from multimodn.study.study import TrainingSpec
 from multimodn.training.provenance import versions
 
 HERE = Path(__file__).parent
@@ -96,12 +99,26 @@ def cells(data: Path) -> Iterator[Cell]:
             yield Cell(build, Plan(task, blanked, strength=0.6), RIVALS, name, "+".join(blanked) + ":0.6")
 
 
+def with_experts(arm: str) -> Trainer:
+    """Returns the trainer of `neutral` with the experts and the number of members of the package."""
+
+    def trainer(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
+        spec = study.training.model_copy(update={"experts": TrainingSpec().experts, "members": None})
+        return with_mode("neutral", arm)(study.model_copy(update={"training": spec}), training, seed)
+
+    return trainer
+
+
+EXPERTS: dict[str, Trainer] = {arm: with_experts(arm) for arm in ("experts", "oracle_experts")}
+"""Networks with experts, members and calibration as the package has them; the other arms are networks alone."""
+
+
 def run(cell: Cell) -> tuple[pd.DataFrame, str]:
     """Runs one cell in a worker process; returns its scores and the hash of its data."""
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     warnings.simplefilter("ignore", DataWarning)  # rates of 1 leave patients one modality, as RESULTS.md says
     study, cohort = cell.build()
-    known = {**ARMS, "truth": truth(cell.cohort.removeprefix("simulated-"))}
+    known = {**ARMS, **EXPERTS, "truth": truth(cell.cohort.removeprefix("simulated-"))}
     scores = stress(study, cohort, cell.plan, HERE / "cells" / cell.cohort, {arm: known[arm] for arm in cell.arms})
     scores["repeat"] += cell.plan.seed
     return scores.assign(cohort=cell.cohort, variant=cell.variant), cohort.hash()
@@ -111,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="HANCOCK's folder.")
     parser.add_argument("--only", nargs="*", help="Cohorts; default: all.")
+    parser.add_argument("--experts", action="store_true", help="Only networks with experts, at the main strengths.")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--redraw", action="store_true", help="Only draw what results.csv holds.")
     arguments = parser.parse_args()
@@ -119,6 +137,8 @@ def main() -> None:
         return
     console, started = Console(), time.monotonic()
     chosen = [cell for cell in cells(arguments.data) if not arguments.only or cell.cohort in arguments.only]
+    if arguments.experts:
+        chosen = [replace(cell, arms=tuple(EXPERTS)) for cell in chosen if cell.variant not in ("strengths", "self")]
     finished = len(list((HERE / "cells").glob("*/*/*-*.csv")))  # an earlier call's, whose time is not in this one's
     parts, hashes = [], {}
     with ProcessPoolExecutor(arguments.workers) as pool:
@@ -132,7 +152,7 @@ def main() -> None:
     scores = pd.concat(parts, ignore_index=True)
     merged = _merge(scores)
     write_text(HERE / "results.csv", merged.to_csv(index=False, float_format="%.5f"))
-    only = ["--only", *arguments.only] if arguments.only else []
+    only = (["--only", *arguments.only] if arguments.only else []) + ["--experts"] * arguments.experts
     protocol = {
         "command": " ".join(["python experiments/mnar/run.py", *only]),
         "seeds": list(SEEDS),
@@ -141,7 +161,7 @@ def main() -> None:
         "arms_and_folds_read_back": finished,
         "wall_time_s": round(time.monotonic() - started, 1),
     }
-    write_text(HERE / "run.json", json.dumps(protocol, indent=1) + "\n")
+    write_text(HERE / f"run{'-experts' * arguments.experts}.json", json.dumps(protocol, indent=1) + "\n")
     draw_results(merged)
 
 
@@ -159,9 +179,10 @@ def _read_results() -> pd.DataFrame:
 
 
 def _merge(scores: pd.DataFrame) -> pd.DataFrame:
-    """Joins new scores to those of cohorts that were run before and not again."""
+    """Joins new scores to those of cohorts and arms that were run before and not again."""
     before = _read_results() if (HERE / "results.csv").exists() else scores.iloc[:0]
-    kept = before[~before["cohort"].isin(scores["cohort"].unique())]
+    again = pd.MultiIndex.from_frame(scores[["cohort", "arm"]].drop_duplicates())
+    kept = before[~pd.MultiIndex.from_frame(before[["cohort", "arm"]]).isin(again)]
     columns = ["cohort", "variant", "arm", "task", "condition", "metric", "repeat", "fold", "value"]
     keys = ["cohort", "variant", "repeat", "fold"]
     return pd.concat([kept, scores])[columns].sort_values(keys, kind="stable")
@@ -185,6 +206,9 @@ def _summary(scores: pd.DataFrame) -> pd.DataFrame:
         ours, oracle = means.loc["neutral"], means.loc["oracle"]
         row = {"cohort": f"{cohort} {variant}".strip()}
         row |= {c: f"{ours[c]:.3f} ({ours[c] - oracle[c]:+.3f})" for c in conditions}
+        if "experts" in means.index:
+            for title, arm in (("with experts", "experts"), ("their oracle", "oracle_experts")):
+                row[title] = " / ".join(f"{means.loc[arm, c]:.3f}" for c in conditions)
         row["best other, flipped"] = means["flipped"].reindex(OTHERS).max()
         for arm in ("late_ridge_mean", "truth"):
             row[arm] = " / ".join(f"{value:.3f}" for value in means.loc[arm]) if arm in means.index else "-"
@@ -215,9 +239,11 @@ def results_page(scores: pd.DataFrame) -> str:
         "",
         "## Summary",
         "",
-        "`neutral`, and in brackets its difference to the oracle on the same folds; under the flip, the best of plain "
-        "skipping, gradient boosting, P-Fusion and the published recipe; then, complete / same / flipped, the "
-        "mean-filled late ridge and, for simulated patients, `truth`: the chance of the outcome given what is "
+        "`neutral`, networks alone, and in brackets its difference to the oracle on the same folds; complete / same / "
+        "flipped, the same with the experts and members of the package (`--experts`), and its oracle; under the flip, "
+        "the best of plain skipping, gradient boosting, P-Fusion and the published recipe; then, complete / same / "
+        "flipped, the mean-filled late ridge and, for simulated patients, `truth`: the chance of the outcome given what "
+        "is "
         "observed, by the law that drew the patients.",
         "",
         markdown(_summary(scores)),

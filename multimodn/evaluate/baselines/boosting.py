@@ -141,7 +141,7 @@ def fit_lightgbm_imputed(
 
         def predict(rows: Array) -> Array:
             draws = [model(np.asarray(imputer.transform(rows[:, known]))) for _ in range(N_DRAWS)]
-            return np.mean(draws, axis=0, dtype=np.float64)
+            return np.asarray(np.mean(draws, axis=0, dtype=np.float64))
 
         return predict
 

@@ -102,7 +102,7 @@ def ridges(study: Study, training: Cohort, seed: int) -> dict[str, Fitted]:
     return {arm: arms[arm] for arm in ("late_ridge", "late_ridge_mean")}
 
 
-ARMS: Mapping[str, Trainer] = {  # ``oracle`` is trained on the patients before anything is blanked
+ARMS: Mapping[str, Trainer] = {  # an ``oracle...`` is trained on the patients before anything is blanked
     "neutral": with_mode("neutral", "neutral"),
     "informative": with_mode("informative", "informative"),
     "skip": with_mode("off", "skip"),
@@ -180,10 +180,10 @@ class _StressTest(CellTrainer[tuple[Cohort, Cohort, dict[str, Cohort]]]):
         return training, blanked, dict(_conditions(self.study, test, self.outcome, self.plan, fold.seed))
 
     def train(self, job: CellJob, prepared: tuple[Cohort, Cohort, dict[str, Cohort]]) -> pd.DataFrame:
-        """Trains on the blanked patients, ``oracle`` on the complete ones."""
+        """Trains on the blanked patients, an ``oracle`` on the complete ones."""
         training, blanked, versions = prepared
         arm, trainer = self.arms[job.arm]
-        fitted = trainer(self.study, training if arm == "oracle" else blanked, job.fold.seed)
+        fitted = trainer(self.study, training if arm.startswith("oracle") else blanked, job.fold.seed)
         rows = [
             (name, task, condition, metric, job.fold.repeat, job.fold.fold, value)
             for name, predict in fitted.items()
