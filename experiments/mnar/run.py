@@ -241,9 +241,8 @@ def results_page(scores: pd.DataFrame) -> str:
         "",
         "`neutral`, networks alone, and in brackets its difference to the oracle on the same folds; complete / same / "
         "flipped, the same with the experts and members of the package (`--experts`), and its oracle; under the flip, "
-        "the best of plain skipping, gradient boosting, P-Fusion and the published recipe; then, complete / same / "
-        "flipped, the mean-filled late ridge and, for simulated patients, `truth`: the chance of the outcome given what "
-        "is "
+        "the best of plain skipping, gradient boosting, P-Fusion and the published recipe; then, as before, the "
+        "mean-filled late ridge and, for simulated patients, `truth`: the chance of the outcome given what is "
         "observed, by the law that drew the patients.",
         "",
         markdown(_summary(scores)),

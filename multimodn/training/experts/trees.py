@@ -211,5 +211,6 @@ def _flatten(tree: dict[str, Any]) -> tuple[list[_Node], list[float], int]:
 
 def _below(threshold: float) -> np.float32:
     """Returns the largest float32 that is not above the threshold: a float32 compares with both alike."""
-    near = np.float32(threshold)
+    with np.errstate(over="ignore"):  # LightGBM's bound of the last bin is 1e300
+        near = np.float32(threshold)
     return np.nextafter(near, np.float32(-np.inf)) if float(near) > threshold else near
