@@ -2,14 +2,14 @@
 
 The text of a label does not depend on how the table stored it: ``1``, ``1.0``, ``"1"`` and ``"1.0"`` are all ``1``;
 ``True``, ``"True"`` and ``"TRUE"`` are all ``true``; surrounding blanks are dropped and an empty text is no label.
-Other texts are taken as they stand (``01`` is not ``1``, ``Yes`` is not ``YES``). Where all classes are words of a
-yes-or-no answer (`TRUTH`), any word with the same answer stands for a class, so that ``positive: yes``, which YAML
-reads as true, finds ``"yes"``, and a model fitted on true and false takes 1 and 0.
+Texts that differ in upper case, blanks or accents only are one label, called as most write it, unless a study names
+them as two classes; other texts are taken as they stand (``01`` is not ``1``). Where all classes are words of a
+yes-or-no answer, any word with the same answer stands for a class, so that ``positive: yes``, which YAML reads as true,
+finds ``"yes"``, and a model fitted on true and false takes 1 and 0. `label_notes` tells what was read as another text.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 
@@ -17,26 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multimodn.data.label_texts import as_number, as_text
+from multimodn.data.outcome_words import fold, is_yes, positive_of, spellings
 from multimodn.errors import DataError, DataWarning, did_you_mean, raise_all, shown
 
 Label = bool | int | float | str  # A class as a study file may write it
 
-TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
-"""Words, in lower case, that answer yes or no (those of YAML, and 1 and 0)."""
-
-_OPPOSITE = {"1": "0", "true": "false", "yes": "no", "on": "off"}
+_OPPOSITE = {"1": "0", "true": "false", "yes": "no", "on": "off", "y": "n", "t": "f"}
 _OPPOSITE |= {no: yes for yes, no in _OPPOSITE.items()}
 _LISTED = 8  # bad cells that a message shows
-_WHOLE = re.compile(r"([+-]?\d+)\.0+")
-
-
-def as_text(label: object) -> str:
-    """Returns the text under which ``label`` is compared; empty if it holds nothing."""
-    text = str(label).strip()
-    whole = _WHOLE.fullmatch(text)
-    if whole:
-        return whole[1]
-    return text.lower() if text.lower() in {"true", "false"} else text
 
 
 def check_unique(labels: Sequence[Label]) -> Sequence[Label]:
@@ -85,13 +74,16 @@ def _sort_key(text: str) -> tuple[bool, float, str]:
     return number is None, number or 0.0, text
 
 
-def as_number(text: str) -> float | None:
-    """Returns the finite number that ``text`` writes, or None."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
+def training_labels(task: str, frame: pd.DataFrame, column: str, *, are_answers: bool = False) -> list[str]:
+    """Returns the distinct labels of training rows, each in its most frequent spelling, sorted as in `read_labels`.
+
+    Raises:
+        DataError: If the column is missing.
+    """
+    codes, values = read_labels(task, frame, column)
+    counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+    usual = spellings(dict(zip(values, counts, strict=True)), are_answers=are_answers)
+    return sorted(set(usual.values()), key=_sort_key)
 
 
 def numeric_classes(task: str, frame: pd.DataFrame, column: str) -> list[str]:
@@ -100,7 +92,7 @@ def numeric_classes(task: str, frame: pd.DataFrame, column: str) -> list[str]:
     Raises:
         DataError: If one is no number, so that the order is not known.
     """
-    values = read_labels(task, frame, column)[1]
+    values = training_labels(task, frame, column)
     if any(as_number(value) is None for value in values):
         raise DataError(
             f"Task '{task}': column '{column}' has classes that are no numbers, so their order is unknown: "
@@ -113,8 +105,10 @@ def find_class(text: str, classes: Sequence[str]) -> int:
     """Returns the position of ``text`` among ``classes`` (-1 = none of them), see the rule of the module."""
     if text in classes:
         return classes.index(text)
-    answers = [TRUTH.get(name.lower()) for name in classes]
-    answer = TRUTH.get(text.lower())
+    alike = [i for i, name in enumerate(classes) if name and fold(name) == fold(text)]
+    if alike:
+        return alike[0] if len(alike) == 1 else -1
+    answers, answer = [is_yes(name) for name in classes], is_yes(text)
     return answers.index(answer) if answer is not None and None not in answers and answer in answers else -1
 
 
@@ -149,14 +143,16 @@ def two_classes(
 ) -> list[str]:
     """Returns the texts of the negative and the positive class of a yes-or-no column of training rows.
 
+    Different words for yes, and for no, are one class each if all values are such words.
+
     Only one of the two need occur: whether that is enough is for the task to say. The other one is then the opposite
-    word if there is one, else empty. ``positive`` None: the values answer yes or no, see `TRUTH`; ``key`` is the option
+    word if there is one, else empty. ``positive`` None: the values answer yes or no; ``key`` is the option
     that gives it, for messages.
 
     Raises:
         DataError: If there are no labels, more than two values, or it is not clear which one is positive.
     """
-    _, values = read_labels(task, frame, column)
+    values = training_labels(task, frame, column, are_answers=True)
     where = f"Task '{task}': column '{column}'"
     if not values:
         raise DataError(f"{where} has no labels in the training rows. Check the column and the patient key.")
@@ -168,7 +164,7 @@ def two_classes(
     at = _positive_position(where, values, positive, key)
     word = values[at]
     rest = values[1 - at] if len(values) == 2 else _OPPOSITE.get(word.lower(), "")
-    if positive is None and TRUTH[word.lower()] is False:  # every training label is a no
+    if positive is None and is_yes(word) is False:  # every training label is a no
         word, rest = rest, word
     return [rest, word]
 
@@ -180,10 +176,12 @@ def _positive_position(where: str, values: Sequence[str], positive: Label | None
             hint = did_you_mean(as_text(positive), values)
             raise DataError(f"{where}: no training row has the value '{as_text(positive)}' of `{key}`.{hint}")
         return at
-    answers = [TRUTH.get(value.lower()) for value in values]
+    answers = [is_yes(value) for value in values]
     if None in answers or (len(answers) == 2 and answers[0] == answers[1]):
+        likely = positive_of(values)[0] if len(values) == 2 else None
         raise DataError(
-            f"{where} has the values {shown(values)}: say which one is positive, for example `{key}: {values[-1]}`."
+            f"{where} has the values {shown(values)}: say which one is positive, for example "
+            f"`{key}: {likely or values[-1]}`."
         )
     return answers.index(True) if True in answers else 0
 

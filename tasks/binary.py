@@ -14,6 +14,7 @@ from multimodn import base
 from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, count_classes, encode, two_classes
 from multimodn.tasks._outputs import ClassTask
+from multimodn.tasks._spelling import tidy_labels
 
 
 class BinaryOptions(base.Options):
@@ -46,6 +47,11 @@ class BinaryTask(ClassTask):
 
     def __init__(self, name: str, target: str, classes: list[str], prior: list[float]) -> None:
         super().__init__(name, target, classes, prior, link_names=[name])
+
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Writes labels in one spelling; see the base class."""
+        return tidy_labels(frame, options.target, are_answers=True)
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from multimodn import base
 from multimodn.metrics import tasks as metrics
-from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, read_labels
+from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, training_labels
 from multimodn.tasks._outputs import ClassTask
+from multimodn.tasks._spelling import refuse_dates, tidy_labels
 
 
 class MulticlassOptions(base.Options):
@@ -57,10 +58,18 @@ class MulticlassTask(ClassTask):
         others = every[~torch.eye(len(classes), dtype=torch.bool)].view(len(classes), -1)
         self.register_buffer("others", others, persistent=False)  # (K, K - 1)
 
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Writes labels in one spelling; see the base class."""
+        return tidy_labels(frame, options.target, options.classes)
+
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:
         """Learns the classes and their frequencies from training rows; see the base class."""
-        classes = [as_text(label) for label in options.classes or read_labels(name, frame, options.target)[1]]
+        found = training_labels(name, frame, options.target)
+        if options.classes is None:
+            refuse_dates(name, options.target, found)
+        classes = [as_text(label) for label in options.classes or found]
         counts = count_classes(name, options.target, encode(name, frame, options.target, classes), classes) + 0.5
         return cls(name, options.target, classes, np.log(counts / counts.sum()).tolist())
 

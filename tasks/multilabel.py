@@ -18,6 +18,7 @@ from multimodn.errors import DataError, raise_all
 from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, check_unique, count_classes, encode, two_classes
 from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._spelling import tidy_labels
 
 UNKNOWN = -1.0  # target of a label that a patient does not have
 NEGATIVE, NOT_KNOWN, POSITIVE = 0, 1, 2  # digits of the number of a combination of labels
@@ -64,6 +65,15 @@ class MultilabelTask(PriorTask):
     def target_columns(options: Any) -> list[str]:
         """Returns the columns of the targets table that the task reads."""
         return list(options.targets)
+
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Writes labels in one spelling; see the base class."""
+        notes: list[str] = []
+        for column in options.targets:
+            frame, found = tidy_labels(frame, column, are_answers=True)
+            notes += found
+        return frame, notes
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

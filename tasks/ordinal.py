@@ -23,6 +23,7 @@ from multimodn.errors import DataError
 from multimodn.metrics import tasks as metrics
 from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, numeric_classes
 from multimodn.tasks._outputs import ClassTask
+from multimodn.tasks._spelling import tidy_labels
 
 
 class OrdinalOptions(base.Options):
@@ -66,6 +67,11 @@ class OrdinalTask(ClassTask):
     def n_evidence(self) -> int:
         """Evidence of experts moves the score that moves all splits alike alone."""
         return 1
+
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Writes labels in one spelling; see the base class."""
+        return tidy_labels(frame, options.target, options.classes)
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

@@ -19,6 +19,7 @@ from multimodn.metrics.predictions import of_links
 from multimodn.metrics.tasks import values
 from multimodn.tasks._labels import read_numbers
 from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._spelling import date_notes
 
 LOG_SCALE_LIMIT = 5.0
 """A predicted spread is within exp(+-5) times that of the training rows, so that a loss stays finite."""
@@ -66,6 +67,11 @@ class RegressionTask(PriorTask):
     def __init__(self, name: str, target: str, mean: float, sd: float) -> None:
         super().__init__(name, prior=[0.0, 0.0], link_names=[name])
         self.target, self.mean, self.sd = target, mean, sd
+
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Notes that the numbers are dates; see the base class."""
+        return frame, date_notes(frame, options.target)
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

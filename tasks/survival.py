@@ -21,6 +21,7 @@ from multimodn.base.encoder import JSON
 from multimodn.metrics.survival import harrell, integrated_brier, uno
 from multimodn.tasks._labels import Label
 from multimodn.tasks._outputs import PriorTask
+from multimodn.tasks._spelling import date_notes, tidy_labels
 from multimodn.tasks._survival import event_classes, read_survival, time_edges
 
 
@@ -89,6 +90,12 @@ class SurvivalTask(PriorTask):
     def target_columns(options: Any) -> list[str]:
         """Returns the columns of the targets table that the task reads."""
         return [options.time, options.event]
+
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Writes events in one spelling; see the base class."""
+        frame, notes = tidy_labels(frame, options.event, are_answers=True)
+        return frame, [*notes, *date_notes(frame, options.time)]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

@@ -46,6 +46,15 @@ class Task(nn.Module, ABC):
     def target_columns(options: Any) -> list[str]:
         """Returns the columns of the targets table that the task reads."""
 
+    @staticmethod
+    def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Writes labels that are spelled in several ways in one of them, before the patients are split.
+
+        Returns:
+            The target columns, as they are (this default) or in one spelling, and notes on what is decided or in doubt.
+        """
+        return frame, []
+
     @classmethod
     @abstractmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

@@ -20,6 +20,7 @@ from multimodn.data.modality_frames import is_later_reading, modality_frames, ta
 from multimodn.data.registries import load_registries
 from multimodn.data.sources import Given, from_frame
 from multimodn.data.tables import load_tables
+from multimodn.data.tidy_targets import tidy_targets
 from multimodn.errors import DataError, DataWarning, raise_all, shown
 from multimodn.study.study import Study
 
@@ -60,6 +61,7 @@ class Cohort(CohortTables):
             frames = modality_frames(study, tables, given, labelled, problems, notes)
             targets = task_tables(study, tables, problems) if labelled else {}
             raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
+            targets = tidy_targets(study, targets, notes)
             joined, with_targets = CohortTables.of_tables(study, tables, frames, targets, notes, labelled=labelled)
         cohort = cls(**vars(joined))
         _check(cohort, with_targets if labelled else None, {name: m.exclude_for for name, m in study.steps.items()})

@@ -18,6 +18,7 @@ from multimodn.data.cohort_tables import CohortTables
 from multimodn.data.modality_frames import is_later_reading, modality_frames, task_tables
 from multimodn.data.sources import Tables
 from multimodn.data.tables import load_tables
+from multimodn.data.tidy_targets import tidy_targets
 from multimodn.errors import DataError, raise_all, shown
 from multimodn.study.checks import registry_sources
 from multimodn.study.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec, Study, TaskSpec
@@ -58,7 +59,8 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
     raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
     parts, with_targets = {}, []
     for name, one in read.items():
-        contents = (one.study, one.tables, one.frames, one.targets, one.notes)
+        targets = tidy_targets(one.study, one.targets, one.notes)
+        contents = (one.study, one.tables, one.frames, targets, one.notes)
         parts[name], patients = CohortTables.of_tables(*contents, labelled=labelled)
         with_targets.append(_prefixed(name, patients))
     cohort = join_registries(parts, strict=labelled)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
+from multimodn.data.label_texts import as_number, as_text, counted, dates_among
+from multimodn.data.outcome_words import is_empty_word, positive_of, spellings
 from multimodn.errors import DataError, shown
 
 FEW = 10  # distinct values up to which a column is taken for classes
+MOST = 0.8  # share of the cells that are numbers in a column of numbers with some texts
 ROMAN = {numeral: i for i, numeral in enumerate(["0", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii"])}
-YES = ("yes", "true", "y", "t", "1", "on")
 
 
 @dataclass(frozen=True)
@@ -23,30 +25,80 @@ class Inferred:
     options: dict[str, Any]  # further keys of the kind
     reason: str  # the property of the values behind it
     alternatives: str  # kinds to consider instead
+    empty: list[str] = field(default_factory=list)  # cells that mean that nothing is known
+    notes: list[str] = field(default_factory=list)  # what the reader should check
 
 
 def infer_task(values: pd.Series[Any]) -> Inferred:
-    """Infers a task kind from a target column."""
+    """Infers a task kind from a target column.
+
+    Raises:
+        DataError: If the column has one value only, or holds dates.
+    """
     values = values.dropna()
-    distinct = sorted(values.unique().tolist(), key=lambda value: (isinstance(value, str), value))
+    distinct, empty, notes = _distinct(values)
     n = len(distinct)
+    dates = dates_among(distinct)
+    if n > 2 and dates:
+        raise DataError(
+            f"target '{values.name}' holds dates such as '{dates[0]}'. Make them numbers in a column of their "
+            f"own, such as days since the diagnosis, or a column that says what happened."
+        )
     if n < 2:
         raise DataError(f"target '{values.name}' has {n} distinct value(s); nothing can be learned from it.")
-    listed = shown([_plain(value) for value in distinct])
+    inferred = _of_values(distinct, values)
+    return replace(inferred, empty=empty, notes=[*inferred.notes, *notes])
+
+
+def _of_values(distinct: list[Any], values: pd.Series[Any]) -> Inferred:
+    n, listed = len(distinct), shown([_plain(value) for value in distinct])
     if n == 2:
-        is_plain = not isinstance(distinct[1], str) or str(distinct[1]).lower() in YES
-        positive = _plain(distinct[1] if is_plain else values.value_counts().idxmin())  # events are rare
-        return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass")
+        positive, why = _positive(distinct, values)
+        notes = [] if why else ["positive: the rarer one, as no word tells; check"]
+        return Inferred("binary", {"positive": positive}, f"two values, {listed}", "multiclass", notes=notes)
     order = _ordered(distinct)
     if order is not None:
         classes = [_plain(value) for value in order]
         return Inferred("ordinal", {"classes": classes}, f"values {shown(classes)} look ordered", "multiclass")
-    if pd.api.types.is_numeric_dtype(values.dtype):
+    if not any(isinstance(value, str) for value in distinct):
         return Inferred("regression", {}, f"{n} distinct numbers", "ordinal, survival")
     if n > max(FEW, len(values) // 5):
         reason = f"{n} distinct texts among {len(values)}, which are many for classes; check the column"
         return Inferred("multiclass", {}, reason, "another column")
     return Inferred("multiclass", {}, f"{n} texts without an order, {listed}", "ordinal")
+
+
+def _distinct(values: pd.Series[Any]) -> tuple[list[Any], list[str], list[str]]:
+    """Returns the distinct values in their usual spelling, sorted, the cells that mean empty, and notes."""
+    if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return sorted(values.unique().tolist()), [], []
+    counts = values.map(as_text).value_counts()
+    counts = {str(text): int(n) for text, n in counts.items() if text}
+    empty = [text for text in counts if is_empty_word(text)]
+    empty = empty if len(counts) - len(empty) > 1 else []
+    known = {text: n for text, n in counts.items() if text not in empty}
+    notes = [f"cells that seem to be empty: {counted(counts, empty)}"] if empty else []
+    numbers = {text: number for text in known if (number := as_number(text)) is not None}
+    others = [text for text in known if text not in numbers]
+    are_most = len(numbers) > FEW and sum(known[text] for text in numbers) >= MOST * sum(known.values())
+    if numbers and (are_most or not others):
+        notes += [f"cells that are no numbers: {counted(known, others)}"] if others else []
+        return sorted(_plain(number) for number in set(numbers.values())), [*empty, *others], notes
+    usual = spellings(known, are_answers=True)
+    other = [f"'{text}' as '{name}' ({known[text]})" for text, name in usual.items() if text != name]
+    notes += [f"other spellings: {shown(other)}"] if other else []
+    return sorted(set(usual.values())), empty, notes
+
+
+def _positive(distinct: list[Any], values: pd.Series[Any]) -> tuple[Any, str]:
+    """Returns the positive one of two values, and what tells it; empty if only its rarity does."""
+    if not isinstance(distinct[1], str):
+        return _plain(distinct[1]), "as the larger number"
+    positive, why = positive_of(distinct)
+    if positive is None:
+        counts = values.map(as_text).value_counts()
+        positive = min(distinct, key=lambda text: counts[text])
+    return positive, why
 
 
 def _ordered(distinct: list[Any]) -> list[Any] | None:
