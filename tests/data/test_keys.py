@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from multimodn.data.cohort import Cohort
 from multimodn.data.keys import key_problems
-from multimodn.errors import DataError, StudyError
+from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.study.keys import KeySpec
 from multimodn.study.study import SourceSpec, Study
 from multimodn.study.yaml_file import read_yaml
@@ -71,7 +71,8 @@ def test_tables_of_other_patients_are_an_error_that_shows_both(tmp_path):
         Cohort.load(two_tables(tmp_path, RIGHT, [f"x{i}y" for i in range(1, 25)]))
     with pytest.raises(DataError, match=r"\(almost\) none"):
         Cohort.load(two_tables(tmp_path, RIGHT, [f"x{i}y" for i in range(1, 24)] + ["0003"]))
-    cohort = Cohort.load(two_tables(tmp_path, RIGHT, [f"x{i}y" for i in range(1, 24)] + ["0003"], key={}))
+    with pytest.warns(DataWarning, match="23 of 24 patients have no row in the targets' source"):
+        cohort = Cohort.load(two_tables(tmp_path, RIGHT, [f"x{i}y" for i in range(1, 24)] + ["0003"], key={}))
     assert len(cohort) == 47
 
 
