@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multimodn.data.cohort import Cohort
+from multimodn.data.shares import are_near, nearest_division
 from multimodn.data.sources import read_patients
 from multimodn.errors import DataError, DataWarning, did_you_mean, raise_all, shown
 from multimodn.study.study import ColumnSplit, FileSplit, RandomSplit, Study
@@ -96,7 +97,10 @@ def with_validation(study: Study, cohort: Cohort, split: Split) -> Split:
         return split
     stratify, seed = stratifying_task(study), study.training.seed
     strata = label_strata(cohort, stratify if stratify in cohort.targets else None)[rows]  # without labels fit refuses
-    drawn = deal(groups, strata, n_parts, seed) == 0
+    fold = deal(groups, strata, n_parts, seed)
+    sizes, wanted = np.bincount(fold, minlength=n_parts), len(rows) / n_parts
+    is_near = are_near(sizes[:1], np.array([wanted]))  # the first is, unless groups are unequal
+    drawn = fold == (0 if is_near else int(np.argmin(np.abs(sizes - wanted))))
     apart = "" if cohort.groups is None else "in whole groups and "
     warnings.warn(
         f"The split has no validation part: {int(drawn.sum())} of its {len(drawn)} training patients, drawn {apart}"
@@ -251,8 +255,31 @@ def _split_at_random(spec: RandomSplit, cohort: Cohort) -> Split:
     generator = np.random.default_rng(spec.seed)
     for number, share in ((2, spec.test), (1, spec.validation)):
         part[_draw(groups, strata, part == 0, share * len(cohort), generator)] = number
+    part = _near_the_shares(spec, groups, strata, part)
     ids = cohort.patients.to_numpy(dtype=object)
     return Split(*(ids[part == number] for number in range(3)))
+
+
+def _near_the_shares(
+    spec: RandomSplit, groups: NDArray[np.int64], strata: NDArray[np.int64], part: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Returns the drawn parts ``(n,)``, or nearer ones where few or unequal groups took them far from their shares.
+
+    Raises:
+        DataError: If a part would be empty.
+    """
+    shares = np.array([1 - spec.validation - spec.test, spec.validation, spec.test])
+    if not are_near(np.bincount(part, minlength=3), shares * len(part)):
+        part = nearest_division(groups, strata, part, shares.tolist(), spec.seed)
+    empty = [PARTS[k] for k in np.flatnonzero((np.bincount(part, minlength=3) == 0) & (shares > 0))]
+    if empty:
+        n_groups, n_parts = len(np.unique(groups)), int((shares > 0).sum())
+        who = f"{len(part)} patients" if n_groups == len(part) else f"{n_groups} groups, which stay together,"
+        raise DataError(
+            f"The split leaves nobody to the {' and '.join(empty)} part: {who} cannot be divided into {n_parts} parts. "
+            f"Ask for fewer parts, as by `validation: 0` or `test: 0`, or name a finer `group`."
+        )
+    return part
 
 
 def _draw(

@@ -5,6 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from multimodn.data.cohort import Cohort
+from multimodn.data.shares import nearest_division
 from multimodn.data.splits import Split, fold_pairs, folds, make_split, named_folds, with_validation
 from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.study.study import Study
@@ -232,3 +233,99 @@ def test_a_split_refuses_a_patient_in_two_parts():
 def test_an_unknown_task_to_stratify_by_is_named():
     with pytest.raises(DataError, match=r"Unknown task 'deth' .*Did you mean 'death'\?"):
         next(folds(cohort_of([0, 1] * 5), 2, stratify="deth"))
+
+
+def sited(sizes, n_positive=2):
+    """A cohort of groups of some sizes; in each the first patients are positive."""
+    labels = [label for n in sizes for label in ["dead"] * min(n, n_positive) + ["alive"] * max(0, n - n_positive)]
+    return cohort_of(labels, [f"S{k}" for k, n in enumerate(sizes) for _ in range(n)])
+
+
+def counts_of(cohort, **split):
+    study = Study.from_dict(study_dict(split={"validation": 0.2, "test": 0.2, **split}))
+    parts = make_split(study, cohort)
+    return tuple(len(part) for part in (parts.train, parts.validation, parts.test))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([14, 13, 13], [(14, 13, 13)]),
+        ([10] * 4, [(20, 10, 10)]),
+        ([25] + [3] * 5, [(25, 6, 9), (25, 9, 6)]),
+        ([30, 5, 5], [(30, 5, 5)]),
+        ([1, 1, 38], [(38, 1, 1)]),
+        ([100] + [1] * 100, [(120, 40, 40)]),
+        ([4] * 25, [(60, 20, 20)]),
+    ],
+)
+def test_few_or_unequal_groups_are_divided_as_near_to_the_shares_as_they_allow(sizes, expected, seed):
+    assert counts_of(sited(sizes), seed=seed) in expected
+
+
+def test_a_part_that_no_group_is_left_for_is_an_error():
+    for sizes, said in (
+        ([20, 20], "2 groups, which stay together, cannot be divided into 3 parts"),
+        ([40], "1 groups"),
+    ):
+        with pytest.raises(DataError, match=f"leaves nobody to the .* part: {said}"):
+            counts_of(sited(sizes))
+    assert counts_of(sited([20, 20]), validation=0.0) == (20, 0, 20)
+    with pytest.raises(DataError, match="part: 2 patients cannot be divided into 3 parts"):
+        counts_of(cohort_of(["dead", "alive"]))
+
+
+@given(st.lists(st.integers(1, 40), min_size=3, max_size=30), st.integers(0, 3), st.sampled_from([0.1, 0.2, 0.3]))
+def test_parts_of_groups_are_never_empty_and_no_single_move_brings_them_nearer(sizes, seed, share):
+    cohort = sited(sizes)
+    found = np.array(counts_of(cohort, seed=seed, validation=share, test=share))
+    wanted = np.array([1 - 2 * share, share, share]) * len(cohort)
+    assert (found > 0).all()
+    off = np.abs(found - wanted)
+    if not ((off <= 0.1 * wanted) | (off < 1)).all():
+        study = Study.from_dict(study_dict(split={"validation": share, "test": share, "seed": seed}))
+        parts = make_split(study, cohort)
+        for k, ids in enumerate((parts.train, parts.validation, parts.test)):
+            of_site = cohort.groups.loc[list(ids)].value_counts()
+            for n in of_site if len(of_site) > 1 else []:
+                for other in {0, 1, 2} - {k}:
+                    moved = found.copy()
+                    moved[k], moved[other] = moved[k] - n, moved[other] + n
+                    assert np.abs(moved - wanted).sum() >= off.sum() - 1e-6
+
+
+def test_outcomes_decide_between_divisions_of_the_same_sizes():
+    """Six hospitals of ten: in two half of the patients die, in the others all or none."""
+    strata = np.array([0] * 20 + [1] * 20 + [0, 1] * 10)
+    groups = np.repeat(np.arange(6), 10)
+    for seed in range(4):
+        part = nearest_division(groups, strata, np.zeros(60, dtype=int), [0.66, 0.17, 0.17], seed)
+        assert [sorted(set(groups[part == k])) for k in (1, 2)] in ([[4], [5]], [[5], [4]])
+
+
+def test_families_of_a_few_are_drawn_at_random_and_parts_are_alike():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 6, 400).tolist()
+    cohort = sited(sizes, 1)
+    tested = []
+    for seed in range(3):
+        parts = make_split(Study.from_dict(study_dict(split={"seed": seed})), cohort)
+        assert len(parts.test) == pytest.approx(0.2 * len(cohort), abs=2)
+        mean = [cohort.groups.loc[list(part)].value_counts().mean() for part in (parts.train, parts.test)]
+        assert mean[0] == pytest.approx(mean[1], abs=0.6)
+        tested.append(set(parts.test))
+    assert len(tested[0] & tested[1]) < 0.5 * len(tested[0])
+
+
+def test_validation_patients_are_a_fifth_even_if_one_group_is_large():
+    sizes = [25] + [3] * 5 + [10]
+    cohort = cohort_of(["dead", "alive"] * 25, [f"S{k}" for k, n in enumerate(sizes) for _ in range(n)])
+    test = cohort.groups == "S6"
+    study = part_study(training={"members": 1})
+    split = Split(cohort.patients[~test], [], cohort.patients[test])
+    for seed in range(3):
+        study = part_study(training={"members": 1, "seed": seed})
+        with pytest.warns(DataWarning, match="has no validation part"):
+            found = with_validation(study, cohort, split)
+        assert 0 < len(found.validation) <= 15
