@@ -162,7 +162,7 @@ class CodesEncoder(Encoder):
     @staticmethod
     def time_columns(options: CodesOptions) -> list[str]:
         """Returns the columns of times and of the moment from which ages count; see `Encoder.time_columns`."""
-        return [name for name in (options.cells.time, options.cells.since) if name is not None]
+        return [name for name in (options.time, options.index) if isinstance(name, str)]
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: CodesOptions) -> Self:

@@ -29,7 +29,8 @@ class SeriesOptions(FileOptions):
     """Options of a time series modality.
 
     Attributes:
-        time: The column of times: numbers in any unit, such as hours since admission.
+        time: The column of times: numbers in any unit, such as hours since admission; or dates, with or without a
+            clock, which count in days from the study's ``index``, or else from the patient's first row.
         variable: The column that names what was measured.
         value: The column of values: numbers.
         max_measurements: Measurements kept of a patient, the latest ones; None = all. Time and memory are quadratic.
@@ -97,6 +98,11 @@ class SeriesEncoder(Encoder):
     def exact_columns(options: SeriesOptions) -> list[str]:
         """Returns the columns of times and variables; see `Encoder.exact_columns`."""
         return [options.time, options.variable]
+
+    @staticmethod
+    def time_columns(options: SeriesOptions) -> list[str]:
+        """Returns the column of times; see `Encoder.time_columns`."""
+        return [options.time]
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, options: SeriesOptions) -> Self:

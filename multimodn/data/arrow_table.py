@@ -113,7 +113,7 @@ class ColumnCollector:
         values = _values(compute.cast(column, pa.float64(), safe=False))
         with np.errstate(over="ignore"):
             place[:] = values
-        if name in self._wide or _is_wide(values, place):
+        if name in self._wide or is_wide(values, place):
             before = [] if name in self._wide else [self._numbers[row, :start].astype(float)]
             self._wide.setdefault(name, before).append(values)
 
@@ -172,7 +172,7 @@ def _values(column: Any) -> np.ndarray[Any, Any]:
     return values
 
 
-def _is_wide(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
+def is_wide(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
     """Says whether ``narrow`` loses whole numbers, numbers beyond the range of float32, or what tells numbers apart."""
     largest = np.fmax.reduce(np.abs(values), initial=0.0)
     if largest <= 1 << 24:

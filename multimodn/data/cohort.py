@@ -21,6 +21,7 @@ from multimodn.data.registries import load_registries
 from multimodn.data.sources import Given, from_frame
 from multimodn.data.tables import load_tables
 from multimodn.data.tidy_targets import tidy_targets
+from multimodn.data.time.index import read_index
 from multimodn.errors import DataError, DataWarning, raise_all, shown
 from multimodn.study.study import Study
 
@@ -58,11 +59,14 @@ class Cohort(CohortTables):
             given: dict[str, Given] = dict.fromkeys(study.cohort.sources) if study.cohorts else {}
             given |= sources or {}
             tables = load_tables(study, labelled, given, problems)
-            frames = modality_frames(study, tables, given, labelled, problems, notes)
+            index = read_index(study, tables, labelled, problems)
+            frames = modality_frames(study, tables, given, labelled, problems, notes, index)
             targets = task_tables(study, tables, problems) if labelled else {}
             raise_all(problems, DataError, f"The data of study '{study.name}' cannot be used")
             targets = tidy_targets(study, targets, notes)
-            joined, with_targets = CohortTables.of_tables(study, tables, frames, targets, notes, labelled=labelled)
+            joined, with_targets = CohortTables.of_tables(
+                study, tables, frames, targets, notes, labelled=labelled, index=index
+            )
         cohort = cls(**vars(joined))
         _check(cohort, with_targets if labelled else None, {name: m.exclude_for for name, m in study.steps.items()})
         return cohort

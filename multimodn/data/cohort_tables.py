@@ -9,6 +9,7 @@ from typing import Any, Self
 import pandas as pd
 
 from multimodn.data.checks import Note
+from multimodn.data.time.index import Index
 from multimodn.study.split import ColumnSplit
 from multimodn.study.study import Study
 
@@ -46,8 +47,16 @@ class CohortTables:
     def of_tables(
         cls, study: Study, tables: dict[str, pd.DataFrame], frames: dict[str, pd.DataFrame],
         targets: dict[str, pd.DataFrame], notes: list[Note], *, labelled: bool,
+        index: Index | None = None,
     ) -> tuple[Self, pd.Index]:  # fmt: skip
-        """Joins the sources ``tables`` without checks; returns the cohort and the patients of the targets' sources."""
+        """Joins the sources ``tables`` without checks; returns the cohort and the patients of the targets' sources.
+
+        With an ``index`` its moments of prediction are the rows of the cohort.
+        """
+        if index is not None:
+            tables.update({name: index.named(name, table) for name, table in tables.items()})
+            sources = {task.name: task.source for task in study.tasks}
+            targets = {name: index.named(sources[name], table) for name, table in targets.items()}
         first = [tables[name] for name in dict.fromkeys(task.source for task in study.tasks) if name in tables]
         with_targets = union_of_patients([table.index for table in first])
         patients = union_of_patients([with_targets, *(table.index for table in tables.values())])
@@ -55,6 +64,8 @@ class CohortTables:
         groups = split = None
         if labelled and study.cohort.group is not None:
             groups = tables[study.tasks[0].source][study.cohort.group].reindex(patients)
+        elif labelled and index is not None:
+            groups = index.groups(patients)
         if labelled and isinstance(study.split, ColumnSplit):
             split = tables[study.split.source or study.tasks[0].source][study.split.column].reindex(patients)
         tables.clear()  # so that no table is in memory twice

@@ -16,16 +16,22 @@ from multimodn.data.files import with_absolute_paths
 from multimodn.data.reading.order import order_of_readings
 from multimodn.data.sources import Given, Tables
 from multimodn.data.tables import label_columns
+from multimodn.data.time.index import Index
+from multimodn.data.time.known import as_known
 from multimodn.errors import DataError, did_you_mean, shown
 from multimodn.study.study import AllBut, ModalitySpec, RepeatSpec, SourceSpec, Study
+from multimodn.study.time import index_columns
 
 FEW = 16  # columns that are cheaper to delete than the others to copy
 
 
 def modality_frames(
-    study: Study, tables: Tables, replaced: Mapping[str, Given], labelled: bool, problems: list[str], notes: list[Note]
-) -> dict[str, pd.DataFrame]:
+    study: Study, tables: Tables, replaced: Mapping[str, Given], labelled: bool, problems: list[str],
+    notes: list[Note], index: Index | None = None,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Returns for each step the rows of the patients who have it; adds to ``problems`` and ``notes``.
+
+    With an ``index`` they are what is known at each moment of prediction.
 
     A modality whose source is not in ``tables`` has no frame. Inputs for training (``labelled``) must hold no targets.
     """
@@ -35,10 +41,12 @@ def modality_frames(
             continue
         table = tables[modality.source]
         columns = modality_columns(study, modality, list(table.columns), labelled, problems)
+        date_format = study.cohort.sources[modality.source].date_format
+        if study.index is None or index is not None:
+            table = as_known(modality, table, columns, index, date_format, problems, notes)
         folder = source_folder(study, modality.source, replaced.get(modality.source))
         frame = with_absolute_paths(_select(table, columns), modality.file_columns, folder)
         problems += checks.infinite_problems(modality.name, frame)
-        date_format = study.cohort.sources[modality.source].date_format
         for name, reading in _readings(modality, table, frame, date_format, problems, notes).items():
             frames[name] = with_values(reading)
     return frames
@@ -131,6 +139,11 @@ def modality_columns(
     """Returns the input columns of a modality; unknown columns and targets among them are problems."""
     where, at_source = f"modality '{modality.name}'", set(available)
     ordering = {modality.repeats.by} if modality.repeats else set()
+    if modality.window is not None and modality.window.time not in modality.time_columns:
+        ordering |= {str(modality.window.time)}
+    ordering |= index_columns(study.index, study.tasks[0].source).get(modality.source, set())
+    if study.index is not None:  # the order of columns of a file depends on what later rows hold
+        available = sorted(available)
     if isinstance(modality.columns, AllBut):
         left_out = [*modality.columns.all_but, *ordering]
         asked = left_out if labelled else []  # without labels the target columns to leave out need not exist

@@ -19,6 +19,7 @@ from multimodn.data.modality_frames import is_later_reading, modality_frames, ta
 from multimodn.data.sources import Tables
 from multimodn.data.tables import load_tables
 from multimodn.data.tidy_targets import tidy_targets
+from multimodn.data.time.index import Index, read_index
 from multimodn.errors import DataError, raise_all, shown
 from multimodn.study.checks import registry_sources
 from multimodn.study.study import AllBut, CohortSpec, ColumnSplit, ModalitySpec, Study, TaskSpec
@@ -38,6 +39,7 @@ class _Registry:
     targets: Tables
     problems: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    index: Index | None = None
 
 
 def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Index]:
@@ -61,7 +63,7 @@ def load_registries(study: Study, labelled: bool) -> tuple[CohortTables, pd.Inde
     for name, one in read.items():
         targets = tidy_targets(one.study, one.targets, one.notes)
         contents = (one.study, one.tables, one.frames, targets, one.notes)
-        parts[name], patients = CohortTables.of_tables(*contents, labelled=labelled)
+        parts[name], patients = CohortTables.of_tables(*contents, labelled=labelled, index=one.index)
         with_targets.append(_prefixed(name, patients))
     cohort = join_registries(parts, strict=labelled)
     if labelled:
@@ -128,8 +130,9 @@ def _read(study: Study, name: str, labelled: bool) -> _Registry:
     others = [task for task in study.tasks if task not in own]
     modalities = [_without_absent_targets(modality, others, tables) for modality in one.modalities]
     whole = one.model_copy(update={"tasks": [*own, *others], "modalities": modalities})
-    frames = modality_frames(whole, tables, {}, labelled, problems, notes)
-    return _Registry(narrow, tables, frames, targets, problems, notes)
+    index = read_index(one, tables, labelled, problems)
+    frames = modality_frames(whole, tables, {}, labelled, problems, notes, index)
+    return _Registry(narrow, tables, frames, targets, problems, notes, index)
 
 
 def _own_tasks(one: Study, tables: Tables, problems: list[str], *, are_given: bool) -> list[TaskSpec]:

@@ -14,6 +14,7 @@ from multimodn.data.sources import Given, Tables, from_frame, read_source
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.study.keys import KeySpec
 from multimodn.study.study import ColumnSplit, SourceSpec, Study
+from multimodn.study.time import index_columns
 
 
 def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], problems: list[str]) -> Tables:
@@ -26,12 +27,15 @@ def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], pro
         of_labels.append(study.split.source)
     tables: Tables = {}
     rules: dict[str, KeySpec | None] = {}
-    for name in dict.fromkeys([*(of_labels if labelled else []), *(modality.source for modality in study.modalities)]):
+    of_moments = index_columns(study.index, study.tasks[0].source)
+    needed = [*(of_labels if labelled else []), *(modality.source for modality in study.modalities), *of_moments]
+    for name in dict.fromkeys(needed):
         given = replaced.get(name, study.cohort.sources[name])
         if given is None and not (labelled and name in of_labels):
             continue
         readers = [modality for modality in study.modalities if modality.source == name]
         several_rows = name not in of_labels and all(modality.has_several_rows for modality in readers)
+        several_rows |= name in of_moments  # landmarks
         rule = key_rule(study, name, given)
         try:
             table = with_keys(_read(study, name, given), rule, several_rows=several_rows)
@@ -68,6 +72,8 @@ def exact_columns(study: Study, source: str) -> set[str]:
     """Returns the columns of a source that keep every digit: labels, what orders readings, times and codes."""
     readers = [modality for modality in study.modalities if modality.source == source]
     ordering = {modality.repeats.by for modality in readers if modality.repeats is not None}
+    ordering |= {str(modality.window.time) for modality in readers if modality.window is not None}
+    ordering |= index_columns(study.index, study.tasks[0].source).get(source, set())
     return {*label_columns(study, source), *ordering, *(name for spec in readers for name in spec.exact_columns)}
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from multimodn import base
 from multimodn.base.kinds import load_kind
 from multimodn.study.sources import check_name
+from multimodn.study.time import WindowSpec
 from multimodn.study.yaml_file import UP, Spec, SpecError, located
 
 
@@ -94,7 +95,7 @@ class _KindSpec(Spec):
 
     @model_serializer
     def _dump(self) -> dict[str, Any]:
-        unwritten: dict[str, Any] = {"exclude_for": [], "repeats": None, "cost": 1.0}
+        unwritten: dict[str, Any] = {"exclude_for": [], "repeats": None, "window": None, "cost": 1.0}
         given = {name: value for name, value in self if name not in unwritten or value != unwritten[name]}
         options: base.Options = given.pop("options")
         own = {
@@ -115,6 +116,7 @@ class ModalitySpec(_KindSpec):
         exclude_for: Tasks that must not see it, such as one whose target it contains; no state that they read, in
             training or prediction, contains it.
         repeats: For modalities that are measured repeatedly.
+        window: Which of its rows are used, by their time before the study's ``index``.
         cost: Cost of measuring it, in any unit; what to measure next is ranked by gain per cost.
         options: The encoder kind's options; a study file has them beside the other keys.
     """
@@ -123,6 +125,7 @@ class ModalitySpec(_KindSpec):
     columns: Literal["all"] | list[str] | AllBut = "all"
     exclude_for: list[str] = Field(default_factory=list)
     repeats: RepeatSpec | None = None
+    window: WindowSpec | None = None
     cost: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     @field_validator("columns", mode="before")
@@ -160,6 +163,12 @@ class ModalitySpec(_KindSpec):
     def exact_columns(self) -> list[str]:
         """The columns of its source that are read as written, without a loss of digits."""
         columns: list[str] = load_kind("encoders", self.kind).exact_columns(self.options)
+        return columns
+
+    @property
+    def time_columns(self) -> list[str]:
+        """The columns of its source that its kind reads as times, that of its rows first."""
+        columns: list[str] = load_kind("encoders", self.kind).time_columns(self.options)
         return columns
 
     @property

@@ -18,12 +18,14 @@ from multimodn.study.checks import registry_problems, repeated_names, unknown_so
 from multimodn.study.sources import CohortSpec, RegistrySpec, SourceSpec, check_name
 from multimodn.study.specs import AllBut, ModalitySpec, RepeatSpec, TaskSpec
 from multimodn.study.split import ColumnSplit, FileSplit, RandomSplit, SplitFiles, SplitSpec
+from multimodn.study.time import IndexSpec, WindowSpec
 from multimodn.study.training import TrainingSpec
 from multimodn.study.yaml_file import Problem, Spec, SpecError, located, read_yaml_file, worded, write_yaml
 
 __all__ = [
-    "AllBut", "CardSpec", "CohortSpec", "ColumnSplit", "FileSplit", "ModalitySpec", "RandomSplit", "RegistrySpec",
-    "RepeatSpec", "SourceSpec", "SplitFiles", "SplitSpec", "Study", "TaskSpec", "TrainingSpec",
+    "AllBut", "CardSpec", "CohortSpec", "ColumnSplit", "FileSplit", "IndexSpec", "ModalitySpec", "RandomSplit",
+    "RegistrySpec", "RepeatSpec", "SourceSpec", "SplitFiles", "SplitSpec", "Study", "TaskSpec", "TrainingSpec",
+    "WindowSpec",
 ]  # fmt: skip
 
 
@@ -35,6 +37,8 @@ class Study(Spec):
         cohort: Key, grouping key and sources.
         modalities: The inputs.
         tasks: The targets.
+        index: Each patient's moment of prediction, such as ``admission_date``, a column of the first task's source:
+            what lies after it reaches no prediction, and times count from it. See `IndexSpec`.
         cohorts: Several registries with different patients, and perhaps different labels and modalities, that train
             one model: for each its differences from ``cohort``. A patient of the registry ``north`` is ``north/0417``.
         order: All modalities in the order of a trajectory; a repeated one may stand for all its steps in their order.
@@ -56,6 +60,7 @@ class Study(Spec):
     cohort: CohortSpec
     modalities: list[ModalitySpec] = Field(min_length=1)
     tasks: list[TaskSpec] = Field(min_length=1)
+    index: IndexSpec | None = Field(default=None, validate_default=True)
     cohorts: dict[str, RegistrySpec] = Field(default_factory=dict)
     order: list[str] = Field(default_factory=list, validate_default=True)
     split: SplitSpec = Field(default_factory=RandomSplit, validate_default=True)
@@ -117,7 +122,8 @@ class Study(Spec):
     def to_dict(self) -> dict[str, Any]:
         """Returns a mapping for `json` that `from_dict` reads back."""
         data = self.model_dump(mode="json")
-        return data if self.cohorts else {key: value for key, value in data.items() if key != "cohorts"}
+        without = [key for key in ("cohorts", "index") if not data[key]]
+        return {key: value for key, value in data.items() if key not in without}
 
     def to_yaml(self) -> str:
         """Returns the study as a file's text."""
@@ -180,6 +186,19 @@ class Study(Spec):
         if problems:
             raise SpecError(problems)
         return tasks
+
+    @field_validator("index")
+    @classmethod
+    def _known_source(cls, index: IndexSpec | None, info: ValidationInfo) -> IndexSpec | None:
+        if index is not None and index.source is not None and "cohort" in info.data:
+            sources = list(info.data["cohort"].sources)
+            if index.source not in sources:
+                text = f"unknown source '{index.source}'.{did_you_mean(index.source, sources)}"
+                raise SpecError([(("source",), text)])
+        windows = [spec.name for spec in info.data.get("modalities", []) if spec.window is not None]
+        if index is None and windows:
+            raise ValueError(f"the `window` of {', '.join(windows)} needs an `index`, the moment from which it counts.")
+        return index
 
     @field_validator("cohorts")
     @classmethod

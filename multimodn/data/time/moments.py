@@ -26,6 +26,7 @@ N_SHOWN = 3
 N_TRIED = 2000  # distinct cells that are tried one by one, to name those that are no dates
 
 PLAIN = r"^(\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?$"  # what most files hold, read at once
+ZONE = r":\d{2}.*(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)\s*$"
 DURATION = r"^\s*(-?(\d+ days?,? )?\d+:\d{2}(:\d{2}(\.\d+)?)?)?\s*$"
 
 
@@ -37,10 +38,18 @@ class Moments:
         days: ``(n,)``, NaN = empty: of dates days since 1970-01-01, in UTC where they have a time zone; of clocks and
             durations days; of numbers the numbers themselves.
         kind: What the cells are.
+        has_zone: Whether dates have a time zone.
     """
 
     days: Floats
     kind: Kind
+    has_zone: bool = False
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether any of them is not the beginning of a day."""
+        filled = self.days[~np.isnan(self.days)]
+        return bool((filled != np.floor(filled)).any())
 
 
 def read_moments(column: Series, problems: list[str], date_format: str | None = None) -> Moments:
@@ -55,7 +64,7 @@ def read_moments(column: Series, problems: list[str], date_format: str | None = 
         date_format: The format of dates, as `strftime` writes it; default: as the cells tell.
     """
     if types.is_datetime64_any_dtype(column.dtype):
-        found = Moments(_days(column), "date")
+        found = Moments(_days(column), "date", has_zone=isinstance(column.dtype, pd.DatetimeTZDtype))
     elif types.is_timedelta64_dtype(column.dtype):
         return Moments(np.asarray(column.dt.total_seconds(), dtype=np.float64) / SECONDS_A_DAY, "duration")
     elif types.is_numeric_dtype(column.dtype):
@@ -97,7 +106,8 @@ def _read_texts(column: Series, problems: list[str], date_format: str | None) ->
         kind = "number" if error.kind == "number" else "date"
     except DataError as error:
         problems.append(f"column '{column.name}': {error}")
-    return Moments(np.append(days, np.nan)[codes], kind)  # code -1 = empty takes the last entry
+    has_zone = kind == "date" and bool(filled.any()) and _all_match(texts[filled], ZONE)
+    return Moments(np.append(days, np.nan)[codes], kind, has_zone)  # code -1 = empty takes the last entry
 
 
 class _NotTimes(Exception):
