@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from multimodn.data.cohort import Cohort
-from multimodn.errors import DataError, StudyError
+from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.scaffold.infer_task import infer_task
 from multimodn.scaffold.write_study import write_study
 from multimodn.study.study import Study
@@ -182,6 +182,42 @@ def test_folders_become_modalities_too(tables, tmp_path):
     for name in ("features", "notes", "scans"):
         assert cohort.modalities[name].index.tolist() == [f"{i:03d}" for i in range(5)]
     assert "# 5 files of 5 patients, 5 of them in a table" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["{}.jpg", "{}.png", "{}.jpeg"], "mixed/*.{jpeg,jpg,png}"),
+        (["{}.PNG"], "mixed/*.png"),
+        (["{}.PNG", "{}.png"], "mixed/*.png"),
+        (["{}.NII.GZ", "{}.nii"], "mixed/*.{nii,nii.gz}"),
+        (["{}.TXT", "more/{}.txt"], "mixed/**/*.txt"),
+        (["{}_a.H5"], "mixed/*.h5"),
+    ],
+)
+def test_all_files_of_a_folder_are_read_whatever_their_suffixes(tables, tmp_path, names, pattern):
+    for i in range(5):
+        file = tmp_path / "mixed" / names[i % len(names)].format(f"{i:03d}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    text = write_study([*tables, tmp_path / "mixed"], "id", ["death"], tmp_path / "s.yaml")
+    assert f"files: '{pattern}'" in text
+    assert "# 5 files of 5 patients, 5 of them in a table" in text
+    assert Cohort.load(Study.load(tmp_path / "s.yaml"), labelled=False).presence["mixed"].sum() == 5
+
+
+def test_files_of_a_folder_that_are_left_out_are_counted(tables, tmp_path):
+    for i in range(5):
+        for suffix in (".dcm", ".png", ".csv"):
+            (tmp_path / "scans").mkdir(exist_ok=True)
+            (tmp_path / "scans" / f"{i:03d}{suffix if i or suffix != '.dcm' else '.DCM'}").write_bytes(b"")
+    with pytest.warns(DataWarning, match=r"scans is read as image: 5 files \(\.dcm\)\. Left out: 5 \.png, 5 \.csv"):
+        text = write_study([*tables, tmp_path / "scans"], "id", ["death"], tmp_path / "s.yaml")
+    assert "files: 'scans/*.dcm'" in text
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "001.DOCX").write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds 1 \.docx files\. Save their text as \.txt"):
+        write_study([*tables, tmp_path / "letters"], "id", ["death"], tmp_path / "t.yaml")
 
 
 def test_a_folder_of_slides_says_what_to_do_first(tables, tmp_path):

@@ -131,7 +131,7 @@ def _stem(path: str | Path) -> str:
 def _fixed_part(spec: SourceSpec) -> Path:
     """Returns the folder before the first wildcard of a pattern of files."""
     parts = Path(str(spec.files)).parts
-    n_fixed = next((k for k, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    n_fixed = next((k for k, part in enumerate(parts) if glob.has_magic(part) or "{" in part), len(parts) - 1)
     return Path(*parts[:n_fixed])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import warnings
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,11 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.data.files import read_file_names
-from multimodn.errors import DataError, shown
+from multimodn.errors import DataError, DataWarning, shown
 from multimodn.study.study import SourceSpec
 
 KINDS = {".h5": "slide", ".txt": "text", ".nii": "volume", ".nii.gz": "volume"}
 KINDS |= dict.fromkeys((".png", ".jpg", ".jpeg", ".dcm"), "image")
+DOCUMENTS = (".pdf", ".doc", ".docx", ".rtf", ".odt", ".html", ".htm", ".xml")
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".tif", ".tiff")
 # places of the patient in a name: up to the first _, - or dot, or the folder of the file
 NAMES = (r"([^/_]+)_[^/]*$", r"([^/-]+)-[^/]*$", r"([^/.]+)\.[^/]*$", r"^(?:.*/)?([^/]+)/[^/]+$")
@@ -33,18 +36,34 @@ class FolderSource:
 
 def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> FolderSource:
     """Infers kind and patients of the files of a folder; the ``patients`` of the tables are looked for in names."""
-    suffixes = Counter(suffix for file in folder.rglob("*") if (suffix := _suffix(file)) in (*KINDS, *SLIDES))
-    if not suffixes:
+    files = [file for file in folder.rglob("*") if _suffix(file)]
+    found = Counter(map(_suffix, files))
+    known = Counter({suffix: n for suffix, n in found.items() if suffix in (*KINDS, *SLIDES)})
+    written = Counter({suffix: n for suffix, n in found.items() if suffix in DOCUMENTS})
+    if not known and written:
+        suffix, n = written.most_common(1)[0]
+        raise DataError(
+            f"{folder} holds {n} {suffix} files. Save their text as .txt files in UTF-8, and name these here."
+        )
+    if not known:
         raise DataError(f"{folder} holds no files of a known kind: {shown(sorted(KINDS), 20)}.")
-    suffix = suffixes.most_common(1)[0][0]
+    suffix = known.most_common(1)[0][0]
     if suffix in SLIDES:
         raise DataError(
-            f"{folder} holds {suffixes[suffix]} {suffix} files. Embed whole slides first, `multimodn "
+            f"{folder} holds {known[suffix]} {suffix} files. Embed whole slides first, `multimodn "
             f"embed-slides {folder} --out features`, and name `features` here. Save small pictures as PNG."
         )
-    nested = not any(_suffix(file) == suffix for file in folder.iterdir())
-    relative = os.path.relpath(folder.absolute(), study_folder.absolute())
-    pattern = Path(relative, "**/*" if nested else "*").as_posix() + suffix
+    suffixes = _suffixes(files, known, KINDS[suffix])
+    taken = [file for file in files if _suffix(file) in suffixes]
+    left_out = Counter({suffix: n for suffix, n in found.items() if suffix not in suffixes})
+    if left_out:
+        counts = shown([f"{n} {suffix}" for suffix, n in left_out.most_common()])
+        text = f"{folder} is read as {KINDS[suffix]}: {len(taken)} files ({', '.join(suffixes)}). Left out: {counts}."
+        warnings.warn(text, DataWarning, stacklevel=2)
+    nested = any(file.parent != folder for file in taken)
+    relative = glob.escape(os.path.relpath(folder.absolute(), study_folder.absolute()))
+    names = suffixes[0] if len(suffixes) == 1 else f".{{{','.join(text.lstrip('.') for text in suffixes)}}}"
+    pattern = Path(relative, "**/*" if nested else "*").as_posix() + names
     sources = []
     for expression in (None, *NAMES):
         spec = SourceSpec(files=pattern, patient_from=expression)
@@ -56,8 +75,21 @@ def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> 
     return max(sources, key=lambda source: source.n_in_tables)  # without an expression every file has a patient
 
 
+def _suffixes(files: list[Path], known: Counter[str], kind: str) -> list[str]:
+    """Returns the suffixes of a kind, without those of second copies: files with the name of one that is taken."""
+    chosen, stems = list[str](), set[Path]()
+    for suffix, _ in known.most_common():
+        if KINDS.get(suffix) != kind:
+            continue
+        own = {file.parent / file.name[: -len(suffix)] for file in files if _suffix(file) == suffix}
+        if not own & stems:
+            chosen.append(suffix)
+            stems |= own
+    return sorted(chosen)
+
+
 def _suffix(file: Path) -> str:
     name = file.name.lower()
-    if name.startswith(".") or not file.is_file():
+    if name.startswith(".") or name in ("thumbs.db", "desktop.ini") or not file.is_file():
         return ""
     return ".nii.gz" if name.endswith(".nii.gz") else file.suffix.lower()

@@ -34,7 +34,7 @@ class SourceSpec(Spec):
         patients: For a ``.npy``: a CSV with the patient of each row.
         query: A query in SQL for DuckDB; paths in it are relative to the folder of the study.
         database: A DuckDB file for the query; default: the query reads files.
-        files: A pattern such as ``slides/*.h5``: each file is a row with one column, ``file``.
+        files: A pattern such as ``slides/*.h5`` or ``scans/*.{png,jpg}``: each file is a row with one column, ``file``.
         patient_from: For ``files``: a regular expression whose only group is the patient in the path, from the first
             part of the pattern with a wildcard on; default: the patient is the file's name without its suffix.
         date_format: How its dates are written, such as ``%d/%m/%Y`` (as in `strptime`), where that is in doubt.

@@ -9,7 +9,7 @@ import pytest
 from multimodn import Cohort, Study
 from multimodn.base.cache import OutputCache, content_hash, file_hash
 from multimodn.data.files import path_hash, read_file_names
-from multimodn.errors import DataError, StudyError
+from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.study.study import SourceSpec
 
 
@@ -30,6 +30,33 @@ def test_an_expression_finds_the_patient_in_the_path(tmp_path):
     touch(tmp_path, "a/P1_x.svs", "a/P1_y.svs", "b/P2_x.svs")
     frame = read_file_names(SourceSpec(files="*/*.svs", patient_from=r"/(P\d+)_"), tmp_path)
     assert frame.index.tolist() == ["P1", "P1", "P2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.png", ["a.png", "b.PNG", "c.Png"]),
+        ("*.{png,jpg}", ["a.png", "b.JPG"]),
+        ("*.nii.gz", ["a.nii.gz", "b.NII.GZ"]),
+        ("*/x.{nii,nii.gz}", ["a/x.nii", "b/x.NII.gz"]),
+        ("{a,b}/*.txt", ["a/p.txt", "b/q.TXT"]),
+    ],
+)
+def test_suffixes_of_either_case_and_alternatives_match(tmp_path, pattern, names):
+    touch(tmp_path, *names, "other.csv", ".hidden.png")
+    found = read_file_names(SourceSpec(files=pattern), tmp_path)["file"]
+    assert sorted(found) == sorted(str(tmp_path / name) for name in names)
+
+
+def test_files_that_only_their_suffix_leaves_out_are_counted(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.jpg", "d.JPEG", "a.jpg", "notes.txt")
+    with pytest.warns(
+        DataWarning, match=r"2 files have other .* c\.jpg\. To read them, write `files: \*\.{jpeg,jpg,png}`"
+    ):
+        found = read_file_names(SourceSpec(files="*.png"), tmp_path)
+    assert found.index.tolist() == ["a", "b"]
+    with pytest.raises(DataError, match=r"no file matches .* There are others: \.JPEG, \.jpg, \.png, \.txt"):
+        read_file_names(SourceSpec(files="*.tiff"), tmp_path)
 
 
 def test_files_without_a_patient_are_named_together(tmp_path):
