@@ -139,15 +139,16 @@ def whose(frame: pd.DataFrame, rows: NDArray[np.bool_]) -> str:
 
 
 def two_classes(
-    task: str, frame: pd.DataFrame, column: str, positive: Label | None, key: str = "positive"
-) -> list[str]:
+    task: str, frame: pd.DataFrame, column: str, positive: Label | None, key: str = "positive",
+    several: str = "Empty the cells that are neither, or use `kind: multiclass`.",
+) -> list[str]:  # fmt: skip
     """Returns the texts of the negative and the positive class of a yes-or-no column of training rows.
 
     Different words for yes, and for no, are one class each if all values are such words.
 
     Only one of the two need occur: whether that is enough is for the task to say. The other one is then the opposite
     word if there is one, else empty. ``positive`` None: the values answer yes or no; ``key`` is the option
-    that gives it, for messages.
+    that gives it, and ``several`` the repair of more than two values, for messages.
 
     Raises:
         DataError: If there are no labels, more than two values, or it is not clear which one is positive.
@@ -157,10 +158,7 @@ def two_classes(
     if not values:
         raise DataError(f"{where} has no labels in the training rows. Check the column and the patient key.")
     if len(values) > 2:
-        raise DataError(
-            f"{where} has {len(values)} values, expected 2: {shown(values)}. "
-            f"Empty the cells that are neither, or use `kind: multiclass`."
-        )
+        raise DataError(f"{where} has {len(values)} values, expected 2: {shown(values)}. {several}")
     at = _positive_position(where, values, positive, key)
     word = values[at]
     rest = values[1 - at] if len(values) == 2 else _OPPOSITE.get(word.lower(), "")

@@ -13,6 +13,7 @@ from rich.console import Console
 from multimodn import Cohort, MultiModN
 from multimodn.cli.terminal.bars import BarLine, bar, diverging, dot, show_lines
 from multimodn.cli.terminal.patient import Story, show_patient, show_story, tell
+from multimodn.findings.names import event_words, main_survival
 from multimodn.findings.numbers import MINUS
 from tests._cohorts import make_frames, make_study
 from tests._inputs import make_task
@@ -161,7 +162,7 @@ def test_survival_is_told_as_the_chance_of_an_event_that_rises_with_the_risk():
     one = story(TASKS["survival"], 3)
     times = [name for name in one.final["output"] if name.startswith("survival@")]
     chance = 1 - one.final.set_index("output")["value"][times[(len(times) - 1) // 2]]
-    assert f"an event up to {times[(len(times) - 1) // 2][9:]}, {chance:.0%} (prior" in printed(one)
+    assert f"{event_words(main_survival(times))}, {chance:.0%} (prior" in printed(one)
 
 
 def test_who_has_nothing_gets_the_prior_and_no_table():

@@ -12,10 +12,10 @@ import pandas as pd
 from multimodn.errors import DataError
 from multimodn.figures.axes import Floats, new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.selection import OutputRows, pick_name, require_columns
+from multimodn.figures.selection import OutputRows, chances_of_events, pick_name, require_columns
 from multimodn.figures.theme import Theme
 from multimodn.figures.wording import not_shown, shorten, slug, spanned
-from multimodn.findings.names import survival_time
+from multimodn.findings.names import event_words, survival_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +49,8 @@ def calibration_chart(
     """
     require_columns(curve, COLUMNS, "a calibration curve")
     require_columns(predicted, PREDICTED, "predictions")
+    predicted = chances_of_events(predicted, ["value"])
+    curve = chances_of_events(curve, ["predicted", "observed", "low", "high"])
     wanted = [pick_name(curve["task"], task, "task") for task in tasks or [str(curve["task"].iloc[0])]]
     rows = curve[curve["task"].astype(str).isin(wanted) & curve["observed"].notna()]
     if rows.empty:
@@ -90,8 +92,8 @@ def _panel(task: str, output: str, curve: pd.DataFrame, values: Floats) -> _Cali
     else:
         low, high = np.floor(every.min() * 10) / 10, np.ceil(every.max() * 10) / 10
         ends = (float(max(0.0, min(low, high - LEAST_REACH))), float(min(1.0, max(high, low + LEAST_REACH))))
-    title, horizon = OutputRows(curve, task, output, "", []).quantity, survival_time(output)
-    title = title if horizon is None else f"{task}: no event up to {horizon}"
+    title = OutputRows(curve, task, output, "", []).quantity
+    title = title if survival_time(output) is None else f"{task}: {event_words(output)}"
     return _CalibrationPanel(output, title, curve, values, ends, is_probability)
 
 

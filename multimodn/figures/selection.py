@@ -14,7 +14,7 @@ import pandas as pd
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.figures.wording import shorten
 from multimodn.findings.frames import DescribedFrame
-from multimodn.findings.names import lower_class
+from multimodn.findings.names import lower_class, survival_time
 
 MOST_NAMES = 10_000  # among which a nearest one is looked for
 
@@ -63,6 +63,16 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> N
         )
     if not len(frame):
         raise DataError(f"Nothing to draw: {what} has no rows. Ask for patients who have at least one modality.")
+
+
+def chances_of_events(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Turns chances of no event (outputs ``survival@t``) in some columns into chances of the event.
+
+    The ends of an interval, ``low`` and ``high``, are exchanged.
+    """
+    is_survival = frame["output"].map(lambda output: survival_time(output) is not None).astype(bool)
+    turned = {"low": "high", "high": "low"}
+    return frame.assign(**{name: frame[name].mask(is_survival, 1 - frame[turned.get(name, name)]) for name in names})
 
 
 def select_output(frame: pd.DataFrame, task: str | None, output: str | None = None) -> OutputRows:

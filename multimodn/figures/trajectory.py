@@ -16,6 +16,7 @@ from multimodn.figures.forest import MARKERS
 from multimodn.figures.picture import Picture
 from multimodn.figures.selection import (
     OutputRows,
+    chances_of_events,
     only_patient,
     pick_name,
     require_columns,
@@ -24,7 +25,7 @@ from multimodn.figures.selection import (
 )
 from multimodn.figures.theme import Theme
 from multimodn.figures.wording import shorten, slug
-from multimodn.findings.names import survival_time
+from multimodn.findings.names import event_words, main_survival, survival_time
 from multimodn.findings.numbers import counted, percent
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ NO_SHARES = {  # outputs that are no probabilities, by link scale
 }
 MOST_COUNTS = 20
 FEWEST = 10  # patients who take a step, for quantiles
+UNTIL = "chance of the event "  # left out in a label of a line, "by 3 years"
 LETTERS = 84  # that stand under the steps, side by side
 LEAST_SPAN = 0.1  # of an axis of probabilities: steps that hardly matter shall not look large
 
@@ -84,9 +86,10 @@ def trajectory_fan(
     """Draws how the predictions of a cohort change step by step, and a panel for each of up to four ``patients``.
 
     ``seed``: of which 150 lines are drawn where there are more patients. Default: the first task, and of its outputs
-    the probability, the expected class, or a survival chance.
+    the probability, the expected class, or the chance of the event by a middle time.
     """
     require_columns(trajectory, COLUMNS, "a trajectory")
+    trajectory = chances_of_events(trajectory, ["value"])
     if len(patients) > MOST_PATIENTS:
         raise StudyError(f"{len(patients)} patients are named to be drawn by themselves; at most {MOST_PATIENTS} fit.")
     task = pick_name(trajectory["task"], task, "task")
@@ -119,9 +122,8 @@ def _outputs_of(frame: pd.DataFrame, task: str) -> list[str]:
 
 
 def _default_output(names: Sequence[str]) -> str:
-    survival = [name for name in names if survival_time(name) is not None]
-    usual = [name for name in ("probability", "expected") if name in names]
-    return [*usual, *survival[len(survival) // 2 :], *names][0]  # in this order of preference
+    wanted = ("probability", "expected", main_survival(names))  # in this order of preference
+    return next((name for name in wanted if name is not None and name in names), names[0])
 
 
 def _is_probability(chosen: OutputRows) -> bool:
@@ -131,9 +133,8 @@ def _is_probability(chosen: OutputRows) -> bool:
 
 def _output_words(chosen: OutputRows) -> str:
     """Writes what an output of `Task.predict` is."""
-    horizon = survival_time(chosen.output)
-    if horizon is not None:
-        return f"{chosen.task}: probability of no event up to {horizon}"
+    if survival_time(chosen.output) is not None:
+        return f"{chosen.task}: {event_words(chosen.output)}"
     words = {
         "probability": f"probability of {chosen.task}",
         "expected": f"expected position of {chosen.task} (0 = lowest class)",
@@ -255,6 +256,7 @@ def trajectory_lines(
     Default: the only patient, the first task, and up to eight outputs that are probabilities.
     """
     require_columns(trajectory, COLUMNS, "a trajectory")
+    trajectory = chances_of_events(trajectory, ["value"])
     name, rows = only_patient(trajectory, patient, "A trajectory")
     task = pick_name(rows["task"], task, "task")
     names = _outputs_of(rows, task)
@@ -294,8 +296,7 @@ def _draw_lines(lines: Sequence[StepLine], chosen: Sequence[OutputRows], is_shar
         place = (steps[-1] + 0.035 * len(steps), ends[k])
         leader = ([steps[-1] + 0.012 * len(steps), place[0] - 0.004 * len(steps)], [line.values[-1], ends[k]])
         axes.plot(*leader, color=colour, lw=0.7, alpha=0.6, clip_on=False)
-        horizon = survival_time(line.name)
-        words = line.name if horizon is None else f"up to {horizon}"
+        words = line.name if survival_time(line.name) is None else event_words(line.name).removeprefix(UNTIL)
         name = "" if len(lines) == 1 else f"{shorten(words, 18)}: "
         text = f"{name}{_value_words(line, -1, is_share)}"
         axes.annotate(text, place, va="center", size=8.5, color=theme.ink, annotation_clip=False)
@@ -310,5 +311,5 @@ def _draw_lines(lines: Sequence[StepLine], chosen: Sequence[OutputRows], is_shar
 
 def _together(chosen: Sequence[OutputRows], is_share: bool) -> str:
     if all(survival_time(one.output) is not None for one in chosen):
-        return f"{chosen[0].task}: probability of no event"
+        return f"{chosen[0].task}: chance of the event"
     return f"probability, {chosen[0].task}" if is_share else chosen[0].task

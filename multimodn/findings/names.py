@@ -43,10 +43,26 @@ def survival_time(output: object) -> str | None:
     return str(output).removeprefix(_SURVIVAL) if str(output).startswith(_SURVIVAL) else None
 
 
+def middle(n: int) -> int:
+    """Returns the position of the one of n times at which survival is shown and its calibration assessed."""
+    return (n - 1) // 2
+
+
+def main_survival(outputs: Iterable[object]) -> str | None:
+    """Returns that of the outputs ``survival@t`` by which a survival task is shown; None: there is none of them."""
+    times = [str(output) for output in dict.fromkeys(outputs) if survival_time(output) is not None]
+    return times[middle(len(times))] if times else None
+
+
+def event_words(output: object) -> str:
+    """Says what 1 - ``survival@t`` is: ``chance of the event by 5.99`` or, with a unit, ``by 3 years``."""
+    number, _, unit = str(survival_time(output)).partition(" ")
+    return f"chance of the event by {float(number):,.4g} {unit}".rstrip()
+
+
 def output_words(output: object) -> str:
-    """Names an output of a task; ``survival@5.98958`` is ``no event up to 5.99``."""
-    time = survival_time(output)
-    return str(output) if time is None else f"no event up to {float(time):,.4g}"
+    """Names an output of a task; ``survival@5.98958`` is ``chance of the event by 5.99``, whose value is 1 less it."""
+    return str(output) if survival_time(output) is None else event_words(output)
 
 
 def lower_class(output: object) -> str | None:

@@ -51,9 +51,9 @@ def survival_curves(task: Task, outputs: Tensor) -> tuple[Floats, Floats, list[s
     curve = {name: value for name, value in task.predict(outputs).items() if survival_time(name) is not None}
     if not curve:
         return np.zeros(0), np.zeros((len(outputs), 0)), []
-    edges = getattr(task, "edges", None)  # a name is rounded
-    named = [float(time) for time in map(survival_time, curve) if time is not None]
-    times = np.array(named) if edges is None else _array(edges)
+    exact = getattr(task, "curve_times", None)  # a name is rounded
+    named = [float(time.partition(" ")[0]) for time in map(survival_time, curve) if time is not None]
+    times = np.array(named) if exact is None else _array(exact)
     return times, _array(torch.stack(list(curve.values()), dim=1)), list(curve)
 
 

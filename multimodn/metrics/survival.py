@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from multimodn.findings.names import middle
 from multimodn.metrics import classification
 from multimodn.metrics.classification import CLOSE, FEWEST_EACH, LARGEST_STEP, MOST_STEPS, is_constant
 from multimodn.metrics.predictions import Bools, Predicted, Score, undefined
@@ -215,11 +216,6 @@ def integrated_brier(given: Predicted) -> Score:
     return score
 
 
-def middle(times: Floats) -> int:
-    """Returns the position of the horizon at which the calibration of survival is assessed."""
-    return (len(times) - 1) // 2
-
-
 def calibration_slope(given: Predicted) -> Score:
     """Slope of the event by the middle time on its predicted log-odds, see `by_time_weights`; 1 where calibrated."""
     return _at_middle(given, classification.calibration_slope)
@@ -234,7 +230,7 @@ def _at_middle(given: Predicted, make: Callable[[Floats, Bools], Score]) -> Scor
     time, event = observed(given)
     if not len(given.times):
         return undefined
-    k = middle(given.times)
+    k = middle(len(given.times))
     at, chance = float(given.times[k]), given.survival[:, k]
     if not enough_by(time, event, at):
         return undefined

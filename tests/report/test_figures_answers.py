@@ -65,7 +65,7 @@ def test_survival_is_told_by_the_time_and_log_risk_is_no_probability():
         ]
     )
     frame = DescribedFrame.of(frame, link_scales={"death": "log-risk"})
-    assert trajectory_fan(frame).title == "death: probability of no event up to 365, step by step"
+    assert trajectory_fan(frame).title == "death: chance of the event by 365, step by step"
     assert "log-risk of death" in trajectory_fan(frame, output="risk").title
     assert "%" not in trajectory_fan(frame, output="risk").alt
 

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from multimodn.base.task import Task
 from multimodn.cli.terminal.bars import BarLine
-from multimodn.findings.names import lower_class, survival_time
+from multimodn.findings.names import event_words, lower_class, main_survival
 from multimodn.findings.numbers import percent, signed
 
 NAMED = 2  # modalities that a sentence names for either direction
@@ -148,16 +148,15 @@ def columns_of(
 def _in_words(
     task: Task, after: dict[str, float], prediction: float, final: pd.DataFrame, steps: pd.DataFrame
 ) -> tuple[dict[str, float], float, str]:
-    """Turns log-odds into probabilities, and log-risk into the probability of an event up to a middle time."""
+    """Turns log-odds into probabilities, and log-risk into the chance of the event by a middle time."""
     if task.link_scale == "log-odds":
         return {name: float(expit(value)) for name, value in after.items()}, float(expit(prediction)), "prediction"
-    times = [name for name in dict.fromkeys(steps["output"]) if survival_time(name) is not None]
-    if task.link_scale == "log-risk" and times:
-        middle = times[(len(times) - 1) // 2]
-        rows = steps[steps["output"] == middle].sort_values("step")
+    chosen = main_survival(steps["output"])
+    if task.link_scale == "log-risk" and chosen is not None:
+        rows = steps[steps["output"] == chosen].sort_values("step")
         chances = dict(zip(rows["modality"].astype(str), 1 - rows["value"].astype(float), strict=True))
-        end = 1 - float(final.loc[final["output"] == middle, "value"].iloc[0])
-        return chances, end, f"an event up to {survival_time(middle)}"
+        end = 1 - float(final.loc[final["output"] == chosen, "value"].iloc[0])
+        return chances, end, event_words(chosen)
     return after, prediction, "prediction"
 
 
@@ -186,7 +185,7 @@ def headline(task: Task, columns: Sequence[PatientOutput], final: pd.DataFrame, 
     if task.link_scale == "log-risk":
         only = columns[0]
         risk = f"log-risk {signed(only.prediction)} (prior {signed(only.prior)})"
-        chance = f"probability of {only.head}, {only.numbers()}; " if only.is_share else ""
+        chance = f"{only.head}, {only.numbers()}; " if only.is_share else ""
         return f"{task.name}: {chance}{risk}."
     if len(columns) == 1:
         spread = final.loc[final["output"] == "sd", "value"]

@@ -16,9 +16,9 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.errors import DataError, StudyError
 from multimodn.evaluate.performance.patient_groups import pattern_groups, pooled
+from multimodn.findings.names import middle
 from multimodn.metrics.calibration import OutputPredictions, bin_row, bins, calibration_errors, calibration_line
 from multimodn.metrics.predictions import predicted, survival_curves
-from multimodn.metrics.survival import middle
 from multimodn.model.multimodn import MultiModN
 from multimodn.statistics.bootstrap import Floats
 
@@ -223,7 +223,7 @@ def _of_task(task: Task, outputs: Tensor, target: Tensor) -> Iterator[OutputPred
     times, survival, names = survival_curves(task, outputs.double())
     if not names:
         return
-    k, rows = middle(times), np.arange(len(given.truth))
+    k, rows = middle(len(times)), np.arange(len(given.truth))
     yield OutputPredictions(
         task.name, names[k], task.link_scale, survival[:, k], given.link[:, 0], given.truth, rows, float(times[k])
     )

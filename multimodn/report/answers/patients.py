@@ -10,7 +10,7 @@ import pandas as pd
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import PARTS
 from multimodn.errors import MultiModNError, StudyError
-from multimodn.findings.names import lower_class, survival_time
+from multimodn.findings.names import lower_class, main_survival
 from multimodn.model.multimodn import MultiModN
 from multimodn.model.results import AttributionFrame
 from multimodn.report.answers.choose_patients import last_values
@@ -99,8 +99,8 @@ def _outputs(model: MultiModN, few: Cohort, steps: pd.DataFrame, shares: pd.Data
 def _telling(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
     """The output of a patient and task that tells most: the likeliest class, a middle chance of survival, a mean."""
     if scale == "log-risk":
-        times = rows[[survival_time(output) is not None for output in rows["output"]]]
-        return times.iloc[[len(times) // 2]] if len(times) else rows.head(1)
+        chosen = main_survival(rows["output"])
+        return rows.head(1) if chosen is None else rows[rows["output"] == chosen]
     if scale == "units":
         return rows.head(1)
     classes = rows[rows["output"] != "expected"]

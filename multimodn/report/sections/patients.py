@@ -82,7 +82,8 @@ def _outputs(content: ReportContent, rows: pd.DataFrame) -> pd.DataFrame:
     words = []
     for task, output, before, now in zip(rows["task"], rows["output"], rows["before"], rows["prediction"], strict=True):
         is_share = scales[task] == "log-odds" or survival_time(output) is not None
-        numbers = [percent(float(value)) if is_share else f"{value:.3g}" for value in (before, now)]
+        shown = [1 - float(value) if survival_time(output) is not None else float(value) for value in (before, now)]
+        numbers = [percent(value) if is_share else f"{value:.3g}" for value in shown]
         is_class = output not in ("probability", "mean", "risk") and survival_time(output) is None
         words.append((task, f"most likely: {output}" if is_class else output_words(output), *numbers))
     table = pd.DataFrame(words, columns=["task", "what", "before any modality", "now"])
