@@ -211,7 +211,7 @@ def test_files_of_a_folder_that_are_left_out_are_counted(tables, tmp_path):
         for suffix in (".dcm", ".png", ".csv"):
             (tmp_path / "scans").mkdir(exist_ok=True)
             (tmp_path / "scans" / f"{i:03d}{suffix if i or suffix != '.dcm' else '.DCM'}").write_bytes(b"")
-    with pytest.warns(DataWarning, match=r"scans is read as image: 5 files \(\.dcm\)\. Left out: 5 \.png, 5 \.csv"):
+    with pytest.warns(DataWarning, match=r"scans is read as image: 5 files \(\.dcm\)\. Left out: 5 \.csv, 5 \.png"):
         text = write_study([*tables, tmp_path / "scans"], "id", ["death"], tmp_path / "s.yaml")
     assert "files: 'scans/*.dcm'" in text
     (tmp_path / "letters").mkdir()

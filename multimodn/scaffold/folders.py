@@ -41,13 +41,13 @@ def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> 
     known = Counter({suffix: n for suffix, n in found.items() if suffix in (*KINDS, *SLIDES)})
     written = Counter({suffix: n for suffix, n in found.items() if suffix in DOCUMENTS})
     if not known and written:
-        suffix, n = written.most_common(1)[0]
+        suffix = _by_count(written)[0]
         raise DataError(
-            f"{folder} holds {n} {suffix} files. Save their text as .txt files in UTF-8, and name these here."
+            f"{folder} holds {written[suffix]} {suffix} files. Save their text as .txt, UTF-8, and name these here."
         )
     if not known:
         raise DataError(f"{folder} holds no files of a known kind: {shown(sorted(KINDS), 20)}.")
-    suffix = known.most_common(1)[0][0]
+    suffix = _by_count(known)[0]
     if suffix in SLIDES:
         raise DataError(
             f"{folder} holds {known[suffix]} {suffix} files. Embed whole slides first, `multimodn "
@@ -57,7 +57,7 @@ def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> 
     taken = [file for file in files if _suffix(file) in suffixes]
     left_out = Counter({suffix: n for suffix, n in found.items() if suffix not in suffixes})
     if left_out:
-        counts = shown([f"{n} {suffix}" for suffix, n in left_out.most_common()])
+        counts = shown([f"{left_out[suffix]} {suffix}" for suffix in _by_count(left_out)])
         text = f"{folder} is read as {KINDS[suffix]}: {len(taken)} files ({', '.join(suffixes)}). Left out: {counts}."
         warnings.warn(text, DataWarning, stacklevel=2)
     nested = any(file.parent != folder for file in taken)
@@ -78,7 +78,7 @@ def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> 
 def _suffixes(files: list[Path], known: Counter[str], kind: str) -> list[str]:
     """Returns the suffixes of a kind, without those of second copies: files with the name of one that is taken."""
     chosen, stems = list[str](), set[Path]()
-    for suffix, _ in known.most_common():
+    for suffix in _by_count(known):
         if KINDS.get(suffix) != kind:
             continue
         own = {file.parent / file.name[: -len(suffix)] for file in files if _suffix(file) == suffix}
@@ -86,6 +86,11 @@ def _suffixes(files: list[Path], known: Counter[str], kind: str) -> list[str]:
             chosen.append(suffix)
             stems |= own
     return sorted(chosen)
+
+
+def _by_count(suffixes: Counter[str]) -> list[str]:
+    """Orders suffixes by their number, the most common first, those of equal number by the alphabet."""
+    return sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))
 
 
 def _suffix(file: Path) -> str:
