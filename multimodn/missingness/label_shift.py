@@ -212,3 +212,33 @@ def _passing_probabilities(subsets: Tensor, patterns: Tensor) -> Tensor:
     gamma: Callable[[Tensor], Tensor] = torch.lgamma
     log_choose = gamma(whole + 1) - gamma(sizes + 1) - gamma((whole - sizes).clamp(min=0) + 1)
     return torch.where(within, torch.exp(-log_choose), 0.0)
+
+
+def frequency_shift(everyone: Tensor, having: Tensor, n_strata: int) -> Tensor:
+    """Returns log P(y | having) - log P(y) of each stratum, ``(L,)`` float64, smoothed by one row of everyone's."""
+    prior = torch.bincount(everyone, minlength=n_strata).double()
+    prior = prior / prior.sum()
+    return _log_ratio(torch.bincount(having, minlength=n_strata).double(), prior)
+
+
+def shift_of_states(taken: Tensor, strata: Tensor, weight: Tensor, n_strata: int) -> Tensor:
+    """Returns log P(y | S) - log P(y) of each stratum at states ``(S, n, M)`` with weights ``(S, n)``: ``(S, n, L)``.
+
+    P(y | S) is that of these very states: which rows reach a subset depends on how subsets were chosen.
+    """
+    subsets, which = torch.unique(taken.flatten(0, 1), dim=0, return_inverse=True)
+    place = which * n_strata + strata.repeat(len(taken))
+    counts, squares = torch.zeros(2, len(subsets) * n_strata, dtype=torch.float64)
+    counts = counts.index_add(0, place, weight.flatten()).view(-1, n_strata)
+    squares = squares.index_add(0, place, weight.flatten().square()).view(-1, n_strata).sum(1, keepdim=True)
+    total = counts.sum(1, keepdim=True)
+    size = total.square() / squares.clamp(min=1e-300)  # effective number of rows (Kish 1965)
+    prior = torch.bincount(strata, minlength=n_strata).double()
+    shift = _log_ratio(counts / total.clamp(min=1e-300) * size, prior / prior.sum())
+    return shift[which].view(*taken.shape[:2], n_strata)
+
+
+def _log_ratio(counts: Tensor, prior: Tensor) -> Tensor:
+    """Returns the log of shares over the prior's, ``(..., L)``, smoothed by one row of it; 0 for what never occurs."""
+    share = (counts + prior) / (counts.sum(-1, keepdim=True) + 1)
+    return torch.where(prior > 0, (share / prior.clamp(min=1e-300)).log(), 0.0)

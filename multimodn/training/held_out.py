@@ -14,7 +14,7 @@ from multimodn.fusion import SequentialFusion, random_paths
 from multimodn.fusion.network import Evidence, Outputs, tilt_loss
 from multimodn.fusion.paths import subsets_along
 from multimodn.missingness.cells import own_factor
-from multimodn.missingness.label_shift import LabelShift
+from multimodn.missingness.label_shift import LabelShift, shift_of_states
 
 N_ORDERS = 8  # random orders for each held-out patient; their prefixes are the subsets
 MAX_ROWS = 4096  # maximum number of held-out patients of each member, enough for a few parameters
@@ -96,6 +96,31 @@ def labelled_visits(task: Task, t: int, part: HeldOut, shift: LabelShift | None)
     outputs, used = part.outputs[task.name][subset, row].double(), taken[subset, row].double()
     strata = part.strata[row, t].clamp(min=0)
     return Visits(outputs, used, part.targets[task.name][row], strata, weights, tilts, balance)
+
+
+def whole_visits(task: Task, t: int, parts: Sequence[HeldOut], *, neutral: bool) -> Visits:
+    """Returns held-out rows with a label of task number t, each at all modalities that it has.
+
+    Under ``neutral`` the label shift is that of these rows.
+    """
+    joined: list[tuple[Tensor, ...]] = []
+    for part in parts:
+        n_read = part.taken[task.name].sum(-1)
+        row = ((n_read.amax(0) > 0) & part.labelled[task.name]).nonzero().squeeze(1)
+        last = n_read.argmax(0)[row]
+        used, strata = part.taken[task.name][last, row], part.strata[row, t].clamp(min=0)
+        weight = torch.ones(len(row)) if part.weights is None else part.weights[row, t]
+        of_cells = torch.zeros(len(row), task.n_strata, dtype=torch.float64)
+        if part.cells is not None:
+            of_cells += torch.einsum("nm,nml->nl", used.double(), part.cells[row, :, t, : task.n_strata].double())
+        outputs = part.outputs[task.name][last, row].double()
+        joined.append((outputs, used, part.targets[task.name][row], strata, weight.double(), of_cells))
+    outputs, used, targets, strata, weights, of_cells = map(torch.cat, zip(*joined, strict=True))
+    tilts = balance = None
+    if neutral and task.n_strata > 1:
+        shift = shift_of_states(used[None], strata, weights[None], task.n_strata)[0] + of_cells
+        tilts, balance = (shift, None) if task.has_strata_likelihood else (None, own_factor(shift, strata))
+    return Visits(outputs, used.double(), targets, strata, weights, tilts, balance)
 
 
 def held_out_outputs(model: SequentialFusion, batch: Batch, evidence: Evidence, generator: torch.Generator) -> HeldOut:

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from multimodn import Cohort, MultiModN, Study
 from multimodn.errors import MissingExtraError
 from multimodn.fusion.experts import LinearBasis
+from multimodn.missingness.label_shift import shift_of_states
 from multimodn.training.experts import trees
-from multimodn.training.experts.fit import shift_of_states
 from multimodn.training.experts.linear import deal_folds, fit_best_columns, fit_linear
 from multimodn.training.experts.stack import fit_weights
 from multimodn.training.experts.trees import TreeFit, fit_trees, join_trees

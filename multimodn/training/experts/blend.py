@@ -22,6 +22,7 @@ from multimodn.training.held_out import (
     held_out_outputs,
     labelled_visits,
     union,
+    whole_visits,
 )
 
 MIN_ROWS = 20  # held-out rows with a label, below which both count alike
@@ -29,6 +30,7 @@ BLEND_PENALTY = 30.0  # strength that draws the weights to `MOSTLY_EXPERTS`, in 
 MOSTLY_EXPERTS = (0.25, 0.75)  # weights of network and experts: the network must earn more
 NETWORK_ALONE, EXPERTS_ALONE = (1.0, 0.0), (0.0, 1.0)
 BOTH = (0.5, 0.5)  # where there is nobody to weigh them by
+WHOLE = 0.5  # weight of all modalities that a patient has, beside random subsets of them
 
 
 def fit_blend(
@@ -36,8 +38,8 @@ def fit_blend(
 ) -> dict[str, dict[str, float]]:
     """Fits the weights of network and experts, at least 0, in place; the members share them.
 
-    They maximise the likelihood of the outcomes of the patients that each member left out, at subsets of their
-    modalities; under ``neutral`` it is tilted by the label shift. A task without any expert keeps its network.
+    They maximise the likelihood of the outcomes of the patients that each member left out, at all of their modalities
+    and at subsets; under ``neutral`` it is tilted by the label shift. A task without any expert keeps its network.
     ``rows``: for each member its training and held-out rows.
 
     Returns:
@@ -54,10 +56,10 @@ def fit_blend(
             if all((by_experts.outputs[task.name] == start).all() for _, by_experts in alone):
                 weights[t] = torch.tensor(NETWORK_ALONE)
             elif sum(int(part.labelled[task.name].sum()) for part, _ in alone) >= MIN_ROWS:
-                visits = [[labelled_visits(task, t, part, shift) for part in pair] for pair in alone]
-                weights[t] = fit_weights(
-                    partial(_loss, task, start.double(), visits), MOSTLY_EXPERTS, _to_start
-                ).float()
+                subsets = [[labelled_visits(task, t, part, shift) for part in pair] for pair in alone]
+                whole = [whole_visits(task, t, parts, neutral=neutral) for parts in zip(*alone, strict=True)]
+                loss = partial(_loss, task, start.double(), subsets, whole)
+                weights[t] = fit_weights(loss, MOSTLY_EXPERTS, _to_start).float()
     for experts in _experts(ensemble):
         experts.network_weight.copy_(weights[:, 0])
         experts.expert_weight.copy_(weights[:, 1])
@@ -72,13 +74,17 @@ def _to_start(weights: Tensor) -> Tensor:
     return distance
 
 
-def _loss(task: Task, start: Tensor, pairs: Sequence[Sequence[Visits]], weights: Tensor) -> Tensor:
+def _loss(
+    task: Task, start: Tensor, subsets: Sequence[Sequence[Visits]], whole: Sequence[Visits], weights: Tensor
+) -> Tensor:
     """Returns the loss of visits predicted by the networks and by the experts, with two weights."""
-    total = torch.zeros((), dtype=torch.float64)
-    for network, experts in pairs:
+
+    def of_pair(network: Visits, experts: Visits) -> Tensor:
         outputs = start + weights[0] * (network.outputs - start) + weights[1] * (experts.outputs - start)
-        total = total + network.loss(task, outputs)
-    return total
+        return network.loss(task, outputs)
+
+    at_subsets = torch.stack([of_pair(*pair) for pair in subsets]).sum()
+    return (1 - WHOLE) * at_subsets + WHOLE * of_pair(*whole)
 
 
 @torch.no_grad()
