@@ -1,10 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from multimodn.data.cohort import Cohort
 from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.scaffold.infer_task import infer_task
+from multimodn.scaffold.times import is_time, is_time_name, unit_of
 from multimodn.scaffold.write_study import write_study
 from multimodn.study.study import Study
 from multimodn.study.training import advised_members
@@ -37,27 +40,25 @@ def test_the_file_loads_and_so_do_its_data(tables, tmp_path):
     study = Study.load(out)
     assert [(task.name, task.kind) for task in study.tasks] == [
         ("stage", "ordinal"),
-        ("death", "binary"),
+        ("death", "survival"),
         ("values_", "multiclass"),
-        ("days_to_death", "regression"),
     ]
-    assert [(modality.name, modality.kind) for modality in study.modalities] == [
-        ("clinical_data", "table"),
-        ("images", "embedding"),
-    ]
-    cohort = Cohort.load(study)
-    assert list(cohort.modalities["clinical_data"].columns) == ["age", "sex"]
-    assert len(cohort) == N
+    assert [(modality.name, modality.kind) for modality in study.modalities] == [("images", "embedding")]
+    assert len(Cohort.load(study)) == N
     assert [file.name for file in out.parent.iterdir()] == ["first.yaml"]
 
 
 def test_every_inference_is_stated(tables, tmp_path):
-    text = write_study(tables, "id", TARGETS, tmp_path / "s.yaml")
+    text = write_study(tables[:1], "id", ["stage", "death", "values"], tmp_path / "s.yaml")
+    text += write_study(tables, "id", TARGETS, tmp_path / "t.yaml")
     for comment in (
         "kind: ordinal   # inferred: values Stage I, Stage IIa, Stage III look ordered; alternatives: multi",
         "classes: [Stage I, Stage IIa, Stage III]   # inferred; check",
         "kind: binary   # inferred: two values, 0, 1",
-        "{kind: survival, time: days_to_death, event: death}",
+        "{kind: survival, time: days_to_death, event: death, event_positive: 1}",
+        "kind: survival   # inferred: a time and an event, two values, 0, 1",
+        "as times until an outcome or the end of observation: days_to_death",
+        "# - {name: clinical_data, kind: table, source: clinical_data, columns: [age, sex]}",
         "# numeric (1): age",
         "# categorical (1): sex",
         "as nearly every patient has another text: code",
@@ -96,11 +97,33 @@ def test_the_size_of_the_cohort_decides_how_many_networks_are_trained(tmp_path, 
         (["r0", "r1", "rx"], "multiclass", {}),
         ([0.5, 1.5, 2.5], "regression", {}),
         (list(range(100)), "regression", {}),
+        (["Dead", "Dead", "Alive"], "binary", {"positive": "Dead"}),
+        (["Yes", "yes ", "No", "no", "yes", "Yes"], "binary", {"positive": "Yes"}),
+        (["1", "yes", "0", "no", "1", "0"], "binary", {"positive": "1"}),
+        (["n.a.", *(f"{i}.5" for i in range(30))], "regression", {}),
+        (["yes", "no", "unknown"], "binary", {"positive": "yes"}),
+        (["<0.5", *map(str, range(30))], "regression", {}),
+        (["b", "a", "b"], "binary", {"positive": "a"}),
     ],
 )
 def test_kinds_are_inferred_from_values(values, kind, options):
     inferred = infer_task(pd.Series(values))
     assert (inferred.kind, inferred.options) == (kind, options)
+
+
+def test_what_was_decided_about_labels_is_said():
+    assert infer_task(pd.Series(["b", "a", "b"])).notes == ["positive: the rarer one, as no word tells; check"]
+    inferred = infer_task(pd.Series(["yes", "Yes", "no", "n.a.", "yes"]))
+    assert inferred.empty == ["n.a."]
+    assert inferred.notes == ["other spellings: 'Yes' as 'yes' (1)", "cells that seem to be empty: 'n.a.' (1)"][::-1]
+
+
+@pytest.mark.parametrize(
+    "values", [[f"2020-{1 + i % 12:02d}-01" for i in range(40)], [20200101 + i for i in range(20)]]
+)
+def test_dates_are_no_targets(values):
+    with pytest.raises(DataError, match=r"target 'y' holds dates such as '2020.*days since the diagnosis"):
+        infer_task(pd.Series(values, name="y"))
 
 
 def test_many_texts_are_doubted():
@@ -228,3 +251,129 @@ def test_a_folder_of_slides_says_what_to_do_first(tables, tmp_path):
         write_study([*tables, tmp_path / "scans", tmp_path / "empty"], "id", ["death"], tmp_path / "s.yaml")
     assert "multimodn embed-slides" in str(caught.value)
     assert "no files of a known kind" in str(caught.value)
+
+
+def outcomes(tmp_path, n=60):
+    """Writes a table of labs, and one of outcomes in which only the dead have a time of death."""
+    generator, is_dead = np.random.default_rng(1), np.arange(n) % 3 == 0
+    ids = [f"P{i:03d}" for i in range(n)]
+    pd.DataFrame({"id": ids, "crp": generator.normal(size=n)}).to_csv(tmp_path / "labs.csv", index=False)
+    table = pd.DataFrame(
+        {"id": ids, "vital_status": np.where(is_dead, "Dead", "Alive"), "ward": generator.choice(2, n)}
+    )
+    table["days_to_death"] = np.where(is_dead, generator.integers(1, 999, n), np.nan)
+    table["days_to_last_followup"] = np.where(is_dead, np.nan, generator.integers(1, 999, n))
+    table["OS"], table["Death"] = generator.integers(1, 99, n), is_dead.astype(int)
+    table["os 1"], table["os_1"] = generator.choice(["x", "y"], n), generator.choice(["x", "y"], n)
+    table.to_csv(tmp_path / "outcome.csv", index=False)
+    return [tmp_path / "labs.csv", tmp_path / "outcome.csv"]
+
+
+def test_the_table_of_the_targets_is_no_modality_unless_it_is_the_only_one(tmp_path):
+    tables = outcomes(tmp_path)
+    text = write_study(tables, "id", ["Death"], tmp_path / "s.yaml")
+    assert [modality.name for modality in Study.load(tmp_path / "s.yaml").modalities] == ["labs"]
+    assert "# - {name: outcome, kind: table, source: outcome, columns: [ward]}" in text
+    write_study(tables[1:], "id", ["Death"], tmp_path / "t.yaml")
+    (modality,) = Study.load(tmp_path / "t.yaml").modalities
+    assert modality.columns.all_but == ["Death", "days_to_death", "days_to_last_followup", "OS"]
+    pd.read_csv(tables[1])[["id", "Death"]].to_csv(tables[1], index=False)
+    with pytest.raises(StudyError, match="holds targets only; name a table or folder of inputs too"):
+        write_study(tables[1:], "id", ["Death"], tmp_path / "u.yaml")
+
+
+@pytest.mark.parametrize(
+    ("targets", "time", "event", "positive"),
+    [
+        (["OS", "Death"], "OS", "Death", 1),
+        (["Death", "OS"], "OS", "Death", 1),
+        (["vital_status", "OS"], "OS", "vital_status", "Dead"),
+    ],
+)
+def test_a_time_and_an_event_become_survival(tmp_path, targets, time, event, positive):
+    write_study(outcomes(tmp_path), "id", targets, tmp_path / "s.yaml")
+    (task,) = Study.load(tmp_path / "s.yaml").tasks
+    assert (task.kind, task.options.time, task.options.event) == ("survival", time, event)
+    assert task.options.event_positive == positive
+
+
+def test_endpoints_with_their_own_times_are_paired_by_name(tmp_path):
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"id": range(50), "x": generator.normal(size=50)})
+    for name in ("PFS", "OS"):
+        table[f"{name}_STATUS"], table[f"{name}_MONTHS"] = generator.choice(["0:LIVING", "1:DECEASED"], 50), range(50)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    targets = ["OS_STATUS", "PFS_MONTHS", "PFS_STATUS", "OS_MONTHS"]
+    text = write_study([tmp_path / "t.csv"], "id", targets, tmp_path / "s.yaml")
+    study = Study.load(tmp_path / "s.yaml")
+    assert [(t.name, t.options.time, t.options.event_positive) for t in study.tasks] == [
+        ("OS_STATUS", "OS_MONTHS", "1:DECEASED"),
+        ("PFS_STATUS", "PFS_MONTHS", "1:DECEASED"),
+    ]
+    assert "time: OS_MONTHS   # in months" in text
+
+
+def test_a_time_without_an_event_is_doubted(tmp_path):
+    text = write_study(outcomes(tmp_path), "id", ["OS"], tmp_path / "s.yaml")
+    assert "this looks like a time until an event or the end of observation" in text
+
+
+def test_the_time_of_the_living_is_proposed_too(tmp_path):
+    text = write_study(outcomes(tmp_path), "id", ["vital_status"], tmp_path / "s.yaml")
+    assert "{kind: survival, time: OS, event: vital_status, event_positive: Dead}" in text
+    table = pd.read_csv(tmp_path / "outcome.csv").drop(columns="OS")
+    table.to_csv(tmp_path / "outcome.csv", index=False)
+    text = write_study([tmp_path / "labs.csv", tmp_path / "outcome.csv"], "id", ["vital_status"], tmp_path / "t.yaml")
+    assert "time: [days_to_death, days_to_last_followup], event: vital_status" in text
+
+
+def test_names_that_are_valid_only_in_quotes_load(tmp_path):
+    labs, outcome = outcomes(tmp_path)
+    table = pd.read_csv(labs).rename(columns={"crp": "crp, [mg]"})
+    table["follow, up: {time}\nin days"] = range(len(table))
+    files = [tmp_path / f"{name}.csv" for name in ("2024", "null", "true", "1e3", "~")]
+    for file in files:
+        table.to_csv(file, index=False)
+    write_study([*files, outcome], "id", ["os 1", "os_1"], tmp_path / "s.yaml")
+    study = Study.load(tmp_path / "s.yaml")
+    assert [modality.name for modality in study.modalities] == ["2024", "null", "true", "1e3", "_"]
+    assert [task.name for task in study.tasks] == ["os_1", "os_1_2"]
+    assert study.modalities[0].columns.all_but == ["follow, up: {time}\nin days"]
+    assert list(Cohort.load(study).modalities["null"].columns) == ["crp, [mg]"]
+
+
+@given(
+    st.lists(
+        st.text(min_size=1, max_size=12).filter(lambda name: name.strip() == name), min_size=3, max_size=4, unique=True
+    ),
+    st.sampled_from([["yes", "no"], ["null", "true"], ["1:a, b", "0: {c}"], [0.5, 2.0, 3.5, 4.0]]),
+)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_written_study_loads_whatever_the_columns_are_called(tmp_path, names, labels):
+    patient, target, column = names[:3]
+    frame = pd.DataFrame({patient: [f"P{i}" for i in range(20)], target: (labels * 20)[:20], column: np.arange(20) / 2})
+    pd.DataFrame({patient: frame[patient], "x": range(20)}).to_parquet(tmp_path / "x.parquet")
+    frame.to_parquet(tmp_path / "y.parquet")
+    tables = [tmp_path / "x.parquet", tmp_path / "y.parquet"]
+    for some in ([tables[1]], tables) if patient != "x" else ([tables[1]],):
+        write_study(some, patient, [target], tmp_path / "s.yaml", overwrite=True)
+        study = Study.load(tmp_path / "s.yaml")
+        assert study.cohort.patient == patient
+        assert study.tasks[0].options.target == target
+
+
+TIMES = """days months years OS OS_MONTHS OS.time futime survival_months days_to_death last_contact_days_to PFS_time TTP
+Survival.months OSmonths timeToDeath follow_up_time follow-up rfstime dtime DaysToDeath osmonths survtime
+time_to_event"""
+OTHERS = """age age_years days_to_birth pack_years smoking_years year month year_of_diagnosis timepoint los
+hospital_days
+vital_status last_name tumor_size position os_status days_to_diagnosis sodium date status"""
+
+
+def test_times_are_known_by_their_names_and_values():
+    assert [name for name in TIMES.split() if not is_time_name(name)] == []
+    assert [name for name in OTHERS.split() if is_time_name(name)] == []
+    assert not is_time("days", pd.Series([0, 1, 1]))  # an event
+    assert not is_time("days", pd.Series([-5.0, -3.0, 2.0, 4.0]))  # changes
+    assert unit_of(["OS_MONTHS", "PFS_MONTHS"]) == "months"
+    assert unit_of(["days_to_death", "OS_MONTHS"]) is None

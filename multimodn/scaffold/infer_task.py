@@ -72,8 +72,7 @@ def _distinct(values: pd.Series[Any]) -> tuple[list[Any], list[str], list[str]]:
     """Returns the distinct values in their usual spelling, sorted, the cells that mean empty, and notes."""
     if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype):
         return sorted(values.unique().tolist()), [], []
-    counts = values.map(as_text).value_counts()
-    counts = {str(text): int(n) for text, n in counts.items() if text}
+    counts = {str(text): int(n) for text, n in values.map(as_text).value_counts().items() if text}
     empty = [text for text in counts if is_empty_word(text)]
     empty = empty if len(counts) - len(empty) > 1 else []
     known = {text: n for text, n in counts.items() if text not in empty}

@@ -6,23 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
 from multimodn.files import write_text
-from multimodn.scaffold.code_tables import code_column, code_lines
+from multimodn.scaffold.columns import column_lines, left_out_table
 from multimodn.scaffold.folders import FolderSource, read_folder
-from multimodn.scaffold.infer_task import FEW, infer_task
-from multimodn.study.sources import check_name
+from multimodn.scaffold.tasks import tasks
+from multimodn.scaffold.yaml_lines import scalar, valid_name
 from multimodn.study.study import SourceSpec
 from multimodn.study.training import SMALL, advised_members
-from multimodn.study.yaml_file import write_yaml
 
-EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
-TIME = re.compile(r"(^|_)((days?|months?|years?)_to_(?!birth)|time|followup|follow_up)", re.IGNORECASE)
 TEMPLATE = """\
 # Written by `multimodn init` from the tables below. Every line is a guess that you may change.
 name: {name}
@@ -89,7 +85,7 @@ def _names(tables: Sequence[str | Path]) -> list[str]:
     if not tables:
         raise StudyError("Name at least one table.")
     names = [re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables]
-    names = [_name(re.sub(r"_(parquet|npz|npy)$", "", name)) for name in names]
+    names = [valid_name(re.sub(r"_(parquet|npz|npy)$", "", name)) for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StudyError(f"Several tables are called {shown(twice)}; rename one, as each becomes a modality.")
@@ -150,10 +146,15 @@ def _compose(
     patient: str, out: Path,
 ) -> str:  # fmt: skip
     source_lines, modality_lines, used = [], [], []
+    of_targets = set(homes.values())
+    of_targets = of_targets if set(frames) - of_targets else set()  # a single table holds the inputs too
     for name, frame in frames.items():
         targets = [target for target, home in homes.items() if home == name]
-        if set(frame.columns) <= set(targets):
+        if name in of_targets:
+            modality_lines += left_out_table(name, frame, targets)
             continue
+        if set(frame.columns) <= set(targets):
+            raise StudyError(f"{sources[name]} holds targets only; name a table or folder of inputs too.")
         used.append(name)
         if name in folders:
             kind, origin = folders[name].kind, "the files' suffix"
@@ -161,26 +162,25 @@ def _compose(
             keys += ["    # on_error: absent   # patients with unreadable files count as without it; default: an error"]
         else:
             origin = sources[name].suffix
-            kind, keys = "embedding" if origin == ".npz" else "table", _column_keys(frame, targets)
-            if not targets and (codes := code_column(frame)) is not None:
-                kind, keys, origin = "codes", code_lines(codes, frame), f"its column {codes.name}"
-        modality_lines += [f"  - name: {name}", f"    kind: {kind}   # inferred from {origin}", f"    source: {name}"]
-        modality_lines += keys
+            kind = "embedding" if origin == ".npz" else "table"
+            keys = column_lines(frame, targets)
+        written = scalar(name)
+        modality_lines += [f"  - name: {written}", f"    kind: {kind}   # inferred from {origin}"]
+        modality_lines += [f"    source: {written}", *keys]
     for name, path in sources.items():
         if name in folders:
             source_lines.append(_folder(name, folders[name]))
         else:
             relative = os.path.relpath(path.absolute(), out.parent.absolute())
-            source_lines.append(f"    {name}: {_scalar(relative)}   # {len(frames[name])} rows")
-    modality_lines += [f"  # source {name} holds targets only" for name in frames if name not in used]
-    task_lines = [line for target, home in homes.items() for line in _task(target, home, frames[home])]
+            source_lines.append(f"    {scalar(name)}: {scalar(relative)}   # {len(frames[name])} rows")
+    task_lines, first = tasks(frames, homes)
     n_patients = len({patient for frame in frames.values() for patient in frame.index})
     members = advised_members(n_patients)
     return TEMPLATE.format(
         members=members, members_reason=_members_reason(n_patients, members),
-        name=_scalar(out.stem), patient=_scalar(patient), sources="\n".join(source_lines),
-        modalities="\n".join(modality_lines), tasks="\n".join(task_lines), order=", ".join(used),
-        stratify=_name(next(iter(homes))),
+        name=scalar(out.stem), patient=scalar(patient), sources="\n".join(source_lines),
+        modalities="\n".join(modality_lines), tasks="\n".join(task_lines), order=", ".join(map(scalar, used)),
+        stratify=scalar(first),
     )  # fmt: skip
 
 
@@ -198,60 +198,4 @@ def _folder(name: str, folder: FolderSource) -> str:
     # in quotes, as a pattern may begin with a bracket or an asterisk, which have a meaning in YAML
     keys = ["{}: '{}'".format(key, text.replace("'", "''")) for key, text in given.items() if text is not None]
     counts = f"{len(folder.frame)} files of {folder.frame.index.nunique()} patients, {folder.n_in_tables} of them"
-    return f"    {name}: {{{', '.join(keys)}}}   # {counts} in a table"
-
-
-def _column_keys(frame: pd.DataFrame, targets: list[str]) -> list[str]:
-    inputs = [column for column in frame.columns if column not in targets]
-    numbers = [str(c) for c in inputs if pd.api.types.is_numeric_dtype(frame[c].dtype)]
-    texts = [str(c) for c in inputs if str(c) not in set(numbers)]
-    cells = {name: frame[name].dropna() for name in texts}
-    identifiers = [c for c in texts if len(cells[c]) > FEW and cells[c].nunique() > 0.9 * len(cells[c])]
-    texts = [c for c in texts if c not in identifiers]
-    lines = ["    columns: all"]
-    if targets or identifiers:
-        left_out = ", ".join(_scalar(column) for column in [*targets, *identifiers])
-        lines = ["    # no inputs: targets, and columns that follow the outcome, which you must add"]
-        lines.append(f"    columns: {{all_but: [{left_out}]}}")
-    lines.append(f"    # numeric ({len(numbers)}): {_comment(shown(numbers))}")
-    if identifiers:
-        lines.append(f"    # left out, as nearly every patient has another text: {_comment(shown(identifiers))}")
-    if texts:
-        lines.append(f"    # categorical ({len(texts)}): {_comment(shown(texts))}")
-    suspects = [column for column in inputs if EVENT.search(str(column)) or TIME.search(str(column))]
-    if suspects:
-        lines.append(f"    # known before the outcome? if not, add to all_but: {_comment(shown(suspects))}")
-    return lines
-
-
-def _task(target: str, home: str, frame: pd.DataFrame) -> list[str]:
-    inferred = infer_task(frame[target])
-    why = _comment(f"inferred: {inferred.reason}; alternatives: {inferred.alternatives}")
-    lines = [f"  - name: {_name(target)}", f"    kind: {inferred.kind}   # {why}", f"    source: {home}"]
-    lines.append(f"    target: {_scalar(target)}")
-    for key, value in inferred.options.items():
-        listed = f"[{', '.join(map(_scalar, value))}]" if isinstance(value, list) else _scalar(value)
-        lines.append(f"    {key}: {listed}   # inferred; check")
-    times = [str(c) for c in frame.columns if c != target and TIME.search(str(c))]
-    if inferred.kind == "binary" and EVENT.search(target) and times:
-        keys = f"{{kind: survival, time: {times[0]}, event: {target}}}"
-        lines.append(f"    # with a time this may be survival: {keys}; times here: {_comment(shown(times))}")
-    return lines
-
-
-def _name(column: str) -> str:
-    """Returns a valid name near that of a column."""
-    name = re.sub(r"[^\w-]", "_", column)
-    try:
-        return check_name(name)
-    except ValueError:  # reserved by torch
-        return f"{name}_"
-
-
-def _scalar(value: Any) -> str:
-    """Writes a value as YAML in one line, quoted where necessary."""
-    return write_yaml([value])[2:].strip()
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())
+    return f"    {scalar(name)}: {{{', '.join(keys)}}}   # {counts} in a table"

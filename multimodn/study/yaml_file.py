@@ -83,6 +83,15 @@ def write_yaml(data: Any) -> str:
     return text if text.isascii() or read_yaml(text) == data else _dump(data, allow_unicode=False)
 
 
+def write_yaml_text(text: str) -> str:
+    """Writes a text as YAML in one line and in double quotes, for any place in a file."""
+    for allow_unicode in (True, False):
+        quoted = yaml.dump(text, Dumper=_Dumper, default_style='"', allow_unicode=allow_unicode, width=float("inf"))
+        if quoted.count("\n") == 1 and (text.isascii() or read_yaml(quoted) == text):
+            break
+    return str(quoted).strip()
+
+
 def _dump(data: Any, *, allow_unicode: bool) -> str:
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=110))
 
