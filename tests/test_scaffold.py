@@ -55,7 +55,7 @@ def test_every_inference_is_stated(tables, tmp_path):
         "kind: ordinal   # inferred: values Stage I, Stage IIa, Stage III look ordered; alternatives: multi",
         "classes: [Stage I, Stage IIa, Stage III]   # inferred; check",
         "kind: binary   # inferred: two values, 0, 1",
-        "{kind: survival, time: days_to_death, event: death, event_positive: 1}",
+        "{kind: survival, time: days_to_death, event: death, event_positive: 1, unit: days}",
         "kind: survival   # inferred: a time and an event, two values, 0, 1",
         "as times until an outcome or the end of observation: days_to_death",
         "# - {name: clinical_data, kind: table, source: clinical_data, columns: [age, sex]}",
@@ -304,13 +304,13 @@ def test_endpoints_with_their_own_times_are_paired_by_name(tmp_path):
         table[f"{name}_STATUS"], table[f"{name}_MONTHS"] = generator.choice(["0:LIVING", "1:DECEASED"], 50), range(50)
     table.to_csv(tmp_path / "t.csv", index=False)
     targets = ["OS_STATUS", "PFS_MONTHS", "PFS_STATUS", "OS_MONTHS"]
-    text = write_study([tmp_path / "t.csv"], "id", targets, tmp_path / "s.yaml")
+    write_study([tmp_path / "t.csv"], "id", targets, tmp_path / "s.yaml")
     study = Study.load(tmp_path / "s.yaml")
     assert [(t.name, t.options.time, t.options.event_positive) for t in study.tasks] == [
         ("OS_STATUS", "OS_MONTHS", "1:DECEASED"),
         ("PFS_STATUS", "PFS_MONTHS", "1:DECEASED"),
     ]
-    assert "time: OS_MONTHS   # in months" in text
+    assert [task.options.unit for task in study.tasks] == ["months", "months"]
 
 
 def test_a_time_without_an_event_is_doubted(tmp_path):
@@ -325,6 +325,13 @@ def test_the_time_of_the_living_is_proposed_too(tmp_path):
     table.to_csv(tmp_path / "outcome.csv", index=False)
     text = write_study([tmp_path / "labs.csv", tmp_path / "outcome.csv"], "id", ["vital_status"], tmp_path / "t.yaml")
     assert "time: [days_to_death, days_to_last_followup], event: vital_status" in text
+    targets = ["vital_status", "days_to_death", "days_to_last_followup"]
+    write_study([tmp_path / "labs.csv", tmp_path / "outcome.csv"], "id", targets, tmp_path / "u.yaml")
+    (task,) = Study.load(tmp_path / "u.yaml").tasks
+    assert task.options.time == ("days_to_death", "days_to_last_followup")
+    assert task.options.unit == "days"
+    labels = Cohort.load(Study.load(tmp_path / "u.yaml")).targets["vital_status"]
+    assert labels[list(task.options.time)].notna().any(axis=1).all()
 
 
 def test_names_that_are_valid_only_in_quotes_load(tmp_path):
@@ -377,3 +384,27 @@ def test_times_are_known_by_their_names_and_values():
     assert not is_time("days", pd.Series([-5.0, -3.0, 2.0, 4.0]))  # changes
     assert unit_of(["OS_MONTHS", "PFS_MONTHS"]) == "months"
     assert unit_of(["days_to_death", "OS_MONTHS"]) is None
+
+
+@pytest.mark.parametrize(
+    ("spell", "rule"),
+    [
+        (lambda key: f"{int(key[1:]):05d}", "zero_pad"),
+        (lambda key: key.lower(), "case"),
+        (lambda key: f"{key} ", "strip"),
+        (lambda key: f'="{key}"', "unquote"),
+    ],
+)
+def test_identifiers_that_tables_spell_differently_get_a_rule(tmp_path, spell, rule):
+    labs, outcome = outcomes(tmp_path)
+    table, other = pd.read_csv(labs), pd.read_csv(outcome)
+    if rule == "zero_pad":
+        other["id"] = [str(int(key[1:])) for key in other["id"]]
+        other.to_csv(outcome, index=False)
+    table.assign(id=table["id"].map(spell)).to_csv(labs, index=False)
+    text = write_study([labs, outcome], "id", ["Death"], tmp_path / "s.yaml")
+    study = Study.load(tmp_path / "s.yaml")
+    assert rule in study.cohort.sources["labs"].key.model_dump()
+    assert study.cohort.sources["outcome"].key is None
+    assert len(Cohort.load(study)) == len(table)
+    assert "identifiers are spelled differently: '" in text

@@ -75,6 +75,15 @@ def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> 
     return max(sources, key=lambda source: source.n_in_tables)  # without an expression every file has a patient
 
 
+def folder_keys(folder: FolderSource) -> tuple[dict[str, str], str]:
+    """Returns the keys of the source of a folder, as YAML, and what the folder holds."""
+    given = {"files": folder.spec.files, "patient_from": folder.spec.patient_from}
+    # in quotes, as a pattern may begin with a bracket or an asterisk, which have a meaning in YAML
+    keys = {key: "'{}'".format(text.replace("'", "''")) for key, text in given.items() if text is not None}
+    counts = f"{len(folder.frame)} files of {folder.frame.index.nunique()} patients, {folder.n_in_tables} of them"
+    return keys, f"{counts} in a table"
+
+
 def _suffixes(files: list[Path], known: Counter[str], kind: str) -> list[str]:
     """Returns the suffixes of a kind, without those of second copies: files with the name of one that is taken."""
     chosen, stems = list[str](), set[Path]()

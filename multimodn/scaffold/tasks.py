@@ -81,7 +81,11 @@ def _survival(name: str, event: str, home: str, inferred: Inferred, times: Seque
         f"  - name: {scalar(name)}",
         f"    kind: survival   # inferred: {comment(why)}",
         f"    source: {scalar(home)}",
-        f"    time: {_times(times)}{f'   # in {unit}' if unit else ''}",
+        f"    time: {_times(times)}",
+        f"    unit: {unit}   # inferred from the names"
+        if unit
+        else "    # unit: days   # of the times; weeks, months, years",
+        "    # horizons: [1y, 3y]   # predict survival at these times; they need the unit",
         f"    event: {scalar(event)}",
         f"    event_positive: {scalar(inferred.options['positive'])}   # inferred; check",
         *[f"    # {comment(note)}" for note in inferred.notes],
@@ -101,8 +105,9 @@ def _task(name: str, target: str, home: str, inferred: Inferred, frame: pd.DataF
     times = [str(column) for column in frame.columns if column != target and is_time(str(column), frame[column])]
     if inferred.kind == "binary" and times and (EVENT.search(target) or ENDPOINTS & set(words_of(target))):
         chosen = times_of(target, _happened(frame[target], inferred), frame, times)
+        unit = unit_of(chosen)
         keys = f"kind: survival, time: {_times(chosen)}, event: {scalar(target)}, event_positive: "
-        keys += scalar(inferred.options["positive"])
+        keys += scalar(inferred.options["positive"]) + (f", unit: {unit}" if unit else "")
         listing = f"; times here: {comment(shown(times))}"
         lines.append(f"    # with a time this may be survival: {{{comment(keys)}}}{listing}")
     return lines

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from multimodn.data.keys import write_key
 from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
 from multimodn.files import write_text
+from multimodn.scaffold.code_tables import code_column, code_lines
 from multimodn.scaffold.columns import column_lines, left_out_table
-from multimodn.scaffold.folders import FolderSource, read_folder
+from multimodn.scaffold.folders import FolderSource, folder_keys, read_folder
+from multimodn.scaffold.keys import key_rules
 from multimodn.scaffold.tasks import tasks
-from multimodn.scaffold.yaml_lines import scalar, valid_name
+from multimodn.scaffold.yaml_lines import comment, scalar, valid_name
+from multimodn.study.keys import KeySpec
 from multimodn.study.study import SourceSpec
 from multimodn.study.training import SMALL, advised_members
 
@@ -76,7 +80,8 @@ def write_study(
     folders = _read_folders(sources, frames, out.parent)
     homes = _find_targets(frames, targets)
     frames |= {name: folder.frame for name, folder in folders.items()}
-    text = _compose(sources, frames, folders, homes, patient, out)
+    frames, rules = key_rules(frames, list(dict.fromkeys(homes.values())))
+    text = _compose(sources, frames, folders, homes, rules, patient, out)
     write_text(out, text)
     return text
 
@@ -143,7 +148,7 @@ def _find_targets(frames: dict[str, pd.DataFrame], targets: Sequence[str]) -> di
 
 def _compose(
     sources: dict[str, Path], frames: dict[str, pd.DataFrame], folders: dict[str, FolderSource], homes: dict[str, str],
-    patient: str, out: Path,
+    rules: dict[str, tuple[KeySpec, str]], patient: str, out: Path,
 ) -> str:  # fmt: skip
     source_lines, modality_lines, used = [], [], []
     of_targets = set(homes.values())
@@ -162,17 +167,20 @@ def _compose(
             keys += ["    # on_error: absent   # patients with unreadable files count as without it; default: an error"]
         else:
             origin = sources[name].suffix
-            kind = "embedding" if origin == ".npz" else "table"
-            keys = column_lines(frame, targets)
+            kind, keys = "embedding" if origin == ".npz" else "table", column_lines(frame, targets)
+            if not targets and (codes := code_column(frame)) is not None:
+                kind, keys, origin = "codes", code_lines(codes, frame), f"its column {codes.name}"
         written = scalar(name)
         modality_lines += [f"  - name: {written}", f"    kind: {kind}   # inferred from {origin}"]
         modality_lines += [f"    source: {written}", *keys]
     for name, path in sources.items():
+        relative = os.path.relpath(path.absolute(), out.parent.absolute())
+        given, said = {"path": scalar(relative)}, f"{len(frames[name])} rows"
         if name in folders:
-            source_lines.append(_folder(name, folders[name]))
-        else:
-            relative = os.path.relpath(path.absolute(), out.parent.absolute())
-            source_lines.append(f"    {scalar(name)}: {scalar(relative)}   # {len(frames[name])} rows")
+            given, said = folder_keys(folders[name])
+        if name in rules:
+            given, said = given | {"key": write_key(rules[name][0])}, f"{said}; {comment(rules[name][1])}"
+        source_lines.append(f"    {scalar(name)}: {_source(given)}   # {said}")
     task_lines, first = tasks(frames, homes)
     n_patients = len({patient for frame in frames.values() for patient in frame.index})
     members = advised_members(n_patients)
@@ -193,9 +201,6 @@ def _members_reason(n_patients: int, members: int) -> str:
     return f"One network, as there are only {n_patients} patients: too few for the folds of an ensemble."
 
 
-def _folder(name: str, folder: FolderSource) -> str:
-    given = {"files": folder.spec.files, "patient_from": folder.spec.patient_from}
-    # in quotes, as a pattern may begin with a bracket or an asterisk, which have a meaning in YAML
-    keys = ["{}: '{}'".format(key, text.replace("'", "''")) for key, text in given.items() if text is not None]
-    counts = f"{len(folder.frame)} files of {folder.frame.index.nunique()} patients, {folder.n_in_tables} of them"
-    return f"    {scalar(name)}: {{{', '.join(keys)}}}   # {counts} in a table"
+def _source(given: dict[str, str]) -> str:
+    """Writes the keys of a source in one line; the path alone in its short form."""
+    return given["path"] if list(given) == ["path"] else "{" + ", ".join(f"{k}: {v}" for k, v in given.items()) + "}"
