@@ -53,7 +53,9 @@ def test_from_tables_to_an_explained_patient(tmp_path):
     assert "{members: 5, seed: 0}" in text
     study.write_text(text.replace("{members: 5, seed: 0}", "{members: 2, epochs: 2, seed: 0}"))  # quick
     run = tmp_path / "run"
-    assert "auroc" in call("fit", study, "--run", run)
+    said = call("fit", study, "--run", run)
+    assert "auroc" in said
+    assert "The network predicts status alone. There is no expert of image" in " ".join(said.split())
     call("predict", run, "--out", tmp_path / "all.csv")
     assert pd.read_csv(tmp_path / "all.csv")["patient"].nunique() == 40
     assert "Prediction after each step" in call("explain", run, "--patient", "p00")

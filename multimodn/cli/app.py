@@ -112,6 +112,8 @@ def fit(
 ) -> None:
     """Train a study and score its test patients."""
     from multimodn.cli.terminal.tables import show_scores
+    from multimodn.findings import sentences
+    from multimodn.findings.experts import experts_of
     from multimodn.runs import fit_run, is_helper_process
     from multimodn.study.study import Study
     from multimodn.training.fit import TrainerFlags
@@ -129,6 +131,8 @@ def fit(
         import pandas as pd
 
         show_scores(console, pd.read_csv(scores), f"Test patients of {model.study.name}")
+    for sentence in sentences.experts(experts_of(model.provenance, model.study.seen)):
+        console.print(Text(sentence))
     console.print(f"Wrote {run}. Next: multimodn explain {run} --patient ID | multimodn report {run}")
 
 

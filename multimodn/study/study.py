@@ -164,6 +164,14 @@ class Study(Spec):
         """The modality of each step, by the step's name."""
         return {name: modality for modality in self.modalities for name in modality.step_names}
 
+    @property
+    def seen(self) -> dict[str, list[str]]:
+        """The steps that each task may see."""
+        return {
+            task.name: [name for name, modality in self.steps.items() if task.name not in modality.exclude_for]
+            for task in self.tasks
+        }
+
     def expanded(self, order: Sequence[str]) -> list[str]:
         """Writes a repeated modality in an order as all its steps, from the first reading to the last."""
         return _expanded(order, self.modalities)

@@ -65,8 +65,7 @@ def model_section(facts: CardFacts) -> list[str]:
     held = "the validation patients" if one else "another fold of the training and validation patients each"
     has_stopped = facts.n_members > 1 or facts.parts["validation"].any()  # held-out patients chose the epoch
     stopped = f"the epoch with the lowest loss on {held}" if has_stopped else "the last epoch"
-    seen = {task: [one.name for one in facts.seen_by(task)] for task in facts.tasks}
-    experts = sentences.experts(experts_of(model.provenance, seen))
+    experts = sentences.experts(experts_of(model.provenance, model.study.seen))
     update = Markup(f"{spec.state_size} numbers; an update ({code(spec.update)}) {UPDATES[spec.update]}")
     rows = [
         ("Study", escaped(model.study.name)),

@@ -24,10 +24,6 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
     """Reads where the model of a run folder, or of a bundle's, comes from."""
     known: Mapping[str, Any] = model.provenance
     sources = model.study.cohort.sources
-    steps = {name: model.study.steps[name] for name in model.order}
-    seen = {
-        task: [name for name, step in steps.items() if task not in step.exclude_for] for task in model.trained.tasks
-    }
     folder = run / BUNDLE if (run / BUNDLE).is_dir() else run
     written = max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) if folder.is_dir() else 0.0
     return RunInfo(
@@ -42,7 +38,7 @@ def run_facts(model: MultiModN, run: Path) -> RunInfo:
         model.study.missingness,
         {name: _reads(source.model_dump(mode="json", exclude_none=True)) for name, source in sources.items()},
         [name for name in DOCUMENTS if (run / name).is_file()],
-        experts_of(known, seen),
+        experts_of(known, model.study.seen),
     )
 
 
