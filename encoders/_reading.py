@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from multimodn.base.column_blocks import are_plain, column_blocks, plain_numbers
+from multimodn.data.reading.number_texts import Writings, writings
 from multimodn.errors import DataError, did_you_mean, raise_all, shown
 
 Series: TypeAlias = "pd.Series[Any]"
@@ -22,6 +23,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 Booleans: TypeAlias = NDArray[np.bool_]
 
+MINUS = "\u2212"  # the sign that text programs put for -
+SAMPLE = 1000  # different texts that tell whether a column may hold numbers
 N_SHOWN = 3  # cells quoted in a message; further ones are counted
 MAX_MISSING_NAMED = 20  # missing columns named with the most similar name; to compare thousands would take minutes
 
@@ -58,11 +61,22 @@ def parse_numbers(series: Series) -> tuple[Floats, Booleans]:
         numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
         return numbers, np.zeros(len(series), dtype=np.bool_)
     cells = series.astype(object)
-    text = cells.where(cells.isna(), cells.astype(str).str.strip()).to_numpy(dtype=object)
+    text = cells.where(cells.isna(), cells.astype(str).str.strip().str.replace(MINUS, "-")).to_numpy(dtype=object)
     filled = ~pd.isna(text) & (text != "")
     numbers = np.full(len(series), np.nan)
     numbers[filled] = pd.to_numeric(pd.Series(text[filled], dtype=object), errors="coerce").to_numpy(np.float64)
     return numbers, filled & np.isnan(numbers)
+
+
+def cell_writings(series: Series) -> Writings:
+    """Finds how the filled cells of a text column are written."""
+    counts = series.dropna().astype(str).str.strip().value_counts()
+    counts = counts[counts.index != ""]
+    n_cells = np.asarray(counts, dtype=np.int64)
+    sample = writings(counts.index[:SAMPLE], n_cells[:SAMPLE])
+    if len(counts) <= SAMPLE or 2 * sample.counts.get("other", 0) > sample.n_filled:  # free text
+        return sample
+    return writings(counts.index, n_cells)
 
 
 def is_empty(series: Series) -> Booleans:
@@ -106,7 +120,9 @@ def read_numbers(series: Series, problems: list[str], repair: str) -> Floats:
     numbers, unreadable = parse_numbers(series)
     if unreadable.any():
         count, cells = f"{int(unreadable.sum())} of {len(series)}", cells_shown(series, unreadable)
-        problems.append(f"{column} is numeric, but {count} cells are not numbers: {cells}. {repair}")
+        found = cell_writings(series[unreadable])
+        hint = f"{found.counted()}: {found.repair()}. " if found.are_numbers else ""
+        problems.append(f"{column} is numeric, but {count} cells are not numbers: {cells}. {hint}{repair}")
     infinite = np.isinf(numbers)
     if infinite.any():
         count, cells = str(int(infinite.sum())), cells_shown(series, infinite)

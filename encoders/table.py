@@ -15,6 +15,7 @@ from torch import Tensor
 
 from multimodn.base.encoder import JSON, Encoder, Options
 from multimodn.base.feature_groups import Parts
+from multimodn.data.reading.cells import with_flags
 from multimodn.encoders._layers import Layers, LevelInput, PeriodicInput, PiecewiseInput, Projection, ScaledInput
 from multimodn.encoders._reading import check_columns, empty_cells
 from multimodn.encoders._tables.columns import level_numbers
@@ -71,6 +72,7 @@ class TableEncoder(Encoder):
         Inputs are scaled numbers (training spreads from the training mean, NaN = empty) or component scores, then level
         numbers (NaN = empty or unseen), then 1 for an empty cell, else 0.
         """
+        frame = with_flags(frame, self.columns)
         check_columns(frame, self.columns, HEADER)
         scaled: Tensor = self.scaler(frame, REPAIR, HEADER)
         if self.projection is not None:
@@ -125,7 +127,7 @@ class TableEncoder(Encoder):
 
         The baseline of an encoding is its training mean, 0, as that of an empty cell.
         """
-        content = values
+        content, frame = values, with_flags(frame, self.columns)
         if self.projection is not None:  # back from components to columns
             content = torch.cat([self.scaler(frame, REPAIR, HEADER), values[:, self.n_numeric :].cpu()], 1)
         baseline = "the mean of the training patients, where an empty cell stands as well"

@@ -126,6 +126,8 @@ def fit_layout(frame: pd.DataFrame, options: TableOptions) -> TableLayout:
     dropped |= {name: column for name, column in of_levels.items() if isinstance(column, str)}
     fitted: list[NumericColumn | CategoricalColumn] = [*numeric, *categorical]
     report_dropped(dropped, len(fitted), len(frame), HEADER)
+    if kinds.notes:
+        warnings.warn(f"{HEADER}: {' '.join(kinds.notes)}", DataWarning, stacklevel=3)
     indicated = [column.name for column in fitted if column.n_empty and options.indicate_empty]
     n_components = min(n_components, len(numeric), len(frame)) if n_components and numeric else None
     n_knots = min(MAX_KNOTS, max(2, len(frame)))

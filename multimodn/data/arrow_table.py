@@ -15,6 +15,7 @@ from multimodn.errors import DataError
 
 FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; doubled as needed
 
+LARGEST_EXACT = 1 << 24  # up to it float32 holds every whole number
 FLOAT32_LOSS = 1e-6  # the share of a column's spread that rounding to float32 may take
 
 _NO_COPY: dict[str, Any] = {"copy": False} if pd.__version__.startswith("2.") else {}  # pandas 3 warns about it
@@ -33,6 +34,7 @@ class ColumnCollector:
         self.patient, self.verbatim = patient, set(verbatim) - {patient}
         self.exact = [*exact, *(name for name in schema.names if name in self.verbatim and name not in exact)]
         self.numeric = {name: row for row, name in enumerate(f.name for f in schema if self._is_number(f))}
+        self.cut_digits: set[str] = set()  # columns of whole numbers with more digits than float64 holds
         self._wide: dict[str, list[np.ndarray[Any, Any]]] = {}
         self._others: dict[str, list[Any]] = {name: [] for name in schema.names if name not in self.numeric}
         if n_rows is None:
@@ -88,17 +90,20 @@ class ColumnCollector:
         return joined
 
     def _is_number(self, field: Any) -> bool:
-        if field.name in self.exact:
+        if field.name in self.verbatim:
             return False
         kind = field.type
+        if types.is_interval(kind) or types.is_duration(kind):
+            repair = "give a number, such as date_diff('day', first, last) in a query."
+            raise DataError(f"column '{field.name}' holds spans of time ({kind}); {repair}")
         number_types = (types.is_floating, types.is_integer, types.is_decimal, types.is_boolean, types.is_null)
         text_types = (types.is_string, types.is_large_string, types.is_string_view, types.is_temporal)
         if any(is_type(kind) for is_type in number_types):
-            return True
+            return field.name not in self.exact
         if any(is_type(kind.value_type if types.is_dictionary(kind) else kind) for is_type in text_types):
             return False
         if types.is_binary(kind):
-            raise DataError(f"column '{field.name}' is not text in UTF-8; save the file in that encoding.")
+            raise DataError(f"column '{field.name}' holds bytes, not text in UTF-8; save it as text in that encoding.")
         raise DataError(f"column '{field.name}' holds {kind}; give numbers, booleans or text.")
 
     def _store(self, column: Any, name: str, start: int, stop: int) -> None:
@@ -113,7 +118,15 @@ class ColumnCollector:
         values = _values(compute.cast(column, pa.float64(), safe=False))
         with np.errstate(over="ignore"):
             place[:] = values
-        if name in self._wide or is_wide(values, place):
+        largest = float(np.fmax.reduce(np.abs(values), initial=0.0))
+        if largest <= LARGEST_EXACT and name not in self._wide:
+            return
+        if _has_cut_digits(values, largest):
+            if types.is_integer(column.type):
+                repair = "If they are codes, make them text, such as by `cast(... as varchar)` in a query."
+                raise DataError(f"column '{name}' holds whole numbers of more than 15 digits. {repair}")
+            self.cut_digits.add(name)
+        if name in self._wide or _loses(values, place):
             before = [] if name in self._wide else [self._numbers[row, :start].astype(float)]
             self._wide.setdefault(name, before).append(values)
 
@@ -136,7 +149,10 @@ def text_keys(keys: Any) -> pd.Index:
 
 
 def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
-    """Returns a chunked array in its own type, dates as text; ``parse``: numbers without leading zeros as numbers."""
+    """Returns a chunked array in its own type, dates as text; ``parse``: numbers without leading zeros as numbers.
+
+    Whole numbers that a float would round, in a column with empty cells, stay text.
+    """
     kind = column.type
     if types.is_dictionary(kind) or types.is_temporal(kind):
         column = compute.cast(column, pa.string())
@@ -148,6 +164,10 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
                 break
             except pa.ArrowInvalid:
                 continue
+    if types.is_decimal(column.type):
+        column = compute.cast(column, pa.float64(), safe=False)
+    if types.is_integer(column.type) and column.null_count and _has_cut_digits(*_with_largest(column)):
+        column = compute.cast(column, pa.string())  # pandas would make them floats
     series: pd.Series[Any] = column.to_pandas()
     return series.reset_index(drop=True)
 
@@ -174,9 +194,21 @@ def _values(column: Any) -> np.ndarray[Any, Any]:
 
 def is_wide(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
     """Says whether ``narrow`` loses whole numbers, numbers beyond the range of float32, or what tells numbers apart."""
-    largest = np.fmax.reduce(np.abs(values), initial=0.0)
-    if largest <= 1 << 24:
-        return False
+    return bool(np.fmax.reduce(np.abs(values), initial=0.0) > LARGEST_EXACT) and _loses(values, narrow)
+
+
+def _with_largest(column: Any) -> tuple[np.ndarray[Any, Any], float]:
+    values = _values(column)
+    return values, float(np.fmax.reduce(np.abs(values), initial=0.0))
+
+
+def _has_cut_digits(values: np.ndarray[Any, Any], largest: float) -> bool:
+    """Says whether there are whole numbers, no decimals, of 16 to 19 digits, which float64 rounds."""
+    return 1 << 53 <= largest < 1e19 and bool((np.isnan(values) | (values == np.floor(values))).all())
+
+
+def _loses(values: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
+    """See `is_wide`; for columns with numbers that float32 may round."""
     lost = (values != narrow) & np.isfinite(values)
     if (lost & ((values == np.floor(values)) | np.isinf(narrow))).any():
         return True

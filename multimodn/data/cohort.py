@@ -58,7 +58,7 @@ class Cohort(CohortTables):
             notes: list[checks.Note] = []
             given: dict[str, Given] = dict.fromkeys(study.cohort.sources) if study.cohorts else {}
             given |= sources or {}
-            tables = load_tables(study, labelled, given, problems)
+            tables = load_tables(study, labelled, given, problems, notes)
             index = read_index(study, tables, labelled, problems)
             frames = modality_frames(study, tables, given, labelled, problems, notes, index)
             targets = task_tables(study, tables, problems) if labelled else {}

@@ -13,12 +13,14 @@ from multimodn.base.column_blocks import column_blocks
 from multimodn.data import checks
 from multimodn.data.checks import Note
 from multimodn.data.files import with_absolute_paths
+from multimodn.data.reading.header import NAMELESS, nameless_kind
 from multimodn.data.reading.order import order_of_readings
 from multimodn.data.sources import Given, Tables
 from multimodn.data.tables import label_columns
 from multimodn.data.time.index import Index
 from multimodn.data.time.known import as_known
 from multimodn.errors import DataError, did_you_mean, shown
+from multimodn.study.sources import flag_column
 from multimodn.study.study import AllBut, ModalitySpec, RepeatSpec, SourceSpec, Study
 from multimodn.study.time import index_columns
 
@@ -41,6 +43,7 @@ def modality_frames(
             continue
         table = tables[modality.source]
         columns = modality_columns(study, modality, list(table.columns), labelled, problems)
+        columns = _without_nameless(modality, table, columns, problems, notes)
         date_format = study.cohort.sources[modality.source].date_format
         if study.index is None or index is not None:
             table = as_known(modality, table, columns, index, date_format, problems, notes)
@@ -50,6 +53,27 @@ def modality_frames(
         for name, reading in _readings(modality, table, frame, date_format, problems, notes).items():
             frames[name] = with_values(reading)
     return frames
+
+
+def _without_nameless(
+    modality: ModalitySpec, table: pd.DataFrame, columns: list[str], problems: list[str], notes: list[Note]
+) -> list[str]:
+    """Leaves out the row numbers and the empty cells that programs write in columns without a name."""
+    if isinstance(modality.columns, list):
+        return columns
+    nameless = [name for name in columns if NAMELESS.fullmatch(str(name))]
+    for name in nameless:
+        kind = nameless_kind(table[name])
+        if kind is None:
+            cells = shown(table[name].dropna().unique()[:3].tolist())
+            where = f"modality '{modality.name}': column '{name}' of source '{modality.source}'"
+            problems.append(
+                f"{where} has no name and holds {cells}. Name it, or leave it out by `all_but: ['{name}']`."
+            )
+        else:
+            text = f"modality '{modality.name}': column '{name}' has no name and holds {kind}; it is left out."
+            notes.append(Note(text, "modality {}: a column without a name is left out", (modality.name,)))
+    return [name for name in columns if name not in nameless]
 
 
 def is_later_reading(name: str) -> bool:
@@ -152,7 +176,9 @@ def modality_columns(
     elif modality.columns == "all":
         asked, columns = [], [name for name in available if name not in ordering]
     else:
-        asked = columns = list(modality.columns)
+        asked = list(modality.columns)
+        flags = [flag_column(name) for name in asked if flag_column(name) in at_source]
+        columns = [*asked, *(name for name in flags if name not in asked)]
     unknown = [name for name in asked if name not in at_source and name != study.cohort.patient]
     lacks = f"{where}: source '{modality.source}' has no column"
     problems += [f"{lacks} '{name}'.{did_you_mean(name, available)}" for name in unknown]

@@ -122,7 +122,7 @@ def _read(study: Study, name: str, labelled: bool) -> _Registry:
     one = registry_study(study, name)
     problems: list[str] = []
     notes: list[Note] = []
-    tables = load_tables(one, labelled, {}, problems)
+    tables = load_tables(one, labelled, {}, problems, notes)
     own = _own_tasks(one, tables, problems, are_given=study.cohorts[name].tasks is not None) if labelled else one.tasks
     narrow = one.model_copy(update={"tasks": own})
     targets = task_tables(narrow, tables, problems) if own and labelled else {}

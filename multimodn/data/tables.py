@@ -8,17 +8,23 @@ from pathlib import Path
 import pandas as pd
 
 from multimodn.data import checks
+from multimodn.data.checks import Note
 from multimodn.data.keys import key_problems as keys_apart
 from multimodn.data.keys import with_keys
+from multimodn.data.reading.cells import with_options
 from multimodn.data.sources import Given, Tables, from_frame, read_source
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.study.keys import KeySpec
 from multimodn.study.study import ColumnSplit, SourceSpec, Study
 from multimodn.study.time import index_columns
 
+_SUMMARY = "some cells were read as the options of the source say, or are in doubt"
 
-def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], problems: list[str]) -> Tables:
-    """Reads each source that is needed, once; see `Cohort.load`. Problems are added to ``problems``."""
+
+def load_tables(
+    study: Study, labelled: bool, replaced: Mapping[str, Given], problems: list[str], notes: list[Note]
+) -> Tables:
+    """Reads each source that is needed, once; see `Cohort.load`. Adds to ``problems`` and ``notes``."""
     for name in replaced:
         if name not in study.cohort.sources:
             raise StudyError(f"Unknown source '{name}'.{did_you_mean(name, study.cohort.sources)}")
@@ -38,7 +44,7 @@ def load_tables(study: Study, labelled: bool, replaced: Mapping[str, Given], pro
         several_rows |= name in of_moments  # landmarks
         rule = key_rule(study, name, given)
         try:
-            table = with_keys(_read(study, name, given), rule, several_rows=several_rows)
+            table = with_keys(_read(study, name, given, notes), rule, several_rows=several_rows)
         except DataError as error:
             problems.append(f"source '{name}': {error}")
             continue
@@ -56,16 +62,19 @@ def key_rule(study: Study, name: str, given: Given) -> KeySpec | None:
     return (given if isinstance(given, SourceSpec) else study.cohort.sources[name]).key
 
 
-def _read(study: Study, name: str, given: Given) -> pd.DataFrame:
-    if isinstance(given, pd.DataFrame):
-        return from_frame(given, study.cohort.patient)
+def _read(study: Study, name: str, given: Given, notes: list[Note]) -> pd.DataFrame:
     if given is None:
         raise DataError("it is None, but targets or the split are read from it.")
-    exact = exact_columns(study, name)
-    verbatim = verbatim_columns(study, name)
-    if isinstance(given, SourceSpec):
-        return read_source(given, study.folder, study.cohort.patient, exact, verbatim)
-    return read_source(study.cohort.sources[name].elsewhere(given), Path(), study.cohort.patient, exact, verbatim)
+    own, texts, patient = study.cohort.sources[name], list[str](), study.cohort.patient
+    exact, verbatim = exact_columns(study, name), verbatim_columns(study, name)
+    literal = {column for spec in study.modalities if spec.source == name for column in spec.exact_columns} | verbatim
+    if isinstance(given, pd.DataFrame):
+        table = with_options(from_frame(given, patient), own, literal, texts)
+    else:
+        spec, folder = (given, study.folder) if isinstance(given, SourceSpec) else (own.elsewhere(given), Path())
+        table = read_source(spec, folder, patient, exact, verbatim, literal, texts)
+    notes += [Note(f"source '{name}': {text}", f"source {{}}: {_SUMMARY}", (name,)) for text in texts]
+    return table
 
 
 def exact_columns(study: Study, source: str) -> set[str]:

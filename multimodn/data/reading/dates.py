@@ -27,6 +27,7 @@ _FORMS = {
     "year, month": r"(?P<year>(?:19|20)\d{2})(?P<sign>[-/.])(?P<month>\d{1,2})",
     "name, year": rf"{_MONTH_NAME}[-/., ]*(?P<year>(?:19|20)\d{{2}})",
 }
+FEWEST_DATES = 6  # different numbers that all look like dates; three of a hundred numbers do by chance
 _PARTS = ["year", "month", "day", "sign", "hour", "minute", "second", "half", "zone"]
 _MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10}
 _MONTHS |= {"nov": 11, "dec": 12, "mär": 3, "mrz": 3, "mai": 5, "okt": 10, "dez": 12}
@@ -75,6 +76,21 @@ def are_dates(texts: pd.Index) -> bool:
         return True
 
 
+def are_date_numbers(numbers: NDArray[np.float64]) -> bool:
+    """Says whether all numbers, NaN apart, are dates such as 20240131, 31012024 or 202401; some by chance are not."""
+    filled = np.unique(numbers[~np.isnan(numbers)])
+    if len(filled) < FEWEST_DATES or not (filled == np.floor(filled)).all() or not 1e5 < filled[0] <= filled[-1] < 1e8:
+        return False
+    whole = filled.astype(np.int64)
+    forms = [(whole // 10000, whole // 100 % 100, whole % 100), (whole % 10000, whole // 10000 % 100, whole // 10**6)]
+    if filled[-1] < 1e6:
+        forms = [(whole // 100, whole % 100, np.ones_like(whole))]
+    return any(
+        bool(((year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
+        for year, month, day in forms
+    )
+
+
 def _days_first(parts: pd.DataFrame, texts: pd.Series[Any]) -> pd.DataFrame:
     """Returns the parts of dates with the year last, exchanged where the month comes first."""
     parts = parts.copy()
@@ -101,7 +117,7 @@ def _seconds_of_parts(parts: pd.DataFrame) -> NDArray[np.float64] | None:
     if (hour > 24).any() or (minute > 59).any() or ((half != "") & ((hour > 12) | (hour == 0))).any():
         return None
     hour = hour.where(half == "", hour % 12 + 12 * (half == "pm"))
-    clock: NDArray[np.float64] = (3600.0 * hour + 60 * minute + second).to_numpy(np.float64)
+    clock = np.asarray(3600.0 * hour + 60 * minute + second, dtype=np.float64)
     if (parts["year"] == "").all():
         return clock
     month = parts["month"].map(lambda text: int(text) if text.isdigit() else _MONTHS.get(text[:3].lower(), 0))
