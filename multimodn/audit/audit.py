@@ -15,7 +15,7 @@ import torch
 
 from multimodn.audit.empty_cells import audit_cells, read_empty_cells
 from multimodn.audit.figure import audit_chart
-from multimodn.audit.findings import AbsentStrata, Audit, Dependence, Hole, PatternCount, TaskAudit, is_high
+from multimodn.audit.findings import AbsentStrata, Audit, Dependence, Hole, LateRows, PatternCount, TaskAudit, is_high
 from multimodn.audit.independence import ALPHA, Bools, Counts, independence, matters, presence_auroc
 from multimodn.audit.pattern_counts import Patterns
 from multimodn.audit.pattern_shifts import find_shifts
@@ -23,6 +23,7 @@ from multimodn.audit.sentences import LIMIT, half_names, shift_verdict, task_ver
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.splits import Split
+from multimodn.data.time.known import TimeCut
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all
 from multimodn.files import make_folder, write_text
 from multimodn.missingness.label_shift import comparable_outcomes
@@ -67,7 +68,12 @@ def audit(study: Study, cohort: Cohort, split: Split | None = None, *, seed: int
     n_cell_tests = sum(each.n_tests for task in tasks for each in task.cells)
     tasks = [replace(task, verdict=task_verdict(task, n_tests, n_cell_tests)) for task in tasks]
     shifts = find_shifts(cohort, split, patterns, seed)
-    return Audit(study.name, len(cohort), patterns.names, tuple(tasks), shifts, shift_verdict(shifts), LIMIT)
+    late = tuple(
+        LateRows(cut.modality, cut.column, cut.n, cut.n_after + cut.n_same_day, cut.n_before)
+        for cut in cohort.notes
+        if isinstance(cut, TimeCut)
+    )
+    return Audit(study.name, len(cohort), patterns.names, tuple(tasks), shifts, shift_verdict(shifts), LIMIT, late)
 
 
 def _check(study: Study, cohort: Cohort) -> None:

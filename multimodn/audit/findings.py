@@ -168,6 +168,17 @@ class Shift:
 
 
 @dataclass(frozen=True)
+class LateRows:
+    """Rows of a modality, or cells of one of its columns of dates, that are not used because of their time."""
+
+    modality: str
+    column: str  # of their times
+    n: int  # rows, or cells, of the modality
+    n_after: int  # of them, after the moment of prediction, or of its day and without a clock
+    n_before: int  # before the modality's window
+
+
+@dataclass(frozen=True)
 class Audit:
     """All findings."""
 
@@ -178,6 +189,7 @@ class Audit:
     shifts: tuple[Shift, ...]  # between parts of the split and between groups
     verdict: str  # what the shifts mean and what to do
     limit: str  # what no audit can see
+    late: tuple[LateRows, ...] = ()  # what lies after the moment of prediction, or before a window
 
     @property
     def alarms(self) -> list[Dependence]:

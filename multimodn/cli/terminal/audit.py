@@ -37,6 +37,8 @@ def show_audit(console: Console, found: Audit) -> None:
         console.rule("Parts of the split, and groups")
     for shift in compared:
         _show_shift(console, shift)
+    if found.late:
+        _show_late(console, found)
     console.rule("What this means")
     for task in found.tasks:
         _say(console, task.verdict, bool(task.alarms or task.cell_alarms))
@@ -175,6 +177,16 @@ def _show_shift(console: Console, shift: Shift) -> None:
         table, rows = _table(console, title, [shift.by], modalities), zip(names, zip(*shares, strict=True), strict=True)
     for name, row in rows:
         table.add_row(Text(name), *map(_percent, row))
+    console.print(table)
+
+
+def _show_late(console: Console, found: Audit) -> None:
+    """Prints what is not used of each modality because of its time."""
+    numbers = ["rows", "after the moment of prediction", "before the window"]
+    table = _table(console, "Not used, by time", ["modality", "column"], numbers)
+    for late in found.late:
+        counts = (f"{count:,}" for count in (late.n, late.n_after, late.n_before))
+        table.add_row(Text(late.modality), Text(late.column), *counts)
     console.print(table)
 
 

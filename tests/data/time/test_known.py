@@ -1,5 +1,6 @@
 """What is known at the moment of prediction; nothing from after it reaches the cohort."""
 
+import io
 import warnings
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from multimodn import Cohort
+from multimodn.audit.audit import audit
+from multimodn.cli.terminal.audit import show_audit
 from multimodn.data.splits import make_split
 from multimodn.data.time.known import TimeCut
 from multimodn.encoders.series import SeriesEncoder, SeriesOptions
@@ -298,3 +302,21 @@ def test_values_after_the_index_change_no_bit(tmp_path, kind, rows, future, rand
         encoders = [SeriesEncoder.fit(cohort.modalities["labs"], SeriesOptions()) for cohort in cohorts]
         items = [e.prepare(c.modalities["labs"]).items for e, c in zip(encoders, cohorts, strict=True)]
         assert torch.equal(*items)
+
+
+def test_the_audit_counts_what_lies_after_the_index(tmp_path):
+    n = 40
+    ids = [f"{i:02d}" for i in range(n)]
+    case = "\n".join(
+        [CASE.splitlines()[0], *(f"{i},{k % 2},2024-01-10,1984-01-10,T{k % 3}" for k, i in enumerate(ids))]
+    )
+    labs = "\n".join(["id,time,variable,value", *(f"{i},2024-01-{d:02d},crp,{d}" for i in ids for d in (1, 9, 12))])
+    timed = study(tmp_path, labs=labs + "\n", case=case + "\n", window={"before": "5d"})
+    found = audit(timed, load(timed))
+    assert [(late.modality, late.column, late.n, late.n_after, late.n_before) for late in found.late] == [
+        ("labs", "time", 120, 40, 40)
+    ]
+    assert found.to_dict()["late"][0]["n_after"] == 40
+    console = Console(record=True, width=120, file=io.StringIO())
+    show_audit(console, found)
+    assert "Not used, by time" in console.export_text()
