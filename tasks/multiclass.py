@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
+from multimodn.data.label_texts import as_text
 from multimodn.metrics import tasks as metrics
-from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, training_labels
+from multimodn.tasks._labels import Label, check_unique, count_classes, encode, training_labels
 from multimodn.tasks._outputs import ClassTask
 from multimodn.tasks._spelling import refuse_dates, tidy_labels
 

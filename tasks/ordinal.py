@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodn import base
+from multimodn.data.label_texts import as_text
 from multimodn.errors import DataError
 from multimodn.metrics import tasks as metrics
-from multimodn.tasks._labels import Label, as_text, check_unique, count_classes, encode, numeric_classes
+from multimodn.tasks._labels import Label, check_unique, count_classes, encode, numeric_classes
 from multimodn.tasks._outputs import ClassTask
 from multimodn.tasks._spelling import tidy_labels
 

@@ -5,9 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multimodn.data.cohort import Cohort
+from multimodn.data.follow_up import is_time, is_time_name
 from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.scaffold.infer_task import infer_task
-from multimodn.scaffold.times import is_time, is_time_name, unit_of
+from multimodn.scaffold.times import unit_of
 from multimodn.scaffold.write_study import write_study
 from multimodn.study.study import Study
 from multimodn.study.training import advised_members
@@ -276,7 +277,10 @@ def test_the_table_of_the_targets_is_no_modality_unless_it_is_the_only_one(tmp_p
     assert "# - {name: outcome, kind: table, source: outcome, columns: [ward]}" in text
     write_study(tables[1:], "id", ["Death"], tmp_path / "t.yaml")
     (modality,) = Study.load(tmp_path / "t.yaml").modalities
-    assert modality.columns.all_but == ["Death", "days_to_death", "days_to_last_followup", "OS"]
+    left_out = ["Death", "vital_status", "days_to_death", "days_to_last_followup", "OS"]
+    assert modality.columns.all_but == left_out
+    text = (tmp_path / "t.yaml").read_text()
+    assert "vital_status (the same), days_to_death (filled for one class only)" in text
     pd.read_csv(tables[1])[["id", "Death"]].to_csv(tables[1], index=False)
     with pytest.raises(StudyError, match="holds targets only; name a table or folder of inputs too"):
         write_study(tables[1:], "id", ["Death"], tmp_path / "u.yaml")

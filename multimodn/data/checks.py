@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from multimodn.base.column_blocks import are_plain, column_blocks, plain_numbers
 from multimodn.errors import shown
 
-SAMPLE = 512  # labelled patients that must show a suspected leak before all are checked
 FEW = 20  # distinct whole numbers up to which a target column is taken for classes
-LEAK_ROWS = 20  # fewer patients agree by chance too easily
-NEAR = 1e-6  # relative difference up to which numbers are taken for equal
 
 
 @dataclass(frozen=True)
@@ -115,39 +112,18 @@ def class_notes(task: str, targets: pd.DataFrame) -> list[Note]:
     return notes
 
 
-def leak_notes(modality: str, frame: pd.DataFrame, targets: Mapping[str, pd.DataFrame]) -> list[Note]:
-    """Lists input columns that equal a target column, if need be after renaming its values."""
-    notes = list[Note]()
-    if not frame.index.is_unique:  # several rows of a patient cannot each be a renamed target
-        return notes
-    for task, table in targets.items():
-        for target in table.columns:
-            label = table[target].reindex(frame.index).dropna()
-            if len(label) < LEAK_ROWS or label.nunique() < 2:
-                continue
-            suspects = [name for name in _suspects(frame, label) if _is_renamed(frame[name], label)]
-            if suspects:
-                text = (
-                    f"modality '{modality}': {shown(suspects)} has the same information as target column '{target}' of "
-                    f"task '{task}'. If it is not known before the outcome, exclude it with `all_but`."
-                )
-                summary = "modality {} has columns with the same information as an outcome ({}), likely a leak"
-                notes.append(Note(text, summary, (modality, shown(suspects))))
-    return notes
-
-
 def _extremes(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
     """Returns name, lowest and highest value of each numeric column; NaN where all cells are empty."""
     extremes = list[tuple[str, float, float]]()
-    places = np.flatnonzero(_are_numeric(frame))
+    places = np.flatnonzero(are_numeric(frame))
     for block in column_blocks(len(frame), len(places)):
-        numbers = _numbers(frame, places[block])
+        numbers = numbers_of(frame, places[block])
         low, high = (extreme.reduce(numbers, axis=1, initial=np.nan).tolist() for extreme in (np.fmin, np.fmax))
         extremes += zip(frame.columns[places[block]], low, high, strict=True)
     return extremes
 
 
-def _numbers(frame: pd.DataFrame, places: NDArray[np.intp]) -> NDArray[np.float64]:
+def numbers_of(frame: pd.DataFrame, places: NDArray[np.intp]) -> NDArray[np.float64]:
     """Returns the cells of numeric columns ``(n_places, n)``, NaN = empty."""
     plain = are_plain(frame)[places]
     if plain.all():
@@ -159,12 +135,14 @@ def _numbers(frame: pd.DataFrame, places: NDArray[np.intp]) -> NDArray[np.float6
     return numbers
 
 
-def _are_numeric(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    return np.array([pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes], dtype=np.bool_)
+def are_numeric(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tells which columns hold numbers, ``(n_columns,)``."""
+    known = {dtype: pd.api.types.is_numeric_dtype(dtype) for dtype in set(frame.dtypes)}
+    return np.array([known[dtype] for dtype in frame.dtypes], dtype=np.bool_)
 
 
 def _texts(frame: pd.DataFrame) -> list[str]:
-    return frame.columns[~_are_numeric(frame)].tolist()
+    return frame.columns[~are_numeric(frame)].tolist()
 
 
 def _are_classes(values: pd.Series[Any], counts: pd.Series[int]) -> bool:
@@ -172,59 +150,3 @@ def _are_classes(values: pd.Series[Any], counts: pd.Series[int]) -> bool:
         return len(counts) <= max(FEW, len(values) // 5)
     numbers = counts.index.to_numpy(dtype=float)
     return len(counts) <= min(FEW, int(counts.sum()) // 5) and bool((numbers == np.floor(numbers)).all())
-
-
-def _suspects(frame: pd.DataFrame, label: pd.Series[Any]) -> list[str]:
-    """Returns the columns that may equal the label, judged by a sample of the labelled patients."""
-    are_numeric = _are_numeric(frame)
-    texts, numeric = frame.columns[~are_numeric].tolist(), frame.columns[are_numeric].tolist()
-    rows = np.unique(np.linspace(0, len(label) - 1, SAMPLE).astype(int))
-    codes = pd.factorize(label.iloc[rows])[0]
-    if not numeric:
-        return texts
-    if len(np.unique(codes)) > len(rows) // 2:
-        return [*texts, *_near(frame, np.flatnonzero(are_numeric), label)]
-    order = np.argsort(codes, kind="stable")
-    sampled = frame.index.get_indexer(label.index[rows[order]])
-    values = frame[numeric].iloc[sampled].to_numpy(dtype=float, na_value=np.nan)
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    low, high = np.fmin.reduceat(values, starts, axis=0), np.fmax.reduceat(values, starts, axis=0)
-    same_in_class = ((low == high) | np.isnan(low)).all(axis=0)
-    return [*texts, *(name for name, same in zip(numeric, same_in_class, strict=True) if same)]
-
-
-def _near(frame: pd.DataFrame, places: NDArray[np.intp], label: pd.Series[Any]) -> list[str]:
-    """Returns the numeric columns that may equal a label of mostly different values.
-
-    Where more than half of the labels of a column's filled cells surely differ, `_is_renamed` asks for near numbers.
-    """
-    names = frame.columns[places].tolist()
-    if not pd.api.types.is_numeric_dtype(label.dtype):
-        return names
-    rows, truth, n_different = frame.index.get_indexer(label.index), label.to_numpy(dtype=float), label.nunique()
-    may_equal = list[np.bool_]()
-    for block in column_blocks(len(frame), len(places)):
-        cells = _numbers(frame, places[block])[:, rows]
-        is_filled = ~np.isnan(cells)
-        n_filled = is_filled.sum(axis=1)
-        differ = n_different - (len(label) - n_filled) > n_filled // 2
-        near = (np.isclose(cells, truth, rtol=NEAR) | ~is_filled).all(axis=1)
-        may_equal += list(near | ~differ)
-    return [name for name, may in zip(names, may_equal, strict=True) if may]
-
-
-def _is_renamed(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
-    """Says whether values and labels correspond one to one."""
-    values = values.reindex(label.index).dropna()
-    label = label.loc[values.index]
-    if len(values) < LEAK_ROWS:
-        return False
-    a, b = pd.factorize(values)[0].astype(np.int64), pd.factorize(label)[0].astype(np.int64)
-    n_a, n_b = int(a.max()) + 1, int(b.max()) + 1
-    if n_a != n_b or n_a < 2:
-        return False
-    if n_b > len(label) // 2:  # nearly every value is unique: any two such columns are renamings of each other
-        if pd.api.types.is_numeric_dtype(values.dtype) and pd.api.types.is_numeric_dtype(label.dtype):
-            return bool(np.allclose(values.to_numpy(dtype=float), label.to_numpy(dtype=float), rtol=NEAR))
-        return bool((values.astype(str) == label.astype(str)).all())
-    return len(np.unique(a * n_b + b)) == n_a

@@ -16,6 +16,7 @@ from multimodn.data import checks
 from multimodn.data.cohort_tables import CohortTables, union_of_patients
 from multimodn.data.files import with_absolute_paths
 from multimodn.data.hashing import add_table, with_contents
+from multimodn.data.leaks import follow_up_notes, leak_notes
 from multimodn.data.modality_frames import is_later_reading, modality_frames, task_tables, with_values
 from multimodn.data.registries import load_registries
 from multimodn.data.sources import Given, from_frame
@@ -198,7 +199,9 @@ def _check(cohort: Cohort, with_targets: pd.Index | None, hidden: Mapping[str, C
             if not is_later_reading(name):  # few have it, so that a column may well be constant
                 notes += checks.column_notes(name, frame.drop(columns=cohort.files.get(name, []), errors="ignore"))
             seeing = {task: table for task, table in cohort.targets.items() if task not in (hidden or {}).get(name, ())}
-            notes += checks.leak_notes(name, frame, seeing)
+            notes += leak_notes(name, frame, seeing)
+            if not is_later_reading(name):
+                notes += follow_up_notes(name, frame)
         for name, table in cohort.targets.items():
             notes += checks.class_notes(name, table)
     if notes:

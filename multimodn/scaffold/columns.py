@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from multimodn.data.follow_up import is_time, is_time_name
+from multimodn.data.leaks import telling_columns
 from multimodn.errors import shown
 from multimodn.scaffold.infer_task import FEW
-from multimodn.scaffold.times import is_time, is_time_name
 from multimodn.scaffold.yaml_lines import comment, listed, scalar
 
 EVENT = re.compile(r"(status|event|death|died|dead|recurrence|progression)", re.IGNORECASE)
 
 
-def column_lines(frame: pd.DataFrame, targets: Sequence[str]) -> list[str]:
-    """Returns the ``columns`` of a table's modality, with comments on each of them."""
-    inputs = [str(column) for column in frame.columns if column not in targets]
+def column_lines(frame: pd.DataFrame, targets: Sequence[str], labels: Sequence[pd.Series[Any]] = ()) -> list[str]:
+    """Returns the ``columns`` of a table's modality, with comments on each of them.
+
+    Args:
+        frame: The table.
+        targets: Its columns that are targets.
+        labels: All targets; columns that (nearly) tell one are left out.
+    """
+    telling = dict[str, str]()
+    for label in labels:
+        telling |= telling_columns(frame.drop(columns=[*targets]), label)
+    inputs = [str(column) for column in frame.columns if column not in targets and column not in telling]
     times = [name for name in inputs if is_time(name, frame[name], alone=bool(targets))]
     inputs = [name for name in inputs if name not in times]
     numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name].dtype)]
     identifiers = _identifiers(frame, [name for name in inputs if name not in set(numbers)])
     texts = [name for name in inputs if name not in {*numbers, *identifiers}]
     lines = ["    columns: all"]
-    if targets or identifiers or times:
+    if targets or identifiers or times or telling:
         lines = ["    # no inputs: targets, and columns that follow the outcome, which you must add"]
-        lines.append(f"    columns: {{all_but: {listed([*targets, *times, *identifiers])}}}")
+        lines.append(f"    columns: {{all_but: {listed([*targets, *telling, *times, *identifiers])}}}")
     lines.append(f"    # numeric ({len(numbers)}): {comment(shown(numbers))}")
+    if telling:
+        said = shown([f"{name} ({how})" for name, how in telling.items()])
+        lines.append(f"    # left out, as they nearly tell a target by themselves: {comment(said)}")
     if times:
         lines.append(f"    # left out, as times until an outcome or the end of observation: {comment(shown(times))}")
     if identifiers:

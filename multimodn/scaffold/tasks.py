@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from multimodn.data.follow_up import ENDPOINTS, is_time, words_of
 from multimodn.data.label_texts import as_text
 from multimodn.errors import DataError, raise_all, shown
 from multimodn.scaffold.columns import EVENT
 from multimodn.scaffold.infer_task import Inferred, infer_task
-from multimodn.scaffold.times import ENDPOINTS, is_time, times_of, unit_of, words_of
+from multimodn.scaffold.times import times_of, unit_of
 from multimodn.scaffold.yaml_lines import comment, listed, scalar, valid_name
 
 

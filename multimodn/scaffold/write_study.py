@@ -151,7 +151,7 @@ def _compose(
     rules: dict[str, tuple[KeySpec, str]], patient: str, out: Path,
 ) -> str:  # fmt: skip
     source_lines, modality_lines, used = [], [], []
-    of_targets = set(homes.values())
+    of_targets, labels = set(homes.values()), [frames[home][target] for target, home in homes.items()]
     of_targets = of_targets if set(frames) - of_targets else set()  # a single table holds the inputs too
     for name, frame in frames.items():
         targets = [target for target, home in homes.items() if home == name]
@@ -167,7 +167,7 @@ def _compose(
             keys += ["    # on_error: absent   # patients with unreadable files count as without it; default: an error"]
         else:
             origin = sources[name].suffix
-            kind, keys = "embedding" if origin == ".npz" else "table", column_lines(frame, targets)
+            kind, keys = "embedding" if origin == ".npz" else "table", column_lines(frame, targets, labels)
             if not targets and (codes := code_column(frame)) is not None:
                 kind, keys, origin = "codes", code_lines(codes, frame), f"its column {codes.name}"
         written = scalar(name)
