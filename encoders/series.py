@@ -19,7 +19,15 @@ from multimodn.base.ragged import Ragged
 from multimodn.encoders._layers import Layers
 from multimodn.encoders._reading import check_columns, first_shown, is_empty, read_levels
 from multimodn.encoders._series.layers import MeasurementTransformer, statistics, summaries
-from multimodn.encoders._series.rows import Measurements, Variable, fit_time, fit_variables, read_rows, scale_rows
+from multimodn.encoders._series.rows import (
+    Measurements,
+    Variable,
+    fit_time,
+    fit_variables,
+    outlying,
+    read_rows,
+    scale_rows,
+)
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
 HEADER = "Encoder 'series'"
@@ -67,6 +75,7 @@ class SeriesEncoder(Encoder):
     """Encodes the measurements of a patient, of any number and at any times, by attention among them.
 
     Values are standardised by the training rows of their variable and clipped to +-5; times by all training rows.
+    Single numbers far from all others (`apart`) are named and have no part in that.
     Beside the attention (`MeasurementTransformer`) a straight path takes the last and the mean value of each variable,
     0 where it was not measured, so that training starts from what a linear model could use.
 
@@ -110,7 +119,8 @@ class SeriesEncoder(Encoder):
         rows = read_rows(frame, options.time, options.variable, options.value, HEADER)
         if not len(rows):
             raise DataError(f"{HEADER}: there is no measurement in the training rows.")
-        return cls(fit_variables(rows), *fit_time(rows), options)
+        value, time = outlying(rows, HEADER)
+        return cls(fit_variables(rows, value), *fit_time(rows, time), options)
 
     def prepare(self, frame: pd.DataFrame) -> Ragged:
         """Reads measurements; see `read_rows` for errors.

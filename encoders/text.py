@@ -17,7 +17,7 @@ from multimodn.base.feature_groups import Parts
 from multimodn.encoders._layers import Layers, Projection
 from multimodn.encoders._tables.scaling import CLIP
 from multimodn.encoders._texts import transformer
-from multimodn.encoders._texts.reports import Reports, patient_vectors
+from multimodn.encoders._texts.reports import Markup, Reports, patient_vectors
 from multimodn.encoders._texts.transformer import TextVectors, Windowing
 from multimodn.encoders._texts.words import cut_words
 from multimodn.errors import DataError, shown
@@ -33,6 +33,8 @@ class TextOptions(FileOptions):
         column: The column of texts; default: the only column.
         file_column: Instead of it, a column of paths of text files.
         encoding: The encoding of the files.
+        markup: What to do with reports in HTML, RTF and the like: ``error``; ``strip``, to read the text of HTML alone;
+            ``keep``, to read tags as words.
         model: The network: ``minilm``, which comes with the extra 'text', or a folder (absolute, or relative to the
             working directory) as `transformers` writes it. Nothing is ever downloaded.
         window: Text tokens that the network reads at once; default: its limit, at most 256 with the special ones.
@@ -50,6 +52,7 @@ class TextOptions(FileOptions):
     column: str | None = None
     file_column: str | None = None
     encoding: str = "utf-8"
+    markup: Markup = "error"
     model: str = "minilm"
     window: int | None = Field(default=None, ge=1)
     overlap: int = Field(default=32, ge=0)
@@ -231,4 +234,4 @@ def _vectors(frame: pd.DataFrame, column: str, options: TextOptions, folder: Pat
 
 
 def _reports(frame: pd.DataFrame, column: str, options: TextOptions) -> Reports:
-    return Reports(frame, column, None if options.file_column is None else options.encoding, HEADER)
+    return Reports(frame, column, None if options.file_column is None else options.encoding, HEADER, options.markup)

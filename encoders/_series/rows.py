@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multimodn.encoders import _reading
+from multimodn.encoders._outliers import apart
 from multimodn.encoders._reading import Booleans, Floats, Integers
 from multimodn.encoders._tables.scaling import CLIP
-from multimodn.errors import DataError, raise_all
+from multimodn.errors import DataError, DataWarning, raise_all
 
+MOST_NOTES = 5  # variables that a note names
 LATEST = 1e6  # bound of scaled times, in training spreads; float32 must hold them
 
 
@@ -102,8 +105,42 @@ def _note(
         problems.append(f"{len(places)} of {len(frame)} rows {what}: {listed}. {repair}")
 
 
-def fit_variables(rows: Measurements) -> list[Variable]:
-    """Returns mean and standard deviation of each variable over training rows."""
+def outlying(rows: Measurements, header: str) -> tuple[Booleans, Booleans]:
+    """Marks values that lie apart from all others of their variable, and times from all other times, ``(n,)`` each.
+
+    Warns:
+        DataWarning: Naming them: mean and standard deviation do without them, and they count as clipped.
+    """
+    value, notes = np.zeros(len(rows), dtype=np.bool_), list[str]()
+    order = np.argsort(rows.code, kind="stable")
+    ends = np.bincount(rows.code, minlength=len(rows.variables)).cumsum()
+    for name, places in zip(rows.variables, np.split(order, ends[:-1]), strict=True):
+        marked = apart(rows.value[places])
+        if marked.any():
+            value[places[marked]] = True
+            notes.append(_apart(f"'{name}'", rows, rows.value, places[marked], len(places)))
+    time = apart(rows.time)
+    if time.any():
+        notes.append(_apart("times", rows, rows.time, np.flatnonzero(time), len(rows)))
+    if notes:
+        more = [f"{len(notes) - MOST_NOTES} more variables"] if len(notes) > MOST_NOTES else []
+        listed = "; ".join([*notes[:MOST_NOTES], *more])
+        text = "They are left out of mean and spread, and clipped; if wrong, correct them or leave the rows out."
+        warnings.warn(f"{header}: numbers far from all others: {listed}. {text}", DataWarning, stacklevel=3)
+    return value, time
+
+
+def _apart(name: str, rows: Measurements, numbers: Floats, places: Integers, n: int) -> str:
+    shown = [f"{numbers[i]:g} (patient '{rows.patients[rows.patient[i]]}')" for i in places[:3].tolist()]
+    more = f", ... ({len(places) - 3} more)" if len(places) > 3 else ""
+    return f"{name} {', '.join(shown)}{more}, of {n}"
+
+
+def fit_variables(rows: Measurements, outlying: Booleans) -> list[Variable]:
+    """Returns mean and standard deviation of each variable over training rows without ``outlying`` values ``(n,)``."""
+    all_counts = np.bincount(rows.code, minlength=len(rows.variables))
+    if outlying.any():
+        rows = rows.where(~outlying)
     n_variables = len(rows.variables)
     counts = np.bincount(rows.code, minlength=n_variables)
     unit = np.zeros(n_variables)
@@ -114,14 +151,15 @@ def fit_variables(rows: Measurements) -> list[Variable]:
     variance = np.bincount(rows.code, (relative - mean[rows.code]) ** 2, n_variables) / counts
     is_varied = variance > 1e-18  # below that it is rounding
     spread = np.where(is_varied, np.sqrt(variance) * unit, 1.0)
-    columns = (rows.variables, (mean * unit).tolist(), spread.tolist(), counts.tolist())
+    columns = (rows.variables, (mean * unit).tolist(), spread.tolist(), all_counts.tolist())
     return [Variable(*statistics) for statistics in zip(*columns, strict=True)]
 
 
-def fit_time(rows: Measurements) -> tuple[float, float]:
-    """Returns mean and standard deviation (1 if all are the same) of the times of training rows."""
-    unit = float(np.abs(rows.time).max()) or 1.0
-    relative = rows.time / unit
+def fit_time(rows: Measurements, outlying: Booleans) -> tuple[float, float]:
+    """Returns mean and standard deviation (1 if all are the same) of times of training rows, without ``outlying``."""
+    times = rows.time[~outlying]
+    unit = float(np.abs(times).max()) or 1.0
+    relative = times / unit
     spread = float(relative.std())
     return float(relative.mean()) * unit, spread * unit if spread > 1e-9 else 1.0
 

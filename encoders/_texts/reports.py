@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ from torch import Tensor
 from multimodn.base.cache import OutputCache, content_hash
 from multimodn.base.ragged import total
 from multimodn.encoders._reading import check_columns
+from multimodn.encoders._texts.formats import binary_format, html_text, text_format
 from multimodn.encoders._texts.transformer import TextVectors
 from multimodn.errors import DataError, DataWarning, UnreadableError, shown
 
+Markup = Literal["error", "strip", "keep"]  # what is done with tags of HTML and other formats
 CHARACTERS_AT_ONCE = 1_000_000  # texts are encoded in parts of about this size, and cached after each
 N_COUNTS = 3  # numbers cached behind each vector: its weight, the tokens of its text, and those read
 # control characters but tab and line ends, and lone surrogates, which no tokenizer takes
@@ -32,9 +35,11 @@ def clean(text: str) -> str:
 class Reports:
     """The reports in a column of texts, or, with an encoding, of paths of files, one at a time in memory."""
 
-    def __init__(self, frame: pd.DataFrame, column: str, encoding: str | None, header: str) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, column: str, encoding: str | None, header: str, markup: Markup = "error"
+    ) -> None:
         check_columns(frame, [column], header)
-        self.column, self.encoding, self.header = column, encoding, header
+        self.column, self.encoding, self.header, self.markup = column, encoding, header, markup
         rows, self.patients = pd.factorize(frame.index)
         has_report = frame[column].notna().to_numpy()
         self.cells: list[str] = frame.loc[has_report, column].tolist()
@@ -48,11 +53,24 @@ class Reports:
     def read(self, report: int) -> str:
         """Returns a report, cleaned; raises a ValueError if it cannot be read, or is empty."""
         cell = self.cells[report]
-        text = clean(cell if self.encoding is None else _read_file(cell, self.encoding))
+        where = f"the text in column '{self.column}'" if self.encoding is None else f"the file {cell}"
+        text = clean(self._plain(cell if self.encoding is None else _read_file(cell, self.encoding), where))
         if not text.strip():
-            where = f"the text in column '{self.column}'" if self.encoding is None else f"the file {cell}"
             raise ValueError(f"{where} is empty or holds blanks only.")
         return text
+
+    def _plain(self, text: str, where: str) -> str:
+        """Returns the text itself, or that of HTML; a ValueError if it is meant for a program and not for people."""
+        found = None if self.markup == "keep" else text_format(text)
+        if found == "HTML" and self.markup == "strip":
+            return html_text(text)
+        if found is None:
+            return text
+        if found.startswith("UTF-16"):
+            raise ValueError(f"{where} is {found}.")
+        strip = ", read its text alone by `markup: strip`," if found == "HTML" else ""
+        repair = f"Save its plain text{strip} or read it as it is by `markup: keep`."
+        raise ValueError(f"{where} is {found}, which would be read as words. {repair}")
 
     def keys(self) -> list[str]:
         """Returns a hash of each report; see `raise_unreadable` for errors."""
@@ -82,6 +100,9 @@ def _read_file(path: str, encoding: str) -> str:
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
     try:
         data = Path(path).read_bytes()
+        found = binary_format(data)
+        if found is not None and not (found.startswith("UTF-16") and "16" in codec):
+            raise ValueError(f"the file {path} is {found}, no plain text: save its text as UTF-8.")
         return data.decode(codec)
     except OSError as error:
         raise ValueError(f"the file {path} cannot be read: {error.strerror or error}.") from None
