@@ -15,6 +15,7 @@ from multimodn.base.batches import PatientTensors
 from multimodn.base.task import Task
 from multimodn.data.cohort import Cohort
 from multimodn.data.covariates import read_covariates
+from multimodn.data.rare_labels import check_rare_labels
 from multimodn.data.splits import Split, make_split, with_validation
 from multimodn.errors import DataWarning, NotFittedError, shown
 from multimodn.files import BUNDLE
@@ -156,6 +157,7 @@ class MultiModN:
         everyone = [*split.train, *split.validation]
         n_members = spec.n_members(len(everyone))
         fitted_on = cohort.subset(everyone if n_members > 1 else split.train)
+        check_rare_labels(cohort, split, fitted_on.patients)
         members = [build_model(self.study, fitted_on, spec.seed + k) for k in range(n_members)]
         del fitted_on  # a copy of the tables, which must not stand beside the tensors
         seen = cohort.subset(everyone)
