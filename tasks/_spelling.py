@@ -37,18 +37,50 @@ def tidy_labels(
         if text:
             counts[text] = counts.get(text, 0) + n
     named = [as_text(label) for label in classes or []]
-    new = _new_texts(counts, named, are_answers=are_answers)
-    notes = [] if named else _doubts(column, counts)
-    changed = [text for text in counts if new[text] != text]
-    if not changed:
+    empty = _empty(counts, named, are_answers=are_answers)
+    known = {text: n for text, n in counts.items() if text not in empty}
+    new = _new_texts(known, named, are_answers=are_answers)
+    notes = _empty_notes(column, counts, empty) + ([] if named or are_answers else _doubts(column, known))
+    changed = [text for text in known if new[text] != text]
+    if not changed and not empty:
         return frame, notes
     pairs = [f"'{text}' as '{new[text]}' ({counts[text]:,})" for text in changed]
     n = sum(counts[text] for text in changed)
     other = "Name both in `classes` if they are different" if not are_answers else "Rename one if they are different"
-    notes.insert(0, f"column '{column}': {n:,} labels are read in another spelling: {shown(pairs)}. {other}.")
-    labels = [new[text] if text in changed else label for text, label in zip(texts, distinct, strict=True)]
+    if changed:
+        notes.insert(0, f"column '{column}': {n:,} labels are read in another spelling: {shown(pairs)}. {other}.")
+    label_of = {text: new[text] for text in changed} | dict.fromkeys(empty)
+    labels = [label_of.get(text, label) for text, label in zip(texts, distinct, strict=True)]
     rewritten = np.array([*labels, None], dtype=object)  # code -1, no label, reads the last
     return frame.assign(**{column: pd.Series(rewritten[codes], index=frame.index, dtype=object)}), notes
+
+
+def tidy_numbers(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, list[str]]:
+    """Empties the cells of a column of numbers that are words for an empty cell; returns the frame and notes."""
+    if column not in frame or pd.api.types.is_numeric_dtype(frame[column].dtype):
+        return frame, []
+    texts = frame[column].astype(object).map(as_text, na_action="ignore")
+    counts = {str(text): int(n) for text, n in texts.value_counts().items()}
+    empty = [text for text in counts if text and as_number(text) is None and is_empty_word(text)]
+    if not empty or len(empty) == len(counts):
+        return frame, []
+    cells = frame[column].astype(object).mask(texts.isin(empty), None)
+    return frame.assign(**{column: cells}), _empty_notes(column, counts, empty)
+
+
+def _empty(counts: dict[str, int], named: list[str], *, are_answers: bool) -> list[str]:
+    """Returns the words for an empty cell that cannot be a class beside the others."""
+    words = [text for text in counts if is_empty_word(text)]
+    if named:
+        return [text for text in words if find_class(text, named) < 0]
+    known = {text: n for text, n in counts.items() if text not in words}
+    is_third = are_answers and len(set(spellings(known, are_answers=True).values())) == 2
+    return words if is_third else []
+
+
+def _empty_notes(column: str, counts: dict[str, int], empty: list[str]) -> list[str]:
+    n = sum(counts[text] for text in empty)
+    return [f"column '{column}': {n:,} cells count as no label: {counted(counts, empty)}."] if empty else []
 
 
 def _new_texts(counts: dict[str, int], named: list[str], *, are_answers: bool) -> dict[str, str]:

@@ -19,7 +19,7 @@ from multimodn.metrics.predictions import of_links
 from multimodn.metrics.tasks import values
 from multimodn.tasks._labels import read_numbers
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._spelling import date_notes
+from multimodn.tasks._spelling import date_notes, tidy_numbers
 
 LOG_SCALE_LIMIT = 5.0
 """A predicted spread is within exp(+-5) times that of the training rows, so that a loss stays finite."""
@@ -70,8 +70,9 @@ class RegressionTask(PriorTask):
 
     @staticmethod
     def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
-        """Notes that the numbers are dates; see the base class."""
-        return frame, date_notes(frame, options.target)
+        """Empties words for an empty cell, and notes that the numbers are dates; see the base class."""
+        frame, notes = tidy_numbers(frame, options.target)
+        return frame, [*notes, *date_notes(frame, options.target)]
 
     @classmethod
     def fit(cls, name: str, frame: pd.DataFrame, options: Any) -> Self:

@@ -24,7 +24,7 @@ from multimodn.metrics.survival import harrell, integrated_brier, uno
 from multimodn.tasks._horizons import horizon, named
 from multimodn.tasks._labels import Label
 from multimodn.tasks._outputs import PriorTask
-from multimodn.tasks._spelling import date_notes, tidy_labels
+from multimodn.tasks._spelling import date_notes, tidy_labels, tidy_numbers
 from multimodn.tasks._survival import Events, find_events, lacking_times, read_survival, read_times, time_edges
 
 
@@ -136,7 +136,9 @@ class SurvivalTask(PriorTask):
     def tidied(frame: pd.DataFrame, options: Any) -> tuple[pd.DataFrame, list[str]]:
         """Writes events in one spelling; see the base class."""
         frame, notes = tidy_labels(frame, options.event, are_answers=True)
-        notes += [note for column in options.times for note in date_notes(frame, column)]
+        for column in options.times:
+            frame, found = tidy_numbers(frame, column)
+            notes += [*found, *date_notes(frame, column)]
         try:
             events = find_events("", frame, options.event, options.positive, options.censored)
             events.codes("", frame, options.event), read_times("", frame, options.times)

@@ -99,3 +99,27 @@ def test_an_unclear_positive_class_is_proposed_by_its_words(values, likely):
     frame = pd.DataFrame({"y": values * 3}).set_axis(range(6))
     with pytest.raises(DataError, match=f"for example `positive: {likely}`"):
         fit("binary", frame, target="y")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "options", "expected"),
+    [
+        ("binary", ["yes", "no", "n.a.", "unknown", "yes"], {}, ["yes", "no", None, None, "yes"]),
+        ("binary", ["Yes", "no", "k.A.", "yes", "yes"], {}, ["yes", "no", None, "yes", "yes"]),
+        ("multiclass", ["a", "b", "[Not Available]"], {"classes": ["a", "b"]}, ["a", "b", None]),
+        ("ordinal", ["low", "high", "?"], {"classes": ["low", "high"]}, ["low", "high", None]),
+        ("regression", ["1.5", "n.a.", "2", None], {}, ["1.5", None, "2", None]),
+    ],
+)
+def test_words_for_an_empty_cell_that_can_be_no_class_are_no_label(kind, values, options, expected):
+    frame, notes = tidied(kind, values, **options)
+    assert [None if pd.isna(value) else value for value in frame["y"]] == expected
+    assert any("count as no label: " in note for note in notes)
+    fitted = pd.concat([frame] * 4, ignore_index=True)
+    assert fit(kind, fitted, target="y", **options).prepare(fitted)[1].tolist() == [v is not None for v in expected] * 4
+
+
+@pytest.mark.parametrize("values", [["yes", "n.a.", "yes"], ["1.5", "<0.5", "2"], ["n.a.", "unknown"]])
+def test_a_word_that_may_be_a_class_or_a_value_is_left_as_it_is(values):
+    kind = "regression" if "2" in values else "binary"
+    assert tidied(kind, values)[0]["y"].tolist() == values
