@@ -139,10 +139,9 @@ def _cut(
         summary = "modality {}: {} rows are of patients without a moment of prediction, and are not used"
         notes.append(Note(f"{text}, and are not used.", summary, (modality.name, n_lost)))
     known, moment = table.iloc[row[kept]].set_axis(names[kept], axis=0), moment[kept]
-    if n_lost or not kept.all():
-        kept_types = {*read, *modality.verbatim_columns, *modality.exact_columns}
-        kept_types |= {str(modality.repeats.by)} if modality.repeats is not None else set()
-        known = retyped(known, kept_types)
+    as_they_are = {*read, *modality.verbatim_columns, *modality.exact_columns}
+    as_they_are |= {str(modality.repeats.by)} if modality.repeats is not None else set()
+    known = retyped(known, as_they_are)  # also where nothing is left out, or that would show in the last digit
     changed = {name: _days_from(index, known[name], moment, date_format, problems) for name in read}
     for name in _date_columns(modality, known, columns, index, read):
         days = _days_from(index, known[name], moment, date_format, problems)

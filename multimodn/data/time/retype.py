@@ -32,19 +32,25 @@ def retyped(frame: pd.DataFrame, as_they_are: Collection[str]) -> pd.DataFrame:
 
 
 def _as_numbers(column: Series) -> Series:
-    if types.is_numeric_dtype(column.dtype) or not (types.is_object_dtype(column.dtype) or _is_text(column)):
+    if types.is_numeric_dtype(column.dtype):  # of a file they are real numbers too
+        is_real = column.dtype in (np.float32, np.float64)
+        return column if is_real else pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index)
+    if not (types.is_object_dtype(column.dtype) or isinstance(column.dtype, pd.StringDtype)):
         return column
     filled = column.dropna()
     if not len(filled):
         return pd.Series(np.full(len(column), np.nan, np.float32), column.index, name=column.name)
-    if not all(isinstance(cell, str) for cell in filled.head(3)):
-        return column
+    if not isinstance(filled.iloc[0], str):  # numbers in a column of objects
+        is_number = types.infer_dtype(filled, skipna=True) in {"integer", "floating", "mixed-integer-float", "boolean"}
+        return column.astype(np.float64) if is_number else column
     if filled.isin(_BOOLEANS.keys()).all():
         return column.map(_BOOLEANS).astype(np.float32)
     numbers = pd.to_numeric(filled, errors="coerce")
     if numbers.isna().any():
         return column
-    return pd.to_numeric(column).astype(np.float64)
+    values = np.full(len(column), np.nan)
+    values[column.notna().to_numpy()] = numbers.to_numpy()
+    return pd.Series(values, column.index, name=column.name)
 
 
 def _narrowed(column: Series) -> Series:
@@ -54,7 +60,3 @@ def _narrowed(column: Series) -> Series:
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
     return column if is_wide(values, narrow) else pd.Series(narrow, column.index, name=column.name)
-
-
-def _is_text(column: Series) -> bool:
-    return isinstance(column.dtype, pd.StringDtype)
