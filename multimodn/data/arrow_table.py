@@ -12,6 +12,7 @@ from pyarrow import compute, types
 
 from multimodn.data.list_cells import lists_as_text
 from multimodn.errors import DataError
+from multimodn.study.sources import EMPTY
 
 FIRST_CELLS = 1 << 26  # room for numbers where the number of rows is unknown; doubled as needed
 
@@ -158,9 +159,12 @@ def text_series(column: Any, *, parse: bool) -> pd.Series[Any]:
         column = compute.cast(column, pa.string())
     if parse and types.is_string(kind):
         has_leading_zero = compute.any(compute.match_substring_regex(column, "^[+-]?0[0-9]")).as_py()
+        without = compute.if_else(
+            compute.is_in(column, value_set=pa.array(EMPTY)), pa.scalar(None, pa.string()), column
+        )
         for number in () if has_leading_zero else (pa.int64(), pa.float64()):
             try:
-                column = compute.cast(column, number)
+                column = compute.cast(without, number)
                 break
             except pa.ArrowInvalid:
                 continue

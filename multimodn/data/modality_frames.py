@@ -15,6 +15,7 @@ from multimodn.data.checks import Note
 from multimodn.data.files import with_absolute_paths
 from multimodn.data.reading.header import NAMELESS, nameless_kind
 from multimodn.data.reading.order import order_of_readings
+from multimodn.data.reading.sentinels import sentinel_notes
 from multimodn.data.sources import Given, Tables
 from multimodn.data.tables import label_columns
 from multimodn.data.time.index import Index
@@ -50,6 +51,7 @@ def modality_frames(
         folder = source_folder(study, modality.source, replaced.get(modality.source))
         frame = with_absolute_paths(_select(table, columns), modality.file_columns, folder)
         problems += checks.infinite_problems(modality.name, frame)
+        notes += sentinel_notes(modality.name, modality.source, frame)
         for name, reading in _readings(modality, table, frame, date_format, problems, notes).items():
             frames[name] = with_values(reading)
     return frames

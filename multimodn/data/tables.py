@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from multimodn.data import checks
@@ -44,7 +45,8 @@ def load_tables(
         several_rows |= name in of_moments  # landmarks
         rule = key_rule(study, name, given)
         try:
-            table = with_keys(_read(study, name, given, notes), rule, several_rows=several_rows)
+            table = _without_blank_rows(_read(study, name, given, notes), name, notes)
+            table = with_keys(table, rule, several_rows=several_rows)
         except DataError as error:
             problems.append(f"source '{name}': {error}")
             continue
@@ -55,6 +57,20 @@ def load_tables(
     keys = {name: table.index for name, table in tables.items()}
     problems += map(str, keys_apart(keys, rules, must_meet=labelled))
     return tables
+
+
+def _without_blank_rows(table: pd.DataFrame, source: str, notes: list[Note]) -> pd.DataFrame:
+    """Leaves out rows without a patient and without any value, such as those that Excel writes below a table."""
+    blank = np.asarray(table.index.astype(str).str.strip() == "")
+    if not blank.any():
+        return table
+    cells = table.loc[blank].astype(object)
+    blank[blank] = (cells.isna() | cells.isin(["", " "])).to_numpy().all(axis=1)
+    n = int(blank.sum())
+    if n:
+        text = f"source '{source}': {n} rows are blank; they are left out."
+        notes.append(Note(text, "source {}: {} blank rows are left out", (source, n)))
+    return table.loc[~blank]
 
 
 def key_rule(study: Study, name: str, given: Given) -> KeySpec | None:

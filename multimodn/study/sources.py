@@ -67,7 +67,8 @@ class SourceSpec(Spec):
         sheet: The sheet of an Excel workbook, by name or by number from 1; default: its only one.
         decimal: The sign before decimals; default: a dot.
         thousands: The sign between thousands; default: none, but dots where ``decimal`` is a comma.
-        empty: The cells that are empty, such as ``["NA", "-999"]``, beside blank ones; default: `EMPTY`.
+        empty: The cells that are empty, such as ``["NA", "-999"]``, beside blank ones; default: `EMPTY`. In columns of
+            numbers those are empty in any case.
         detection_limit: How `<0.5` is read: as ``half`` the limit, as the ``limit`` (as `>100` always is), or as the
             ``limit`` with a further column (see `flag_column`) that ``flag`` adds: -1 below, 1 above a limit, else 0.
             For all columns, or by column. Default: such a cell is no number.

@@ -61,6 +61,8 @@ class _Reader:
     def __init__(self, form: TextForm, spec: SourceSpec, wanted: Wanted, kept: list[str], notes: list[str]) -> None:
         self.form, self.spec, self.wanted, self.kept, self.notes = form, spec, wanted, kept, notes
         self.marks = list(EMPTY if spec.empty is None else spec.empty)
+        self.marks_of_numbers = list(dict.fromkeys([*EMPTY, *self.marks]))  # NA is no number, whatever it means in text
+        self.marks_of_numbers = list(dict.fromkeys([*EMPTY, *self.marks]))  # NA is no number, whatever it is in text
         self.block_size = min(max(BLOCK_BYTES, 64 * form.header_bytes), LARGEST_BLOCK)
         self.n_marks: dict[str, Counter[str]] = {}  # cells of text that count as empty, by column
 
@@ -98,7 +100,8 @@ class _Reader:
         decimal = self.spec.decimal or "."
         read = csv.ReadOptions(block_size=self.block_size, encoding=self.form.encoding, **self._header())
         parse = csv.ParseOptions(delimiter=self.form.delimiter, newlines_in_values=True)
-        convert = csv.ConvertOptions(column_types=column_types, null_values=["", *self.marks], decimal_point=decimal)
+        marks = ["", *self.marks_of_numbers]
+        convert = csv.ConvertOptions(column_types=column_types, null_values=marks, decimal_point=decimal)
         return csv.open_csv(self.form.path, read, parse, convert)
 
     def _header(self) -> dict[str, Any]:
@@ -129,7 +132,7 @@ class _Reader:
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 if name in guess and name not in others and not types.is_string(guess[name]):
                     trimmed = compute.utf8_trim_whitespace(column)
-                    is_empty = compute.is_in(trimmed, value_set=pa.array(["", *self.marks], pa.string()))
+                    is_empty = compute.is_in(trimmed, value_set=pa.array(["", *self.marks_of_numbers], pa.string()))
                     filled = compute.replace_substring(trimmed.filter(compute.invert(is_empty)), ",", ".")
                     try:
                         compute.cast(filled, guess[name])

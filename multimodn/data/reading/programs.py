@@ -24,6 +24,7 @@ from multimodn.errors import DataError, did_you_mean, import_extra, shown
 from multimodn.study.sources import EMPTY, WORKBOOKS, SourceSpec
 
 STATISTICS_FILES = (".dta", ".sav", ".zsav", ".por", ".sas7bdat", ".xpt")
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "boolean")
 _READERS = {".dta": "read_dta", ".por": "read_por", ".sas7bdat": "read_sas7bdat", ".xpt": "read_xport"}
 
 
@@ -47,6 +48,10 @@ def read_program_file(path: Path, spec: SourceSpec, wanted: Wanted, notes: list[
     columns = {}
     for name in map(str, frame):
         cells, n_marks[name] = _without_marks(frame[name], [] if name in wanted.literal else marks)
+        if pd.api.types.infer_dtype(cells, skipna=True).startswith(
+            "mixed"
+        ):  # NA is no number, whatever it means in text
+            cells = _numbers_of(cells)
         columns[name] = _arrow(cells, as_text=name == patient or name in wanted.verbatim)
     table = pa.table(columns)
     answer = ColumnCollector(table.schema, patient, kept, table.num_rows, wanted.verbatim).read(table.to_batches())
@@ -136,10 +141,16 @@ def _without_marks(column: pd.Series[Any], marks: Collection[str]) -> tuple[pd.S
     return column.astype(object).mask(empty, None), Counter(texts[is_mark].tolist())
 
 
+def _numbers_of(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Returns the column without `NA` and the like, if all other cells are numbers."""
+    without = _without_marks(column, EMPTY)[0]
+    return without if pd.api.types.infer_dtype(without, skipna=True) in _NUMBERS else column
+
+
 def _arrow(column: pd.Series[Any], *, as_text: bool) -> Any:
     """Returns the cells of a column as numbers, if all are, else as text."""
     kind = pd.api.types.infer_dtype(column, skipna=True)
-    if not as_text and kind in ("integer", "floating", "mixed-integer-float", "boolean", "empty"):
+    if not as_text and kind in (*_NUMBERS, "empty"):
         return pa.array(column.to_numpy(np.float64, na_value=np.nan), from_pandas=True)
     return pa.array([None if pd.isna(cell) else _text(cell) for cell in column.tolist()], pa.string())
 

@@ -251,3 +251,11 @@ def test_any_bytes_end_in_a_table_or_in_a_data_error(tmp_path_factory, content):
             read(folder, name)
         except DataError:
             continue
+
+
+def test_in_numbers_na_is_empty_whatever_the_marks(tmp_path):
+    (tmp_path / "t.csv").write_text("id,x,y,word\n1,NA,NA,NA\n2,1,0,a\n3,n/a,1,null\n4,-999,1,b\n")
+    table = read(tmp_path, "t.csv", ("y",), empty=["-999"])
+    assert table["x"].isna().tolist() == [True, False, True, True]
+    assert table["y"].isna().tolist() == [True, False, False, False]
+    assert table["word"].tolist() == ["NA", "a", "null", "b"]
