@@ -57,6 +57,8 @@ def test_a_single_code_of_each_patient_is_a_category():
 def test_the_study_that_is_written_loads(tmp_path, make, column):
     frame = make()
     patients = frame.index.unique()
+    column = f"{column}: # of ICD"  # which YAML would read as something else
+    frame = frame.rename(columns={frame.columns[0]: column})
     frame.rename_axis("id").reset_index().to_csv(tmp_path / "dx.csv", index=False)
     outcome = pd.DataFrame({"id": patients, "age": range(len(patients)), "dead": [0, 1] * (len(patients) // 2)})
     outcome.to_csv(tmp_path / "case.csv", index=False)

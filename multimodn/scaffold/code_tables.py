@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from multimodn.scaffold.yaml_lines import scalar
+
 Series: TypeAlias = "pd.Series[Any]"
 
 N_LOOKED_AT = 5000  # distinct cells that decide
@@ -56,7 +58,7 @@ def code_column(frame: pd.DataFrame) -> CodeColumn | None:
 
 def code_lines(column: CodeColumn, frame: pd.DataFrame) -> list[str]:
     """Returns the keys of a modality of kind `codes`, as lines of a study file."""
-    lines = [f"    code: {column.name}   # looks like {column.system}"]
+    lines = [f"    code: {scalar(column.name)}   # looks like {column.system}"]
     lines.append(f"    levels: {column.levels}   # lengths of prefixes; full = the code")
     others = [str(name) for name in frame.columns if str(name) != column.name]
     if others:

@@ -169,7 +169,7 @@ def _compose(
             origin = sources[name].suffix
             kind, keys = "embedding" if origin == ".npz" else "table", column_lines(frame, targets, labels)
             if not targets and (codes := code_column(frame)) is not None:
-                kind, keys, origin = "codes", code_lines(codes, frame), f"its column {codes.name}"
+                kind, keys, origin = "codes", code_lines(codes, frame), comment(f"its column {codes.name}")
         written = scalar(name)
         modality_lines += [f"  - name: {written}", f"    kind: {kind}   # inferred from {origin}"]
         modality_lines += [f"    source: {written}", *keys]
