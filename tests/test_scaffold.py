@@ -10,6 +10,7 @@ from multimodn.errors import DataError, DataWarning, StudyError
 from multimodn.scaffold.infer_task import infer_task
 from multimodn.scaffold.times import unit_of
 from multimodn.scaffold.write_study import write_study
+from multimodn.study.sources import EMPTY
 from multimodn.study.study import Study
 from multimodn.study.training import advised_members
 
@@ -412,3 +413,50 @@ def test_identifiers_that_tables_spell_differently_get_a_rule(tmp_path, spell, r
     assert study.cohort.sources["outcome"].key is None
     assert len(Cohort.load(study)) == len(table)
     assert "identifiers are spelled differently: '" in text
+
+
+def plain(generator, n=40):
+    return [f"{value:.1f}" for value in generator.uniform(1, 9, n)]
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "form", "options"),
+    [
+        (lambda cells: ["<0.5", *cells[1:]], {}, {"detection_limit": "half"}),
+        (lambda cells: [cell.replace(".", ",") for cell in cells], {"sep": ";"}, {"delimiter": ";", "decimal": ","}),
+        (lambda cells: [f"{cell} mmol/L" for cell in cells], {}, {"units": "strip"}),
+        (
+            lambda cells: [f"<{cell} %" if k == 2 else f"{cell} %" for k, cell in enumerate(cells)],
+            {},
+            {"units": "strip"},
+        ),
+        (lambda cells: ["k.A.", *cells[1:]], {}, {"empty": [*EMPTY, "k.A."]}),
+        (lambda cells: cells, {"encoding": "cp1252"}, {"encoding": "cp1252"}),
+        (lambda cells: cells, {}, {}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Notes on the data")
+def test_init_and_fit_read_the_same(tmp_path, rewrite, form, options):
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": [f"P{i}" for i in range(40)], "größe": rewrite(plain(generator))})
+    frame.to_csv(tmp_path / "labs.csv", index=False, **form)
+    labels = ["yes", "no", "yes", "unknown"] * 10
+    frame[["id"]].assign(died=labels).to_csv(tmp_path / "out.csv", index=False)
+    text = write_study([tmp_path / "labs.csv", tmp_path / "out.csv"], "id", ["died"], tmp_path / "s.yaml")
+    study = Study.load(tmp_path / "s.yaml")
+    given = study.cohort.sources["labs"].model_dump()
+    assert options.items() <= (given if isinstance(given, dict) else {}).items()
+    assert "numeric (1): größe" in text
+    cohort = Cohort.load(study)
+    assert pd.api.types.is_numeric_dtype(cohort.modalities["labs"]["größe"].dtype)
+    assert cohort.targets["died"]["died"].isna().sum() == 10
+
+
+def test_categories_stay_texts(tmp_path):
+    bands = ["<40", "40-49", ">=50", "40-49"] * 10
+    frame = pd.DataFrame({"id": range(40), "age": bands, "grade": ["1a", "2b", "2b", "n.a."] * 10})
+    frame.to_csv(tmp_path / "labs.csv", index=False)
+    frame[["id"]].assign(died=[0, 1, 1, 0, 1] * 8).to_csv(tmp_path / "out.csv", index=False)
+    text = write_study([tmp_path / "labs.csv", tmp_path / "out.csv"], "id", ["died"], tmp_path / "s.yaml")
+    assert "labs: labs.csv   # 40 rows\n" in text
+    assert "categorical (2): age, grade" in text

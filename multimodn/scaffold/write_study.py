@@ -6,21 +6,21 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from multimodn.data.keys import write_key
-from multimodn.data.sources import read_source
 from multimodn.errors import DataError, StudyError, did_you_mean, raise_all, shown
 from multimodn.files import write_text
 from multimodn.scaffold.code_tables import code_column, code_lines
 from multimodn.scaffold.columns import column_lines, left_out_table
 from multimodn.scaffold.folders import FolderSource, folder_keys, read_folder
 from multimodn.scaffold.keys import key_rules
+from multimodn.scaffold.source_options import read_table
 from multimodn.scaffold.tasks import tasks
-from multimodn.scaffold.yaml_lines import comment, scalar, valid_name
+from multimodn.scaffold.yaml_lines import comment, listed, scalar, valid_name
 from multimodn.study.keys import KeySpec
-from multimodn.study.study import SourceSpec
 from multimodn.study.training import SMALL, advised_members
 
 TEMPLATE = """\
@@ -76,12 +76,12 @@ def write_study(
     if out.exists() and not overwrite:
         raise StudyError(f"{out} exists; remove it, name another file, or ask for overwriting.")
     sources = {name: Path(table) for name, table in zip(_names(tables), tables, strict=True)}
-    frames = _read_tables(sources, patient, targets)
+    frames, options = _read_tables(sources, patient, targets)
     folders = _read_folders(sources, frames, out.parent)
     homes = _find_targets(frames, targets)
     frames |= {name: folder.frame for name, folder in folders.items()}
     frames, rules = key_rules(frames, list(dict.fromkeys(homes.values())))
-    text = _compose(sources, frames, folders, homes, rules, patient, out)
+    text = _compose(sources, frames, folders, homes, options, rules, patient, out)
     write_text(out, text)
     return text
 
@@ -97,8 +97,11 @@ def _names(tables: Sequence[str | Path]) -> list[str]:
     return names
 
 
-def _read_tables(sources: dict[str, Path], patient: str, targets: Sequence[str]) -> dict[str, pd.DataFrame]:
-    problems, frames = [], {}
+def _read_tables(
+    sources: dict[str, Path], patient: str, targets: Sequence[str]
+) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[dict[str, Any], list[str]]]]:
+    """Returns the tables, and for each the options of its source, with notes on them."""
+    problems, frames, options = [], {}, {}
     for name, path in sources.items():
         if path.is_dir():
             continue
@@ -106,11 +109,11 @@ def _read_tables(sources: dict[str, Path], patient: str, targets: Sequence[str])
             problems.append(f"{path}: a .npy has no patient identifiers; write its source by hand: {{path, patients}}.")
             continue
         try:
-            frames[name] = read_source(SourceSpec(path=str(path)), Path(), patient, targets)
+            frames[name], *options[name] = read_table(path, patient, targets)
         except DataError as error:
             problems.append(f"{path}: {error}")
     raise_all(problems, DataError, "The tables cannot be read")
-    return frames
+    return frames, {name: (given, notes) for name, (given, notes) in options.items()}
 
 
 def _read_folders(
@@ -148,7 +151,8 @@ def _find_targets(frames: dict[str, pd.DataFrame], targets: Sequence[str]) -> di
 
 def _compose(
     sources: dict[str, Path], frames: dict[str, pd.DataFrame], folders: dict[str, FolderSource], homes: dict[str, str],
-    rules: dict[str, tuple[KeySpec, str]], patient: str, out: Path,
+    options: dict[str, tuple[dict[str, Any], list[str]]], rules: dict[str, tuple[KeySpec, str]], patient: str,
+    out: Path,
 ) -> str:  # fmt: skip
     source_lines, modality_lines, used = [], [], []
     of_targets, labels = set(homes.values()), [frames[home][target] for target, home in homes.items()]
@@ -178,6 +182,9 @@ def _compose(
         given, said = {"path": scalar(relative)}, f"{len(frames[name])} rows"
         if name in folders:
             given, said = folder_keys(folders[name])
+        own, notes = options.get(name, ({}, []))
+        given |= {key: listed(value) if isinstance(value, list) else scalar(value) for key, value in own.items()}
+        said = "; check: ".join([said, *map(comment, notes)])
         if name in rules:
             given, said = given | {"key": write_key(rules[name][0])}, f"{said}; {comment(rules[name][1])}"
         source_lines.append(f"    {scalar(name)}: {_source(given)}   # {said}")
