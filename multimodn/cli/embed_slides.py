@@ -41,6 +41,9 @@ def embed_slides(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write, one .h5 file a slide.")],
     encoder: Annotated[str, typer.Option(help=f"Tile encoder: {ENCODERS}")] = "efficientnet-lite0",
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides, if they do not say.")] = None,
+    mpp_table: Annotated[
+        Path | None, typer.Option(help="CSV of the columns slide and mpp: the resolution of each slide.")
+    ] = None,
     tile_mpp: Annotated[float, typer.Option(help="Microns per pixel of the tiles; 0.5 is 20x.")] = 0.5,
     tile_size: Annotated[int | None, typer.Option(help="Side of a tile, pixels; default: the encoder's.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of its side that a tile shares with the next one.")] = 0.0,
@@ -74,7 +77,7 @@ def embed_slides(
     started = time.monotonic()
     try:
         with _progress() as show:
-            results = embed(slides, out, encoder, options, workers, ray, show)
+            results = embed(slides, out, encoder, options, workers, ray, show, mpp_table)
     except KeyboardInterrupt:
         errors.print("Interrupted. The same command continues after the last finished batch of each slide.")
         raise typer.Exit(130) from None

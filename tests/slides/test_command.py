@@ -1,14 +1,17 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from multimodn import slides
 from multimodn.cli import app
+from multimodn.errors import DataError, DataWarning
 from multimodn.slides.embedding import cohort
 from multimodn.slides.embedding.cohort import EmbedError
 from multimodn.slides.embedding.jobs import Progress
+from multimodn.slides.embedding.resolutions import read_resolutions
 from multimodn.slides.feature_files.features import read_features
 from tests.slides._encoders import write_script
 from tests.slides._slides import picture, write_slide
@@ -46,6 +49,32 @@ def test_slides_become_feature_files(tmp_path, folder):
     assert "kept 1 that were there" in again
 
 
+def test_a_table_states_the_resolution_of_each_slide(tmp_path, folder):
+    (tmp_path / "mpp.csv").write_text("wsi,mpp\na.tif,0.4\nother.tif,0.5\n")
+    with pytest.warns(DataWarning, match="1 of its rows name none of the slides: other.tif. 1 slides have no row"):
+        result = call(folder, folder, "-o", tmp_path, "--mpp-table", tmp_path / "mpp.csv", "--on-no-tissue", "absent")
+    assert result.exit_code == 0, result.output
+    assert read_features(tmp_path / "a.h5").meta.mpp == 0.4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slide,mpp\na.tif,0.5\na,0.25\n", "line 3: slide 'a' has 0.5 and 0.25 microns"),
+        ("slide,mpp\na.tif,20x\nb,-1\n", "line 2, slide 'a.tif': `mpp` is '20x'"),
+        ("slide,resolution\na,1\n", "has no column 'mpp'"),
+        ("case,mpp\na,1\n", "has no column 'slide'"),
+        ("", "has no column 'slide'"),
+    ],
+)
+def test_a_table_of_resolutions_in_doubt_is_an_error(tmp_path, text, message):
+    (tmp_path / "mpp.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_resolutions(tmp_path / "mpp.csv", [Path("x/a.tif"), Path("x/b.tif")])
+    with pytest.raises(DataError, match="does not exist"):
+        read_resolutions(tmp_path / "none.csv", [])
+
+
 def test_a_failed_slide_is_an_error_after_the_others_are_done(tmp_path, folder):
     result = call(folder, folder, "--out", tmp_path)
     assert isinstance(result.exception, EmbedError)  # `main` makes a message and exit status 2 of it
@@ -55,7 +84,7 @@ def test_a_failed_slide_is_an_error_after_the_others_are_done(tmp_path, folder):
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, folder, monkeypatch):
-    def interrupted(names, out, encoder, options, workers, ray, on_progress):
+    def interrupted(names, out, encoder, options, workers, ray, on_progress, mpp_table):
         on_progress(Progress(0, 2, 16, 64))
         raise KeyboardInterrupt
 

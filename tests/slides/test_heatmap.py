@@ -84,6 +84,35 @@ def test_numbers_cover_neither_each_other_nor_small_tiles(side):
 
 
 @pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (np.linspace(0, 1, 30), (0, 1)),
+        (np.append(np.linspace(0, 1, 29), 21.0), (0, 1)),
+        (np.append(np.linspace(0.5, 1.5, 500), [21.0, 30.0, -40.0]), (0.5, 1.5)),
+        (np.append(np.linspace(-1, 1, 40), -90.0), (-1, 1)),
+        (np.array([1.0, 1.0, 1.0, 1.0, 5.0]), (1, 5)),
+        (np.array([1.0, 2.0]), (1, 2)),
+        (np.array([3.0]), (3, 3)),
+    ],
+)
+def test_one_tile_far_from_the_others_does_not_flatten_the_colours(scores, expected):
+    assert heatmap.colour_limits(scores) == pytest.approx(expected, abs=0.06)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300))
+def test_few_scores_lie_beyond_the_colours(scores):
+    low, high = heatmap.colour_limits(np.array(scores))
+    assert min(scores) <= low <= high <= max(scores)
+    beyond = sum(score < low or score > high for score in scores)
+    assert beyond <= 2 * math.ceil(0.01 * len(scores))
+
+
+def test_a_heat_map_with_a_tile_beyond_its_colours_is_drawn(tmp_path, slide):
+    draw_heatmap(slide, grid(), 100, np.append(np.linspace(0, 1, 29), 21.0), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
     ("scores", "palette"), [(np.linspace(0, 1, 30), LIGHT), (np.linspace(-2, 1, 30), DARK), (np.full(30, 0.5), LIGHT)]
 )
 def test_a_heat_map_is_a_picture_on_the_palettes_paper(tmp_path, slide, scores, palette):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import glob
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from multimodn.errors import DataError, did_you_mean_file, raise_all
 from multimodn.files import make_folder, replacing
 from multimodn.slides.embedding.embed import EmbedOptions, SlideResult
 from multimodn.slides.embedding.jobs import Progress, SlideJob, Tracker, Work, run_processes, run_serial
 from multimodn.slides.embedding.ray import run_on_ray
+from multimodn.slides.embedding.resolutions import read_resolutions
 from multimodn.slides.embedding.tile_encoders import load_tile_encoder
 from multimodn.slides.feature_files.features import open_features
 
@@ -63,6 +65,7 @@ def embed_slides(
     workers: int = 1,
     ray: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    mpp_table: Path | None = None,
 ) -> list[SlideResult]:
     """Embeds slides, one feature file ``<name>.h5`` each; finished ones are kept, unfinished ones are resumed.
 
@@ -77,6 +80,7 @@ def embed_slides(
         workers: Processes, a slide each at a time; with > 1, a script needs ``if __name__ == "__main__":``.
         ray: Address of a Ray cluster to use in place of processes; see `run_on_ray`.
         on_progress: Called from time to time.
+        mpp_table: A CSV of resolutions, before `EmbedOptions.mpp` and what slides state; see `read_resolutions`.
 
     Raises:
         EmbedError: If some slides failed, after all the others are finished; every problem is listed.
@@ -85,7 +89,9 @@ def embed_slides(
     options, folder = options or EmbedOptions(), Path(out).absolute()
     if workers < 1:
         raise DataError(f"{workers} workers; expected 1 or more.")
-    jobs = _jobs(find_slides(slides), folder)
+    found = find_slides(slides)
+    resolutions = {} if mpp_table is None else read_resolutions(mpp_table, found)
+    jobs = _jobs(found, folder, resolutions)
     loaded = load_tile_encoder(encoder, options.device)
     work = Work(loaded.spec, loaded.hash, options)
     make_folder(folder)
@@ -142,7 +148,7 @@ def _write_absent(folder: Path, results: Sequence[SlideResult]) -> None:
         file.unlink(missing_ok=True)
 
 
-def _jobs(slides: Sequence[Path], folder: Path) -> list[SlideJob]:
+def _jobs(slides: Sequence[Path], folder: Path, mpp: Mapping[Path, float] = MappingProxyType({})) -> list[SlideJob]:
     same = defaultdict[str, list[Path]](list)
     for slide in slides:
         same[slide.stem].append(slide)
@@ -150,7 +156,7 @@ def _jobs(slides: Sequence[Path], folder: Path) -> list[SlideJob]:
     advice = "rename one, or use two folders"
     problems = [f"{paths} would both be written to {name}.h5; {advice}" for name, paths in several.items()]
     raise_all(problems, DataError, "Slides of the same name")
-    return [SlideJob(slide, folder / f"{slide.stem}.h5") for slide in slides]
+    return [SlideJob(slide, folder / f"{slide.stem}.h5", mpp.get(slide)) for slide in slides]
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

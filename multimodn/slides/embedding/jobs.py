@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -38,6 +38,7 @@ class SlideJob:
 
     slide: Path
     file: Path
+    mpp: float | None = None  # microns per level-0 pixel, of this slide alone; None = by the options
 
     def failed(self, problem: str) -> SlideResult:
         """Returns the result of a failed job."""
@@ -87,7 +88,8 @@ def run_job(job: SlideJob, work: Work, on_batch: Callable[[int, int], None] = la
         encoder = _encoder(work.spec, work.options.device)
         if encoder.hash != work.encoder_hash:
             raise DataError(f"The tile encoder '{work.spec}' has other weights here than where this run was started.")
-        return embed_slide(job.slide, job.file, encoder, work.options, on_batch)
+        options = work.options if job.mpp is None else replace(work.options, mpp=job.mpp)
+        return embed_slide(job.slide, job.file, encoder, options, on_batch)
     except MultiModNError as error:
         return job.failed(str(error))
     except OSError as error:

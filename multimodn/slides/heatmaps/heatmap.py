@@ -28,6 +28,7 @@ TALLEST, WIDE = 6.2, 0.6  # inches of a panel; height over width below which pan
 TOP, BELOW, STRIP, CAPTION = 0.95, 0.42, 0.42, 0.72  # inches: title, scale bar, title and scores of tiles, caption
 MOST_IN_A_ROW = 6
 COVER = 0.6  # how much of a colour lies over the grey slide
+TAIL = 0.01  # share of the scores at either end that may lie beyond the colours
 BADGE = 0.105  # inches: radius of a number
 
 
@@ -59,7 +60,7 @@ def draw_heatmap(
     Left the slide; right the slide in grey under the scores (the mean where tiles overlap); below the tiles with the
     highest scores, of overlapping ones the higher, at full resolution, with their numbers. Colours run from dark to
     light (viridis: even steps of lightness, visible to colour-blind readers); of scores of both signs from blue over
-    grey (zero) to orange.
+    grey (zero) to orange. Single tiles far from the others do not set their range, see `colour_limits`.
 
     Args:
         slide: An open slide.
@@ -171,7 +172,7 @@ def _tile_scores(
             f"{slide.path}: {len(off)} tiles lie off the slide ({slide.width} x {slide.height} pixels), first tile "
             f"{off[0]} at {tuple(coords[off[0]].tolist())}. Are these the tiles of another slide?"
         )
-    low, high = float(values.min()), float(values.max())
+    low, high = colour_limits(values)
     if low < 0 < high:
         diverging = LinearSegmentedColormap.from_list("low to high", (palette.low, "#b8bcc2", palette.high))
         colours = ScalarMappable(TwoSlopeNorm(0, -max(-low, high), max(-low, high)), diverging)
@@ -179,6 +180,21 @@ def _tile_scores(
         spread = (low, high) if high > low else (low - 0.5, high + 0.5)
         colours = ScalarMappable(Normalize(*spread), colormaps["viridis"])
     return _TileScores(coords, int(extent), downsample, values, _highest(coords, int(extent), values, top_k), colours)
+
+
+def colour_limits(values: Floats) -> tuple[float, float]:
+    """Returns the scores of the darkest and the lightest colour.
+
+    That is the least and the highest score, but for single tiles far from the others: where the least or highest
+    hundredth (one tile at least) more than doubles the range of the rest, it has the colour of the end.
+    """
+    ordered = np.sort(values)
+    n_ends = min(math.ceil(TAIL * len(ordered)), (len(ordered) - 1) // 2)
+    low, high = float(ordered[n_ends]), float(ordered[len(ordered) - 1 - n_ends])
+    least, most = float(ordered[0]), float(ordered[-1])
+    if high == low:  # most scores are equal
+        return least, most
+    return (low if low - least > high - low else least), (high if most - high > high - low else most)
 
 
 def _highest(coords: NDArray[np.int64], extent: int, values: Floats, k: int) -> NDArray[np.int64]:
@@ -207,7 +223,10 @@ def _colour_bar(
 ) -> None:
     tall = min(height, 2.6)
     axes = figure.add_axes((corner[0] / WIDTH, 1 - (corner[1] + tall) / total, 0.14 / WIDTH, tall / total))
-    bar = figure.colorbar(drawn.colours, cax=axes, alpha=COVER)
+    limits = drawn.colours.get_clim()
+    below, above = drawn.values.min() < limits[0], drawn.values.max() > limits[1]
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[bool(below), bool(above)]
+    bar = figure.colorbar(drawn.colours, cax=axes, alpha=COVER, extend=extend)
     axes.set_facecolor("#ffffff")  # as on the glass of the slide
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, colors=palette.faint, labelsize=8, pad=4)
@@ -250,6 +269,10 @@ def _caption(slide: Slide, drawn: _TileScores, score_name: str) -> str:
         f"{slide.path.name}: {slide.width:,} x {slide.height:,} pixels of {slide.mpp:.3g} µm; tiles of {side:,.0f} µm. "
         f"Where tiles overlap, their mean is shown; where there is no colour, there is no tile."
     )
+    limits = drawn.colours.get_clim()
+    n_beyond = int(((drawn.values < limits[0]) | (drawn.values > limits[1])).sum())
+    if n_beyond:
+        caption += f"\nScores of {n_beyond} tiles lie beyond the colours; these have the colour of the end."
     highest = (
         f"\nBelow, at full resolution: the {len(drawn.top)} highest tiles that do not overlap, each with its number "
         f"above and its {score_name} beneath, framed in its colour."
