@@ -34,6 +34,8 @@ from multimodn.encoders._layers import Layers
 from multimodn.encoders._reading import first_shown
 from multimodn.errors import DataError, DataWarning
 
+NO_CODE = {"", "-", "--", "?", "0", "na", "n/a", "nan", "nil", "none", "null", "no", "unknown", "missing", "not known"}
+
 
 class CodesOptions(FileOptions):
     """Options of a modality of codes.
@@ -169,12 +171,13 @@ class CodesEncoder(Encoder):
         """Builds the encoder from training rows, one a code or list; see `Encoder.fit`, and `read_rows` for errors.
 
         Warns:
-            DataWarning: If codes that are written in several ways are one code.
+            DataWarning: If codes that are written in several ways are one code, or cells may hold no code, or several.
         """
         read = _read(frame, options)
         if not len(read.rows.code):
             raise DataError(f"{HEADER}: there is no code in the training rows.")
         _note_spellings(read.rows)
+        _note_doubts(read.rows)
         features = fit_features(read.rows, read.codes, options.levels, options.min_patients, options.weight)
         encoder = cls(features, len(read.rows.codes), options)
         encoder.known.copy_(torch.from_numpy(np.sort(code_hashes(read.rows.codes))))
@@ -294,3 +297,21 @@ def _note_spellings(rows: CodeRows) -> None:
     if several:
         text = f"{HEADER}: {len(several)} codes are written in several ways: {first_shown(several, len(several))}. Each"
         warnings.warn(f"{text} is one code; `fold: false` keeps them apart.", DataWarning, stacklevel=3)
+
+
+def _note_doubts(rows: CodeRows) -> None:
+    """Warns of codes that may be words for none, or several codes with blanks between them."""
+    n_rows = np.bincount(rows.code, minlength=len(rows.codes))
+    codes = [(spellings[0], int(n)) for spellings, n in zip(rows.spellings, n_rows, strict=True)]
+    words = [f"'{code}' ({n} rows)" for code, n in codes if code.lower().strip(" .") in NO_CODE]
+    if words:
+        text = (
+            f"{HEADER}: {first_shown(words, len(words))} count as codes; if they are none, leave the cell empty where"
+        )
+        warnings.warn(f"{text} nothing is known, or write [] for a patient without codes.", DataWarning, stacklevel=3)
+    blanks = [f"'{code}' ({n} rows)" for code, n in codes if " " in code]
+    if blanks:
+        text = (
+            f"{HEADER}: {len(blanks)} codes hold blanks: {first_shown(blanks, len(blanks))}. If blanks separate codes,"
+        )
+        warnings.warn(f"{text} add one to `separators`.", DataWarning, stacklevel=3)

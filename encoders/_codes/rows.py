@@ -157,9 +157,18 @@ def _moments(column: pd.Series[Any], problems: list[str]) -> tuple[Floats, str]:
     problems += found
     empty = np.isnan(moments.days) & _reading.is_empty(column)
     if empty.any() and not found:
-        where = _reading.cells_shown(column, empty)
-        problems.append(f"column '{column.name}' is empty in {int(empty.sum())} rows that have a code: {where}.")
+        places = np.flatnonzero(empty).tolist()
+        named = _reading.first_shown((f"'{column.index[i]}'" for i in places), len(places))
+        problems.append(f"column '{column.name}' is empty in {len(places)} rows that have a code: patient {named}.")
+    if moments.kind == "number" and _are_years(moments.days):
+        text = f"column '{column.name}' holds numbers that look like years, from {np.nanmin(moments.days):.0f}"
+        problems.append(f"{text} to {np.nanmax(moments.days):.0f}. Ages are counted in days: give dates, or days.")
     return moments.days, moments.kind
+
+
+def _are_years(days: Floats) -> bool:
+    filled = days[~np.isnan(days)]
+    return len(filled) > 0 and bool(((filled >= 1900) & (filled <= 2100) & (filled == np.floor(filled))).all())
 
 
 def _check_kinds(time: str, since: str, cells: CodeCells, problems: list[str]) -> None:

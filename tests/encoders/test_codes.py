@@ -214,6 +214,28 @@ def test_ways_of_writing_are_one_code_with_a_note():
     assert {"E11.9", "e119"} <= {feature.name for feature in apart.features}
 
 
+@pytest.mark.parametrize("word", ["NA", "none", "-", "n/a", "Unknown"])
+def test_words_that_may_mean_none_are_named(word):
+    with pytest.warns(
+        DataWarning, match=rf"'{word}' \(2 rows\) count as codes; if they are none, leave the cell empty"
+    ):
+        fit(table(("a", word), ("b", word), ("c", "I10")))
+
+
+def test_blanks_that_may_separate_codes_are_named():
+    frame = table(("a", "I10 E11"), ("b", "I10"))
+    with pytest.warns(DataWarning, match=r"1 codes hold blanks: 'I10 E11' \(1 rows\).*`separators`"):
+        fit(frame)
+    separated = fit(frame, separators=" ;", min_patients=1, levels=["full"])
+    assert {feature.name for feature in separated.features} == {"(any code)", "I10", "E11"}
+
+
+def test_years_are_no_days():
+    frame = table(("a", "I10", 2019), ("b", "I10", 2021), columns=("code", "t"))
+    with pytest.raises(DataError, match="'t' holds numbers that look like years, from 2019 to 2021"):
+        fit(frame, weight="recency", time="t")
+
+
 def test_experts_read_what_varies_most_and_nothing_twice(frame):
     encoder = fit(frame, levels=[1, 3, "full"], min_patients=1)
     vector = encoder.vector(encoder.prepare(frame))
