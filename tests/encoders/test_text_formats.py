@@ -67,7 +67,7 @@ def docx():
         (b"%PDF-1.4\n%\xe2\xe3", "a PDF"),
         (b"\n\n%PDF-1.4\n", "a PDF"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a Word file of before 2007"),
-        (gzip.compress(b"Stable"), "compressed"),
+        (gzip.compress(b"Stable", mtime=0), "compressed"),
         ("Stable".encode("utf-16"), "UTF-16 .write `encoding: utf-16`"),
     ],
 )
