@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from multimodn.base.kinds import load_kind
 from multimodn.data.cohort import Cohort
 from multimodn.data.follow_up import is_time, is_time_name
 from multimodn.errors import DataError, DataWarning, StudyError
@@ -460,3 +461,20 @@ def test_categories_stay_texts(tmp_path):
     text = write_study([tmp_path / "labs.csv", tmp_path / "out.csv"], "id", ["died"], tmp_path / "s.yaml")
     assert "labs: labs.csv   # 40 rows\n" in text
     assert "categorical (2): age, grade" in text
+
+
+@pytest.mark.parametrize("last", ["days_to_last_followup", "days_to_last_known_alive"])
+def test_the_time_of_those_alive_is_found_beside_the_time_to_death(tmp_path, last):
+    died, days = np.arange(N) % 3 == 0, np.arange(1, N + 1) * 30
+    table = pd.DataFrame({"id": [f"{i:03d}" for i in range(N)], "vital_status": np.where(died, "Dead", "Alive")})
+    table["days_to_death"] = pd.Series(days).where(died).astype("Int64")
+    table["days_to_recurrence"] = pd.Series(days // 2).where(~died).astype("Int64")  # of another event
+    table[last] = pd.Series(days).where(~died).astype("Int64")
+    table.assign(age=days % 17 + 40).to_csv(tmp_path / "a.csv", index=False)
+    write_study([tmp_path / "a.csv"], "id", ["vital_status", "days_to_death"], tmp_path / "s.yaml")
+    study = Study.load(tmp_path / "s.yaml")
+    (task,) = study.tasks
+    assert (task.kind, task.options.times) == ("survival", ["days_to_death", last])
+    cohort = Cohort.load(study)
+    labelled = load_kind("tasks", "survival").fit("t", cohort.targets[task.name], task.options)
+    assert labelled.prepare(cohort.targets[task.name])[1].all()

@@ -12,7 +12,7 @@ from multimodn.data.label_texts import as_text
 from multimodn.errors import DataError, raise_all, shown
 from multimodn.scaffold.columns import EVENT
 from multimodn.scaffold.infer_task import Inferred, infer_task
-from multimodn.scaffold.times import times_of, unit_of
+from multimodn.scaffold.times import FOLLOW_UP, times_of, unit_of
 from multimodn.scaffold.yaml_lines import comment, listed, scalar, valid_name
 
 
@@ -60,8 +60,10 @@ def _pairs(
         here = [time for time in times if homes[time] == homes[target] and time not in taken]
         same = [time for time in here if _shared(target, time)]
         if same or here:
-            happened = _happened(frames[homes[target]][target], inferred[target])
-            pairs[target] = times_of(target, happened, frames[homes[target]], same or here)
+            frame = frames[homes[target]]
+            others = [str(column) for column in frame.columns if column not in homes and FOLLOW_UP.search(str(column))]
+            ends = [column for column in others if is_time(column, frame[column])]
+            pairs[target] = times_of(target, _happened(frame[target], inferred[target]), frame, same or here, ends)
     return pairs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,13 @@ def _glued_unit(word: str) -> str | None:
     return next((unit for stem, unit in UNITS.items() if len(stem) > 2 and stem in word), None)
 
 
-def times_of(event: str, happened: pd.Series[Any], frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+FOLLOW_UP = re.compile(r"follow|last|contact|alive|censor|known", re.IGNORECASE)
+"""In the name of a time until the end of the observation."""
+
+
+def times_of(
+    event: str, happened: pd.Series[Any], frame: pd.DataFrame, names: Sequence[str], more: Sequence[str] = ()
+) -> list[str]:
     """Returns the columns that together give the time of most patients, the first of them that of the event.
 
     Args:
@@ -33,11 +40,12 @@ def times_of(event: str, happened: pd.Series[Any], frame: pd.DataFrame, names: S
         happened: Whether it did, by row; empty: unknown.
         frame: The table.
         names: Its columns that are times.
+        more: Columns that give the time of patients who have none in these.
     """
     if not names:
         return []
     known, did = happened.notna().to_numpy(), (happened == True).to_numpy(dtype=bool)  # noqa: E712 - empty is not True
-    filled = {name: frame[name].notna().to_numpy() for name in names}
+    filled = {name: frame[name].notna().to_numpy() for name in (*names, *more)}
     shared = {name: len(_stem(name) & _stem(event)) for name in names}
 
     def share(name: str, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
@@ -47,7 +55,7 @@ def times_of(event: str, happened: pd.Series[Any], frame: pd.DataFrame, names: S
     chosen, covered = [first], filled[first]
     while (known & ~covered).any():
         rest = known & ~covered
-        best = max((name for name in names if name not in chosen), key=lambda name: share(name, rest), default=None)
+        best = max((name for name in filled if name not in chosen), key=lambda name: share(name, rest), default=None)
         if best is None or share(best, rest) < 0.05:
             break
         chosen, covered = [*chosen, best], covered | filled[best]

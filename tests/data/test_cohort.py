@@ -96,8 +96,8 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_a_replaced_source_must_exist(tmp_path):
     with pytest.raises(StudyError, match=r"Unknown source 'lab'\. Did you mean 'labs'\?"):
         Cohort.load(write_study(tmp_path), sources={"lab": None})
-    with pytest.raises(DataError, match="source 'labs': it is None, which is allowed for predictions only"):
-        Cohort.load(write_study(tmp_path), sources={"labs": None})
+    with pytest.raises(DataError, match="source 'clinical': it is None, but targets or the split are read from it"):
+        Cohort.load(write_study(tmp_path), sources={"clinical": None})
 
 
 def test_orphans_are_kept_unlabelled_and_told(tmp_path):
