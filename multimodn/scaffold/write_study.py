@@ -23,6 +23,7 @@ from multimodn.scaffold.yaml_lines import comment, listed, scalar, valid_name
 from multimodn.study.keys import KeySpec
 from multimodn.study.training import SMALL, advised_members
 
+OTHER_SUFFIXES = "parquet|npz|npy|xlsx|xlsm|dta|sav|zsav|por|sas7bdat|xpt"  # left out of the name of a source
 TEMPLATE = """\
 # Written by `multimodn init` from the tables below. Every line is a guess that you may change.
 name: {name}
@@ -89,8 +90,8 @@ def write_study(
 def _names(tables: Sequence[str | Path]) -> list[str]:
     if not tables:
         raise StudyError("Name at least one table.")
-    names = [re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables]
-    names = [valid_name(re.sub(r"_(parquet|npz|npy)$", "", name)) for name in names]
+    names = [re.sub(r"[^\w-]", "_", re.sub(r"\.(csv|tsv|txt)(\.gz)?$", "", Path(t).name, flags=re.I)) for t in tables]
+    names = [valid_name(re.sub(rf"_({OTHER_SUFFIXES})$", "", name)) for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StudyError(f"Several tables are called {shown(twice)}; rename one, as each becomes a modality.")

@@ -63,5 +63,6 @@ def _marks(cells: Floats) -> dict[float, int]:
         else:
             break
         found[float(values[place])] = int(counts[place])
-        values, counts, is_mark = (np.delete(array, place) for array in (values, counts, is_mark))
+        rest = slice(1, None) if place == 0 else slice(None, -1)
+        values, counts, is_mark = values[rest], counts[rest], is_mark[rest]
     return found
