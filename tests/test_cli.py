@@ -13,6 +13,7 @@ from multimodn.training.module import FusionModule
 from tests._cohorts import make_frames, write_files
 
 runner = CliRunner()
+pytestmark = pytest.mark.filterwarnings("ignore:Notes on the data")  # labs tell the outcome of this cohort
 
 
 def call(*arguments):

@@ -15,6 +15,7 @@ from multimodn.model.multimodn import MultiModN
 from multimodn.runs import fit_run
 from tests._cohorts import make_frames, write_files
 
+pytestmark = pytest.mark.filterwarnings("ignore:Notes on the data")  # labs tell the outcome of this cohort
 NEW = ["n1", "n2", "p03"]  # the last has the identifier of a patient of the study
 
 
@@ -81,7 +82,6 @@ def test_files_are_known_by_name_or_by_columns(model, new):
     pd.testing.assert_frame_equal(other.loc[expected.index, expected.columns], expected)
 
 
-@pytest.mark.filterwarnings("ignore:Notes on the data")  # of three patients
 def test_targets_are_read_where_they_are_needed_and_else_named(run, model, new):
     files = [str(file) for file in sorted(new.glob("*.csv"))]
     with pytest.warns(DataWarning, match=r"Not read, because only targets are in it: .*outcome\.csv"):
