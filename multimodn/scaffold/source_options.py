@@ -80,7 +80,7 @@ def _of_cells(table: pd.DataFrame, targets: Sequence[str]) -> tuple[dict[str, An
         if not len(counts):
             continue
         marks = [text for text in counts.index if is_empty_word(text)]
-        written = writings(counts.index, counts.to_numpy(np.int64))
+        written = writings(counts.index, np.asarray(counts, dtype=np.int64))
         n_other = written.counts.get("other", 0) - int(counts[marks].sum())
         if name in targets and marks and len(counts) - len(marks) > 1:  # as `infer_task` takes them
             empty |= {text: empty.get(text, 0) + int(counts[text]) for text in marks}

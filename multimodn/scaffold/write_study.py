@@ -102,7 +102,8 @@ def _read_tables(
     sources: dict[str, Path], patient: str, targets: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[dict[str, Any], list[str]]]]:
     """Returns the tables, and for each the options of its source, with notes on them."""
-    problems, frames, options = [], {}, {}
+    problems, frames = [], {}
+    options: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for name, path in sources.items():
         if path.is_dir():
             continue
@@ -110,11 +111,12 @@ def _read_tables(
             problems.append(f"{path}: a .npy has no patient identifiers; write its source by hand: {{path, patients}}.")
             continue
         try:
-            frames[name], *options[name] = read_table(path, patient, targets)
+            frames[name], given, notes = read_table(path, patient, targets)
+            options[name] = given, notes
         except DataError as error:
             problems.append(f"{path}: {error}")
     raise_all(problems, DataError, "The tables cannot be read")
-    return frames, {name: (given, notes) for name, (given, notes) in options.items()}
+    return frames, options
 
 
 def _read_folders(
