@@ -16,7 +16,8 @@ WRITINGS = [
     lambda x: f"<{x:.1f}", lambda x: f"{1000 * x:,.0f}", lambda x: f"{int(x)}-{int(x) + 5}", lambda x: "NA",
     lambda x: f"2024-01-{1 + int(abs(x)):02d}", lambda x: f"{1 + int(abs(x))}.1.2024", lambda x: "", lambda x: "\u00a0",
     lambda x: "-999", lambda x: str(int(x * 1e17)), lambda x: f"visit {int(x)}", lambda x: str(x > 4),
-    lambda x: "ü;,\t", lambda x: '"q""', lambda x: "inf", lambda x: "1e400", lambda x: f"\u2212{x:.1f}", lambda x: "=1+1", lambda x: "½",
+    lambda x: "ü;,\t",
+    lambda x: '"q""', lambda x: "inf", lambda x: "1e400", lambda x: f"\u2212{x:.1f}", lambda x: "=1+1", lambda x: "½",
     lambda x: f"{int(abs(x)):02d}:30", lambda x: "1_000", lambda x: "٣", lambda x: "a\nb",
 ]  # fmt: skip
 OPTIONS = st.fixed_dictionaries(
