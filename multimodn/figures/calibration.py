@@ -12,7 +12,7 @@ import pandas as pd
 from multimodn.errors import DataError
 from multimodn.figures.axes import Floats, new_figure, style_axes
 from multimodn.figures.picture import Picture
-from multimodn.figures.selection import OutputRows, chances_of_events, pick_name, require_columns
+from multimodn.figures.selection import OutputRows, chances_of_events, in_words, pick_name, require_columns
 from multimodn.figures.theme import Theme
 from multimodn.figures.wording import not_shown, shorten, slug, spanned
 from multimodn.findings.names import event_words, survival_time
@@ -72,7 +72,7 @@ def calibration_chart(
         f"Calibration of {', '.join(panel.title for panel in panels)}. Furthest from perfect: predicted "
         f"{furthest['predicted']:.2f}, observed {furthest['observed']:.2f}.",
         lambda theme: _draw(panels, theme),
-        drawn[[*COLUMNS]].reset_index(drop=True),
+        in_words(drawn[[*COLUMNS]].reset_index(drop=True)),
     )
 
 

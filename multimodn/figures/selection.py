@@ -14,7 +14,7 @@ import pandas as pd
 from multimodn.errors import DataError, StudyError, did_you_mean
 from multimodn.figures.wording import shorten
 from multimodn.findings.frames import DescribedFrame
-from multimodn.findings.names import lower_class, survival_time
+from multimodn.findings.names import lower_class, output_words, survival_time
 
 MOST_NAMES = 10_000  # among which a nearest one is looked for
 
@@ -73,6 +73,11 @@ def chances_of_events(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame
     is_survival = frame["output"].map(lambda output: survival_time(output) is not None).astype(bool)
     turned = {"low": "high", "high": "low"}
     return frame.assign(**{name: frame[name].mask(is_survival, 1 - frame[turned.get(name, name)]) for name in names})
+
+
+def in_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names the outputs of a frame of `chances_of_events` by what their numbers are."""
+    return frame.assign(output=frame["output"].map(output_words))
 
 
 def select_output(frame: pd.DataFrame, task: str | None, output: str | None = None) -> OutputRows:

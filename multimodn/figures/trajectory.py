@@ -17,6 +17,7 @@ from multimodn.figures.picture import Picture
 from multimodn.figures.selection import (
     OutputRows,
     chances_of_events,
+    in_words,
     only_patient,
     pick_name,
     require_columns,
@@ -278,7 +279,7 @@ def trajectory_lines(
         "and after each modality; no interval.",
         f"Patient {name}: {'; '.join(moves[:4])}.",
         lambda theme: _draw_lines(lines, chosen, is_share, theme),
-        pd.concat([one.rows for one in chosen]),
+        in_words(pd.concat([one.rows for one in chosen])),
     )
 
 

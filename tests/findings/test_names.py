@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from multimodn.figures.trajectory import trajectory_fan
+from multimodn.figures.calibration import calibration_chart
+from multimodn.figures.trajectory import trajectory_fan, trajectory_lines
 from multimodn.findings.names import event_words, main_survival, middle, output_words
 
 
@@ -23,3 +24,17 @@ def test_times_are_named_with_their_unit():
     assert output_words("survival@1095.75 days") == "chance of the event by 1,096 days"
     assert output_words("n1") == "n1"
     assert main_survival(["n0", "n1"]) is None
+
+
+def test_a_figure_of_survival_has_a_table_in_its_words():
+    rows = [("p", "death", "survival@1 year", step, "labs", 0.75 - 0.1 * step) for step in (0, 1)]
+    frame = pd.DataFrame(rows, columns=["patient", "task", "output", "step", "modality", "value"]).set_index("patient")
+    table = trajectory_lines(frame.assign(link_scale="log-risk")).table
+    assert table["output"].tolist() == ["chance of the event by 1 year"] * 2
+    assert table["value"].tolist() == pytest.approx([0.25, 0.35])
+    curve = pd.DataFrame({"task": "death", "output": "survival@1 year", "predicted": [0.6], "observed": [0.7]})
+    curve = curve.assign(low=0.5, high=0.8, n=40)
+    predicted = pd.DataFrame({"task": "death", "output": "survival@1 year", "value": [0.6, 0.6]})
+    (row,) = calibration_chart(curve, predicted).table.to_dict("records")
+    assert [row[name] for name in ("predicted", "observed", "low", "high")] == pytest.approx([0.4, 0.3, 0.2, 0.5])
+    assert row["output"] == "chance of the event by 1 year"

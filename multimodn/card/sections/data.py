@@ -12,7 +12,7 @@ from multimodn.card.wording import given, sentence
 from multimodn.findings import sentences
 from multimodn.findings.markdown import Markup, code, escaped, heading, items, listed, prose, table
 from multimodn.findings.names import pattern_words
-from multimodn.findings.numbers import FEWEST, count, counted, number
+from multimodn.findings.numbers import FEWEST, count, counted, joined, number
 
 MOST_COLUMNS = 12  # columns that are named
 MOST_PATTERNS = 6
@@ -67,11 +67,12 @@ def outcomes_section(facts: CardFacts) -> list[str]:
 def _classes(one: TaskFacts) -> Markup:
     """Says which classes there are, and which one counts as the outcome."""
     if one.is_survival:
-        edges = getattr(one.task, "edges", None)
-        until = "" if edges is None else f" up to time {float(edges[-1]):,.4g}, in {len(edges)} intervals"
+        edges, horizons = getattr(one.task, "edges", None), list(getattr(one.task, "horizons", {}))
+        until = "" if edges is None else f" by each of {len(edges)} times, the last {float(edges[-1]):,.4g}"
+        until = f" by {joined(horizons)}" if horizons else until
         classes = getattr(one.task, "classes", None)
         event = f" is {escaped(repr(classes[1]))} in its column" if classes else " is as its column says"
-        return Markup(f"the probability of no event{until}, and a log-risk; the event{event}")
+        return Markup(f"the chance of the event{until}, and a log-risk; the event{event}")
     if one.is_number:
         return Markup("the number, in the units of its column")
     if one.has_labels:
