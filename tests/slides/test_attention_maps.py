@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from multimodn.cli.app import app
 from multimodn.errors import DataError, DataWarning
 from multimodn.slides.feature_files.features import FeatureMeta, write_features
-from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence
+from multimodn.slides.heatmaps.attention import draw_attention, draw_evidence, find_places
 from tests.slides._slides import picture, write_slide
 
 
@@ -89,6 +89,17 @@ def test_slides_that_are_not_found_are_listed_together(biobank, tmp_path):
     with pytest.raises(DataError, match="2 problems") as caught:
         draw_attention(found, [tmp_path], tmp_path / "maps")
     assert "patient 'p04': no slide 'one.tif'" in str(caught.value)
+
+
+def test_a_slide_that_states_no_resolution_has_that_of_its_feature_file(biobank, tmp_path):
+    write_slide(tmp_path / "two.tif", picture(256, 256), mpp=None)
+    file, coords = tmp_path / "two.h5", np.array([[0, 0], [128, 0]])
+    for mpp in (0.25, None):
+        write_features(file, np.ones((2, 4), np.float32), coords, FeatureMeta(slide="two.tif", extent=128, mpp=mpp))
+        places = find_places(tiles(file), [tmp_path])
+        assert [(place.slide.name, place.extent, place.mpp) for place in places] == [("two.tif", 128, mpp)]
+    with pytest.raises(DataError, match="does not state its resolution"):
+        draw_attention(tiles(file), [tmp_path], tmp_path / "maps")
 
 
 def test_a_feature_file_without_places_is_an_error(biobank, tmp_path):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_a_table_states_the_resolution_of_each_slide(tmp_path, folder):
     [
         ("slide,mpp\na.tif,0.5\na,0.25\n", "line 3: slide 'a' has 0.5 and 0.25 microns"),
         ("slide,mpp\na.tif,20x\nb,-1\n", "line 2, slide 'a.tif': `mpp` is '20x'"),
+        ("slide;mpp\nC:\\scans\\a.tif;0,5\n\nx/A;0,25\n", "line 4: slide 'x/A' has 0.5 and 0.25 microns"),
+        ("slide,mpp\nq.tif,0.5\nr.tif,0.5\n", r"name none of the slides: it has q\.tif, r\.tif; the slides are a\.tif"),
         ("slide,resolution\na,1\n", "has no column 'mpp'"),
         ("case,mpp\na,1\n", "has no column 'slide'"),
         ("", "has no column 'slide'"),
@@ -73,6 +76,22 @@ def test_a_table_of_resolutions_in_doubt_is_an_error(tmp_path, text, message):
         read_resolutions(tmp_path / "mpp.csv", [Path("x/a.tif"), Path("x/b.tif")])
     with pytest.raises(DataError, match="does not exist"):
         read_resolutions(tmp_path / "none.csv", [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffWSI,stain,MPP\nA.TIF,HE,0.25\nb,HE,0.50\nc.tif,HE,\n",
+        "file;mpp\r\nC:\\scans\\a.tif;0,25\r\n/data/b.tif;0.5\r\n",
+        "filename\tmpp\n a \t .25 \n\nold/b\t5e-1\n",
+    ],
+)
+def test_resolutions_are_found_however_the_table_is_written(tmp_path, text):
+    (tmp_path / "mpp.csv").write_text(text, encoding="utf-8", newline="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_resolutions(tmp_path / "mpp.csv", [Path("x/a.tif"), Path("x/b.tif")])
+    assert found == {Path("x/a.tif"): 0.25, Path("x/b.tif"): 0.5}
 
 
 def test_a_failed_slide_is_an_error_after_the_others_are_done(tmp_path, folder):

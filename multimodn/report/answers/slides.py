@@ -6,12 +6,16 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from multimodn.data.cohort import Cohort
 from multimodn.model.multimodn import MultiModN
+
+if TYPE_CHECKING:
+    from multimodn.slides.heatmaps.attention import SlideTiles
 
 MOST_SLIDES, MOST_PICTURES = 3, 8  # slides of a patient; of all patients, but for the first slide of each
 PIXELS = 900  # the longest side of a picture
@@ -36,24 +40,24 @@ def draw_maps(model: MultiModN, few: Cohort, labels: Mapping[str, str], slides: 
         most = min(MOST_SLIDES, max(1, MOST_PICTURES // max(1, tiles["patient"].nunique())))
         number_of_file = tiles.groupby("patient", sort=False)["file"].transform(lambda files: pd.factorize(files)[0])
         first = tiles.assign(score=tiles["attention"] * n_tiles)[number_of_file < most]
-        for patient, path, extent, part in find_places(first, [slides]):
-            number = 1 + sum(one == patient for one, _, _ in drawn)
-            drawn.append((patient, number, _drawn(path, extent, part, f"patient {labels[patient]}", number)))
+        for place in find_places(first, [slides]):
+            number = 1 + sum(one == place.patient for one, _, _ in drawn)
+            drawn.append((place.patient, number, _drawn(place, f"patient {labels[place.patient]}", number)))
     return drawn
 
 
-def _drawn(path: Path, extent: int, tiles: pd.DataFrame, who: str, number: int) -> bytes:
+def _drawn(place: SlideTiles, who: str, number: int) -> bytes:
     from PIL import Image
 
     from multimodn.slides.heatmaps.attention import SCORE
     from multimodn.slides.heatmaps.heatmap import draw_heatmap
     from multimodn.slides.reader.open import open_slide
 
-    with TemporaryDirectory() as folder, open_slide(path) as slide:
+    with TemporaryDirectory() as folder, open_slide(place.slide, place.mpp) as slide:
         slide.path = Path(f"slide {number}")  # an open slide has it for words only
         file = Path(folder) / "map.png"
-        coords, scores = tiles[["x", "y"]].to_numpy().astype(np.int64), tiles["score"].to_numpy()
-        draw_heatmap(slide, coords, extent, scores, file, f"Attention of the model: {who}", score_name=SCORE)
+        coords, scores = place.tiles[["x", "y"]].to_numpy().astype(np.int64), place.tiles["score"].to_numpy()
+        draw_heatmap(slide, coords, place.extent, scores, file, f"Attention of the model: {who}", score_name=SCORE)
         with Image.open(file) as picture:
             small = picture.convert("RGB")
     small.thumbnail((PIXELS, PIXELS))

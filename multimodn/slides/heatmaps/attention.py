@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,17 @@ SCORE = "attention relative to the mean of the patient's tiles"
 EVIDENCE = "attribution on the link scale, positive: raises the prediction"
 
 
+@dataclass(frozen=True)
+class SlideTiles:
+    """A slide of a patient and the tiles of its feature file."""
+
+    patient: str
+    slide: Path
+    extent: int  # side of a tile, level-0 pixels
+    mpp: float | None  # microns per level-0 pixel that the feature file states
+    tiles: pd.DataFrame
+
+
 def draw_attention(
     attention: pd.DataFrame, slides: Sequence[Path], out: Path, mpp: float | None = None, palette: Theme = LIGHT
 ) -> list[Path]:
@@ -33,7 +45,7 @@ def draw_attention(
         slides: The slide files, or folders that hold them (searched through); the slide of a feature file is the one
             whose name the file states, else the one of the same name.
         out: The folder to write.
-        mpp: Microns per level-0 pixel, where slides do not state it.
+        mpp: Microns per level-0 pixel, where neither feature files nor slides state it.
         palette: `multimodn.figures.theme.LIGHT` or ``DARK``.
 
     Raises:
@@ -70,21 +82,21 @@ def _draw(
         raise DataError("There is nothing to draw: none of these patients has a tile.")
     places, files = find_places(tiles, slides), []
     make_folder(out)
-    for patient, path, extent, part in places:
-        files.append(out / f"{patient}-{path.stem}.png")
-        coords, scores = part[["x", "y"]].to_numpy(np.int64), part["score"].to_numpy()
-        whole = f"{title}: patient {patient}"
-        with open_slide(path, mpp) as slide:
-            draw_heatmap(slide, coords, extent, scores, files[-1], whole, palette=palette, score_name=name)
+    for place in places:
+        files.append(out / f"{place.patient}-{place.slide.stem}.png")
+        coords, scores = place.tiles[["x", "y"]].to_numpy(np.int64), place.tiles["score"].to_numpy()
+        whole = f"{title}: patient {place.patient}"
+        with open_slide(place.slide, mpp or place.mpp) as slide:
+            draw_heatmap(slide, coords, place.extent, scores, files[-1], whole, palette=palette, score_name=name)
     return files
 
 
-def find_places(tiles: pd.DataFrame, slides: Sequence[Path]) -> list[tuple[str, Path, int, pd.DataFrame]]:
-    """Returns patient, slide, side of a tile (level-0 pixels) and tiles of each feature file; see `draw_attention`."""
+def find_places(tiles: pd.DataFrame, slides: Sequence[Path]) -> list[SlideTiles]:
+    """Returns the slide and the tiles of each feature file; see `draw_attention`."""
     files = [file for place in slides for file in (sorted(place.rglob("*")) if place.is_dir() else [place])]
     files = [file for file in files if file.is_file() and file.suffix != ".h5"]
     by_name = {file.stem: file for file in files} | {file.name: file for file in files}
-    places, problems = list[tuple[str, Path, int, pd.DataFrame]](), list[str]()
+    places, problems = list[SlideTiles](), list[str]()
     for key, part in tiles.groupby(["patient", "file"], sort=False, observed=True):
         patient, file = map(str, cast(tuple[object, object], key))
         with open_features(file) as features:
@@ -95,6 +107,6 @@ def find_places(tiles: pd.DataFrame, slides: Sequence[Path]) -> list[tuple[str, 
         elif meta.extent is None or part["x"].isna().any():
             problems.append(f"patient '{patient}': {file} does not state where its tiles are, or how large.")
         else:
-            places.append((patient, path, meta.extent, part))
+            places.append(SlideTiles(patient, path, meta.extent, meta.mpp, part))
     raise_all(problems, DataError, f"Heat maps from {shown([str(place) for place in slides])}")
     return places

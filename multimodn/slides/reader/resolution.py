@@ -44,7 +44,8 @@ def resolve(path: Path, statements: Sequence[Statement]) -> float:
             return (x + y) / 2
     raise SlideError(
         f"{path}: the file does not state its resolution. Read: {', '.join(rejected)}. Give the microns per pixel "
-        f"of its finest level with --mpp (mpp=): about 0.25 for a 40x scan, 0.5 for 20x."
+        f"of its finest level with --mpp (mpp=): about 0.25 for a 40x scan, 0.5 for 20x; for slides of several "
+        f"scanners with --mpp-table FILE.csv (mpp_table=)."
     )
 
 
