@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from multimodn.data.arrow_table import ColumnCollector, text_keys
+from multimodn.data.ehr.read import read_health_records
 from multimodn.data.files import read_file_names
 from multimodn.data.list_cells import holds_lists, lists_as_text
 from multimodn.data.reading.arrays import read_arrays
@@ -61,6 +62,8 @@ def read_source(
 def _read(spec: SourceSpec, folder: Path, wanted: Wanted, notes: list[str]) -> pd.DataFrame:
     if spec.query is not None:
         return _read_query(spec, folder, wanted)
+    if spec.record_format is not None:
+        return read_health_records(spec, folder, wanted.patient, wanted.exact, wanted.verbatim, notes)
     path = folder / str(spec.path)
     if not path.is_file():
         raise DataError(f"the file {path} does not exist.{did_you_mean_file(path)}")

@@ -11,10 +11,11 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 from torch import nn
 
 from multimodn.errors import StudyError
+from multimodn.study.health_records import FORMATS, RECORD_KEYS, HealthRecordSpec
 from multimodn.study.keys import KeySpec
 from multimodn.study.yaml_file import Spec
 
-ORIGIN = {"path", "patients", "query", "database", "files", "patient_from"}  # keys of a source that say what is read
+ORIGIN = {"path", "patients", "query", "database", "files", "patient_from", *RECORD_KEYS}  # what is read
 TEXT_FILES = (".csv", ".tsv", ".txt")  # and the same with .gz
 WORKBOOKS = (".xlsx", ".xlsm")
 EMPTY = (
@@ -45,8 +46,8 @@ def check_name(name: str) -> str:
     return name
 
 
-class SourceSpec(Spec):
-    """Where one table comes from: a file, a query, or the names of files in a folder.
+class SourceSpec(HealthRecordSpec):
+    """Where one table comes from: a file, a query, the names of files in a folder, or health records.
 
     Attributes:
         path: A ``.csv``, ``.tsv`` or ``.txt`` file (also with ``.gz``), ``.parquet``, ``.npy``, ``.npz``, or a file of
@@ -108,8 +109,9 @@ class SourceSpec(Spec):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if [self.path, self.query, self.files].count(None) != 2:
-            raise ValueError("give one of `path`, `query` and `files`.")
+        origins = ("path", "query", "files", *FORMATS)
+        if [getattr(self, name) for name in origins].count(None) != len(origins) - 1:
+            raise ValueError("give one of `path`, `query` and `files`, or `meds`, `omop` or `fhir` with a `part`.")
         if self.patient_from is not None:
             if self.files is None:
                 raise ValueError("`patient_from` needs `files`.")
@@ -148,7 +150,10 @@ class SourceSpec(Spec):
             text = f"{path}: the patients of its rows are not known; save a .npz with arrays `patient` and `features`."
             raise StudyError(text)
         kept = self.model_fields_set - ORIGIN - _options_of_other_files(str(path))
-        return SourceSpec(path=str(path), **{name: getattr(self, name) for name in kept})
+        options = {name: getattr(self, name) for name in kept}
+        if self.record_format is not None and not str(path).lower().endswith((*TEXT_FILES, ".gz", ".npz", *WORKBOOKS)):
+            return SourceSpec(**self.of_records(str(path)), **options)
+        return SourceSpec(path=str(path), **options)
 
     @model_serializer
     def _dump(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from multimodn.study.study import FileSplit, Study
 
-PATHS = ("path", "patients", "database", "files")
+PATHS = ("path", "patients", "database", "files", "meds", "omop", "fhir")
 LITERAL = re.compile(r"'((?:[^']|'')*)'")  # a string of SQL; a doubled quote stands for one
 
 
