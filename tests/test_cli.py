@@ -42,12 +42,14 @@ def trained(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore::multimodn.errors.DataWarning")
 def test_from_tables_to_an_explained_patient(tmp_path):
     tables, targets = make_frames()
-    labs = tables["labs"].join(targets["death"]).join(tables["image"][["f0"]])
-    labs.rename_axis("id").to_csv(tmp_path / "labs.csv")
+    tables["labs"].join(tables["image"][["f0"]]).rename_axis("id").to_csv(tmp_path / "labs.csv")
     tables["image"].rename_axis("id").to_csv(tmp_path / "image.csv")
+    targets["death"].rename_axis("id").to_csv(tmp_path / "outcomes.csv")
     study = tmp_path / "study.yaml"
     said = call(
-        "init", *(tmp_path / "labs.csv", tmp_path / "image.csv"), *("--id", "id", "--target", "status", "--out", study)
+        "init",
+        *(tmp_path / f"{name}.csv" for name in ("labs", "image", "outcomes")),
+        *("--id", "id", "--target", "status", "--out", study),
     )
     assert "multimodn fit" in " ".join(said.split())
     text = study.read_text()
@@ -56,7 +58,7 @@ def test_from_tables_to_an_explained_patient(tmp_path):
     run = tmp_path / "run"
     said = call("fit", study, "--run", run)
     assert "auroc" in said
-    assert "The network predicts status alone. There is no expert of image" in " ".join(said.split())
+    assert "Weights of network and experts: status" in " ".join(said.split())
     call("predict", run, "--out", tmp_path / "all.csv")
     assert pd.read_csv(tmp_path / "all.csv")["patient"].nunique() == 40
     assert "Prediction after each step" in call("explain", run, "--patient", "p00")

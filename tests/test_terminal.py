@@ -89,7 +89,8 @@ def test_every_command_shows_odd_names(odd, tmp_path, arguments):
     done = CliRunner().invoke(app.app, [command, str(odd), *(given.get(text, text) for text in rest), *flags])
     assert done.exit_code == 0, (done.output, done.exception)
     names = ("[/x] Größe", "[/y] tot", "p[/]é", "[b]x.csv", "[bold]crp", "death")
-    assert any(name in done.output for name in names)
+    said = done.output.replace("\n", "")  # long paths are broken into lines
+    assert any(name in said for name in names)
 
 
 @pytest.mark.parametrize(

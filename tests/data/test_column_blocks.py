@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodn import Cohort, Study
-from multimodn.data import checks
+from multimodn.data import checks, leaks
 from multimodn.data.hashing import add_table
 from multimodn.data.modality_frames import with_values
 from multimodn.encoders.embedding import EmbeddingEncoder, EmbeddingOptions
@@ -109,7 +109,7 @@ def test_a_mixed_table_is_read_as_column_by_column(kinds, seed, width, scaling, 
         lambda: fitted(EmbeddingEncoder, EmbeddingOptions(), frame),
         lambda: checks.infinite_problems("m", frame),
         lambda: list(map(str, checks.column_notes("m", frame))),
-        lambda: list(map(str, checks.leak_notes("m", frame, {"task": label}))),
+        lambda: list(map(str, leaks.leak_notes("m", frame, {"task": label}))),
         lambda: with_values(frame).index.tolist(),
         hashed,
     ):
@@ -121,7 +121,7 @@ def test_a_leak_of_a_label_of_different_values_is_found_in_blocks():
     frame = pd.DataFrame(rng.normal(size=(40, 50)), index=index).add_prefix("g")
     label = frame["g7"] * (1 + 1e-9)
     frame.loc["p3", "g7"] = np.nan
-    notes = checks.leak_notes("m", frame, {"task": label.to_frame("y")})
+    notes = leaks.leak_notes("m", frame, {"task": label.to_frame("y")})
     assert ["g7" in str(note) for note in notes] == [True]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodn import Cohort, Study
+from multimodn import Cohort, DataWarning, Study
 from multimodn.evaluate.crossval.arms import arm_key
 from multimodn.evaluate.crossval.crossval import cross_predict
 from tests.experiments._modules import EXPERIMENTS, scripts
@@ -120,7 +120,8 @@ def predicted(icu):
     score = pd.Series(generator.normal(size=60), ids)
     tables = {"vitals": pd.DataFrame({"HR_mean": score})}
     outcomes = pd.DataFrame({"death": (score > 0.5).astype(int), "log_days": score + 1})
-    cohort = Cohort.from_frames(tables, {"death": outcomes[["death"]], "stay": outcomes[["log_days"]]})
+    with pytest.warns(DataWarning, match="nearly tells"):
+        cohort = Cohort.from_frames(tables, {"death": outcomes[["death"]], "stay": outcomes[["log_days"]]})
     whole = Study.load(FOLDER / "study.yaml")
     study = whole.model_copy(update={"modalities": [m for m in whole.modalities if m.name == "vitals"]})
 

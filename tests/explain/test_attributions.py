@@ -103,8 +103,8 @@ def test_attributions_add_up_to_prediction_less_baseline_prediction(name, option
     miss = (by_patient["attribution"].sum() - due)[deltas.index]
     np.testing.assert_allclose(miss, deltas, atol=1e-9)
     moved = by_patient["attribution"].apply(lambda a: a.abs().sum())
-    assert (miss.abs() < 0.02 * moved).all()
-    assert moved.min() > 1e-3
+    assert (miss.abs() <= 0.02 * moved).all()
+    assert (moved > 1e-3).sum() >= len(moved) - (name == "lists of codes")  # a patient without a code
     expected = link(model, patients)[:, 1].numpy()
     np.testing.assert_allclose(
         ends["prediction"], expected[[patients.patients.get_loc(p) for p in ends.index]], atol=2e-4
@@ -420,7 +420,7 @@ def test_a_kind_without_parts_is_told():
     cohort = Cohort.from_frames({"m0": pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, 1.0]}, ["p", "q"])})
     patients = PatientTensors(cohort.patients, {"m0": torch.ones(2, 2)}, torch.arange(2)[:, None])
     with pytest.raises(
-        StudyError, match=r"modality 'm0': TinyEncoder has no parts to attribute to\. Kinds that have: emb"
+        StudyError, match=r"modality 'm0': TinyEncoder has no parts to attribute to\. Kinds that have: codes, emb"
     ):
         attributions(model, patients, cohort, "m0", "death")
 

@@ -87,7 +87,7 @@ def test_only_slow_work_on_a_terminal_is_announced(terminal, after, seen, tmp_pa
 @pytest.fixture(scope="module")
 def found():
     """An audit with one alarm, of an outcome that cost patients the modality m1."""
-    cohort = simulate(groups=np.repeat(["A", "B"], N // 2))
+    cohort = simulate(groups=np.repeat(["A", "B", "C", "D"], N // 4))
     task = fit_tasks(make_study(), cohort)[0]
     cohort = Mechanism("mnar", 0.8, ("m1",)).apply(cohort, high_outcome(task, cohort.targets["death"]))
     for k in (0, 2, 3):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from multimodn import Cohort, MultiModN
+from multimodn import Cohort, DataWarning, MultiModN
 
 FOLDER = Path(__file__).parent / "old_bundle"
 PATIENTS = pd.read_csv(FOLDER / "predictions.csv")["patient"].unique().tolist()
@@ -16,7 +16,8 @@ PATIENTS = pd.read_csv(FOLDER / "predictions.csv")["patient"].unique().tolist()
 @pytest.fixture(scope="module")
 def loaded():
     model = MultiModN.load(FOLDER / "bundle")
-    return model, model.prepare(Cohort.load(model.study))
+    with pytest.warns(DataWarning, match="nearly tells"):
+        return model, model.prepare(Cohort.load(model.study))
 
 
 @pytest.mark.parametrize(

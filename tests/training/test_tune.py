@@ -258,6 +258,7 @@ def test_nothing_of_the_test_patients_is_seen(tmp_path, monkeypatch):
         assert not set(training.patients) & set(held_out.patients)
 
 
+@pytest.mark.filterwarnings("ignore:Notes on the data")  # equal cells beside equal labels
 def test_what_the_test_patients_have_changes_no_trial(tmp_path):
     study, (tables, targets) = make_study(split=SPLIT), make_frames()
     test = make_split(study, make_cohort()).test
