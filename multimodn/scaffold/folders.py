@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from multimodn.data.ehr.recognise import record_format
 from multimodn.data.files import read_file_names
 from multimodn.errors import DataError, DataWarning, shown
 from multimodn.study.study import SourceSpec
@@ -46,6 +47,12 @@ def read_folder(folder: Path, study_folder: Path, patients: Collection[str]) -> 
             f"{folder} holds {written[suffix]} {suffix} files. Save their text as .txt, UTF-8, and name these here."
         )
     if not known:
+        records = record_format(folder)
+        if records is not None:
+            raise DataError(
+                f"{folder} holds health records ({records.upper()}). Name their parts as sources in a study, such "
+                f"as `labs: {{{records}: {folder}, part: measurement}}`."
+            )
         raise DataError(f"{folder} holds no files of a known kind: {shown(sorted(KINDS), 20)}.")
     suffix = _by_count(known)[0]
     if suffix in SLIDES:
