@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -160,7 +161,12 @@ def _notes(records: Records, path: Path) -> str:
     is_text = "lower(coalesce(attachment.contentType, 'text/plain')) LIKE 'text/plain%'"
     records.left_out("rows", f"NOT {is_text}", "are documents that are not plain text")
     _tidy_times(records, "rows")
-    text = "decode(from_base64(attachment.data))"
+    text = "TRY(decode(from_base64(attachment.data)))"
+    wrong = records.rows(f"SELECT patient, time, count(*) OVER () FROM rows WHERE {text} IS NULL LIMIT 1")
+    if wrong:
+        patient, time, n = wrong[0]
+        which = f"patient '{patient}', {time or 'without a date'}"
+        raise DataError(f"{records.place}: `data` of {n} documents is no text in UTF-8 as base64, first of {which}.")
     return f"SELECT patient, time, {text} AS text FROM rows ORDER BY ALL"
 
 
@@ -261,18 +267,27 @@ def _open(records: Records, path: Path, resource: str) -> None:
 def _broken_line(files: Sequence[Path], resource: str | None = None) -> str | None:
     """Describes the first line that is no JSON object, or, if one is given, no such resource."""
     for file in files:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                where = f"{file}, line {number}"
-                try:
-                    found = json.loads(line)
-                except ValueError as error:
-                    text = f"is no JSON ({error}): {line[:60].decode(errors='replace').strip()!r}"
-                    return f"{where} {text}. Export the file again, or remove the line."
-                kind = found.get("resourceType") if isinstance(found, dict) else None
-                if kind is None or (resource is not None and kind != resource):
-                    what = f"a resource {shown([kind])}" if kind else "no resource (it has no `resourceType`)"
-                    return f"{where} holds {what}, expected {resource or 'one'}. Move it to a file of its own type."
+        try:
+            with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
+                found = (_wrong_line(f"{file}, line {number}", line, resource) for number, line in enumerate(lines, 1))
+                problem = next((text for text in found if text is not None), None)
+        except (OSError, EOFError, zlib.error) as error:
+            return f"{file} is damaged or cut off ({error}); copy or export it again."
+        if problem is not None:
+            return problem
     return None
+
+
+def _wrong_line(where: str, line: bytes, resource: str | None) -> str | None:
+    if not line.strip():
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        text = f"is no JSON ({error}): {line[:60].decode(errors='replace').strip()!r}"
+        return f"{where} {text}. Export the file again, or remove the line."
+    kind = found.get("resourceType") if isinstance(found, dict) else None
+    if kind is not None and resource in (None, kind):
+        return None
+    what = f"a resource {shown([kind])}" if kind else "no resource (it has no `resourceType`)"
+    return f"{where} holds {what}, expected {resource or 'one'}. Move it to a file of its own type."

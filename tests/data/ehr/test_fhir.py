@@ -143,6 +143,22 @@ def test_notes_are_plain_text(tmp_path):
         assert list(read(tmp_path, "note")["text"]) == ["Grüße"]
 
 
+@pytest.mark.parametrize("data", ["@@@", base64.b64encode("Grüße".encode("cp1252")).decode()])
+def test_a_note_that_is_no_text_is_named(tmp_path, data):
+    content = [{"attachment": {"contentType": "text/plain", "data": data}}]
+    write(tmp_path, DocumentReference=[resource("DocumentReference", date="2024-01-02", content=content)])
+    with pytest.raises(
+        DataError, match="of 1 documents is no text in UTF-8 as base64, first of patient 'p1', 2024-01-02"
+    ):
+        read(tmp_path, "note")
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path):
+    (tmp_path / "Observation.ndjson.gz").write_bytes(gzip.compress(json.dumps(lab()).encode())[:40])
+    with pytest.raises(DataError, match=r"Observation.ndjson.gz is damaged or cut off .*; copy or export it again"):
+        read(tmp_path, "measurement")
+
+
 def test_compressed_files_and_files_of_other_resources(tmp_path):
     with gzip.open(tmp_path / "Observation.000.ndjson.gz", "wt") as file:
         file.write(json.dumps(lab()) + "\n\n")
