@@ -206,9 +206,8 @@ def _summary(scores: pd.DataFrame) -> pd.DataFrame:
         ours, oracle = means.loc["neutral"], means.loc["oracle"]
         row = {"cohort": f"{cohort} {variant}".strip()}
         row |= {c: f"{ours[c]:.3f} ({ours[c] - oracle[c]:+.3f})" for c in conditions}
-        if "experts" in means.index:
-            for title, arm in (("with experts", "experts"), ("their oracle", "oracle_experts")):
-                row[title] = " / ".join(f"{means.loc[arm, c]:.3f}" for c in conditions)
+        for title, arm in (("with experts", "experts"), ("its oracle", "oracle_experts")):
+            row[title] = " / ".join(f"{means.loc[arm, c]:.3f}" for c in conditions) if arm in means.index else "-"
         row["best other, flipped"] = means["flipped"].reindex(OTHERS).max()
         for arm in ("late_ridge_mean", "truth"):
             row[arm] = " / ".join(f"{value:.3f}" for value in means.loc[arm]) if arm in means.index else "-"
