@@ -16,6 +16,7 @@ from torch import Tensor
 from multimodn.base.encoder import JSON, Encoder, FileOptions, Options
 from multimodn.base.feature_groups import Parts
 from multimodn.base.ragged import Ragged
+from multimodn.data.outcome_words import is_empty_word
 from multimodn.encoders._codes.layers import BagInput, dense
 from multimodn.encoders._codes.parts import CodeParts, code_parts
 from multimodn.encoders._codes.rows import HEADER, CodeCells, CodeRows, read_rows
@@ -34,7 +35,7 @@ from multimodn.encoders._layers import Layers
 from multimodn.encoders._reading import first_shown
 from multimodn.errors import DataError, DataWarning
 
-NO_CODE = {"", "-", "--", "?", "0", "na", "n/a", "nan", "nil", "none", "null", "no", "unknown", "missing", "not known"}
+NO_CODE = {"", "0", "nil", "none", "no"}  # beside the words for what is not known
 
 
 class CodesOptions(FileOptions):
@@ -303,7 +304,7 @@ def _note_doubts(rows: CodeRows) -> None:
     """Warns of codes that may be words for none, or several codes with blanks between them."""
     n_rows = np.bincount(rows.code, minlength=len(rows.codes))
     codes = [(spellings[0], int(n)) for spellings, n in zip(rows.spellings, n_rows, strict=True)]
-    words = [f"'{code}' ({n} rows)" for code, n in codes if code.lower().strip(" .") in NO_CODE]
+    words = [f"'{code}' ({n} rows)" for code, n in codes if code.lower().strip(" .") in NO_CODE or is_empty_word(code)]
     if words:
         text = (
             f"{HEADER}: {first_shown(words, len(words))} count as codes; if they are none, leave the cell empty where"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-DAYS = {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
-"""The units of time, in days."""
+from multimodn.study.time import UNITS
+
+DAYS = {unit: days for unit, days in UNITS.items() if days >= 1.0}
+"""The units of time of a survival task, in days."""
 
 _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)")
 _NAMES = {"d": "days", "w": "weeks", "m": "months", "mo": "months", "y": "years", "a": "years", "yr": "years"}

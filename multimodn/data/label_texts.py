@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from multimodn.data.outcome_words import is_empty_word
-from multimodn.data.reading.dates import are_dates
+from multimodn.data.reading.dates import LIKELY_YEARS, are_calendar_dates, are_dates
 from multimodn.errors import shown
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
-_YEARS = range(1900, 2101)  # of eight-digit numbers that are taken for dates
 
 
 def as_text(label: object) -> str:
@@ -41,8 +40,7 @@ def dates_among(values: Sequence[Any]) -> list[str]:
     texts = [text for text in texts if text and not is_empty_word(text)]
     numbers = [text for text in texts if text.isdigit() and len(text) == 8]
     if texts and len(numbers) == len(texts):
-        parts = [(int(text[:4]), int(text[4:6]), int(text[6:])) for text in texts]
-        return texts if all(y in _YEARS and 1 <= m <= 12 and 1 <= d <= 31 for y, m, d in parts) else []
+        return texts if are_calendar_dates(np.array(texts, dtype=np.float64), *LIKELY_YEARS) else []
     return texts if not any(as_number(text) is not None for text in texts) and are_dates(pd.Index(texts)) else []
 
 

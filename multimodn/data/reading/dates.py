@@ -27,6 +27,7 @@ _FORMS = {
     "year, month": r"(?P<year>(?:19|20)\d{2})(?P<sign>[-/.])(?P<month>\d{1,2})",
     "name, year": rf"{_MONTH_NAME}[-/., ]*(?P<year>(?:19|20)\d{{2}})",
 }
+LIKELY_YEARS = (1900, 2100)  # first and last, where nothing but the digits says that numbers are dates
 FEWEST_DATES = 6  # different numbers that all look like dates; three of a hundred numbers do by chance
 _PARTS = ["year", "month", "day", "sign", "hour", "minute", "second", "half", "zone"]
 _MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10}
@@ -76,6 +77,14 @@ def are_dates(texts: pd.Index) -> bool:
         return True
 
 
+def are_calendar_dates(numbers: NDArray[np.float64], first_year: int, last_year: int) -> bool:
+    """Says whether all numbers, NaN apart, are dates such as 20240131, of years from the first to the last."""
+    filled = numbers[~np.isnan(numbers)]
+    if not len(filled) or (filled != np.floor(filled)).any():
+        return False
+    return _in_calendar(filled // 10_000, filled // 100 % 100, filled % 100, first_year, last_year)
+
+
 def are_date_numbers(numbers: NDArray[np.float64]) -> bool:
     """Says whether all numbers, NaN apart, are dates such as 20240131, 31012024 or 202401; some by chance are not."""
     filled = np.unique(numbers[~np.isnan(numbers)])
@@ -85,10 +94,12 @@ def are_date_numbers(numbers: NDArray[np.float64]) -> bool:
     forms = [(whole // 10000, whole // 100 % 100, whole % 100), (whole % 10000, whole // 10000 % 100, whole // 10**6)]
     if filled[-1] < 1e6:
         forms = [(whole // 100, whole % 100, np.ones_like(whole))]
-    return any(
-        bool(((year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
-        for year, month, day in forms
-    )
+    return any(_in_calendar(*parts, *LIKELY_YEARS) for parts in forms)
+
+
+def _in_calendar(year: NDArray[Any], month: NDArray[Any], day: NDArray[Any], first_year: int, last_year: int) -> bool:
+    in_range = (year >= first_year) & (year <= last_year) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return bool(in_range.all())
 
 
 def _days_first(parts: pd.DataFrame, texts: pd.Series[Any]) -> pd.DataFrame:

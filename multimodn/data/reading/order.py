@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from multimodn.data.reading.dates import parse_dates
 from multimodn.errors import DataError, shown
+from multimodn.study.time import UNITS
 
 Ranks = NDArray[np.int64]
 Key = tuple[float, ...]
@@ -22,9 +23,9 @@ _ARM = re.compile(r"[\s_(]*\barm[\s_]*\d+.*$|[\s_(]*(?<=_)arm[\s_]*\d+.*$")  # o
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")  # 1st visit
 _COMMA = r"[+-]?\d+(?:,\d+)?"
 _WORDS_BEFORE_NUMBERS = {"screening": -2.0, "baseline": -1.0}
-_DAYS = {"minute": 1 / 1440, "min": 1 / 1440, "hour": 1 / 24, "hr": 1 / 24, "h": 1 / 24, "day": 1.0, "d": 1.0}
-_DAYS |= {"week": 7.0, "wk": 7.0, "w": 7.0, "month": 30.4375, "mo": 30.4375, "m": 30.4375, "year": 365.25}
-_DAYS |= {"yr": 365.25, "y": 365.25}
+_SHORT = {"min": "minutes", "hr": "hours", "h": "hours", "d": "days", "wk": "weeks", "w": "weeks"}
+_SHORT |= {"mo": "months", "m": "months", "yr": "years", "y": "years"}
+_DAYS = {unit.removesuffix("s"): days for unit, days in UNITS.items()} | {word: UNITS[_SHORT[word]] for word in _SHORT}
 
 
 def order_of_readings(

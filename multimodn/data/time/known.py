@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from multimodn.data.checks import Note
-from multimodn.data.reading.dates import are_dates
+from multimodn.data.reading.dates import are_calendar_dates, are_dates
 from multimodn.data.time.index import Days, Index
-from multimodn.data.time.moments import FIRST_YEAR, Moments, are_calendar_dates, read_moments
+from multimodn.data.time.moments import FIRST_YEAR, LAST_YEAR, Moments, read_moments
 from multimodn.data.time.retype import retyped
 from multimodn.errors import did_you_mean
 from multimodn.study.study import ModalitySpec
@@ -227,7 +227,9 @@ def _holds_dates(column: pd.Series[Any]) -> bool:
         return True
     if types.is_numeric_dtype(column.dtype):
         is_number = not types.is_bool_dtype(column.dtype)
-        return is_number and are_calendar_dates(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        return is_number and are_calendar_dates(
+            column.to_numpy(dtype=np.float64, na_value=np.nan), FIRST_YEAR, LAST_YEAR
+        )
     if types.is_timedelta64_dtype(column.dtype):
         return False
     texts = pd.Series(pd.unique(column.dropna().head(10 * N_LOOKED_AT)), dtype=object).astype(str).head(N_LOOKED_AT)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 from pyarrow import compute
 
-from multimodn.data.reading.dates import parse_dates
+from multimodn.data.reading.dates import are_calendar_dates, parse_dates
 from multimodn.errors import DataError, shown
 
 Series: TypeAlias = "pd.Series[Any]"
@@ -69,7 +69,7 @@ def read_moments(column: Series, problems: list[str], date_format: str | None = 
         return Moments(np.asarray(column.dt.total_seconds(), dtype=np.float64) / SECONDS_A_DAY, "duration")
     elif types.is_numeric_dtype(column.dtype):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        if date_format is None and not are_calendar_dates(numbers):
+        if date_format is None and not are_calendar_dates(numbers, FIRST_YEAR, LAST_YEAR):
             return Moments(numbers, "number")
         texts = pd.Series(numbers, column.index, name=column.name).astype("Int64").astype(object)
         found = _read_texts(texts, problems, date_format)
@@ -78,16 +78,6 @@ def read_moments(column: Series, problems: list[str], date_format: str | None = 
     if found.kind == "date":
         _note_years(column, found.days, problems)
     return found
-
-
-def are_calendar_dates(numbers: Floats) -> bool:
-    """Tells whether all numbers are dates such as 20240131."""
-    filled = numbers[~np.isnan(numbers)]
-    if not len(filled) or (filled != np.floor(filled)).any():
-        return False
-    year, month, day = filled // 10_000, filled // 100 % 100, filled % 100
-    in_range = (year >= FIRST_YEAR) & (year <= LAST_YEAR) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return bool(in_range.all())
 
 
 def _read_texts(column: Series, problems: list[str], date_format: str | None) -> Moments:
@@ -135,7 +125,7 @@ def _recognised(texts: pd.Index, date_format: str | None) -> tuple[Floats, Kind]
         return days, "date"
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     if not np.isnan(numbers).any():
-        if are_calendar_dates(numbers):
+        if are_calendar_dates(numbers, FIRST_YEAR, LAST_YEAR):
             return _recognised(texts, "%Y%m%d")
         return numbers, "number"
     if _all_match(texts, DURATION):

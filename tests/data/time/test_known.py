@@ -262,6 +262,7 @@ row = st.tuples(st.sampled_from("abc"), st.integers(-30, 0), st.sampled_from(["c
 later = st.tuples(st.sampled_from("abc"), st.integers(1, 30), st.sampled_from(["crp", "na+", "zz"]), anything)
 
 
+@pytest.mark.filterwarnings("ignore:.*far from all others:multimodn.errors.DataWarning")  # some random numbers are
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(row, min_size=1, max_size=8), future=st.lists(later, max_size=6), text=st.booleans())
 @pytest.mark.parametrize("source", ["file", "frame"])
